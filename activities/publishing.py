@@ -1,0 +1,136 @@
+"""Publishing stored events to Kafka: in the order of each aggregate, until every reader has them."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from temporalio import activity
+
+from adapters import event_store
+from adapters.event_store import Position
+from adapters.kafka import Publisher, messages_of
+from adapters.postgres import Database
+from adapters.tables import checkpoints, parked_events, user_activity
+from domain.model import Model
+
+_BATCH = 500
+_CHECKED = "history-checked"
+
+
+class Published(Model):
+    """What is to be published: an aggregate's events up to and with `version`."""
+
+    tenant_id: str
+    aggregate_id: UUID
+    version: int
+
+
+class Publishing:
+    """Publishes the events of one command, when it is saved."""
+
+    def __init__(self, database: Database, publisher: Publisher) -> None:
+        self._database = database
+        self._publisher = publisher
+
+    @activity.defn
+    async def publish(self, what: Published) -> int:
+        """Publish what is unpublished up to that version, oldest first; returns how many events. Raises BrokerAway.
+
+        Each publisher starts at the aggregate's oldest unpublished event, so the first copies of its events reach Kafka
+        in order whoever else is publishing; later copies are told by their event id.
+        """
+        async with self._database.transaction(what.tenant_id) as tx:
+            events = await event_store.unpublished_of(tx, what.aggregate_id, what.version)
+        await publish_all(self._publisher, events)
+        if events:
+            async with self._database.transaction(what.tenant_id) as tx:
+                await event_store.mark_published(tx, [UUID(event["eventId"]) for event in events])
+        return len(events)
+
+
+class Reconciliation:
+    """Compares what was stored with what was published and projected, and drives on what is missing."""
+
+    def __init__(self, database: Database, publisher: Publisher, after_seconds: float) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._after = timedelta(seconds=after_seconds)
+
+    @activity.defn
+    async def publish_overdue(self) -> int:
+        """Publish events that no workflow has published for a while; returns how many. Raises BrokerAway."""
+        done = 0
+        while True:
+            async with self._database.transaction() as tx:
+                events = await event_store.unpublished_before(tx, self._overdue(), _BATCH)
+            if not events:
+                return done
+            await publish_all(self._publisher, events)
+            async with self._database.transaction() as tx:
+                await event_store.mark_published(tx, [UUID(event["eventId"]) for event in events])
+            done += len(events)
+            activity.heartbeat(done)
+
+    @activity.defn
+    async def republish_unprojected(self) -> int:
+        """Publish again what has not reached the history, as when Kafka lost it; returns how many. Raises BrokerAway.
+
+        Walks the store once: a checkpoint stands before the oldest event that is not in the history yet.
+        """
+        while True:
+            async with self._database.transaction() as tx:
+                position = await _checkpoint(tx)
+                events = await event_store.in_order(tx, position, _BATCH)
+                overdue = [pair for pair in events if _time(pair[1]) < self._overdue()]
+                if not overdue:
+                    return 0
+                projected = await _projected(tx, [event for _, event in overdue])
+                for at, event in overdue:
+                    if event["eventId"] not in projected:
+                        break
+                    position = at
+                await _move_checkpoint(tx, position)
+            lost = [event for _, event in overdue if event["eventId"] not in projected]
+            if lost:
+                await publish_all(self._publisher, lost)
+                return len(lost)
+            activity.heartbeat(position.id)
+
+    def _overdue(self) -> datetime:
+        return datetime.now(UTC) - self._after
+
+
+async def publish_all(publisher: Publisher, events: list[dict[str, Any]]) -> None:
+    """Send each event's two messages; all of an aggregate's share one partition and keep their order."""
+    messages = [message for event in events for message in messages_of(event)]
+    if messages:
+        await publisher.send(messages)
+
+
+def _time(event: dict[str, str]) -> datetime:
+    return datetime.fromisoformat(event["timestamp"])
+
+
+async def _checkpoint(tx: AsyncConnection) -> Position:
+    row = (await tx.execute(select(checkpoints).where(checkpoints.c.name == _CHECKED))).one_or_none()
+    return Position(row.tx_id, row.id) if row else Position()
+
+
+async def _move_checkpoint(tx: AsyncConnection, to: Position) -> None:
+    place = {"tx_id": to.tx_id, "id": to.id}
+    await tx.execute(
+        insert(checkpoints).values(name=_CHECKED, **place).on_conflict_do_update(index_elements=["name"], set_=place)
+    )
+
+
+async def _projected(tx: AsyncConnection, events: list[dict[str, str]]) -> set[str]:
+    """Ids of the events that are in the history, or that wait with their user's parked ones for an operator."""
+    ids = [UUID(event["eventId"]) for event in events]
+    rows = await tx.execute(select(user_activity.c.event_id).where(user_activity.c.event_id.in_(ids)))
+    there = {str(row.event_id) for row in rows}
+    parked = await tx.execute(select(parked_events.c.key).where(parked_events.c.projection == "history").distinct())
+    keys = {row.key for row in parked}
+    return there | {event["eventId"] for event in events if event["userId"] in keys}

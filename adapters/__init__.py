@@ -1,0 +1,1 @@
+"""How we reach things: one file for each system outside the process."""

@@ -1,0 +1,210 @@
+"""The event store and the record of commands: appended in one transaction, read in the order of commitment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Uuid, func, insert, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.tables import commands, deliveries, event_store
+from domain.command import Command
+from domain.events import Event
+
+_FACTS = (
+    event_store.c.event_id,
+    event_store.c.aggregate_id,
+    event_store.c.user_id,
+    event_store.c.tenant_id,
+    event_store.c.event_type,
+    event_store.c.timestamp,
+    event_store.c.version,
+    event_store.c.schema_version,
+    event_store.c.command_id,
+    event_store.c.event_data,
+)
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the order of the store. `BIGSERIAL` alone is no order: it is drawn before the commit."""
+
+    tx_id: int = 0
+    id: int = 0
+
+
+@dataclass(frozen=True)
+class RecordedCommand:
+    """What is known of a command that was answered: `answer` when it was done, `problem` when it was refused."""
+
+    command_id: UUID
+    type: str
+    user_id: UUID
+    aggregate_id: UUID
+    fingerprint: str | None
+    status: str
+    answer: dict[str, Any] | None
+    problem: dict[str, Any] | None
+    started_at: datetime
+    finished_at: datetime
+
+
+def message_of(row: Row[Any]) -> dict[str, Any]:
+    """A stored event as the message that is published: camelCase, personal fields still sealed."""
+    return {
+        "eventId": str(row.event_id),
+        "aggregateId": row.aggregate_id,
+        "userId": row.user_id,
+        "tenantId": row.tenant_id,
+        "eventType": row.event_type,
+        "timestamp": row.timestamp.isoformat().replace("+00:00", "Z"),
+        "version": row.version,
+        "schemaVersion": row.schema_version,
+        "commandId": str(row.command_id),
+        "data": row.event_data,
+    }
+
+
+async def append(tx: AsyncConnection, events: Sequence[Event], sealed_data: Sequence[dict[str, Any]]) -> None:
+    """Add events. A version that is taken violates `event_store_version_key`."""
+    await tx.execute(
+        insert(event_store),
+        [
+            {
+                "event_id": event.event_id,
+                "aggregate_id": str(event.aggregate_id),
+                "user_id": str(event.user_id),
+                "event_type": event.event_type,
+                "event_data": data,
+                "timestamp": event.timestamp,
+                "version": event.version,
+                "tenant_id": event.tenant_id,
+                "schema_version": event.schema_version,
+                "command_id": event.command_id,
+            }
+            for event, data in zip(events, sealed_data, strict=True)
+        ],
+    )
+
+
+async def record_command(
+    tx: AsyncConnection,
+    command: Command,
+    aggregate_id: UUID,
+    *,
+    answer: dict[str, Any] | None = None,
+    problem: dict[str, Any] | None = None,
+) -> None:
+    """Keep a command's answer, or the problem it was refused for, for whoever sends it again."""
+    await tx.execute(
+        insert(commands),
+        {
+            "tenant_id": command.tenant_id,
+            "command_id": command.command_id,
+            "type": type(command).__name__,
+            "user_id": command.user_id,
+            "aggregate_id": aggregate_id,
+            "fingerprint": command.fingerprint,
+            "status": "COMPLETED" if problem is None else "REFUSED",
+            "answer": answer,
+            "problem": problem,
+            "started_at": command.issued_at,
+        },
+    )
+
+
+async def recorded_command(tx: AsyncConnection, command_id: UUID) -> RecordedCommand | None:
+    """The record of a command of the transaction's tenant, or None while it is not answered."""
+    query = select(*(commands.c[name] for name in RecordedCommand.__dataclass_fields__))
+    row = (await tx.execute(query.where(commands.c.command_id == command_id))).one_or_none()
+    return RecordedCommand(**row._mapping) if row else None
+
+
+async def of_aggregate(
+    tx: AsyncConnection, aggregate_id: UUID, *, after_version: int = 0, limit: int
+) -> list[dict[str, Any]]:
+    """Messages of an aggregate of the transaction's tenant in the order of its versions."""
+    query = select(*_FACTS).where(
+        event_store.c.aggregate_id == str(aggregate_id), event_store.c.version > after_version
+    )
+    rows = await tx.execute(query.order_by(event_store.c.version).limit(limit))
+    return [message_of(row) for row in rows]
+
+
+async def of_command(tx: AsyncConnection, command_id: UUID) -> list[Row[Any]]:
+    """Id, publication and type of the events that a command stored, in order."""
+    query = select(event_store.c.event_id, event_store.c.event_type, event_store.c.published_at)
+    rows = await tx.execute(query.where(event_store.c.command_id == command_id).order_by(event_store.c.version))
+    return list(rows)
+
+
+async def delivered_for(tx: AsyncConnection, command_id: UUID) -> datetime | None:
+    """When the last person was told of a command; None when nobody was yet."""
+    query = select(func.max(deliveries.c.sent_at)).where(deliveries.c.command_id == command_id)
+    told: datetime | None = (await tx.execute(query)).scalar_one()
+    return told
+
+
+async def unpublished_of(tx: AsyncConnection, aggregate_id: UUID, up_to_version: int) -> list[dict[str, Any]]:
+    """Messages of an aggregate that nobody has published, from its oldest to `up_to_version`."""
+    query = select(*_FACTS).where(
+        event_store.c.aggregate_id == str(aggregate_id),
+        event_store.c.version <= up_to_version,
+        event_store.c.published_at.is_(None),
+    )
+    return [message_of(row) for row in await tx.execute(query.order_by(event_store.c.version))]
+
+
+async def unpublished_before(tx: AsyncConnection, moment: datetime, limit: int) -> list[dict[str, Any]]:
+    """Messages of every tenant that were stored before `moment` and are still unpublished, oldest first."""
+    query = select(*_FACTS).where(event_store.c.published_at.is_(None), event_store.c.timestamp < moment)
+    return [message_of(row) for row in await tx.execute(query.order_by(event_store.c.id).limit(limit))]
+
+
+async def mark_published(tx: AsyncConnection, event_ids: Sequence[UUID]) -> None:
+    """Set the one column of the store that may change, once."""
+    await tx.execute(
+        update(event_store)
+        .where(event_store.c.event_id.in_(event_ids), event_store.c.published_at.is_(None))
+        .values(published_at=func.now())
+    )
+
+
+async def of_user(
+    tx: AsyncConnection, user_id: UUID, *, before: tuple[datetime, UUID] | None, limit: int
+) -> list[dict[str, Any]]:
+    """Messages of a user's events, newest first, starting behind `before` (time and event id)."""
+    query = select(*_FACTS).where(event_store.c.user_id == str(user_id))
+    if before:
+        query = query.where(tuple_(event_store.c.timestamp, event_store.c.event_id) < tuple_(*before))
+    newest_first = query.order_by(event_store.c.timestamp.desc(), event_store.c.event_id.desc())
+    return [message_of(row) for row in await tx.execute(newest_first.limit(limit))]
+
+
+_READ = """
+    SELECT id, CAST(CAST(tx_id AS text) AS bigint) AS tx, event_id, aggregate_id, user_id, tenant_id,
+           event_type, timestamp, version, schema_version, command_id, event_data
+    FROM user_history.event_store
+    WHERE (tx_id, id) > (CAST(CAST(:tx_id AS text) AS xid8), :id) {settled}
+    ORDER BY tx_id, id
+    LIMIT :limit
+"""
+_TYPES = {"event_data": JSONB, "event_id": Uuid, "command_id": Uuid}
+# Below `pg_snapshot_xmin` every transaction has ended: nothing can appear behind a reader that stays under it.
+_SETTLED = text(_READ.format(settled="AND tx_id < pg_snapshot_xmin(pg_current_snapshot())")).columns(**_TYPES)
+_VISIBLE = text(_READ.format(settled="")).columns(**_TYPES)
+
+
+async def in_order(tx: AsyncConnection, after: Position, limit: int) -> list[tuple[Position, dict[str, Any]]]:
+    """The next events of every tenant behind `after`, in the order in which every reader sees them."""
+    rows = await tx.execute(_SETTLED, {"tx_id": str(after.tx_id), "id": after.id, "limit": limit})
+    return [(Position(row.tx, row.id), message_of(row)) for row in rows]
+
+
+async def visible_after(tx: AsyncConnection, after: Position) -> list[dict[str, Any]]:
+    """Every committed event behind `after`, also where an older transaction is still open: no place to go on from."""
+    rows = await tx.execute(_VISIBLE, {"tx_id": str(after.tx_id), "id": after.id, "limit": None})
+    return [message_of(row) for row in rows]

@@ -1,0 +1,151 @@
+"""Kafka: publishing with acknowledgement, topics, and consumers whose settings hold on every broker we run on."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from adapters.settings import Settings
+from domain import ids
+from domain.activity import Activity, activity_of
+from domain.events import KINDS, TOPICS, USER_ACTIVITY, read_event
+
+_SEND_SECONDS = 1.0
+"""An acknowledgement takes milliseconds; behind a broker that is away the saved answer waits no longer than this."""
+_REST_SECONDS = 1.0
+"""After a failure the broker is left alone this long, so that commands do not each pay for finding it away."""
+
+
+class BrokerAway(Exception):  # noqa: N818
+    """Kafka did not acknowledge; the same messages may be sent again."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One record: its topic, its key (which decides its partition and order), its JSON and its headers."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def messages_of(event: dict[str, Any]) -> tuple[Message, Message]:
+    """A stored event as its two messages: the event by aggregate, and the activity by user."""
+    activity = activity_of(read_event(event))
+    return (
+        _message(KINDS[event["eventType"]].topic, event["aggregateId"], orjson.dumps(event), event),
+        _message(USER_ACTIVITY, event["userId"], activity_json(activity), event),
+    )
+
+
+def activity_json(activity: Activity) -> bytes:
+    return activity.model_dump_json(by_alias=True).encode()
+
+
+def _message(topic: str, key: str, value: bytes, event: dict[str, Any]) -> Message:
+    trace = ids.traceparent(UUID(event["commandId"]), UUID(event["eventId"]))
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": event["eventId"],
+        "ce_type": event["eventType"],
+        "ce_source": f"/hyderabad-infra/{event['tenantId']}",
+        "ce_time": event["timestamp"],
+        "traceparent": trace,
+    }
+    return Message(topic, key.encode(), value, [(name, text.encode()) for name, text in headers.items()])
+
+
+class Publisher:
+    """A producer that is made when first needed and made anew after a failure."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+        self._resting_until = 0.0
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        """Returns when every message is acknowledged by all replicas. Raises BrokerAway."""
+        if time.monotonic() < self._resting_until:
+            raise BrokerAway("the broker did not answer a moment ago")
+        try:
+            async with asyncio.timeout(_SEND_SECONDS):
+                producer = await self._started()
+                sent = [
+                    await producer.send(message.topic, message.value, message.key, headers=message.headers)
+                    for message in messages
+                ]
+                await asyncio.gather(*sent)
+        except (KafkaError, OSError, TimeoutError) as error:
+            self._resting_until = time.monotonic() + _REST_SECONDS
+            await self.close()
+            raise BrokerAway(f"{type(error).__name__}: {error}") from error
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                # A broker that forgot everything has forgotten its topics too.
+                await ensure_topics(self._settings)
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._settings.kafka_bootstrap_servers,
+                    acks="all",
+                    enable_idempotence=self._settings.kafka_idempotence,
+                    linger_ms=2,  # lets commands that run side by side share a request
+                    request_timeout_ms=5000,
+                    retry_backoff_ms=50,
+                )
+                await producer.start()
+                self._producer = producer
+            return self._producer
+
+    async def close(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer:
+            stopping = asyncio.ensure_future(producer.stop())
+            # A producer flushes as it stops and would wait for a broker that is away.
+            await asyncio.wait({stopping}, timeout=0.2)
+            if not stopping.done():
+                stopping.cancel()
+
+
+async def ensure_topics(settings: Settings) -> None:
+    """Create the topics that are missing. Raises KafkaError when the broker cannot be reached."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers, request_timeout_ms=5000)
+    try:
+        await admin.start()
+        wanted = [NewTopic(name, settings.kafka_partitions, settings.kafka_replication) for name in TOPICS]
+        response = await admin.create_topics(wanted)
+        for name, code, *_ in response.topic_errors:
+            error = for_code(code)
+            if code != 0 and error is not TopicAlreadyExistsError:
+                raise error(f"creating topic {name}")
+    except TopicAlreadyExistsError:
+        return
+    finally:
+        await admin.close()
+
+
+def consumer(settings: Settings, group: str, *topics: str) -> AIOKafkaConsumer:
+    """A member of `group` that begins at the oldest message and commits only when told to."""
+    return AIOKafkaConsumer(
+        *topics,
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",  # the embedded broker answers `latest` wrongly, and we may not miss any
+        fetch_max_wait_ms=250,
+        max_poll_interval_ms=120_000,  # a batch takes milliseconds; a sink that is away may take a while
+        session_timeout_ms=10_000,
+        heartbeat_interval_ms=2_000,
+        request_timeout_ms=15_000,
+        retry_backoff_ms=100,
+        metadata_max_age_ms=30_000,
+    )

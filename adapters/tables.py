@@ -1,0 +1,281 @@
+"""The tables as SQLAlchemy sees them; `make check` compares them with what the migrations make."""
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import UserDefinedType
+
+metadata = MetaData()
+
+
+class Xid8(UserDefinedType[int]):
+    """Postgres' 64-bit transaction id."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "xid8"
+
+
+def _at(name: str, *, nullable: bool = False, now: bool = False) -> Column[object]:
+    return Column(
+        name, DateTime(timezone=True), nullable=nullable, server_default=text("now()") if now else None
+    )
+
+
+def _tenant(*, primary_key: bool = True) -> Column[str]:
+    return Column("tenant_id", String(63), primary_key=primary_key, nullable=False)
+
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("tenant_id", String(63), primary_key=True),
+    Column("name", String(200), nullable=False),
+    _at("created_at", now=True),
+    schema="user_management",
+)
+
+users = Table(
+    "users",
+    metadata,
+    _tenant(),
+    Column("user_id", Uuid, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("username", String(50), nullable=False),
+    Column("email", String(254), nullable=False),
+    Column("password_hash", Text, nullable=False),
+    Column("role", String(20), nullable=False),
+    Column("status", String(30), nullable=False),
+    Column("email_verified", Boolean, nullable=False, server_default=text("false")),
+    Column("phone_verified", Boolean, nullable=False, server_default=text("false")),
+    _at("created_at"),
+    _at("updated_at"),
+    _at("last_login", nullable=True),
+    Index("users_username_key", "tenant_id", text("lower(username)"), unique=True),
+    Index("users_email_key", "tenant_id", text("lower(email)"), unique=True),
+    schema="user_management",
+)
+
+user_profiles = Table(
+    "user_profiles",
+    metadata,
+    _tenant(),
+    Column("user_id", Uuid, primary_key=True),
+    Column("first_name", String(100), nullable=False),
+    Column("last_name", String(100), nullable=False),
+    Column("phone_number", String(20)),
+    Column("profile_image_url", Text),
+    Column("address", String(500)),
+    Column("city", String(200)),
+    Column("state", String(200)),
+    Column("pincode", String(6)),
+    Column("date_of_birth", Date),
+    schema="user_management",
+)
+
+person_keys = Table(
+    "person_keys",
+    metadata,
+    _tenant(),
+    Column("user_id", Uuid, primary_key=True),
+    Column("wrapped_key", LargeBinary, nullable=False),
+    _at("created_at", now=True),
+    schema="user_management",
+)
+
+refresh_tokens = Table(
+    "refresh_tokens",
+    metadata,
+    _tenant(),
+    Column("token_hash", LargeBinary, primary_key=True),
+    Column("family_id", Uuid, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    _at("issued_at"),
+    _at("expires_at"),
+    _at("used_at", nullable=True),
+    _at("revoked_at", nullable=True),
+    Index("refresh_tokens_family", "tenant_id", "family_id"),
+    Index("refresh_tokens_user", "tenant_id", "user_id"),
+    Index("refresh_tokens_expiry", "expires_at"),
+    schema="user_management",
+)
+
+properties = Table(
+    "properties",
+    metadata,
+    _tenant(),
+    Column("property_id", Uuid, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("owner_id", Uuid, nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("title", String(200), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("price", BigInteger, nullable=False),
+    Column("location", String(200), nullable=False),
+    Column("property_type", String(20), nullable=False),
+    Column("listing_type", String(10), nullable=False),
+    Column("address", String(500)),
+    Column("city", String(200), nullable=False),
+    Column("state", String(200), nullable=False),
+    Column("pincode", String(6)),
+    Column("bedrooms", Integer),
+    Column("bathrooms", Integer),
+    Column("area_sqft", BigInteger),
+    Column("parking_spaces", Integer),
+    Column("floor_number", Integer),
+    Column("total_floors", Integer),
+    Column("age_of_property", Integer),
+    Column("facing", String(20)),
+    Column("furnished_status", String(20)),
+    Column("amenities", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("nearby_facilities", Text),
+    Column("latitude", Double),
+    Column("longitude", Double),
+    Column("rera_id", String(20)),
+    Column("contact_name", String(100)),
+    Column("contact_phone", String(20)),
+    Column("contact_email", String(254)),
+    Column("is_featured", Boolean, nullable=False, server_default=text("false")),
+    Column("is_verified", Boolean, nullable=False, server_default=text("false")),
+    Column("views_count", BigInteger, nullable=False, server_default=text("0")),
+    Column("favorites_count", BigInteger, nullable=False, server_default=text("0")),
+    Column("previous_price", BigInteger),
+    _at("created_at"),
+    _at("updated_at"),
+    Index("properties_owner", "tenant_id", "owner_id", "created_at"),
+    schema="property_management",
+)
+
+event_store = Table(
+    "event_store",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("event_id", Uuid, nullable=False),
+    Column("aggregate_id", String(255), nullable=False),
+    Column("user_id", String(255), nullable=False),
+    Column("event_type", String(255), nullable=False),
+    Column("event_data", JSONB, nullable=False),
+    _at("timestamp"),
+    Column("version", BigInteger, nullable=False),
+    _tenant(primary_key=False),
+    Column("schema_version", Integer, nullable=False),
+    Column("command_id", Uuid, nullable=False),
+    Column("tx_id", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
+    _at("published_at", nullable=True),
+    Index("event_store_event_id_key", "event_id", unique=True),
+    Index(
+        "event_store_version_key",
+        "tenant_id",
+        "aggregate_id",
+        "version",
+        unique=True,
+        postgresql_where=text("version > 0"),
+    ),
+    Index("event_store_aggregate", "aggregate_id"),
+    Index("event_store_user", "user_id", "timestamp", "event_id"),
+    Index("event_store_type", "event_type"),
+    Index("event_store_command", "command_id"),
+    Index("event_store_order", "tx_id", "id"),
+    Index("event_store_time", "timestamp"),
+    Index("event_store_unpublished", "id", postgresql_where=text("published_at IS NULL")),
+    schema="user_history",
+)
+
+user_activity = Table(
+    "user_activity",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    _tenant(primary_key=False),
+    Column("generation", Integer, nullable=False, server_default=text("1")),
+    Column("event_id", Uuid, nullable=False),
+    Column("user_id", String(255), nullable=False),
+    Column("activity_type", String(100), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("activity_data", JSONB, nullable=False),
+    _at("timestamp"),
+    Index("user_activity_event_id_key", "event_id", "generation", unique=True),
+    Index("user_activity_page", "user_id", "generation", text("timestamp DESC"), text("event_id DESC")),
+    schema="user_history",
+)
+
+commands = Table(
+    "commands",
+    metadata,
+    _tenant(),
+    Column("command_id", Uuid, primary_key=True),
+    Column("type", String(100), nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("aggregate_id", Uuid, nullable=False),
+    Column("fingerprint", String(64)),
+    Column("status", String(20), nullable=False),
+    Column("answer", JSONB),
+    Column("problem", JSONB),
+    _at("started_at"),
+    _at("finished_at", now=True),
+    schema="user_history",
+)
+
+parked_events = Table(
+    "parked_events",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("projection", String(100), nullable=False),
+    Column("topic", String(255), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("reason", Text, nullable=False),
+    _at("parked_at", now=True),
+    Index("parked_events_once", "projection", "digest", unique=True),
+    Index("parked_events_key", "projection", "key"),
+    schema="user_history",
+)
+
+read_models = Table(
+    "read_models",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("generation", Integer, nullable=False),
+    schema="user_history",
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("tx_id", BigInteger, nullable=False),
+    Column("id", BigInteger, nullable=False),
+    _at("updated_at", now=True),
+    schema="user_history",
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _tenant(),
+    Column("event_id", Uuid, primary_key=True),
+    Column("channel", String(20), primary_key=True),
+    Column("recipient_id", Uuid, primary_key=True),
+    Column("command_id", Uuid, nullable=False),
+    Column("template", String(100), nullable=False),
+    _at("sent_at", now=True),
+    Index("deliveries_command", "tenant_id", "command_id"),
+    schema="notification",
+)

@@ -1,0 +1,69 @@
+"""Logs, metrics and the operators' door (/livez, /readyz, /metrics) of a process without an API of its own."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+
+from adapters.settings import Settings
+
+EVENTS_APPLIED = Counter("projection_events_applied", "Events that a projection has in its sink", ["projection"])
+EVENTS_PARKED = Counter("projection_events_parked", "Events set aside because they cannot be applied", ["projection"])
+PROJECTION_LAG = Gauge("projection_lag_messages", "Messages behind the newest", ["projection", "topic", "partition"])
+PROJECTION_AGE = Gauge("projection_age_seconds", "Age of the newest applied event when it was applied", ["projection"])
+CONSUMERS_RECREATED = Counter("projection_consumers_recreated", "Consumers replaced after a stall", ["projection"])
+COMMANDS = Counter("commands", "Commands by outcome", ["command", "outcome"])
+COMMAND_SECONDS = Histogram(
+    "command_acknowledgement_seconds",
+    "From request to saved answer",
+    ["command"],
+    buckets=(0.01, 0.02, 0.03, 0.05, 0.08, 0.13, 0.2, 0.35, 0.6, 1, 2, 5),
+)
+REQUESTS = Counter("http_requests", "Requests by route and status", ["method", "route", "status"])
+
+
+def set_up_logging(settings: Settings) -> None:
+    """One line for each happening on standard error, with time in UTC."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)sZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    handler.formatter.converter = time.gmtime  # type: ignore[union-attr]
+    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    # Libraries that tell every attempt; what matters of it we say ourselves.
+    for chatty in ("aiokafka", "httpx", "botocore", "temporalio.activity"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+
+
+def metrics() -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Unattended(uvicorn.Server):
+    """A uvicorn server that leaves the signals to the process it is part of."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def ops_server(settings: Settings, waiting_for: Callable[[], list[str]]) -> uvicorn.Server:
+    """The operators' door. `waiting_for` names what the process still misses; empty means ready."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/livez")
+    def livez() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz")
+    def readyz(response: Response) -> dict[str, object]:
+        missing = waiting_for()
+        response.status_code = 503 if missing else 200
+        return {"status": "starting" if missing else "ready", "waitingFor": missing}
+
+    app.get("/metrics")(metrics)
+    config = uvicorn.Config(app, host=settings.host, port=settings.ops_port, log_level="warning", access_log=False)
+    return _Unattended(config)

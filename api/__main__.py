@@ -1,0 +1,36 @@
+"""`python -m api`: serve the API with uvicorn; every setting comes from the environment."""
+
+import argparse
+import sys
+
+import uvicorn
+
+from adapters.settings import load_settings
+from adapters.telemetry import set_up_logging
+from api.app import create_app
+
+
+def main() -> None:
+    argparse.ArgumentParser(prog="python -m api", description=__doc__).parse_args()
+    settings = load_settings()
+    set_up_logging(settings)
+    try:
+        app = create_app(settings)
+        _ = settings.jwt_private_pem
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from error
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,  # counted in /metrics; a line for each request costs more than many a request
+        server_header=False,
+        proxy_headers=True,
+        timeout_graceful_shutdown=15,  # longer than a command's wait for its answer
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Accounts and sessions: /api/auth and the public key."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field, SecretStr
+
+from api.answers import accepted, command_headers
+from api.commands import REGISTER_USER, Accepted, new_id
+from api.deps import KeyDep, PartsDep, TenantDep, address_of
+from api.errors import responses
+from api.sessions import Session
+from api.tokens import LIFETIME_SECONDS
+from domain.model import Model
+from domain.user import Account, RegisterUser, Registration, User
+
+router = APIRouter(tags=["auth"])
+
+
+class SignedIn(Model):
+    """A session: what to send with requests, and what to renew it with."""
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["Bearer"] = "Bearer"
+    expires_in: int
+    """Seconds until the access token expires."""
+    user: User
+
+
+class Credentials(Model):
+    email_or_username: Annotated[str, Field(min_length=1, max_length=254)]
+    password: Annotated[SecretStr, Field(min_length=1, max_length=128)]
+
+
+class RefreshToken(Model):
+    refresh_token: Annotated[SecretStr, Field(min_length=1, max_length=200)]
+
+
+_BODY = ("invalid-request", "malformed-json", "unsupported-media-type", "body-too-large", "unavailable")
+
+
+@router.post(
+    "/api/auth/register",
+    status_code=201,
+    response_model=SignedIn,
+    responses={
+        202: {"description": "The command is durable; sign in when it is done"},
+        **responses(*_BODY, "EmailTaken", "UsernameTaken", "invalid-idempotency-key", "command-running", "too-many-requests"),
+    },
+)
+async def register(
+    body: Registration, request: Request, parts: PartsDep, tenant_id: TenantDep, key: KeyDep
+) -> Response:
+    """Open an account and sign in. The same Idempotency-Key and body open it once and sign in again."""
+    await parts.limits.count(
+        tenant_id, "register", address_of(request), parts.settings.registrations_per_minute, fail_closed=True
+    )
+    account = Account(**{name: value for name, value in body if name != "password"})
+    password = body.password.get_secret_value()
+    understood = account.model_dump_json().encode() + b"\0" + password.encode()
+    # Nobody is signed in: the address is what tells one person's keys from another's.
+    ticket = parts.commands.ticket(tenant_id, account.email, "POST /api/auth/register", key, understood)
+    user_id = new_id()
+    command = RegisterUser(
+        command_id=ticket.command_id,
+        tenant_id=tenant_id,
+        user_id=user_id,
+        issued_at=ticket.issued_at,
+        fingerprint=ticket.fingerprint,
+        account=account,
+        password_hash=await parts.passwords.hash(password),
+    )
+    outcome = await parts.commands.run(REGISTER_USER, command, user_id, f"Register a {account.role.value}")
+    if isinstance(outcome, Accepted):
+        return accepted(outcome)
+    user = outcome.saved.user
+    session = await parts.sessions.begin(tenant_id, user.id)
+    headers = command_headers(parts, tenant_id, command.command_id, outcome)
+    headers |= {"Location": f"/api/users/{user.id}", "ETag": f'"{user.version}"'}
+    return _signed_in(parts, tenant_id, session, 201, headers)
+
+
+@router.post(
+    "/api/auth/login",
+    response_model=SignedIn,
+    responses=responses(*_BODY, "invalid-credentials", "account-closed", "too-many-requests"),
+)
+async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
+    """Sign in by e-mail address or username."""
+    who = f"{address_of(request)}:{parts.signer.fingerprint('login', body.email_or_username.lower().encode())[:16]}"
+    await parts.limits.count(tenant_id, "login", who, parts.settings.login_attempts_per_minute, fail_closed=True)
+    session = await parts.sessions.sign_in(tenant_id, body.email_or_username, body.password.get_secret_value())
+    return _signed_in(parts, tenant_id, session, 200, {})
+
+
+@router.post(
+    "/api/auth/refresh",
+    response_model=SignedIn,
+    responses=responses(*_BODY, "invalid-refresh-token", "account-closed"),
+)
+async def refresh(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> Response:
+    """Renew a session. A refresh token works once; using it again closes the session everywhere."""
+    session = await parts.sessions.renew(tenant_id, body.refresh_token.get_secret_value())
+    return _signed_in(parts, tenant_id, session, 200, {})
+
+
+@router.post("/api/auth/logout", status_code=204, response_class=Response, responses=responses(*_BODY))
+async def logout(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> Response:
+    """Close the session of a refresh token. Access tokens that are out expire within a quarter of an hour."""
+    await parts.sessions.end(tenant_id, body.refresh_token.get_secret_value())
+    return Response(status_code=204)
+
+
+@router.get("/.well-known/jwks.json")
+async def jwks(parts: PartsDep) -> dict[str, Any]:
+    """The key that access tokens are signed with (JSON Web Key Set)."""
+    return parts.tokens.jwks()
+
+
+def _signed_in(parts: PartsDep, tenant_id: str, session: Session, status: int, headers: dict[str, str]) -> Response:
+    body = SignedIn(
+        access_token=parts.tokens.issue(tenant_id, session.user),
+        refresh_token=session.refresh_token,
+        expires_in=LIFETIME_SECONDS,
+        user=session.user,
+    )
+    content = body.model_dump_json(by_alias=True)
+    return Response(content, status, {"Cache-Control": "no-store", **headers}, "application/json")
+

@@ -1,0 +1,55 @@
+"""What became of a command: /api/commands."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Depends, Response
+
+from api.deps import CallerDep, PartsDep, bearer
+from api.errors import ApiError, Problem, responses
+from domain.model import Model
+
+router = APIRouter(prefix="/api/commands", tags=["commands"], dependencies=[Depends(bearer)])
+
+
+class Stage(Model):
+    """One step of a command's way."""
+
+    name: str
+    status: Literal["DONE", "PENDING"]
+    at: datetime | None
+
+
+class CommandResult(Model):
+    """What a command made."""
+
+    aggregate_id: UUID
+    event_ids: list[UUID]
+
+
+class CommandState(Model):
+    """A command: COMPLETED once it is saved, whatever stages follow."""
+
+    command_id: UUID
+    type: str
+    status: Literal["RUNNING", "COMPLETED", "REFUSED", "FAILED"]
+    result: CommandResult | None
+    problem: Problem | None
+    stages: list[Stage]
+    started_at: datetime
+    trace_url: str
+
+
+@router.get(
+    "/{command_id}",
+    response_model=CommandState,
+    responses=responses("unauthenticated", "invalid-token", "expired-token", "invalid-request", "not-found", "unavailable"),
+)
+async def command_state(command_id: UUID, caller: CallerDep, parts: PartsDep) -> Response:
+    """The state of one's own command, with a link to its trace in the Temporal UI."""
+    found = await parts.commands.find(caller.tenant_id, caller.user_id, command_id)
+    if found is None:
+        raise ApiError("not-found")
+    return Response(orjson.dumps(found, option=orjson.OPT_UTC_Z), media_type="application/json")

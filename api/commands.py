@@ -1,0 +1,322 @@
+"""Running a command: one call to Temporal starts its workflow and waits for the saved answer."""
+
+import asyncio
+import logging
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+from uuid import UUID
+
+from sqlalchemy import select
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from adapters import event_store, temporal
+from adapters.event_store import RecordedCommand
+from adapters.postgres import Database, DatabaseAway
+from adapters.sealing import Keyring
+from adapters.settings import Settings
+from adapters.tables import person_keys
+from adapters.telemetry import COMMAND_SECONDS, COMMANDS
+from api.errors import KINDS, ApiError, FieldError, away
+from api.opaque import Signer
+from domain import ids
+from domain.command import Command, Saved
+from domain.property import CreateProperty, PropertySaved
+from domain.user import RegisterUser, UserSaved
+from workflows import options
+from workflows.create_property import CreatePropertyWorkflow
+from workflows.register_user import RegisterUserWorkflow
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=Saved)
+
+_LOOK_SECONDS = 2.0
+"""To tell 202 from 503 after the wait: a server that answers at all answers by then."""
+
+
+@dataclass(frozen=True)
+class Workflow(Generic[S]):
+    """How a command is carried out: its word, its workflow, its answer."""
+
+    name: str
+    command: type[Command]
+    definition: type[Any]
+    answer: type[S]
+
+    def id(self, command_id: UUID) -> str:
+        return f"{self.name}/{command_id}"
+
+
+CREATE_PROPERTY = Workflow("create-property", CreateProperty, CreatePropertyWorkflow, PropertySaved)
+REGISTER_USER = Workflow("register-user", RegisterUser, RegisterUserWorkflow, UserSaved)
+WORKFLOWS: tuple[Workflow[Any], ...] = (CREATE_PROPERTY, REGISTER_USER)
+
+
+@dataclass(frozen=True)
+class Done(Generic[S]):
+    """The command is saved; `repeated` when it had been before."""
+
+    saved: S
+    repeated: bool = False
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The command is durable in Temporal and will be done; its answer took longer than the API waits."""
+
+    command_id: UUID
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a request gives its command: an id, a time, and under an `Idempotency-Key` the hash of its body."""
+
+    command_id: UUID
+    issued_at: datetime
+    fingerprint: str | None
+
+    @property
+    def keyed(self) -> bool:
+        return self.fingerprint is not None
+
+
+class Commands:
+    """Starts command workflows and finds what became of them."""
+
+    def __init__(
+        self, client: Client, database: Database, keyring: Keyring, signer: Signer, settings: Settings
+    ) -> None:
+        self._client = client
+        self._database = database
+        self._keyring = keyring
+        self._signer = signer
+        self._settings = settings
+
+    def ticket(self, tenant_id: str, caller: str, route: str, key: str | None, body: bytes) -> Ticket:
+        """Number a command. `body` is the request as it was understood, so that spelling makes no difference."""
+        if key is None:
+            return Ticket(new_id(), datetime.now(UTC), None)
+        command_id = ids.keyed_command_id(tenant_id, caller, route, key)
+        return Ticket(command_id, datetime.now(UTC), self._signer.fingerprint(route, body))
+
+    async def run(
+        self, workflow: Workflow[S], command: Command, aggregate_id: UUID, summary: str
+    ) -> Done[S] | Accepted:
+        """Carry out a command. Raises ApiError: a refusal, a key used otherwise, a command still running, Temporal away."""
+        began = time.monotonic()
+        outcome = "failed"
+        try:
+            result = await self._run(workflow, command, aggregate_id, summary)
+            outcome = "saved" if isinstance(result, Done) else "accepted"
+            return result
+        except ApiError as error:
+            outcome = error.kind
+            raise
+        finally:
+            COMMANDS.labels(workflow.name, outcome).inc()
+            COMMAND_SECONDS.labels(workflow.name).observe(time.monotonic() - began)
+
+    async def _run(
+        self, workflow: Workflow[S], command: Command, aggregate_id: UUID, summary: str
+    ) -> Done[S] | Accepted:
+        keyed = command.fingerprint is not None
+        if keyed and (known := await self._known(workflow, command)):
+            return known
+        start = WithStartWorkflowOperation(
+            workflow.definition.run,
+            command,
+            id=workflow.id(command.command_id),
+            task_queue=options.COMMANDS,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            search_attributes=_search_attributes(command, aggregate_id),
+            memo={"fingerprint": command.fingerprint} if keyed else None,
+            static_summary=summary,
+        )
+        try:
+            async with asyncio.timeout(self._settings.command_wait_seconds):
+                saved = await self._client.execute_update_with_start_workflow(
+                    workflow.definition.saved, start_workflow_operation=start, id="saved", result_type=workflow.answer
+                )
+            return Done(saved)
+        except WorkflowUpdateFailedError as error:
+            raise _refusal(error) from error
+        except WorkflowAlreadyStartedError as error:
+            return await self._started_before(workflow, command, error)
+        except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
+            return await self._accepted(workflow, command)
+        except RPCError as error:
+            log.warning("Temporal did not take %s: %s", workflow.id(command.command_id), error)
+            if error.status in {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}:
+                return await self._accepted(workflow, command)
+            raise away("The command service") from error
+        except RuntimeError as error:
+            # The SDK's lazy connection reports a server that is away so.
+            raise away("The command service") from error
+
+    async def _accepted(self, workflow: Workflow[S], command: Command) -> Accepted:
+        """202 when Temporal has the command, 503 when it has not: the client must know which."""
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._client.get_workflow_handle(workflow.id(command.command_id)).describe()
+        except (TimeoutError, RPCError, RuntimeError) as error:
+            raise away("The command service") from error
+        return Accepted(command.command_id)
+
+    async def _known(self, workflow: Workflow[S], command: Command) -> Done[S] | None:
+        """The answer that was given under the same key. With Postgres away, None: the workflow's id still guards."""
+        try:
+            async with self._database.transaction(command.tenant_id) as tx:
+                recorded = await event_store.recorded_command(tx, command.command_id)
+                if recorded is None:
+                    return None
+                query = select(person_keys.c.wrapped_key).where(person_keys.c.user_id == recorded.user_id)
+                key = (await tx.execute(query)).scalar_one_or_none()
+        except DatabaseAway:
+            return None
+        if recorded.fingerprint != command.fingerprint:
+            raise ApiError("idempotency-key-reused")
+        if recorded.problem:
+            raise refusal(recorded.problem["code"], recorded.problem["detail"], recorded.problem["field"])
+        answer = workflow.answer.model_validate(self._keyring.unseal(recorded.answer, key, command.command_id))
+        return Done(answer, repeated=True)
+
+    async def _started_before(self, workflow: Workflow[S], command: Command, error: Exception) -> Done[S] | Accepted:
+        described = await self._client.get_workflow_handle(workflow.id(command.command_id)).describe()
+        if await described.memo_value("fingerprint", None) != command.fingerprint:
+            raise ApiError("idempotency-key-reused") from error
+        if known := await self._known(workflow, command):
+            return known
+        location = {"Location": f"/api/commands/{command.command_id}", "Retry-After": "1"}
+        if described.status is WorkflowExecutionStatus.RUNNING:
+            raise ApiError("command-running", headers=location) from error
+        if described.status is WorkflowExecutionStatus.COMPLETED:
+            raise away("The database") from error
+        raise ApiError("command-failed", headers=location) from error
+
+    async def find(self, tenant_id: str, user_id: UUID, command_id: UUID) -> dict[str, Any] | None:
+        """What became of a user's command; None when there is none or it is somebody else's."""
+        async with self._database.transaction(tenant_id) as tx:
+            recorded = await event_store.recorded_command(tx, command_id)
+            events = await event_store.of_command(tx, command_id) if recorded else []
+            delivered = await event_store.delivered_for(tx, command_id) if recorded else None
+        if recorded:
+            return self._recorded(recorded, events, delivered) if recorded.user_id == user_id else None
+        return await self._running(tenant_id, user_id, command_id)
+
+    def _recorded(self, recorded: RecordedCommand, events: list[Any], delivered: datetime | None) -> dict[str, Any]:
+        workflow = next(w for w in WORKFLOWS if w.command.__name__ == recorded.type)
+        refused = recorded.problem is not None
+        published = [event.published_at for event in events]
+        stages = [] if refused else [_stage("saved", recorded.finished_at)]
+        if not refused:
+            stages.append(_stage("published", max(published) if all(published) else None))
+        if not refused and workflow is CREATE_PROPERTY:
+            stages.append(_stage("confirmed", delivered))
+        return {
+            **self._of(workflow, recorded.command_id, recorded.status, recorded.started_at),
+            "result": {"aggregateId": str(recorded.aggregate_id), "eventIds": [str(event.event_id) for event in events]}
+            if not refused
+            else None,
+            "problem": _problem(**recorded.problem) if recorded.problem else None,
+            "stages": stages,
+        }
+
+    async def _running(self, tenant_id: str, user_id: UUID, command_id: UUID) -> dict[str, Any] | None:
+        found = await asyncio.gather(*(self._described(workflow, command_id) for workflow in WORKFLOWS))
+        for workflow, described in zip(WORKFLOWS, found, strict=True):
+            if described is None:
+                continue
+            marks = described.typed_search_attributes
+            if (marks.get(temporal.USER_ID), marks.get(temporal.TENANT_ID)) != (str(user_id), tenant_id):
+                return None
+            running = described.status is WorkflowExecutionStatus.RUNNING
+            status = "RUNNING" if running else "FAILED"
+            answer = self._of(workflow, command_id, status, described.start_time)
+            problem = None if running else _problem("command-failed", None, None)
+            return {**answer, "result": None, "problem": problem, "stages": [_stage("saved", None)]}
+        return None
+
+    async def _described(self, workflow: Workflow[Any], command_id: UUID) -> WorkflowExecutionDescription | None:
+        try:
+            return await self._client.get_workflow_handle(workflow.id(command_id)).describe()
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise away("The command service") from error
+        except RuntimeError as error:
+            raise away("The command service") from error
+
+    def _of(self, workflow: Workflow[Any], command_id: UUID, status: str, started_at: datetime) -> dict[str, Any]:
+        path = f"/namespaces/{self._settings.temporal_namespace}/workflows/{quote(workflow.id(command_id), safe='')}"
+        return {
+            "commandId": str(command_id),
+            "type": workflow.name,
+            "status": status,
+            "startedAt": started_at,
+            "traceUrl": self._settings.temporal_ui_url.rstrip("/") + path,
+        }
+
+
+def new_id() -> UUID:
+    """A UUIDv7 of this moment."""
+    return ids.uuid7(time.time_ns() // 1_000_000, os.urandom(10))
+
+
+def refusal(code: str, detail: str, field: str | None) -> ApiError:
+    """A domain's refusal as its row of the table."""
+    return ApiError(code, detail, errors=[FieldError(field=field, reason=detail)] if field else [])
+
+
+def _refusal(error: WorkflowUpdateFailedError) -> ApiError:
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.type in KINDS:
+        return refusal(cause.type, cause.message, cause.details[0] if cause.details else None)
+    log.error("a command failed for a reason that the table does not have: %r", cause)
+    return ApiError("command-failed")
+
+
+def _problem(code: str, detail: str | None, field: str | None) -> dict[str, Any]:
+    kind = KINDS[code]
+    errors = [{"field": field, "reason": detail}] if field else []
+    return {
+        "type": f"/problems/{code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail or kind.advice,
+        "errors": errors,
+    }
+
+
+def _stage(name: str, at: datetime | None) -> dict[str, Any]:
+    return {"name": name, "status": "DONE" if at else "PENDING", "at": at}
+
+
+def _search_attributes(command: Command, aggregate_id: UUID) -> TypedSearchAttributes:
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(temporal.COMMAND_ID, str(command.command_id)),
+            SearchAttributePair(temporal.AGGREGATE_ID, str(aggregate_id)),
+            SearchAttributePair(temporal.USER_ID, str(command.user_id)),
+            SearchAttributePair(temporal.TENANT_ID, command.tenant_id),
+        ]
+    )

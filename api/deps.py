@@ -1,0 +1,120 @@
+"""What routes are given: the parts of the platform that this process has, and who is asking."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from fastapi.security import HTTPBearer
+from redis.asyncio import Redis
+from temporalio.client import Client
+
+from adapters.postgres import Database
+from adapters.settings import Settings
+from api.commands import Commands
+from api.errors import ApiError
+from api.limits import Limits
+from api.opaque import Signer, Tampered
+from api.passwords import Passwords
+from api.sessions import Sessions
+from api.tokens import Caller, Tokens
+from projections.history import HistoryPages, Place
+from projections.properties import PropertyPages
+
+bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="accessToken of register, login or refresh")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Made once in the composition root."""
+
+    settings: Settings
+    database: Database
+    redis: Redis
+    temporal: Client
+    commands: Commands
+    signer: Signer
+    tokens: Tokens
+    passwords: Passwords
+    sessions: Sessions
+    limits: Limits
+    histories: HistoryPages
+    properties: PropertyPages
+    reached: set[str] = field(default_factory=set)
+    """Dependencies that have answered since the process started."""
+
+
+def parts_of(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+def tenant_of(request: Request) -> str:
+    """The portal whose host name was asked, or the default one."""
+    settings = parts_of(request).settings
+    return settings.tenant_hosts.get(request.url.hostname or "", settings.default_tenant)
+
+
+def caller_or_none(request: Request) -> Caller | None:
+    """Who asks, when they say so. Raises ApiError for a token that is no good or names another portal than the host."""
+    header = request.headers.get("authorization")
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise ApiError("invalid-token")
+    parts = parts_of(request)
+    caller = parts.tokens.verify(token)
+    named = parts.settings.tenant_hosts.get(request.url.hostname or "")
+    if named is not None and named != caller.tenant_id:
+        raise ApiError("invalid-token", "This token belongs to another portal.")
+    return caller
+
+
+def caller_of(request: Request) -> Caller:
+    """Who asks. Raises ApiError unauthenticated when they do not say."""
+    caller = caller_or_none(request)
+    if caller is None:
+        raise ApiError("unauthenticated")
+    return caller
+
+
+def address_of(request: Request) -> str:
+    """The client's address; uvicorn has put in what a trusted proxy forwarded."""
+    return request.client.host if request.client else "unknown"
+
+
+def idempotency_key(
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="The same key and body give the first answer again; 1 to 255 printable ASCII characters.",
+        ),
+    ] = None,
+) -> str | None:
+    if key is not None and not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
+        raise ApiError("invalid-idempotency-key")
+    return key
+
+
+def held_by(parts: Parts, tenant_id: str, user_id: str, token: str | None) -> Place | None:
+    """The entry that a Consistency-Token promises of this user's history; None when it speaks of another's."""
+    if token is None:
+        return None
+    owner, _, signed = token.partition(".")
+    try:
+        place = parts.signer.open(consistency_use(tenant_id, owner), signed)
+    except Tampered as error:
+        raise ApiError("invalid-consistency-token") from error
+    return place if owner == user_id else None
+
+
+def consistency_use(tenant_id: str, user_id: str) -> str:
+    return f"consistency:{tenant_id}:{user_id}"
+
+
+PartsDep = Annotated[Parts, Depends(parts_of)]
+CallerDep = Annotated[Caller, Depends(caller_of)]
+MaybeCallerDep = Annotated[Caller | None, Depends(caller_or_none)]
+TenantDep = Annotated[str, Depends(tenant_of)]
+KeyDep = Annotated[str | None, Depends(idempotency_key)]

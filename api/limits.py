@@ -1,0 +1,38 @@
+"""Rate limits, counted in Redis for each minute."""
+
+import time
+
+from redis.asyncio import Redis
+
+from adapters.redis import RedisError, Rest
+from api.errors import ApiError, away
+
+_WINDOW_SECONDS = 60
+
+
+class Limits:
+    """Counts what one party does. Without Redis, doors that guard a password stay shut; the others stay open."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._rest = Rest()
+
+    async def count(self, tenant_id: str, what: str, who: str, most: int, *, fail_closed: bool = False) -> None:
+        """Raises ApiError too-many-requests past `most` a minute; with `fail_closed`, unavailable without Redis."""
+        window = int(time.time()) // _WINDOW_SECONDS
+        key = f"{tenant_id}:limit:{what}:{who}:{window}"
+        if self._rest and not fail_closed:
+            return
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.incr(key)
+                pipe.expire(key, _WINDOW_SECONDS)
+                used, _ = await pipe.execute()
+        except RedisError as error:
+            self._rest.begin()
+            if fail_closed:
+                raise away("The guard of the passwords") from error
+            return
+        if used > most:
+            wait = _WINDOW_SECONDS - int(time.time()) % _WINDOW_SECONDS
+            raise ApiError("too-many-requests", f"At most {most} a minute.", headers={"Retry-After": str(wait)})

@@ -1,0 +1,81 @@
+"""For operators: /livez, /readyz, /metrics, the meaning of each problem, and documentation that needs no internet."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+
+from adapters.telemetry import metrics
+from api.deps import Parts, PartsDep
+from api.errors import KINDS, ApiError, responses
+
+router = APIRouter(tags=["operations"])
+
+_PROBE_SECONDS = 2.0
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """The process runs and its loop turns."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", responses={503: {"description": "Still starting: some dependency was never reached"}})
+async def readyz(parts: PartsDep, response: Response) -> dict[str, Any]:
+    """What is reached and what is away.
+
+    503 until everything was reached once; afterwards 200, for with one part away most of the API works on, and taking
+    every replica out of service would help nobody. `status` says `degraded` then.
+    """
+    states = await _states(parts)
+    parts.reached.update(name for name, state in states.items() if state == "reached")
+    if parts.reached != states.keys():
+        response.status_code = 503
+        return {"status": "starting", "dependencies": states}
+    degraded = any(state != "reached" for state in states.values())
+    return {"status": "degraded" if degraded else "ready", "dependencies": states}
+
+
+async def _states(parts: Parts) -> dict[str, str]:
+    probes: dict[str, Awaitable[Any]] = {
+        "postgres": parts.database.ping(),
+        "redis": parts.redis.ping(),
+        "temporal": parts.temporal.service_client.check_health(),
+    }
+    results = await asyncio.gather(
+        *(asyncio.wait_for(probe, _PROBE_SECONDS) for probe in probes.values()), return_exceptions=True
+    )
+    return {
+        name: "reached" if result is None or result is True else f"away ({type(result).__name__})"
+        for name, result in zip(probes, results, strict=True)
+    }
+
+
+router.get("/metrics", response_class=Response)(metrics)
+
+
+@router.get("/problems/{kind}", responses=responses("not-found"))
+async def problem(kind: str) -> dict[str, Any]:
+    """What a problem's `type` means and what to do about it."""
+    if kind not in KINDS:
+        raise ApiError("not-found")
+    return {"type": f"/problems/{kind}", **vars(KINDS[kind])}
+
+
+def install_docs(app: FastAPI) -> None:
+    """Swagger UI at /docs from our own files."""
+    app.mount("/static/swagger", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url=str(app.openapi_url),
+            title=app.title,
+            swagger_js_url="/static/swagger/swagger-ui-bundle.js",
+            swagger_css_url="/static/swagger/swagger-ui.css",
+            swagger_favicon_url="/static/swagger/favicon.png",
+        )

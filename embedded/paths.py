@@ -1,0 +1,84 @@
+"""What one checkout's stack owns on this machine: its folder, its ports and its secrets, kept from run to run."""
+
+import base64
+import json
+import os
+import secrets
+import socket
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Ports:
+    """Free ports of 127.0.0.1, the same ones each time where they are still free. `<NAME>_PORT` sets one."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._ports: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+        self._checked: set[str] = set()
+
+    def __getitem__(self, name: str) -> int:
+        if name not in self._checked:
+            self._ports[name] = self._choose(name)
+            self._checked.add(name)
+            self._file.write_text(json.dumps(self._ports, indent=1))
+        return self._ports[name]
+
+    def _choose(self, name: str) -> int:
+        wanted = os.environ.get(f"{name.upper()}_PORT")
+        if wanted:
+            port = _port_number(f"{name.upper()}_PORT", wanted)
+            if not is_free(port):
+                raise SystemExit(f"{name.upper()}_PORT={port} is taken by another program; choose another or unset it.")
+            return port
+        before = self._ports.get(name)
+        if before and is_free(before):
+            return before
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+
+def _port_number(name: str, value: str) -> int:
+    if not value.isdigit() or not 1 <= int(value) <= 65535:
+        raise SystemExit(f"{name}={value!r} is not a port number between 1 and 65535.")
+    return int(value)
+
+
+def api_port() -> int:
+    """The API's port: `PORT`, else 8080. Ends the program with advice when it is taken."""
+    port = _port_number("PORT", os.environ.get("PORT", "8080"))
+    if not is_free(port):
+        raise SystemExit(f"Port {port} is taken by another program. Choose another: make run PORT={port + 1}")
+    return port
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def kept_secrets(folder: Path) -> dict[str, str]:
+    """The passwords and keys of this checkout's stack, made once and readable by its owner only."""
+    file = folder / "secrets.json"
+    if file.exists():
+        kept: dict[str, str] = json.loads(file.read_text())
+        return kept
+    signing_key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    made = {
+        "POSTGRES_PASSWORD": secrets.token_urlsafe(24),
+        "SECRET_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+        "JWT_PRIVATE_KEY": signing_key.decode(),
+    }
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        json.dump(made, out, indent=1)
+    return made

@@ -1,0 +1,151 @@
+"""A child process that is started, waited for, restarted when it dies, and never outlives us."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Say = Callable[[str], None]
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds before a restart; the pause doubles while a process keeps dying and is forgotten once it has run a while."""
+_STEADY_SECONDS = 30.0
+_PR_SET_PDEATHSIG = 1
+
+
+class StartFailed(Exception):  # noqa: N818
+    """A process ended or stayed silent before it was ready; the message says which, and where its log is."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What to run, how to know that it is ready, and how to end it."""
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    ready: Callable[[], Awaitable[object]]
+    """Raises while the process is not ready yet."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_seconds: float = 15.0
+    ready_seconds: float = 60.0
+    after_restart: Callable[[], Awaitable[None]] | None = None
+    """What an engine forgets when it dies and needs to be told again."""
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Process:
+    """One supervised child."""
+
+    def __init__(self, spec: Spec, say: Say) -> None:
+        self.spec = spec
+        self._say = say
+        self._child: asyncio.subprocess.Process | None = None
+        self._stopping = False
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child and self._child.returncode is None else None
+
+    async def start(self) -> None:
+        """Start it, wait until it is ready, then keep it running. Raises StartFailed."""
+        began = time.monotonic()
+        await self._spawn()
+        await self._until_ready()
+        self._say(f"  {self.spec.name:<12} ready after {time.monotonic() - began:.1f} s")
+        self._watch = asyncio.create_task(self._keep_running(), name=f"watch {self.spec.name}")
+
+    async def stop(self) -> None:
+        """End it and everything it started."""
+        self._stopping = True
+        if self._watch:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        child = self._child
+        if child is None:
+            return
+        if child.returncode is None:
+            child.send_signal(self.spec.stop_signal)
+            try:
+                await asyncio.wait_for(child.wait(), self.spec.stop_seconds)
+            except TimeoutError:
+                self._say(f"  {self.spec.name:<12} did not end within {self.spec.stop_seconds:.0f} s: killed")
+        self._kill_group(child.pid)
+        await child.wait()
+
+    async def _spawn(self) -> None:
+        self.spec.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.spec.log.open("ab") as log:
+            self._child = await asyncio.create_subprocess_exec(
+                *self.spec.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.spec.env},
+                cwd=self.spec.cwd,
+                start_new_session=True,  # Ctrl-C reaches us alone, and we end the others in order
+                preexec_fn=_die_with_parent,
+            )
+
+    async def _until_ready(self) -> None:
+        assert self._child is not None
+        deadline = time.monotonic() + self.spec.ready_seconds
+        last: Exception | None = None
+        while time.monotonic() < deadline:
+            if self._child.returncode is not None:
+                raise StartFailed(f"{self.spec.name} ended with code {self._child.returncode}.{self._log_tail()}")
+            try:
+                await asyncio.wait_for(self.spec.ready(), 5)
+                return
+            except Exception as error:  # whatever the probe raises means the same: not ready yet
+                last = error
+            await asyncio.sleep(0.1)
+        raise StartFailed(
+            f"{self.spec.name} was not ready within {self.spec.ready_seconds:.0f} s ({last!r}).{self._log_tail()}"
+        )
+
+    async def _keep_running(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            assert self._child is not None
+            began = time.monotonic()
+            code = await self._child.wait()
+            self._kill_group(self._child.pid)
+            if time.monotonic() - began > _STEADY_SECONDS:
+                pause = FIRST_PAUSE
+            how = signal.Signals(-code).name if code < 0 else f"code {code}"
+            self._say(f"  {self.spec.name:<12} ended ({how}); starts again in {pause:g} s; log: {self.spec.log}")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+            try:
+                await self._spawn()
+                await self._until_ready()
+                if self.spec.after_restart:
+                    await self.spec.after_restart()
+                self._say(f"  {self.spec.name:<12} is back")
+            except StartFailed as error:
+                self._say(f"  {error}")
+                if self.pid:
+                    self._kill_group(self._child.pid)
+
+    def _kill_group(self, pid: int) -> None:
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return  # the group is gone, or the id belongs to somebody else by now
+
+    def _log_tail(self) -> str:
+        lines = self.spec.log.read_text(errors="replace").splitlines()[-8:] if self.spec.log.exists() else []
+        return "".join(f"\n      | {line}" for line in lines) + f"\n    Its whole log: {self.spec.log}"

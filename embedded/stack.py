@@ -1,0 +1,115 @@
+"""The whole platform on this machine: engines first, then set-up, then our own processes."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from adapters.temporal import SEARCH_ATTRIBUTES
+from embedded import engines
+from embedded.paths import ROOT, Ports, kept_secrets
+from embedded.process import Process, Say, Spec, StartFailed
+
+# An engine is left out when its URL is in the environment already: then a real server is used.
+_REPLACED_BY = {
+    "postgres": "DATABASE_URL",
+    "kafka": "KAFKA_BOOTSTRAP_SERVERS",
+    "redis": "REDIS_URL",
+    "temporal": "TEMPORAL_ADDRESS",
+    "s3": "S3_ENDPOINT_URL",
+    "mailbox": "SMTP_URL",
+}
+ENGINES = tuple(_REPLACED_BY)
+
+
+class Stack:
+    """Starts, watches and stops everything that `make run` runs. `env` is what our processes find in theirs."""
+
+    def __init__(self, data: Path, say: Say) -> None:
+        self.data = data
+        self._say = say
+        data.mkdir(parents=True, exist_ok=True)
+        (data / "logs").mkdir(exist_ok=True)
+        self.ports = Ports(data / "ports.json")
+        self._secrets = kept_secrets(data)
+        self.env = {name: value for name, value in self._secrets.items() if name != "POSTGRES_PASSWORD"}
+        self.processes: dict[str, Process] = {}
+
+    async def start_engines(self, names: Iterable[str] = ENGINES) -> None:
+        """Start the engines of `names` that no URL replaces, all at once. Raises StartFailed."""
+        specs = []
+        for name in names:
+            if replaced := os.environ.get(_REPLACED_BY[name]):
+                self._say(f"  {name:<12} is not started: {_REPLACED_BY[name]} names {_without_password(replaced)}")
+                continue
+            spec, env = await self._engine(name)
+            self.env |= env
+            specs.append(spec)
+        await self._start(specs)
+
+    async def _engine(self, name: str) -> tuple[Spec, dict[str, str]]:
+        if name == "postgres":
+            return await engines.postgres(self.data, self.ports, self._secrets["POSTGRES_PASSWORD"])
+        if name == "temporal":
+            return engines.temporal(self.data, self.ports, SEARCH_ATTRIBUTES)
+        return {"kafka": engines.kafka, "redis": engines.redis, "s3": engines.objects, "mailbox": engines.mailbox}[name](self.data, self.ports)
+
+    async def prepare(self) -> None:
+        """Bring database, topics, search attributes and bucket up to date. Raises StartFailed."""
+        log = self.data / "logs" / "migrations.log"
+        with log.open("ab") as out:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "migrations", stdout=out, stderr=out, cwd=ROOT, env={**os.environ, **self.env}
+            )
+            if await child.wait() != 0:
+                tail = "".join(f"\n      | {line}" for line in log.read_text(errors="replace").splitlines()[-8:])
+                raise StartFailed(f"python -m migrations ended with code {child.returncode}.{tail}\n    Its log: {log}")
+
+    async def start_processes(self, api_port: int, names: Iterable[str] = ("worker", "projections", "api")) -> None:
+        """Start our own processes with the command lines that production uses. Raises StartFailed."""
+        commands = {
+            "worker": ["worker.py"],
+            "projections": ["-m", "projections"],
+            "api": ["-m", "api"],
+        }
+        specs = []
+        for name in names:
+            port = api_port if name == "api" else self.ports[f"{name}_ops"]
+            own = {"PORT": str(port)} if name == "api" else {"OPS_PORT": str(port)}
+            specs.append(
+                Spec(
+                    name,
+                    [sys.executable, *commands[name]],
+                    self.data / "logs" / f"{name}.log",
+                    engines.http_ready(f"http://127.0.0.1:{port}/readyz"),
+                    env={**self.env, **own},
+                    cwd=ROOT,
+                    stop_seconds=20,
+                )
+            )
+        await self._start(specs)
+
+    async def _start(self, specs: list[Spec]) -> None:
+        for spec in specs:
+            self.processes[spec.name] = Process(spec, self._say)
+        starting = [asyncio.create_task(self.processes[spec.name].start()) for spec in specs]
+        try:
+            await asyncio.gather(*starting)
+        except BaseException:
+            # The others are not to come up while they are being stopped.
+            for task in starting:
+                task.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
+            raise
+
+    async def stop(self) -> None:
+        """Stop our processes together, then the engines together, so that the first can finish what they hold."""
+        ours = [process for name, process in self.processes.items() if name not in _REPLACED_BY]
+        theirs = [process for name, process in self.processes.items() if name in _REPLACED_BY]
+        for group in (ours, theirs):
+            await asyncio.gather(*(process.stop() for process in group))
+
+
+def _without_password(url: str) -> str:
+    return url.rsplit("@", 1)[-1]

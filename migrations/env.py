@@ -1,0 +1,46 @@
+"""Alembic's environment: one connection as the tables' owner, one transaction for each migration."""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection, pool
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from adapters.postgres import async_url
+from adapters.tables import Xid8, metadata
+
+ischema_names["xid8"] = Xid8  # a type that SQLAlchemy's reflection does not know
+SCHEMAS = {"user_management", "property_management", "search", "user_history", "notification"}
+
+
+def _ours(name: str | None, kind: str, _: object) -> bool:
+    return name in SCHEMAS if kind == "schema" else True
+
+
+def _migrate(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        include_schemas=True,
+        include_name=_ours,
+        compare_server_default=True,
+        transaction_per_migration=True,
+        version_table_schema="public",
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def _run() -> None:
+    engine = create_async_engine(async_url(context.config.attributes["database_url"]), poolclass=pool.NullPool)
+    async with engine.connect() as connection:
+        # Two processes that migrate at once: the second waits here, then finds nothing to do.
+        await connection.exec_driver_sql("SELECT pg_advisory_lock(7237001)")
+        await connection.commit()
+        await connection.run_sync(_migrate)
+        await connection.commit()
+    await engine.dispose()
+
+
+asyncio.run(_run())

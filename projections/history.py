@@ -1,0 +1,321 @@
+"""The user's history: from `user-activity` into Postgres for good and into Redis as ready bytes, and back out as pages.
+
+Redis holds a sorted set for each user: the score is the time in microseconds, the member the entry's JSON. The lowest
+member is an empty one while the set holds the whole history, so that a page of it is one command that also tells the end.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import ValidationError
+from redis.asyncio import Redis
+from sqlalchemy import select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters import event_store
+from adapters.postgres import Database, DatabaseAway
+from adapters.redis import RedisError, Rest
+from adapters.tables import read_models, user_activity
+from domain.activity import Activity, activity_of
+from domain.events import USER_ACTIVITY, UnreadableEvent, read_event
+
+log = logging.getLogger(__name__)
+
+NEWEST = 1000
+"""Entries kept in Redis for each user; older ones are read from Postgres."""
+_KEPT_SECONDS = 86_400
+"""A user who was not seen for a day is read from Postgres once."""
+_LEASE_SECONDS = 10
+_TIES = 16
+"""Entries of one microsecond that a page may have to skip: a command stores a few events at one time."""
+_LOOK_AGAIN_SECONDS = 0.01
+_GENERATION_SECONDS = 5.0
+"""How long a reader goes on with the old generation after a rebuild has switched."""
+_ID = slice(len('{"eventId":"'), len('{"eventId":"') + 36)
+
+# An absent set is filled by the next reader. The reader's lease is withdrawn, for what it read may lack this entry.
+_ADD = """
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) return 0 end
+redis.call('ZADD', KEYS[1], unpack(ARGV, 2))
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -2 - ARGV[1])
+return 1
+"""
+_FILL = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2])
+for i = 3, #ARGV, 200 do redis.call('ZADD', KEYS[1], unpack(ARGV, i, math.min(i + 199, #ARGV))) end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where an entry stands in a history: newest first, by time, then by event id."""
+
+    timestamp: datetime
+    event_id: UUID
+
+    @property
+    def score(self) -> int:
+        """Microseconds since 1970: below 2**53, so exact as Redis' floating-point score."""
+        return round(self.timestamp.timestamp() * 1_000_000)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Entries as JSON bytes, and the place behind which the next page begins."""
+
+    entries: list[bytes]
+    next: Place | None
+
+    def holds(self, event_id: UUID) -> bool:
+        wanted = str(event_id).encode()
+        return any(entry[_ID] == wanted for entry in self.entries)
+
+
+def entry_json(activity: Activity) -> bytes:
+    """An entry as the API answers it. The same activity gives the same bytes, and the event id comes first."""
+    return orjson.dumps(
+        {
+            "eventId": str(activity.event_id),
+            "userId": str(activity.user_id),
+            "activityType": activity.activity_type,
+            "description": activity.description,
+            # Postgres returns the keys of JSONB in an order of its own.
+            "activityData": orjson.Fragment(orjson.dumps(activity.activity_data, option=orjson.OPT_SORT_KEYS)),
+            "timestamp": activity.timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        }
+    )
+
+
+def _keys(tenant_id: str, user_id: str, generation: int) -> list[str]:
+    # The braces put both keys of a user on one node of a Redis cluster.
+    name = f"{{{tenant_id}:{user_id}}}:history:{generation}"
+    return [name, f"{name}:lease"]
+
+
+def _place(activity: Activity) -> Place:
+    return Place(activity.timestamp, activity.event_id)
+
+
+class History:
+    """The way in."""
+
+    name = "history"
+    topics = (USER_ACTIVITY,)
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._add = redis.register_script(_ADD)
+
+    def read(self, value: bytes) -> Activity:
+        """The activity in a message. Raises UnreadableEvent, saying why."""
+        try:
+            return Activity.model_validate_json(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise UnreadableEvent(f"{'.'.join(map(str, first['loc'])) or 'message'}: {first['msg']}") from error
+
+    def read_stored(self, message: dict[str, Any]) -> Activity:
+        """The activity of a stored event, for a rebuild. Raises UnreadableEvent."""
+        return activity_of(read_event(message))
+
+    async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
+        """Write entries; those that are there already stay as they are."""
+        rows = [
+            {
+                "tenant_id": activity.tenant_id,
+                "generation": generation,
+                "event_id": activity.event_id,
+                "user_id": str(activity.user_id),
+                "activity_type": activity.activity_type,
+                "description": activity.description,
+                "activity_data": activity.activity_data,
+                "timestamp": activity.timestamp,
+            }
+            for activity in activities
+        ]
+        if rows:
+            await tx.execute(insert(user_activity).on_conflict_do_nothing(), rows)
+
+    async def show(self, activities: Sequence[Activity], generation: int) -> None:
+        """Add entries to the sets that Redis holds. Raises RedisError."""
+        by_user: dict[tuple[str, str], list[str | bytes]] = defaultdict(list)
+        for activity in activities:
+            by_user[activity.tenant_id, str(activity.user_id)] += [str(_place(activity).score), entry_json(activity)]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for (tenant_id, user_id), entries in by_user.items():
+                await self._add(keys=_keys(tenant_id, user_id, generation), args=[NEWEST, *entries], client=pipe)
+            await pipe.execute()
+
+    async def hide(self, users: set[tuple[str, str]], generation: int) -> None:
+        """Drop users' sets, so that the next reader fills them from Postgres. Raises RedisError."""
+        keys = [key for tenant_id, user_id in users for key in _keys(tenant_id, user_id, generation)]
+        if keys:
+            await self._redis.unlink(*keys)
+
+
+async def generation_of(tx: AsyncConnection, name: str, *, locked: bool = False) -> int:
+    """The generation of a read model that serves. `locked` keeps a rebuild from switching until the transaction ends."""
+    query = select(read_models.c.generation).where(read_models.c.name == name)
+    if locked:
+        query = query.with_for_update(read=True, key_share=False)
+    generation: int = (await tx.execute(query)).scalar_one()
+    return generation
+
+
+class HistoryPages:
+    """The way out: Redis first, then `user_activity`, then the event store itself."""
+
+    def __init__(self, database: Database, redis: Redis, wait_seconds: float) -> None:
+        self._database = database
+        self._redis = redis
+        self._wait_seconds = wait_seconds
+        self._fill = redis.register_script(_FILL)
+        self._rest = Rest()
+        self._generation = 1
+        self._generation_until = 0.0
+
+    async def page(
+        self, tenant_id: str, user_id: str, limit: int, before: Place | None = None, holding: Place | None = None
+    ) -> Page:
+        """Up to `limit` entries, newest first, behind `before`. Raises DatabaseAway when no source can answer.
+
+        `holding` is an entry that the history must have: the read waits for it, and past the bound is answered by the
+        event store, which had it before the write was acknowledged.
+        """
+        deadline = time.monotonic() + self._wait_seconds
+        while True:
+            generation = await self._current_generation(tenant_id)
+            page = await self._from_redis(tenant_id, user_id, generation, limit, before)
+            if page is None:
+                page = await self._from_postgres(tenant_id, user_id, generation, limit, before)
+            if holding is None or page.holds(holding.event_id) or not _must_show(page, before, holding):
+                return page
+            if time.monotonic() >= deadline:
+                return await self._from_store(tenant_id, user_id, limit, before)
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def _current_generation(self, tenant_id: str) -> int:
+        if time.monotonic() >= self._generation_until:
+            self._generation_until = time.monotonic() + _GENERATION_SECONDS
+            try:
+                async with self._database.transaction(tenant_id) as tx:
+                    self._generation = await generation_of(tx, History.name)
+            except DatabaseAway:
+                log.warning("Postgres is away: histories are served from Redis, generation %d", self._generation)
+        return self._generation
+
+    async def _from_redis(
+        self, tenant_id: str, user_id: str, generation: int, limit: int, before: Place | None
+    ) -> Page | None:
+        """None when Redis is away, does not hold this user, or does not reach as far back."""
+        if self._rest:
+            return None
+        key = _keys(tenant_id, user_id, generation)[0]
+        try:
+            if before is None:
+                entries: list[bytes] = await self._redis.zrange(
+                    key, "+inf", "-inf", desc=True, byscore=True, offset=0, num=limit + 1
+                )
+            else:
+                entries = await self._behind(key, before, limit)
+        except RedisError:
+            self._rest.begin()
+            return None
+        if entries and entries[-1] == b"":
+            return Page(entries[:-1], None) if len(entries) <= limit + 1 else _cut(entries, limit)
+        return _cut(entries, limit) if len(entries) > limit else None
+
+    async def _behind(self, key: str, before: Place, limit: int) -> list[bytes]:
+        scored = await self._redis.zrange(
+            key, str(before.score), "-inf", desc=True, byscore=True, offset=0, num=limit + 1 + _TIES, withscores=True
+        )
+        edge = str(before.event_id).encode()
+        behind: list[bytes] = [
+            entry for entry, score in scored if score < before.score or entry[_ID] < edge
+        ]
+        return behind[: limit + 1]
+
+    async def _from_postgres(
+        self, tenant_id: str, user_id: str, generation: int, limit: int, before: Place | None
+    ) -> Page:
+        await self._refill(tenant_id, user_id, generation)
+        async with self._database.transaction(tenant_id) as tx:
+            return _cut(await _rows(tx, user_id, limit + 1, before), limit)
+
+    async def _refill(self, tenant_id: str, user_id: str, generation: int) -> None:
+        """Give Redis this user's newest entries, unless one is added while they are being read."""
+        if self._rest:
+            return
+        keys, lease = _keys(tenant_id, user_id, generation), secrets.token_hex(8)
+        try:
+            if await self._redis.exists(keys[0]):
+                return
+            await self._redis.set(keys[1], lease, ex=_LEASE_SECONDS)
+            async with self._database.transaction(tenant_id) as tx:
+                rows = await _rows(tx, user_id, NEWEST + 1, None)
+            pairs: list[str | bytes] = [] if len(rows) > NEWEST else ["-inf", b""]
+            for entry in rows[:NEWEST]:
+                pairs += [str(place_of(entry).score), entry]
+            await self._fill(keys=keys, args=[lease, _KEPT_SECONDS, *pairs])
+        except RedisError:
+            self._rest.begin()
+
+    async def _from_store(self, tenant_id: str, user_id: str, limit: int, before: Place | None) -> Page:
+        async with self._database.transaction(tenant_id) as tx:
+            behind = (before.timestamp, before.event_id) if before else None
+            messages = await event_store.of_user(tx, UUID(user_id), before=behind, limit=limit + 1)
+        return _cut([entry_json(activity_of(read_event(message))) for message in messages], limit)
+
+
+def _must_show(page: Page, before: Place | None, entry: Place) -> bool:
+    """Whether a right page would show the entry: it stands neither in front of the page nor behind it."""
+    if before and entry >= before:
+        return False
+    return page.next is None or entry > page.next
+
+
+def place_of(entry: bytes) -> Place:
+    found = orjson.loads(entry)
+    return Place(datetime.fromisoformat(found["timestamp"]), UUID(found["eventId"]))
+
+
+def _cut(entries: list[bytes], limit: int) -> Page:
+    shown = entries[:limit]
+    return Page(shown, place_of(shown[-1]) if len(entries) > limit else None)
+
+
+async def _rows(tx: AsyncConnection, user_id: str, limit: int, before: Place | None) -> list[bytes]:
+    current = select(read_models.c.generation).where(read_models.c.name == History.name).scalar_subquery()
+    query = select(user_activity).where(user_activity.c.user_id == user_id, user_activity.c.generation == current)
+    if before:
+        query = query.where(
+            tuple_(user_activity.c.timestamp, user_activity.c.event_id) < tuple_(before.timestamp, before.event_id)
+        )
+    newest_first = query.order_by(user_activity.c.timestamp.desc(), user_activity.c.event_id.desc())
+    return [
+        entry_json(
+            Activity(
+                event_id=row.event_id,
+                user_id=row.user_id,
+                tenant_id=row.tenant_id,
+                activity_type=row.activity_type,
+                description=row.description,
+                timestamp=row.timestamp,
+                activity_data=row.activity_data,
+            )
+        )
+        for row in await tx.execute(newest_first.limit(limit))
+    ]

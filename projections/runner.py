@@ -1,0 +1,206 @@
+"""The loop of a projection: take from Kafka, write to the sink, and only then commit the offsets."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters import kafka
+from adapters.postgres import Database, DatabaseAway, is_away
+from adapters.redis import RedisError
+from adapters.settings import Settings
+from adapters.telemetry import CONSUMERS_RECREATED, EVENTS_APPLIED, EVENTS_PARKED, PROJECTION_AGE, PROJECTION_LAG
+from domain.activity import Activity
+from domain.events import UnreadableEvent
+from projections.history import History, generation_of
+from projections.parking import BEHIND_ANOTHER, Parcel, park, parked_keys
+
+log = logging.getLogger(__name__)
+
+_BATCH = 500
+"""Messages in one transaction: enough to spread its cost, few enough for a quarter of a second."""
+_PAUSE_SECONDS = 1.0
+_JUDGED, _TOO_MANY = 100, 50
+"""When more than 50 of the last 100 messages cannot be applied, the fault is ours, not the messages'."""
+
+
+class MostlyPoison(Exception):  # noqa: N818
+    """Most events fail: the projection stops rather than parking everything."""
+
+
+class Stalled(Exception):  # noqa: N818
+    """The consumer has not heard from the broker for too long."""
+
+
+class Runner:
+    """Runs one projection in one consumer of its group."""
+
+    def __init__(self, settings: Settings, database: Database, projection: History) -> None:
+        self._settings = settings
+        self._database = database
+        self._projection = projection
+        self._outcomes: deque[bool] = deque(maxlen=_JUDGED)
+        self._unshown: set[tuple[str, str]] = set()
+        self._active_at = time.monotonic()
+        self.ready = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop` is set, through every outage. Raises MostlyPoison."""
+        while not stop.is_set():
+            try:
+                await self._consume(stop)
+            except (KafkaError, OSError) as error:
+                log.warning("%s: Kafka is away (%s); trying again", self._projection.name, type(error).__name__)
+                await _pause(stop)
+            except Stalled as stalled:
+                CONSUMERS_RECREATED.labels(self._projection.name).inc()
+                log.warning("%s: %s; the consumer is made anew", self._projection.name, stalled)
+
+    async def _consume(self, stop: asyncio.Event) -> None:
+        await kafka.ensure_topics(self._settings)
+        consumer = kafka.consumer(self._settings, f"projection-{self._projection.name}", *self._projection.topics)
+        await consumer.start()
+        try:
+            self.ready = True
+            self._active_at = time.monotonic()
+            while not stop.is_set():
+                taken = await consumer.getmany(timeout_ms=200, max_records=_BATCH)
+                records = [
+                    Parcel(record.topic, (record.key or b"").decode(errors="replace"), record.value or b"")
+                    for partition in taken.values()
+                    for record in partition
+                ]
+                if records:
+                    await self.take(records, stop)
+                if (records or self._unshown) and await self._shown() and not stop.is_set():
+                    await consumer.commit()
+                await self._measure(consumer, busy=bool(records))
+        finally:
+            await consumer.stop()
+
+    async def take(self, parcels: Sequence[Parcel], stop: asyncio.Event) -> None:
+        """Write a batch to the sink, waiting while Postgres is away. Raises MostlyPoison."""
+        while not stop.is_set():
+            try:
+                await self._write(parcels)
+                return
+            except DatabaseAway as error:
+                log.warning("%s: Postgres is away (%s); the batch waits", self._projection.name, error)
+                await _pause(stop)
+
+    async def _write(self, parcels: Sequence[Parcel]) -> None:
+        readable, poison = self._read(parcels)
+        async with self._database.transaction() as tx:
+            generation = await generation_of(tx, self._projection.name, locked=True)
+            blocked = await parked_keys(tx, self._projection.name, {parcel.key for parcel in parcels})
+            blocked |= {parcel.key for parcel, _ in poison}
+            waiting = [(parcel, BEHIND_ANOTHER) for parcel, _ in readable if parcel.key in blocked]
+            free = [(parcel, activity) for parcel, activity in readable if parcel.key not in blocked]
+            applied, refused = await self._apply(tx, free, generation)
+            self._judge(len(applied) + len(waiting), [*poison, *refused])
+            if poison or refused or waiting:
+                await park(tx, self._projection.name, [*poison, *refused, *waiting])
+                EVENTS_PARKED.labels(self._projection.name).inc(len(poison) + len(refused) + len(waiting))
+        for parcel, reason in [*poison, *refused]:
+            log.error("%s: parked %s of %s: %s", self._projection.name, parcel.key, parcel.topic, reason)
+        await self._show(applied, generation)
+
+    def _read(
+        self, parcels: Sequence[Parcel]
+    ) -> tuple[list[tuple[Parcel, Activity]], list[tuple[Parcel, str]]]:
+        readable: list[tuple[Parcel, Activity]] = []
+        poison: list[tuple[Parcel, str]] = []
+        for parcel in parcels:
+            try:
+                readable.append((parcel, self._projection.read(parcel.value)))
+            except UnreadableEvent as error:
+                poison.append((parcel, str(error)))
+        return readable, poison
+
+    async def _apply(
+        self, tx: AsyncConnection, free: list[tuple[Parcel, Activity]], generation: int
+    ) -> tuple[list[Activity], list[tuple[Parcel, str]]]:
+        """Apply all at once; when the sink refuses that, one by one, to find which it refuses."""
+        everything = [activity for _, activity in free]
+        try:
+            async with tx.begin_nested():
+                await self._projection.apply(tx, everything, generation)
+            return everything, []
+        except DBAPIError as error:
+            if is_away(error):
+                raise
+        applied: list[Activity] = []
+        refused: list[tuple[Parcel, str]] = []
+        for parcel, activity in free:
+            try:
+                async with tx.begin_nested():
+                    await self._projection.apply(tx, [activity], generation)
+                applied.append(activity)
+            except DBAPIError as error:
+                if is_away(error):
+                    raise
+                refused.append((parcel, f"the sink refuses it: {error.orig}"))
+        return applied, refused
+
+    def _judge(self, good: int, poison: list[tuple[Parcel, str]]) -> None:
+        self._outcomes.extend([True] * good + [False] * len(poison))
+        if self._outcomes.count(False) > _TOO_MANY:
+            raise MostlyPoison(f"more than {_TOO_MANY} of the last {_JUDGED} messages fail; the last: {poison[-1][1]}")
+
+    async def _show(self, activities: list[Activity], generation: int) -> None:
+        if not activities:
+            return
+        EVENTS_APPLIED.labels(self._projection.name).inc(len(activities))
+        newest = max(activity.timestamp for activity in activities)
+        PROJECTION_AGE.labels(self._projection.name).set((datetime.now(UTC) - newest).total_seconds())
+        try:
+            await self._projection.show(activities, generation)
+        except RedisError as error:
+            log.warning("%s: Redis is away (%s); offsets wait for it", self._projection.name, error)
+            self._unshown |= {(activity.tenant_id, str(activity.user_id)) for activity in activities}
+
+    async def _shown(self) -> bool:
+        """Whether Redis misses nothing that would be lost from it if the offsets were committed."""
+        if self._unshown:
+            try:
+                async with self._database.transaction() as tx:
+                    generation = await generation_of(tx, self._projection.name)
+                await self._projection.hide(self._unshown, generation)
+                self._unshown.clear()
+            except (RedisError, DatabaseAway):
+                return False
+        return True
+
+    async def _measure(self, consumer: AIOKafkaConsumer, *, busy: bool) -> None:
+        """Expose the lag of each partition. Raises Stalled when the broker has been silent for too long."""
+        now = time.monotonic()
+        if busy:
+            self._active_at = now
+        assigned: set[TopicPartition] = consumer.assignment()
+        heard = []
+        for partition in assigned:
+            newest = consumer.highwater(partition)
+            if newest is not None:
+                position = await asyncio.wait_for(consumer.position(partition), self._settings.stall_seconds)
+                PROJECTION_LAG.labels(self._projection.name, partition.topic, partition.partition).set(
+                    max(0, newest - position)
+                )
+            polled = consumer.last_poll_timestamp(partition)
+            heard.append(now - (time.time() - polled / 1000) if polled else 0.0)
+        silent = now - max(self._active_at, min(heard, default=0.0))
+        if assigned and silent > self._settings.stall_seconds:
+            raise Stalled(f"nothing heard from the broker for {silent:.0f} s")
+
+
+async def _pause(stop: asyncio.Event) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), _PAUSE_SECONDS)
+    except TimeoutError:
+        return

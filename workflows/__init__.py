@@ -1,0 +1,1 @@
+"""What happens, in order: one command, one file, one word."""

@@ -1,0 +1,54 @@
+"""Create a property: save it, tell the world, then confirm it to its owner."""
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+from activities.notifications import Confirmation, Notifications
+from activities.properties import Properties
+from domain.property import CreateProperty, PropertySaved
+from workflows import options
+from workflows.command import SavedAnswer, leaf, publish
+
+
+@workflow.defn(name="create-property")
+class CreatePropertyWorkflow:
+    """One listing, from the wish to the owner's confirmation."""
+
+    @workflow.init
+    def __init__(self, command: CreateProperty) -> None:
+        self._saved = SavedAnswer[PropertySaved]()
+
+    @workflow.update(description="Answers once the property is saved")
+    async def saved(self) -> PropertySaved:
+        return await self._saved.wait()
+
+    @workflow.run
+    async def run(self, command: CreateProperty) -> str:
+        async with self._saved.answering():
+            saved = await workflow.execute_local_activity_method(
+                Properties.save_property, command, summary=command.details.title, **options.SAVE
+            )
+        self._saved.give(saved)
+        await publish(command, saved)
+        done = await _confirm(command, saved)
+        workflow.set_current_details(f"Saved as version {saved.property.version}, published, owner {done}")
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return f"property {saved.property.id} version {saved.property.version}: saved, published, owner {done}"
+
+
+async def _confirm(command: CreateProperty, saved: PropertySaved) -> str:
+    confirmation = Confirmation(
+        tenant_id=command.tenant_id,
+        command_id=command.command_id,
+        event_id=saved.events[-1].event_id,
+        owner_id=saved.property.owner_id,
+        property_id=saved.property.id,
+    )
+    try:
+        return await workflow.execute_activity_method(
+            Notifications.confirm_property_created, confirmation, summary="confirm to the owner", **options.NOTIFY
+        )
+    except ActivityError as error:
+        # The property is listed whether or not its owner can be reached.
+        workflow.logger.warning("the owner cannot be told: %s", leaf(error).message)
+        return f"not told: {leaf(error).message}"

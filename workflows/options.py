@@ -1,0 +1,43 @@
+"""Every queue, timeout and retry of every workflow, each with its reason."""
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityConfig, LocalActivityConfig
+
+COMMANDS = "commands"
+"""Command workflows and their short database and Kafka writes."""
+NOTIFICATIONS = "notifications"
+"""Mail servers are slow and fail for hours; their workers are not to keep commands waiting."""
+MAINTENANCE = "maintenance"
+"""What the platform does for itself."""
+QUEUES = (COMMANDS, NOTIFICATIONS, MAINTENANCE)
+
+SAVE = LocalActivityConfig(
+    # A transaction of five statements takes milliseconds; its pool and statement timeouts are below this.
+    start_to_close_timeout=timedelta(seconds=15),
+    # A command that was accepted is done whenever Postgres comes back, so there is no last attempt.
+    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5)),
+)
+PUBLISH = LocalActivityConfig(
+    # The publisher gives up on a silent broker after one second; the database parts take milliseconds.
+    start_to_close_timeout=timedelta(seconds=10),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+    # A pause longer than this is a timer of the workflow: the saved answer goes out before it, not after.
+    local_retry_threshold=timedelta(milliseconds=500),
+)
+NOTIFY = ActivityConfig(
+    task_queue=NOTIFICATIONS,
+    # Connecting, handing over and the database parts have timeouts of 10 s each.
+    start_to_close_timeout=timedelta(seconds=60),
+    # Mail servers come back within days (RFC 5321, 4.5.4.1 asks for four to five); later nobody wants the mail.
+    schedule_to_close_timeout=timedelta(days=4),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_interval=timedelta(minutes=30)),
+)
+RECONCILE = ActivityConfig(
+    # A full walk of a large store; the heartbeat tells that it moves.
+    start_to_close_timeout=timedelta(minutes=30),
+    heartbeat_timeout=timedelta(minutes=1),
+    # The schedule comes again every minute.
+    retry_policy=RetryPolicy(maximum_attempts=3),
+)
