@@ -1,0 +1,56 @@
+# Two commands are all a newcomer needs: `make run` and `make test`.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PY := .venv/bin/python
+PORT ?= 8080
+export UV_PYTHON_DOWNLOADS = never
+
+.PHONY: help run demo test test-kafka test-temporal check bench kafka temporal migrate lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+# The lock file is the stamp's source, so a changed lock installs itself.
+.venv/.installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "Installing into .venv (a minute the first time) ..."
+	@$(PYTHON) -m venv --clear .venv
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	@touch $@
+
+run: .venv/.installed ## everything on this machine: engines, workers, projections, API (PORT=8080)
+	@PORT=$(PORT) exec $(PY) -m embedded $(if $(KAFKA),--kafka $(KAFKA)) $(if $(TEMPORAL),--temporal $(TEMPORAL))
+
+demo: .venv/.installed ## sign up owners and list properties through the API (CSV=path for real rows)
+	@$(PY) -m demo --url http://127.0.0.1:$(PORT) $(if $(CSV),--csv $(CSV))
+
+test: .venv/.installed ## the tests, on embedded engines
+	@$(PY) -m pytest
+
+test-kafka: .venv/.installed kafka ## the tests that speak to Kafka, on Apache Kafka
+	@TEST_KAFKA=apache $(PY) -m pytest -m kafka
+
+test-temporal: .venv/.installed temporal ## the tests that need the real Temporal server, on Postgres
+	@TEST_TEMPORAL=server $(PY) -m pytest -m temporal
+
+check: .venv/.installed ## style, types, imports, migrations, compose file, Dockerfile
+	@$(PY) -m checks
+
+bench: .venv/.installed ## measure, each figure beside its baseline
+	@$(PY) -m bench
+
+kafka: .venv/.installed ## fetch Apache Kafka (needs Java 17 and Maven)
+	@$(PY) -m embedded.apache_kafka
+
+temporal: .venv/.installed ## build the Temporal server (needs Go)
+	@$(PY) -m embedded.temporal_server
+
+migrate: .venv/.installed ## bring DATABASE_URL, Kafka, Temporal and S3 up to date
+	@$(PY) -m migrations
+
+lock: .venv/.installed ## choose the newest allowed versions again
+	@$(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate -o requirements.lock
+
+clean: ## remove .venv and all data of `make run`
+	rm -rf .venv .data .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
