@@ -13,6 +13,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# Below the ports that systems give to outgoing connections, which could take one of ours while its engine restarts;
+# and Temporal's server keeps its ports as 16-bit signed numbers.
+_OURS = range(20_000, 32_768)
+
+
 class Ports:
     """Free ports of 127.0.0.1, the same ones each time where they are still free. `<NAME>_PORT` sets one."""
 
@@ -38,9 +43,12 @@ class Ports:
         before = self._ports.get(name)
         if before and is_free(before):
             return before
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
+        taken = set(self._ports.values())
+        return next(
+            port
+            for port in (secrets.choice(_OURS) for _ in range(10_000))
+            if port not in taken and is_free(port)
+        )
 
 
 def _port_number(name: str, value: str) -> int:

@@ -148,4 +148,4 @@ class Process:
 
     def _log_tail(self) -> str:
         lines = self.spec.log.read_text(errors="replace").splitlines()[-8:] if self.spec.log.exists() else []
-        return "".join(f"\n      | {line}" for line in lines) + f"\n    Its whole log: {self.spec.log}"
+        return "".join(f"\n      | {line[:300]}" for line in lines) + f"\n    Its whole log: {self.spec.log}"

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from adapters.temporal import SEARCH_ATTRIBUTES
 from embedded import engines
+from embedded.apache_kafka import apache_kafka
 from embedded.paths import ROOT, Ports, kept_secrets
 from embedded.process import Process, Say, Spec, StartFailed
+from embedded.temporal_server import prepare_namespace, prepare_schema, temporal_server
 
 # An engine is left out when its URL is in the environment already: then a real server is used.
 _REPLACED_BY = {
@@ -26,9 +28,11 @@ ENGINES = tuple(_REPLACED_BY)
 class Stack:
     """Starts, watches and stops everything that `make run` runs. `env` is what our processes find in theirs."""
 
-    def __init__(self, data: Path, say: Say) -> None:
+    def __init__(self, data: Path, say: Say, *, kafka: str = "tansu", temporal: str = "development") -> None:
         self.data = data
         self._say = say
+        self._kafka = {"tansu": engines.kafka, "apache": apache_kafka}[kafka]
+        self._production_temporal = {"development": False, "server": True}[temporal]
         data.mkdir(parents=True, exist_ok=True)
         (data / "logs").mkdir(exist_ok=True)
         self.ports = Ports(data / "ports.json")
@@ -38,22 +42,34 @@ class Stack:
 
     async def start_engines(self, names: Iterable[str] = ENGINES) -> None:
         """Start the engines of `names` that no URL replaces, all at once. Raises StartFailed."""
-        specs = []
-        for name in names:
-            if replaced := os.environ.get(_REPLACED_BY[name]):
-                self._say(f"  {name:<12} is not started: {_REPLACED_BY[name]} names {_without_password(replaced)}")
-                continue
-            spec, env = await self._engine(name)
-            self.env |= env
-            specs.append(spec)
-        await self._start(specs)
+        names = list(names)
+        first = [name for name in names if not (self._production_temporal and name == "temporal")]
+        await self._start([spec for name in first if (spec := await self._engine(name))])
+        if first != names and (spec := await self._engine("temporal")):
+            # Temporal's own server keeps its state in our Postgres, so it comes second.
+            database = self._database_url()
+            await asyncio.to_thread(prepare_schema, self.ports, database)
+            await self._start([spec])
+            await asyncio.to_thread(prepare_namespace, self.ports, database)
 
-    async def _engine(self, name: str) -> tuple[Spec, dict[str, str]]:
+    async def _engine(self, name: str) -> Spec | None:
+        if replaced := os.environ.get(_REPLACED_BY[name]):
+            self._say(f"  {name:<12} is not started: {_REPLACED_BY[name]} names {_without_password(replaced)}")
+            return None
         if name == "postgres":
-            return await engines.postgres(self.data, self.ports, self._secrets["POSTGRES_PASSWORD"])
-        if name == "temporal":
-            return engines.temporal(self.data, self.ports, SEARCH_ATTRIBUTES)
-        return {"kafka": engines.kafka, "redis": engines.redis, "s3": engines.objects, "mailbox": engines.mailbox}[name](self.data, self.ports)
+            spec, env = await engines.postgres(self.data, self.ports, self._secrets["POSTGRES_PASSWORD"])
+        elif name == "temporal" and self._production_temporal:
+            spec, env = temporal_server(self.data, self.ports, self._database_url())
+        elif name == "temporal":
+            spec, env = engines.temporal(self.data, self.ports, SEARCH_ATTRIBUTES)
+        else:
+            make = {"kafka": self._kafka, "redis": engines.redis, "s3": engines.objects, "mailbox": engines.mailbox}
+            spec, env = make[name](self.data, self.ports)
+        self.env |= env
+        return spec
+
+    def _database_url(self) -> str:
+        return os.environ.get("DATABASE_URL") or self.env["DATABASE_URL"]
 
     async def prepare(self) -> None:
         """Bring database, topics, search attributes and bucket up to date. Raises StartFailed."""

@@ -1,0 +1,47 @@
+"""Where engines that are fetched or built once are kept, outside the checkout and keyed by version."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+
+def cached(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder `name` of the cache, made by `make` the first time. A failed attempt leaves nothing behind."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hyderabad-infra"
+    folder = home / name
+    if folder.exists():
+        return folder
+    home.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=home))
+    try:
+        make(building)
+        building.chmod(0o755)
+        building.rename(folder)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    return folder
+
+
+def tool(name: str, why: str) -> str:
+    """The path of a program of this machine; ends the program with advice when it is missing."""
+    found = shutil.which(name)
+    if not found:
+        raise SystemExit(f"{name} is needed {why}; install it and try again.")
+    return found
+
+
+def run(command: list[str], what: str, **env: str) -> None:
+    """Run a build step, showing its output only when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{what} failed:\n{(done.stdout + done.stderr)[-3000:]}")
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

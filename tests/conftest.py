@@ -1,0 +1,122 @@
+"""The engines, started once for all tests, and what is built on them. Tests keep apart by a tenant of their own."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from temporalio.client import Client
+
+from activities.saving import Ledger
+from adapters import redis, temporal
+from adapters.kafka import Publisher
+from adapters.postgres import Database
+from adapters.sealing import Keyring
+from adapters.settings import Settings
+from embedded.paths import Ports
+from embedded.stack import ENGINES, Stack
+from tests.platform import Platform
+from tests.samples import new_tenant
+
+# A proxy of the machine has no business with 127.0.0.1, and a server of the developer's none with the tests.
+for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "TEMPORAL_ADDRESS", "S3_ENDPOINT_URL", "SMTP_URL"):
+    os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def data() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="hyderabad-tests-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+async def stack(data: Path) -> AsyncIterator[Stack]:
+    """Every engine; Apache Kafka or the production Temporal server where TEST_KAFKA or TEST_TEMPORAL ask for it."""
+    stack = Stack(
+        data,
+        lambda line: None,
+        kafka=os.environ.get("TEST_KAFKA", "tansu"),
+        temporal=os.environ.get("TEST_TEMPORAL", "development"),
+    )
+    try:
+        await stack.start_engines(ENGINES)
+        await stack.prepare()
+        yield stack
+    finally:
+        await stack.stop()
+
+
+@pytest.fixture(scope="session")
+def settings(stack: Stack) -> Settings:
+    return Settings(**{name.lower(): value for name, value in stack.env.items()})
+
+
+@pytest.fixture(scope="session")
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    database = Database.for_tenants(settings)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+async def all_tenants(settings: Settings) -> AsyncIterator[Database]:
+    database = Database.for_all_tenants(settings)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+def keyring(settings: Settings) -> Keyring:
+    return Keyring(settings.secret_bytes)
+
+
+@pytest.fixture(scope="session")
+def ledger(database: Database, keyring: Keyring) -> Ledger:
+    return Ledger(database, keyring)
+
+
+@pytest.fixture(scope="session")
+async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
+    publisher = Publisher(settings)
+    yield publisher
+    await publisher.close()
+
+
+@pytest.fixture(scope="session")
+async def valkey(settings: Settings) -> AsyncIterator[Redis]:
+    client = redis.connect(settings)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture(scope="session")
+async def temporal_client(settings: Settings) -> Client:
+    return await temporal.connect_when_up(settings)
+
+
+@pytest.fixture
+def tenant() -> str:
+    return new_tenant()
+
+
+@pytest.fixture(scope="session")
+async def platform(stack: Stack) -> AsyncIterator[Platform]:
+    """Workers, projections and API as processes, as `make run` starts them."""
+    port = Ports(stack.data / "api-port.json")["api"]
+    stack.env |= {
+        "TENANT_HOSTS": '{"second.localhost": "second"}',
+        "CORS_ORIGINS": "https://portal.example",
+        "COMMANDS_PER_MINUTE": "100000",
+        "REGISTRATIONS_PER_MINUTE": "100000",
+        "RECONCILE_EVERY_SECONDS": "2",
+        "RECONCILE_AFTER_SECONDS": "3",
+        "STALL_SECONDS": "5",
+    }
+    await stack.start_processes(port)
+    platform = Platform(stack, f"http://127.0.0.1:{port}")
+    yield platform
+    await platform.close()

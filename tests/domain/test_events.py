@@ -1,0 +1,111 @@
+"""Events: the registry, old forms, and what is made of them."""
+
+import json
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from domain import ids
+from domain.activity import activity_of
+from domain.events import KINDS, UnreadableEvent, read_event, recorded
+from domain.property import PropertyCreated, PropertyStatus, decide
+from domain.user import UserRegistered
+from tests.samples import create_property, new_id
+
+OLD = Path(__file__).parent / "old_events"
+
+
+def message() -> dict[str, object]:
+    command = create_property("hyderabad", new_id())
+    [event] = recorded(command, command.property_id, 0, decide(None, command))
+    return event.model_dump(mode="json", by_alias=True)
+
+
+def test_event_is_read_as_it_was_written() -> None:
+    written = message()
+
+    assert read_event(written).model_dump(mode="json", by_alias=True) == written
+
+
+def test_property_event_of_the_seven_services_is_still_readable() -> None:
+    event = read_event(json.loads((OLD / "property_created_v0.json").read_text()))
+
+    assert isinstance(event.data, PropertyCreated)
+    assert (event.tenant_id, event.version, event.schema_version) == ("hyderabad", 1, 1)
+    assert (event.data.price, event.data.status) == (8_500_000, PropertyStatus.ACTIVE)
+    assert event.data.owner_id == event.user_id
+
+
+def test_user_event_of_the_seven_services_is_still_readable() -> None:
+    event = read_event(json.loads((OLD / "user_registered_v0.json").read_text()))
+
+    assert isinstance(event.data, UserRegistered)
+    assert event.data.user_id == event.user_id
+
+
+def test_every_event_kind_has_an_old_form_under_test() -> None:
+    tested = {path.stem for path in OLD.glob("*.json")}
+
+    assert tested == {f"{name.lower()}_v{n}" for name, kind in KINDS.items() for n in range(kind.schema_version)}
+
+
+def test_fields_of_a_later_release_are_passed_over() -> None:
+    later = message()
+    later["data"] = {**later["data"], "swimmingPools": 2}  # type: ignore[dict-item]
+
+    assert read_event({**later, "shard": 7}).data.title == "3BHK Apartment in Gachibowli"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"eventType": "PROPERTY_DEMOLISHED"}, "unknown event type"),
+        ({"schemaVersion": 99}, "reads 0 to 1"),
+        ({"schemaVersion": "1"}, "no schema version"),
+        ({"data": {}}, "title"),
+        ({"data": None}, "PROPERTY_CREATED"),
+        ({"eventId": "not-a-uuid"}, "eventId"),
+    ],
+)
+def test_what_is_no_event_is_refused_with_the_reason(change: dict[str, object], reason: str) -> None:
+    with pytest.raises(UnreadableEvent, match=reason):
+        read_event({**message(), **change})
+
+
+def test_activity_tells_the_event_without_personal_data() -> None:
+    command = create_property("hyderabad", new_id(), contactName="Lakshmi Devi", contactPhone="9848022338")
+    [event] = recorded(command, command.property_id, 0, decide(None, command))
+
+    activity = activity_of(event)
+
+    assert activity.description == "User created property: 3BHK Apartment in Gachibowli"
+    assert activity.activity_data["location"] == "Gachibowli"
+    assert "Lakshmi" not in activity.model_dump_json()
+    assert "9848022338" not in activity.model_dump_json()
+
+
+def test_uuid7_is_ordered_by_time_and_marked_as_version_7() -> None:
+    earlier, later = ids.uuid7(1_700_000_000_000, b"\xff" * 10), ids.uuid7(1_700_000_000_001, b"\x00" * 10)
+
+    assert earlier < later
+    assert (earlier.version, earlier.variant) == (7, "specified in RFC 4122")
+
+
+def test_keyed_command_ids_differ_by_tenant_caller_route_and_key() -> None:
+    made = {
+        ids.keyed_command_id(*parts)
+        for parts in [("a", "b", "c", "d"), ("ab", "", "c", "d"), ("a", "bc", "", "d"), ("a", "b", "cd", "")]
+    }
+
+    assert len(made) == 4
+    assert ids.keyed_command_id("a", "b", "c", "d") in made
+
+
+def test_traceparent_names_the_command_as_the_trace() -> None:
+    command_id = UUID("03c5939c-b37d-5b6c-9bd4-6477d13e1a11")
+
+    trace = ids.traceparent(command_id, ids.event_id(command_id, 1))
+
+    assert trace.startswith(f"00-{command_id.hex}-")
+    assert len(trace) == 55

@@ -1,0 +1,51 @@
+"""Accounts: what registering means, and what it refuses."""
+
+import pytest
+from pydantic import ValidationError
+
+from domain.user import Registration, UserRole, UserStatus, decide, evolve
+from tests.platform import registration
+from tests.samples import register_user
+
+
+def test_registering_opens_an_account_that_is_still_to_be_verified() -> None:
+    command = register_user("hyderabad", role="AGENT")
+
+    [event] = decide(None, command)
+
+    assert (event.user_id, event.role, event.status) == (command.user_id, UserRole.AGENT, UserStatus.PENDING_VERIFICATION)
+
+
+def test_registered_user_is_not_registered_again() -> None:
+    command = register_user("hyderabad")
+    [event] = decide(None, command)
+
+    assert decide(evolve(None, event, 1, command.issued_at), command) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("role", "ADMIN"),
+        ("role", "ROOT"),
+        ("username", "no spaces"),
+        ("username", "ab"),
+        ("email", "nobody"),
+        ("password", "short"),
+        ("password", "x" * 129),
+        ("firstName", ""),
+        ("lastName", "x" * 101),
+        ("phoneNumber", "call me"),
+        ("isAdmin", True),
+    ],
+)
+def test_registration_refuses(field: str, value: object) -> None:
+    with pytest.raises(ValidationError):
+        Registration.model_validate(registration(**{field: value}))
+
+
+def test_email_is_kept_in_lower_case_and_the_password_out_of_sight() -> None:
+    known = Registration.model_validate(registration(email="Ravi@Example.COM", password="do not print me"))
+
+    assert known.email == "ravi@example.com"
+    assert "do not print me" not in repr(known)

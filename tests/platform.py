@@ -1,0 +1,94 @@
+"""The running platform, as a client of its API sees it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import httpx
+
+from embedded.stack import Stack
+from tests.samples import listing
+
+T = TypeVar("T")
+
+PASSWORD = "correct horse battery"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who has registered."""
+
+    id: str
+    email: str
+    username: str
+    access_token: str
+    refresh_token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.access_token}"}
+
+
+class Platform:
+    """The API over HTTP, and the processes behind it."""
+
+    def __init__(self, stack: Stack, url: str) -> None:
+        self.stack = stack
+        self.url = url
+        self.http = httpx.AsyncClient(base_url=url, timeout=30, trust_env=False)
+        self.mailbox = httpx.AsyncClient(base_url=stack.env["MAILBOX_URL"], timeout=10, trust_env=False)
+
+    async def register(self, host: str | None = None, **more: object) -> Person:
+        answer = await self.http.post(
+            "/api/auth/register", json=registration(**more), headers={"Host": host} if host else {}
+        )
+        assert answer.status_code == 201, answer.text
+        body = answer.json()
+        user = body["user"]
+        return Person(user["id"], user["email"], user["username"], body["accessToken"], body["refreshToken"])
+
+    async def create(self, person: Person, headers: dict[str, str] | None = None, **more: object) -> httpx.Response:
+        return await self.http.post(
+            "/api/properties", json=listing(**more), headers={**person.headers, **(headers or {})}
+        )
+
+    async def history(self, person: Person, token: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        headers = person.headers | ({"Consistency-Token": token} if token else {})
+        answer = await self.http.get(f"/api/user-history/{person.id}", params={"limit": limit}, headers=headers)
+        assert answer.status_code == 200, answer.text
+        items: list[dict[str, Any]] = answer.json()["items"]
+        return items
+
+    async def mails(self, person: Person) -> list[dict[str, Any]]:
+        mails: list[dict[str, Any]] = (await self.mailbox.get("/api/messages", params={"to": person.email})).json()
+        return mails
+
+    async def close(self) -> None:
+        await self.http.aclose()
+        await self.mailbox.aclose()
+
+
+def registration(**more: object) -> dict[str, object]:
+    name = f"u{uuid4().hex[:12]}"
+    return {
+        "username": name,
+        "email": f"{name}@example.com",
+        "password": PASSWORD,
+        "firstName": "Ravi",
+        "lastName": "Kumar",
+        **more,
+    }
+
+
+async def until(condition: Callable[[], Awaitable[T]], seconds: float = 30) -> T:
+    """The first true answer of `condition`; fails loudly when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = await condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"still {found!r} after {seconds} s"
+        await asyncio.sleep(0.05)
