@@ -133,8 +133,8 @@ async def ensure_topics(settings: Settings) -> None:
         await admin.close()
 
 
-def consumer(settings: Settings, group: str, *topics: str) -> AIOKafkaConsumer:
-    """A member of `group` that begins at the oldest message and commits only when told to."""
+def consumer(settings: Settings, group: str | None, *topics: str) -> AIOKafkaConsumer:
+    """A member of `group` (or of none) that begins at the oldest message and commits only when told to."""
     return AIOKafkaConsumer(
         *topics,
         bootstrap_servers=settings.kafka_bootstrap_servers,

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 from activities.publishing import Published, Publishing
 from domain.command import Command, Saved
@@ -37,19 +37,19 @@ class SavedAnswer(Generic[S]):
         """Tell those who wait, before the run ends, that the command was refused or failed."""
         try:
             yield
-        except ActivityError as error:
+        except FailureError as error:
             self._refused = leaf(error)
             workflow.set_current_details(f"Refused: {self._refused.message}")
             await workflow.wait_condition(workflow.all_handlers_finished)
             raise self._refused from error
 
 
-def leaf(error: ActivityError) -> ApplicationError:
-    """What an activity said, without Temporal's wrapping."""
-    cause = error.cause
-    if isinstance(cause, ApplicationError):
-        return ApplicationError(cause.message, *cause.details, type=cause.type, non_retryable=True)
-    return ApplicationError(str(cause or error), type="CommandFailed", non_retryable=True)
+def leaf(error: FailureError) -> ApplicationError:
+    """What an activity said: an ordinary one's words come wrapped, a local one's as they are."""
+    said = error.cause if isinstance(error, ActivityError) else error
+    if isinstance(said, ApplicationError):
+        return ApplicationError(said.message, *said.details, type=said.type, non_retryable=True)
+    return ApplicationError(str(said or error), type="CommandFailed", non_retryable=True)
 
 
 async def publish(command: Command, saved: Saved) -> None:

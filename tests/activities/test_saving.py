@@ -1,0 +1,151 @@
+"""Saving: everything in one transaction, once for each command, on real Postgres."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import select, text
+from temporalio.exceptions import ApplicationError
+
+from activities.properties import Properties
+from activities.saving import Ledger
+from activities.users import Users
+from adapters import event_store
+from adapters.postgres import Database
+from adapters.sealing import Keyring
+from adapters.tables import properties, users
+from projections.properties import PropertyPages
+from tests.activities.accounts import registered
+from tests.samples import create_property, new_id, register_user
+
+
+async def rows(database: Database, tenant: str) -> dict[str, int]:
+    tables = ("property_management.properties", "user_history.event_store", "user_history.commands")
+    async with database.transaction(tenant) as tx:
+        return {table: (await tx.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one() for table in tables}
+
+
+async def test_saved_property_is_a_row_an_event_and_a_record(
+    database: Database, ledger: Ledger, keyring: Keyring, tenant: str
+) -> None:
+    owner = await registered(ledger, keyring, tenant)
+    command = create_property(tenant, owner, amenities=["Lift"], contactPhone="9848022338", latitude=17.4, longitude=78.4)
+
+    saved = await Properties(ledger).save_property(command)
+
+    assert await PropertyPages(database).find(tenant, command.property_id) == saved.property
+    async with database.transaction(tenant) as tx:
+        [message] = await event_store.of_aggregate(tx, command.property_id, limit=10)
+        recorded = await event_store.recorded_command(tx, command.command_id)
+    assert (message["eventType"], message["version"]) == ("PROPERTY_CREATED", 1)
+    assert message["eventId"] == str(saved.events[0].event_id)
+    assert message["data"]["contactPhone"].keys() == {"sealed"}
+    assert recorded is not None
+    assert recorded.status == "COMPLETED"
+    assert "98480" not in str(recorded.answer)
+
+
+async def test_property_saved_twice_is_saved_once_and_answered_alike(
+    database: Database, ledger: Ledger, keyring: Keyring, tenant: str
+) -> None:
+    owner = await registered(ledger, keyring, tenant)
+    command = create_property(tenant, owner, contactName="Lakshmi Devi")
+    before = await rows(database, tenant)
+
+    first = await Properties(ledger).save_property(command)
+    again = await Properties(ledger).save_property(command)
+
+    assert again == first
+    assert await rows(database, tenant) == {table: count + 1 for table, count in before.items()}
+
+
+async def test_property_saved_by_two_workers_at_once_is_saved_once(
+    database: Database, ledger: Ledger, keyring: Keyring, tenant: str
+) -> None:
+    owner = await registered(ledger, keyring, tenant)
+    command = create_property(tenant, owner)
+
+    outcomes = await asyncio.gather(
+        *(Properties(ledger).save_property(command) for _ in range(5)), return_exceptions=True
+    )
+    retried = await Properties(ledger).save_property(command)
+
+    # Who loses the race fails on a unique key, is retried by Temporal, and finds the first answer.
+    assert [outcome for outcome in outcomes if outcome == retried]
+    assert (await rows(database, tenant))["property_management.properties"] == 1
+
+
+async def test_stranger_is_refused_and_the_refusal_is_kept(database: Database, ledger: Ledger, tenant: str) -> None:
+    command = create_property(tenant, new_id())
+
+    for _ in range(2):
+        with pytest.raises(ApplicationError) as refusal:
+            await Properties(ledger).save_property(command)
+        assert (refusal.value.type, refusal.value.non_retryable) == ("OwnerUnknown", True)
+
+    assert await rows(database, tenant) == {
+        "property_management.properties": 0,
+        "user_history.event_store": 0,
+        "user_history.commands": 1,
+    }
+
+
+async def test_suspended_owner_is_refused(database: Database, ledger: Ledger, keyring: Keyring, tenant: str) -> None:
+    owner = await registered(ledger, keyring, tenant)
+    async with database.transaction(tenant) as tx:
+        await tx.execute(users.update().where(users.c.user_id == owner).values(status="SUSPENDED"))
+
+    with pytest.raises(ApplicationError, match="suspended"):
+        await Properties(ledger).save_property(create_property(tenant, owner))
+
+
+async def test_user_saved_twice_is_saved_once(database: Database, ledger: Ledger, keyring: Keyring, tenant: str) -> None:
+    command = register_user(tenant, phoneNumber="9848022338")
+
+    first = await Users(ledger, keyring).save_user(command)
+    again = await Users(ledger, keyring).save_user(command)
+
+    assert again == first
+    async with database.transaction(tenant) as tx:
+        [message] = await event_store.of_aggregate(tx, command.user_id, limit=10)
+        assert len(list(await tx.execute(select(users)))) == 1
+    assert message["data"]["email"].keys() == message["data"]["phoneNumber"].keys() == {"sealed"}
+
+
+@pytest.mark.parametrize(
+    ("same", "code", "field"),
+    [("email", "EmailTaken", "email"), ("username", "UsernameTaken", "username")],
+)
+async def test_name_that_is_taken_is_refused(
+    ledger: Ledger, keyring: Keyring, tenant: str, same: str, code: str, field: str
+) -> None:
+    first = register_user(tenant)
+    await Users(ledger, keyring).save_user(first)
+    taken = getattr(first.account, same).upper()
+
+    with pytest.raises(ApplicationError) as refusal:
+        await Users(ledger, keyring).save_user(register_user(tenant, **{same: taken}))
+
+    assert (refusal.value.type, refusal.value.details[0]) == (code, field)
+
+
+async def test_same_name_in_another_portal_is_free(ledger: Ledger, keyring: Keyring) -> None:
+    names = {"username": "ravi-of-two-portals", "email": "ravi-of-two-portals@example.com"}
+
+    for portal in ("portal-one", "portal-two"):
+        assert await registered(ledger, keyring, portal, **names)
+
+
+async def test_failed_event_leaves_no_row(database: Database, ledger: Ledger, keyring: Keyring, tenant: str) -> None:
+    owner = await registered(ledger, keyring, tenant)
+    command = create_property(tenant, owner)
+    await Properties(ledger).save_property(command)
+    # Another command that would make the same aggregate fails on its version, and takes its row back.
+    rival = command.model_copy(update={"command_id": new_id()})
+    before = await rows(database, tenant)
+
+    with pytest.raises(Exception, match="key"):
+        await Properties(ledger).save_property(rival)
+
+    assert await rows(database, tenant) == before
+    async with database.transaction(tenant) as tx:
+        assert len(list(await tx.execute(select(properties)))) == 1

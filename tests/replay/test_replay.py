@@ -1,0 +1,26 @@
+"""Recorded histories still replay: a deployed workflow is a promise."""
+
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+
+from adapters import temporal
+from tests.replay.record import HISTORIES, PATHS
+from workflows.create_property import CreatePropertyWorkflow
+from workflows.reconcile import ReconcileWorkflow
+from workflows.register_user import RegisterUserWorkflow
+
+
+@pytest.mark.parametrize("file", sorted(HISTORIES.glob("*.json")), ids=lambda file: file.stem)
+async def test_history_replays(file: Path) -> None:
+    replayer = Replayer(
+        workflows=[CreatePropertyWorkflow, RegisterUserWorkflow, ReconcileWorkflow], plugins=[temporal.plugin()]
+    )
+
+    await replayer.replay_workflow(WorkflowHistory.from_json(file.stem, file.read_text()))
+
+
+def test_every_path_has_a_recorded_history() -> None:
+    assert {file.stem for file in HISTORIES.glob("*.json")} >= PATHS.keys()

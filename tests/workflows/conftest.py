@@ -1,0 +1,46 @@
+"""The time-skipping server, and workers that run workflows against scripted activities."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from adapters import temporal
+from embedded.engines import binary
+from tests.workflows.fakes import Script
+from workflows import options
+from workflows.create_property import CreatePropertyWorkflow
+from workflows.reconcile import ReconcileWorkflow
+from workflows.register_user import RegisterUserWorkflow
+
+Workers = Callable[[Client, Script], AbstractAsyncContextManager[None]]
+
+
+@pytest.fixture(scope="session")
+async def skipping() -> AsyncIterator[WorkflowEnvironment]:
+    """The test server, which skips time whenever nothing but timers is left."""
+    async with await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=binary("temporal-test-server"), plugins=[temporal.plugin()]
+    ) as environment:
+        yield environment
+
+
+@pytest.fixture
+def workers() -> Workers:
+    return running
+
+
+@asynccontextmanager
+async def running(client: Client, script: Script) -> AsyncIterator[None]:
+    """A worker on every queue."""
+    everything = [CreatePropertyWorkflow, RegisterUserWorkflow, ReconcileWorkflow]
+    pools = [
+        Worker(client, task_queue=options.COMMANDS, workflows=everything, activities=script.activities),
+        Worker(client, task_queue=options.NOTIFICATIONS, activities=script.activities),
+        Worker(client, task_queue=options.MAINTENANCE, workflows=everything, activities=script.activities),
+    ]
+    async with pools[0], pools[1], pools[2]:
+        yield

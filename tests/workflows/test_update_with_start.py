@@ -1,0 +1,79 @@
+"""Update-with-start on a real server: one call starts the command and brings its saved answer."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import ApplicationError
+
+from domain.property import CreateProperty, PropertySaved
+from tests.samples import create_property, new_id
+from tests.workflows.conftest import Workers
+from tests.workflows.fakes import Script, away, refusal
+from workflows import options
+from workflows.create_property import CreatePropertyWorkflow
+
+pytestmark = pytest.mark.temporal
+
+
+async def create(client: Client, command: CreateProperty) -> PropertySaved:
+    start = WithStartWorkflowOperation(
+        CreatePropertyWorkflow.run,
+        command,
+        id=f"create-property/{command.command_id}",
+        task_queue=options.COMMANDS,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+    )
+    return await client.execute_update_with_start_workflow(
+        CreatePropertyWorkflow.saved, start_workflow_operation=start, id="saved"
+    )
+
+
+def finished(client: Client, command: CreateProperty) -> Any:
+    return client.get_workflow_handle(f"create-property/{command.command_id}").result()
+
+
+async def test_answer_comes_when_the_property_is_saved(temporal_client: Client, workers: Workers) -> None:
+    command = create_property("hyderabad", new_id())
+
+    async with workers(temporal_client, Script()):
+        saved = await create(temporal_client, command)
+        await finished(temporal_client, command)
+
+    assert saved.property.id == command.property_id
+
+
+async def test_answer_does_not_wait_for_a_broker_that_is_away(temporal_client: Client, workers: Workers) -> None:
+    script, command = Script(publish=away(2)), create_property("hyderabad", new_id())
+
+    async with workers(temporal_client, script):
+        await create(temporal_client, command)
+        published_when_answered = script.attempts("publish") > 2
+        await finished(temporal_client, command)
+
+    assert not published_when_answered
+    assert script.attempts("publish") == 3
+
+
+async def test_refusal_reaches_whoever_waits(temporal_client: Client, workers: Workers) -> None:
+    command = create_property("hyderabad", new_id())
+
+    async with workers(temporal_client, Script(save_property=refusal("OwnerUnknown", "ownerId"))):
+        with pytest.raises(WorkflowUpdateFailedError) as failure:
+            await create(temporal_client, command)
+
+    assert isinstance(failure.value.cause, ApplicationError)
+    assert (failure.value.cause.type, failure.value.cause.details[0]) == ("OwnerUnknown", "ownerId")
+
+
+async def test_the_same_command_sent_at_once_by_many_runs_once(temporal_client: Client, workers: Workers) -> None:
+    script, command = Script(), create_property("hyderabad", new_id())
+
+    async with workers(temporal_client, script):
+        answers = await asyncio.gather(*(create(temporal_client, command) for _ in range(5)))
+        await finished(temporal_client, command)
+
+    assert script.attempts("save_property") == 1
+    assert all(answer == answers[0] for answer in answers)
