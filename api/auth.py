@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from api.answers import accepted, command_headers
 from api.commands import REGISTER_USER, Accepted, new_id
@@ -11,6 +11,7 @@ from api.deps import KeyDep, PartsDep, TenantDep, address_of
 from api.errors import responses
 from api.sessions import Session
 from api.tokens import LIFETIME_SECONDS
+from domain import fields as f
 from domain.model import Model
 from domain.user import Account, RegisterUser, Registration, User
 
@@ -29,12 +30,12 @@ class SignedIn(Model):
 
 
 class Credentials(Model):
-    email_or_username: Annotated[str, Field(min_length=1, max_length=254)]
-    password: Annotated[SecretStr, Field(min_length=1, max_length=128)]
+    email_or_username: Annotated[f.Line, Field(min_length=1, max_length=254)]
+    password: Annotated[f.Secret, Field(min_length=1, max_length=128)]
 
 
 class RefreshToken(Model):
-    refresh_token: Annotated[SecretStr, Field(min_length=1, max_length=200)]
+    refresh_token: Annotated[f.Secret, Field(min_length=1, max_length=200)]
 
 
 _BODY = ("invalid-request", "malformed-json", "unsupported-media-type", "body-too-large", "unavailable")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import select
 from temporalio.client import (
@@ -155,7 +155,12 @@ class Commands:
         try:
             async with asyncio.timeout(self._settings.command_wait_seconds):
                 saved = await self._client.execute_update_with_start_workflow(
-                    workflow.definition.saved, start_workflow_operation=start, id="saved", result_type=workflow.answer
+                    workflow.definition.saved,
+                    start_workflow_operation=start,
+                    # Under a key each request has an update of its own: the server lets one that repeats another's
+                    # update id join it, and would not say that the command is running already.
+                    id=str(uuid4()) if keyed else "saved",
+                    result_type=workflow.answer,
                 )
             return Done(saved)
         except WorkflowUpdateFailedError as error:

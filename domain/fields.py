@@ -4,7 +4,7 @@ import re
 import unicodedata
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, EmailStr, Field, Strict, StringConstraints
+from pydantic import AfterValidator, EmailStr, Field, SecretStr, Strict, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from domain.model import Model
@@ -42,6 +42,14 @@ def _e164(value: str) -> str:
 
 Line = Annotated[str, AfterValidator(_printable), AfterValidator(_one_line)]
 Prose = Annotated[str, AfterValidator(_printable)]
+
+def _printable_secret(value: SecretStr) -> SecretStr:
+    _printable(value.get_secret_value())
+    return value
+
+
+Secret = Annotated[SecretStr, AfterValidator(_printable_secret)]
+"""A text that is never shown: a password or a token."""
 
 Title = Annotated[Line, _text(5, 200)]
 Description = Annotated[Prose, _text(10, 5000)]

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from domain import fields as f
 from domain.command import Command, Saved
@@ -36,7 +36,7 @@ class Registration(Model):
 
     username: f.Username
     email: f.Email
-    password: Annotated[SecretStr, Field(min_length=8, max_length=128)]
+    password: Annotated[f.Secret, Field(min_length=8, max_length=128)]
     first_name: f.PersonName
     last_name: f.PersonName
     phone_number: f.Phone | None = None

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from adapters.temporal import SEARCH_ATTRIBUTES
 from embedded import engines
@@ -82,15 +83,15 @@ class Stack:
                 tail = "".join(f"\n      | {line}" for line in log.read_text(errors="replace").splitlines()[-8:])
                 raise StartFailed(f"python -m migrations ended with code {child.returncode}.{tail}\n    Its log: {log}")
 
-    async def start_processes(self, api_port: int, names: Iterable[str] = ("worker", "projections", "api")) -> None:
-        """Start our own processes with the command lines that production uses. Raises StartFailed."""
+    async def start_processes(self, api_port: int, more: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Start our own processes with the command lines that production uses, and `more` settings. Raises StartFailed."""
         commands = {
             "worker": ["worker.py"],
             "projections": ["-m", "projections"],
             "api": ["-m", "api"],
         }
         specs = []
-        for name in names:
+        for name in commands:
             port = api_port if name == "api" else self.ports[f"{name}_ops"]
             own = {"PORT": str(port)} if name == "api" else {"OPS_PORT": str(port)}
             specs.append(
@@ -99,7 +100,7 @@ class Stack:
                     [sys.executable, *commands[name]],
                     self.data / "logs" / f"{name}.log",
                     engines.http_ready(f"http://127.0.0.1:{port}/readyz"),
-                    env={**self.env, **own},
+                    env={**self.env, **own, **more},
                     cwd=ROOT,
                     stop_seconds=20,
                 )

@@ -107,7 +107,7 @@ def tenant() -> str:
 async def platform(stack: Stack) -> AsyncIterator[Platform]:
     """Workers, projections and API as processes, as `make run` starts them."""
     port = Ports(stack.data / "api-port.json")["api"]
-    stack.env |= {
+    more = {
         "TENANT_HOSTS": '{"second.localhost": "second"}',
         "CORS_ORIGINS": "https://portal.example",
         "COMMANDS_PER_MINUTE": "100000",
@@ -116,7 +116,7 @@ async def platform(stack: Stack) -> AsyncIterator[Platform]:
         "RECONCILE_AFTER_SECONDS": "3",
         "STALL_SECONDS": "5",
     }
-    await stack.start_processes(port)
+    await stack.start_processes(port, more)
     platform = Platform(stack, f"http://127.0.0.1:{port}")
     yield platform
     await platform.close()

@@ -1,0 +1,319 @@
+"""The contract of the API: every refusal with its problem document, and nothing written."""
+
+import json
+import time
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import text
+
+from adapters.postgres import Database
+from api.errors import KINDS
+from tests.platform import Person, Platform, registration
+from tests.samples import listing
+
+
+@pytest.fixture(scope="module")
+async def owner(platform: Platform) -> Person:
+    return await platform.register()
+
+
+def assert_problem(answer: httpx.Response, kind: str, field: str | None = None) -> dict[str, Any]:
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    problem: dict[str, Any] = answer.json()
+    assert problem["type"] == f"/problems/{kind}", problem
+    assert (problem["status"], problem["title"]) == (KINDS[kind].status, KINDS[kind].title)
+    assert answer.status_code == problem["status"]
+    assert problem["detail"]
+    if field is not None:
+        assert field in {fault["field"] for fault in problem["errors"]}, problem
+        assert all(fault["reason"] for fault in problem["errors"])
+    return problem
+
+
+async def stored(all_tenants: Database) -> tuple[int, int, int]:
+    async with all_tenants.transaction() as tx:
+        row = (
+            await tx.execute(
+                text(
+                    "SELECT (SELECT count(*) FROM user_history.event_store), (SELECT count(*) FROM user_history.commands),"
+                    " (SELECT count(*) FROM property_management.properties)"
+                )
+            )
+        ).one()
+        return tuple(row)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"castle": True}, "castle"),
+        ({"price": "8500000"}, "price"),
+        ({"price": 0.5}, "price"),
+        ({"price": None}, "price"),
+        ({"title": "x" * 201}, "title"),
+        ({"title": "a\u0000b in the title"}, "title"),
+        ({"description": "x" * 5001}, "description"),
+        ({"propertyType": "CASTLE"}, "propertyType"),
+        ({"listingType": 7}, "listingType"),
+        ({"latitude": 51.5, "longitude": -0.1}, "latitude"),
+        ({"latitude": 17.4}, "body"),
+        ({"amenities": ["Lift", 7]}, "amenities.1"),
+        ({"contactEmail": "nobody"}, "contactEmail"),
+        ({"status": "SOLD"}, "status"),
+        ({"ownerId": str(uuid4())}, "ownerId"),
+        ({"tenantId": "second"}, "tenantId"),
+    ],
+)
+async def test_bad_field_is_named_and_nothing_is_written(
+    platform: Platform, all_tenants: Database, owner: Person, change: dict[str, Any], field: str
+) -> None:
+    before = await stored(all_tenants)
+
+    answer = await platform.create(owner, **change)
+
+    assert_problem(answer, "invalid-request", field)
+    assert await stored(all_tenants) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "media", "kind"),
+    [
+        (b"{", "application/json", "malformed-json"),
+        (b"", "application/json", "invalid-request"),
+        (b"[]", "application/json", "invalid-request"),
+        (b"null", "application/json", "invalid-request"),
+        (b'{"title": "\xff"}', "application/json", "malformed-json"),
+        (b"[" * 100_000, "application/json", "malformed-json"),
+        (b'{"price": ' + b"9" * 5000 + b"}", "application/json", "malformed-json"),
+        (json.dumps(listing()).replace("8500000", "NaN").encode(), "application/json", "invalid-request"),
+        (json.dumps(listing()).replace("8500000", "Infinity").encode(), "application/json", "invalid-request"),
+        (json.dumps(listing()).encode(), "text/plain", "unsupported-media-type"),
+        (json.dumps(listing()).encode(), "", "unsupported-media-type"),
+        (b"title=flat", "application/x-www-form-urlencoded", "unsupported-media-type"),
+        (json.dumps(listing(description="x" * 1_000_001)).encode(), "application/json", "body-too-large"),
+    ],
+)
+async def test_bad_body_is_refused(
+    platform: Platform, all_tenants: Database, owner: Person, content: bytes, media: str, kind: str
+) -> None:
+    before = await stored(all_tenants)
+
+    answer = await platform.http.post(
+        "/api/properties", content=content, headers={**owner.headers, "Content-Type": media}
+    )
+
+    assert_problem(answer, kind)
+    assert await stored(all_tenants) == before
+
+
+async def test_body_without_a_length_is_cut_off_at_the_limit(platform: Platform, owner: Person) -> None:
+    async def endless() -> Any:
+        for _ in range(40):
+            yield b"x" * 50_000
+
+    answer = await platform.http.post(
+        "/api/properties", content=endless(), headers={**owner.headers, "Content-Type": "application/json"}
+    )
+
+    assert_problem(answer, "body-too-large")
+
+
+def forged(**change: Any) -> str:
+    now = int(time.time())
+    claims = {
+        "iss": "hyderabad-infra",
+        "aud": "hyderabad-infra-api",
+        "sub": str(uuid4()),
+        "tenant": "hyderabad",
+        "role": "ADMIN",
+        "iat": now,
+        "exp": now + 900,
+        **change,
+    }
+    return jwt.encode(claims, Ed25519PrivateKey.generate(), algorithm="EdDSA", headers={"kid": change.get("kid")})
+
+
+def unsigned(token: str) -> str:
+    claims = jwt.decode(token, options={"verify_signature": False})
+    return jwt.encode(claims, None, algorithm="none", headers={"kid": jwt.get_unverified_header(token)["kid"]})
+
+
+async def test_tokens_that_are_not_ours_are_refused(platform: Platform, stack: Any, owner: Person) -> None:
+    kid = jwt.get_unverified_header(owner.access_token)["kid"]
+    key = (await platform.http.get("/.well-known/jwks.json")).json()["keys"][0]
+    claims = jwt.decode(owner.access_token, options={"verify_signature": False})
+    head, body, signature = owner.access_token.split(".")
+    confused = jwt.encode(claims, key["x"].encode().ljust(32, b"="), algorithm="HS256", headers={"kid": kid})
+    expired = jwt.encode(
+        {**claims, "exp": int(time.time()) - 1}, stack.env["JWT_PRIVATE_KEY"], algorithm="EdDSA", headers={"kid": kid}
+    )
+    for token, kind in {
+        forged(kid=kid): "invalid-token",
+        unsigned(owner.access_token): "invalid-token",
+        confused: "invalid-token",
+        f"{head}.{body}.{signature[::-1]}": "invalid-token",
+        f"{head}.{body}.": "invalid-token",
+        "not.a.token": "invalid-token",
+        "garbage": "invalid-token",
+        expired: "expired-token",
+    }.items():
+        answer = await platform.http.post(
+            "/api/properties", json=listing(), headers={"Authorization": f"Bearer {token}"}
+        )
+        assert_problem(answer, kind)
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Basic cmF2aTpwdw=="}, {"Authorization": "Bearer"}])
+async def test_nobody_is_asked_to_sign_in(platform: Platform, header: dict[str, str]) -> None:
+    answer = await platform.http.post("/api/properties", json=listing(), headers=header)
+
+    assert_problem(answer, "invalid-token" if header else "unauthenticated")
+
+
+async def test_what_is_somebody_elses_does_not_exist(platform: Platform, owner: Person) -> None:
+    stranger = await platform.register()
+    created = await platform.create(owner)
+
+    for path in (
+        f"/api/user-history/{owner.id}",
+        f"/api/properties/{created.json()['id']}/history",
+        f"/api/commands/{created.headers['command-id']}",
+    ):
+        assert (await platform.http.get(path, headers=owner.headers)).status_code == 200, path
+        assert_problem(await platform.http.get(path, headers=stranger.headers), "not-found")
+
+
+async def test_draft_is_for_its_owner_only(platform: Platform, database: Database, owner: Person) -> None:
+    created = (await platform.create(owner)).json()
+    path = f"/api/properties/{created['id']}"
+    assert (await platform.http.get(path)).status_code == 200
+    async with database.transaction("hyderabad") as tx:
+        await tx.execute(
+            text("UPDATE property_management.properties SET status = 'DRAFT' WHERE property_id = :id"),
+            {"id": created["id"]},
+        )
+
+    assert_problem(await platform.http.get(path), "not-found")
+    assert (await platform.http.get(path, headers=owner.headers)).status_code == 200
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "AAAA", "%00", "A" * 60, "../../etc/passwd"])
+async def test_cursor_tampered_with_is_refused(platform: Platform, owner: Person, cursor: str) -> None:
+    answer = await platform.http.get(f"/api/user-history/{owner.id}", params={"cursor": cursor}, headers=owner.headers)
+
+    assert_problem(answer, "invalid-cursor")
+
+
+async def test_cursor_is_good_for_its_own_list_only(platform: Platform, owner: Person) -> None:
+    stranger = await platform.register()
+    for _ in range(2):
+        token = (await platform.create(owner)).headers["consistency-token"]
+    page = await platform.http.get(
+        f"/api/user-history/{owner.id}", params={"limit": 1}, headers={**owner.headers, "Consistency-Token": token}
+    )
+    cursor = page.json()["nextCursor"]
+    flipped = cursor[:-3] + ("A" if cursor[-3] != "A" else "B") + cursor[-2:]
+
+    for person, text_of_cursor in ((stranger, cursor), (owner, flipped)):
+        answer = await platform.http.get(
+            f"/api/user-history/{person.id}", params={"cursor": text_of_cursor}, headers=person.headers
+        )
+        assert_problem(answer, "invalid-cursor")
+
+
+@pytest.mark.parametrize("token", ["x", "a.b", ".", "01a206f0-ea63-77b4-bffc-cc3a069ddc49.AAAA"])
+async def test_consistency_token_tampered_with_is_refused(platform: Platform, owner: Person, token: str) -> None:
+    answer = await platform.http.get(
+        f"/api/user-history/{owner.id}", headers={**owner.headers, "Consistency-Token": token}
+    )
+
+    assert_problem(answer, "invalid-consistency-token")
+
+
+@pytest.mark.parametrize("limit", ["0", "101", "-1", "ten", "1e3", "NaN"])
+async def test_limit_is_a_number_between_1_and_100(platform: Platform, owner: Person, limit: str) -> None:
+    answer = await platform.http.get(f"/api/user-history/{owner.id}", params={"limit": limit}, headers=owner.headers)
+
+    assert_problem(answer, "invalid-request", "query.limit")
+
+
+async def test_unknown_addresses_and_methods_are_problems_too(platform: Platform, owner: Person) -> None:
+    assert_problem(await platform.http.get("/api/castles"), "not-found")
+    assert_problem(await platform.http.delete("/api/auth/login"), "method-not-allowed")
+    assert_problem(await platform.http.get("/api/properties/not-a-uuid"), "invalid-request", "path.property_id")
+    assert_problem(await platform.http.get(f"/api/properties/{uuid4()}"), "not-found")
+    assert_problem(await platform.http.get(f"/api/commands/{uuid4()}", headers=owner.headers), "not-found")
+
+
+async def test_name_that_is_taken_is_refused_with_its_field(platform: Platform, owner: Person) -> None:
+    for field, value, kind in (("email", owner.email, "EmailTaken"), ("username", owner.username, "UsernameTaken")):
+        answer = await platform.http.post("/api/auth/register", json=registration(**{field: value}))
+        assert_problem(answer, kind, field)
+
+
+async def test_nobody_registers_as_administrator(platform: Platform) -> None:
+    answer = await platform.http.post("/api/auth/register", json=registration(role="ADMIN"))
+
+    assert_problem(answer, "invalid-request", "role")
+
+
+async def test_refused_password_is_not_repeated(platform: Platform) -> None:
+    answer = await platform.http.post("/api/auth/register", json=registration(password="sesame!"))
+
+    assert_problem(answer, "invalid-request", "password")
+    assert "sesame" not in answer.text
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "naïve"])
+async def test_idempotency_key_that_is_not_usable_is_refused(platform: Platform, owner: Person, key: str) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in owner.headers.items()]
+    answer = await platform.http.post(
+        "/api/properties", json=listing(), headers=[*headers, (b"Idempotency-Key", key.encode())]
+    )
+
+    assert_problem(answer, "invalid-idempotency-key")
+
+
+async def test_every_problem_has_a_page(platform: Platform) -> None:
+    for kind in KINDS:
+        page = (await platform.http.get(f"/problems/{kind}")).json()
+        assert (page["title"], page["advice"]) == (KINDS[kind].title, KINDS[kind].advice)
+    assert_problem(await platform.http.get("/problems/unheard-of"), "not-found")
+
+
+async def test_property_that_has_not_changed_is_not_sent_again(platform: Platform, owner: Person) -> None:
+    created = await platform.create(owner)
+    path, etag = created.headers["location"], created.headers["etag"]
+
+    assert etag == '"1"'
+    assert (await platform.http.get(path, headers={"If-None-Match": etag})).status_code == 304
+    assert (await platform.http.get(path, headers={"If-None-Match": '"2"'})).status_code == 200
+
+
+async def test_portal_of_another_origin_may_ask_when_it_is_listed(platform: Platform) -> None:
+    for origin, allowed in (("https://portal.example", "https://portal.example"), ("https://evil.example", None)):
+        answer = await platform.http.get("/livez", headers={"Origin": origin})
+        assert answer.headers.get("access-control-allow-origin") == allowed
+
+
+async def test_documentation_needs_no_internet(platform: Platform) -> None:
+    page = (await platform.http.get("/docs")).text
+
+    assert "https://" not in page
+    for asset in ("swagger-ui-bundle.js", "swagger-ui.css"):
+        assert (await platform.http.get(f"/static/swagger/{asset}")).status_code == 200
+
+
+async def test_metrics_count_commands(platform: Platform, owner: Person) -> None:
+    await platform.create(owner)
+
+    metrics = (await platform.http.get("/metrics")).text
+
+    assert 'commands_total{command="create-property",outcome="saved"}' in metrics
+    assert 'route="/api/properties"' in metrics

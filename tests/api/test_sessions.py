@@ -1,0 +1,174 @@
+"""Identity: signing in, renewing, leaving, and what a thief of tokens gets."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import text
+
+from adapters.postgres import Database
+from api.tokens import Tokens
+from tests.api.test_contract import assert_problem
+from tests.platform import PASSWORD, Platform, registration
+
+
+async def test_registered_user_is_signed_in_and_sees_their_profile(platform: Platform) -> None:
+    person = await platform.register(phoneNumber="9848022338", role="BUILDER")
+
+    profile = (await platform.http.get("/api/users/profile", headers=person.headers)).json()
+
+    assert (profile["id"], profile["email"], profile["role"]) == (person.id, person.email, "BUILDER")
+    assert (profile["status"], profile["phoneNumber"]) == ("PENDING_VERIFICATION", "+919848022338")
+    assert "password" not in str(profile).lower()
+
+
+@pytest.mark.parametrize("name", ["email", "username", "upper-case email"])
+async def test_sign_in_by_email_or_username(platform: Platform, name: str) -> None:
+    person = await platform.register()
+    typed = {"email": person.email, "username": person.username, "upper-case email": person.email.upper()}[name]
+
+    answer = await platform.http.post("/api/auth/login", json={"emailOrUsername": typed, "password": PASSWORD})
+
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    body = answer.json()
+    assert body.keys() == {"accessToken", "refreshToken", "tokenType", "expiresIn", "user"}
+    assert body["user"]["lastLogin"] is not None
+
+
+async def test_wrong_password_and_unknown_name_are_told_alike(platform: Platform) -> None:
+    person = await platform.register()
+    tries = [(person.email, "wrong password"), ("nobody@example.com", PASSWORD)]
+
+    answers = [
+        await platform.http.post("/api/auth/login", json={"emailOrUsername": name, "password": password})
+        for name, password in tries
+    ]
+
+    assert_problem(answers[0], "invalid-credentials")
+    assert answers[0].json() == answers[1].json()
+
+
+async def test_refresh_token_works_once_and_its_reuse_closes_the_session(platform: Platform) -> None:
+    person = await platform.register()
+    other_device = (
+        await platform.http.post("/api/auth/login", json={"emailOrUsername": person.email, "password": PASSWORD})
+    ).json()
+
+    async def renew(token: str) -> object:
+        return await platform.http.post("/api/auth/refresh", json={"refreshToken": token})
+
+    renewed = await renew(person.refresh_token)
+    assert renewed.status_code == 200  # type: ignore[attr-defined]
+    newer = renewed.json()["refreshToken"]  # type: ignore[attr-defined]
+    assert newer != person.refresh_token
+
+    assert_problem(await renew(person.refresh_token), "refresh-token-reused")  # type: ignore[arg-type]
+    assert_problem(await renew(newer), "invalid-refresh-token")  # type: ignore[arg-type]
+    assert (await renew(other_device["refreshToken"])).status_code == 200  # type: ignore[attr-defined]
+
+
+async def test_refresh_token_used_by_two_at_once_serves_one(platform: Platform) -> None:
+    person = await platform.register()
+
+    answers = await asyncio.gather(
+        *(platform.http.post("/api/auth/refresh", json={"refreshToken": person.refresh_token}) for _ in range(5))
+    )
+
+    assert sorted(answer.status_code for answer in answers) == [200, 401, 401, 401, 401]
+
+
+async def test_refresh_token_is_of_no_use_after_leaving(platform: Platform) -> None:
+    person = await platform.register()
+
+    left = await platform.http.post("/api/auth/logout", json={"refreshToken": person.refresh_token})
+    renewed = await platform.http.post("/api/auth/refresh", json={"refreshToken": person.refresh_token})
+
+    assert left.status_code == 204
+    assert_problem(renewed, "invalid-refresh-token")
+
+
+async def test_refresh_token_that_nobody_gave_is_refused(platform: Platform) -> None:
+    answer = await platform.http.post("/api/auth/refresh", json={"refreshToken": "made-up"})
+
+    assert_problem(answer, "invalid-refresh-token")
+
+
+async def test_suspended_account_cannot_sign_in_renew_or_list(platform: Platform, database: Database) -> None:
+    person = await platform.register()
+    async with database.transaction("hyderabad") as tx:
+        await tx.execute(
+            text("UPDATE user_management.users SET status = 'SUSPENDED' WHERE user_id = :id"), {"id": person.id}
+        )
+
+    login = await platform.http.post("/api/auth/login", json={"emailOrUsername": person.email, "password": PASSWORD})
+    renewed = await platform.http.post("/api/auth/refresh", json={"refreshToken": person.refresh_token})
+    profile = await platform.http.get("/api/users/profile", headers=person.headers)
+
+    for answer in (login, renewed, profile):
+        assert_problem(answer, "account-closed")
+    assert_problem(await platform.create(person), "OwnerUnknown")
+
+
+async def test_guesser_of_a_password_is_stopped(platform: Platform) -> None:
+    person = await platform.register()
+
+    answers = [
+        await platform.http.post("/api/auth/login", json={"emailOrUsername": person.email, "password": "guess"})
+        for _ in range(11)
+    ]
+
+    assert [answer.status_code for answer in answers[:10]] == [401] * 10
+    assert_problem(answers[10], "too-many-requests")
+    assert 1 <= int(answers[10].headers["retry-after"]) <= 60
+
+
+async def test_published_key_verifies_the_tokens(platform: Platform, stack: object) -> None:
+    import jwt
+
+    person = await platform.register()
+    [key] = (await platform.http.get("/.well-known/jwks.json")).json()["keys"]
+
+    claims = jwt.decode(
+        person.access_token, jwt.PyJWK(key).key, algorithms=["EdDSA"], audience="hyderabad-infra-api"
+    )
+
+    assert (claims["sub"], claims["tenant"]) == (person.id, "hyderabad")
+    assert Tokens(stack.env["JWT_PRIVATE_KEY"].encode()).key_id == key["kid"]  # type: ignore[attr-defined]
+
+
+async def test_portal_by_host_name_keeps_its_people_apart(platform: Platform) -> None:
+    names = registration()
+    here = await platform.http.post("/api/auth/register", json=names)
+    there = await platform.http.post("/api/auth/register", json=names, headers={"Host": "second.localhost"})
+    token = {"Authorization": f"Bearer {here.json()['accessToken']}"}
+
+    assert (here.status_code, there.status_code) == (201, 201)
+    crossed = await platform.http.get("/api/users/profile", headers={**token, "Host": "second.localhost"})
+    assert_problem(crossed, "invalid-token")
+
+
+async def test_other_portal_finds_nothing_of_this_one_through_any_route(platform: Platform) -> None:
+    mine = await platform.register()
+    created = await platform.create(mine)
+    stranger = await platform.register(host="second.localhost")
+    listing_id, command_id = created.json()["id"], created.headers["command-id"]
+
+    for path in (
+        f"/api/properties/{listing_id}",
+        f"/api/properties/{listing_id}/history",
+        f"/api/user-history/{mine.id}",
+        f"/api/commands/{command_id}",
+    ):
+        assert_problem(await platform.http.get(path, headers=stranger.headers), "not-found")
+    nobody = await platform.http.get(f"/api/properties/{listing_id}", headers={"Host": "second.localhost"})
+    assert_problem(nobody, "not-found")
+    login = await platform.http.post(
+        "/api/auth/login",
+        json={"emailOrUsername": mine.email, "password": PASSWORD},
+        headers={"Host": "second.localhost"},
+    )
+    assert_problem(login, "invalid-credentials")
+    renewed = await platform.http.post(
+        "/api/auth/refresh", json={"refreshToken": mine.refresh_token}, headers={"Host": "second.localhost"}
+    )
+    assert_problem(renewed, "invalid-refresh-token")

@@ -1,0 +1,223 @@
+"""The history: whatever order and however often entries come, and whatever Redis forgets."""
+
+import asyncio
+import random
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from activities.properties import Properties
+from activities.saving import Ledger
+from adapters import redis
+from adapters.postgres import Database
+from adapters.sealing import Keyring
+from adapters.settings import Settings
+from domain.activity import Activity
+from projections.history import NEWEST, History, HistoryPages, Place, entry_json, generation_of
+from tests.activities.accounts import registered
+from tests.samples import create_property, new_id, new_tenant
+
+START = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
+
+
+def activities(tenant: str, user: UUID, count: int, *, same_time: int = 1) -> list[Activity]:
+    """`count` entries, oldest first; `same_time` of them share each moment."""
+    return [
+        Activity(
+            event_id=new_id(),
+            user_id=user,
+            tenant_id=tenant,
+            activity_type="PROPERTY_CREATED",
+            description=f"entry {n}",
+            timestamp=START + timedelta(seconds=n // same_time),
+            activity_data={"zeta": n, "a": {"y": 1, "x": [n]}, "location": "Gachibowli"},
+        )
+        for n in range(count)
+    ]
+
+
+def newest_first(entries: list[Activity]) -> list[bytes]:
+    ordered = sorted(entries, key=lambda entry: (entry.timestamp, entry.event_id), reverse=True)
+    return [entry_json(entry) for entry in ordered]
+
+
+async def project(all_tenants: Database, history: History, entries: list[Activity]) -> None:
+    async with all_tenants.transaction() as tx:
+        generation = await generation_of(tx, history.name)
+        await history.apply(tx, entries, generation)
+    await history.show(entries, generation)
+
+
+async def everything(pages: HistoryPages, tenant: str, user: UUID, limit: int) -> list[bytes]:
+    entries: list[bytes] = []
+    before: Place | None = None
+    while True:
+        page = await pages.page(tenant, str(user), limit, before)
+        entries += page.entries
+        before = page.next
+        if before is None:
+            return entries
+
+
+@pytest.fixture(scope="module")
+def history(valkey: Redis) -> History:
+    return History(valkey)
+
+
+@pytest.fixture(scope="module")
+def pages(database: Database, valkey: Redis) -> HistoryPages:
+    return HistoryPages(database, valkey, wait_seconds=0.2)
+
+
+@given(seed=st.integers(), count=st.integers(1, 30), same_time=st.integers(1, 5), limit=st.integers(1, 12), warm=st.booleans())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_history_is_the_same_under_duplicates_and_any_order(
+    all_tenants: Database,
+    history: History,
+    pages: HistoryPages,
+    seed: int,
+    count: int,
+    same_time: int,
+    limit: int,
+    warm: bool,
+) -> None:
+    tenant, user, chance = new_tenant(), new_id(), random.Random(seed)
+    entries = activities(tenant, user, count, same_time=same_time)
+    deliveries = entries + chance.sample(entries, len(entries) // 2)
+    chance.shuffle(deliveries)
+    if warm:
+        await pages.page(tenant, str(user), 1)  # an empty history is known to Redis from here on
+
+    while deliveries:
+        size = chance.randint(1, len(deliveries))
+        batch, deliveries = deliveries[:size], deliveries[size:]
+        await project(all_tenants, history, batch)
+
+    assert await everything(pages, tenant, user, limit) == newest_first(entries)
+    assert await everything(pages, tenant, user, limit) == newest_first(entries)
+
+
+async def test_history_survives_a_flush_of_redis(
+    all_tenants: Database, history: History, pages: HistoryPages, valkey: Redis, tenant: str
+) -> None:
+    user = new_id()
+    entries = activities(tenant, user, 10)
+    await project(all_tenants, history, entries[:6])
+    await pages.page(tenant, str(user), 5)
+    await valkey.flushall()
+    await project(all_tenants, history, entries[6:])
+
+    assert await everything(pages, tenant, user, 3) == newest_first(entries)
+
+
+async def test_entry_that_comes_while_a_reader_fills_redis_is_not_lost(
+    database: Database, all_tenants: Database, history: History, valkey: Redis, tenant: str
+) -> None:
+    """The reader has read Postgres before the entry and writes Redis after it: its lease must be gone."""
+    user = new_id()
+    old, late = activities(tenant, user, 2)
+    await project(all_tenants, history, [old])
+    pages = HistoryPages(database, valkey, wait_seconds=0)
+    fill = pages._fill
+
+    class FillAfterTheEntry:
+        async def __call__(self, **arguments: object) -> object:
+            await project(all_tenants, history, [late])
+            return await fill(**arguments)  # type: ignore[arg-type]
+
+    pages._fill = FillAfterTheEntry()  # type: ignore[assignment]
+    await pages.page(tenant, str(user), 10)
+    pages._fill = fill
+
+    assert (await pages.page(tenant, str(user), 10)).entries == newest_first([old, late])
+
+
+async def test_history_longer_than_redis_keeps_is_read_to_its_end(
+    all_tenants: Database, history: History, pages: HistoryPages, valkey: Redis, tenant: str
+) -> None:
+    user = new_id()
+    entries = activities(tenant, user, NEWEST + 30, same_time=3)
+    await project(all_tenants, history, entries[:NEWEST])
+    await pages.page(tenant, str(user), 1)
+    await project(all_tenants, history, entries[NEWEST:])
+
+    assert await everything(pages, tenant, user, 100) == newest_first(entries)
+    [key] = [key async for key in valkey.scan_iter(f"*{tenant}:{user}*")]
+    assert await valkey.zcard(key) <= NEWEST + 1
+
+
+async def test_page_of_a_known_history_asks_postgres_nothing(
+    all_tenants: Database, history: History, valkey: Redis, settings: Settings, tenant: str
+) -> None:
+    user = new_id()
+    entries = activities(tenant, user, 7)
+    warm = HistoryPages(all_tenants, valkey, wait_seconds=0)
+    await project(all_tenants, history, entries)
+    await warm.page(tenant, str(user), 5)
+    nowhere = Database.for_tenants(settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/none"}))
+
+    cold = HistoryPages(nowhere, valkey, wait_seconds=0)
+
+    assert await everything(cold, tenant, user, 3) == newest_first(entries)
+    await nowhere.close()
+
+
+async def test_history_is_read_from_postgres_while_redis_is_away(
+    database: Database, all_tenants: Database, settings: Settings, tenant: str
+) -> None:
+    user = new_id()
+    entries = activities(tenant, user, 5)
+    async with all_tenants.transaction() as tx:
+        await History(redis.connect(settings)).apply(tx, entries, await generation_of(tx, "history"))
+    away = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
+
+    pages = HistoryPages(database, away, wait_seconds=0)
+
+    assert await everything(pages, tenant, user, 2) == newest_first(entries)
+    await away.aclose()
+
+
+async def test_entry_that_was_promised_comes_from_the_event_store_when_the_projection_is_behind(
+    pages: HistoryPages, ledger: Ledger, keyring: Keyring, tenant: str
+) -> None:
+    owner = await registered(ledger, keyring, tenant)
+    saved = await Properties(ledger).save_property(create_property(tenant, owner))
+    [event] = saved.events
+    promised = Place(event.timestamp, event.event_id)
+
+    late = await pages.page(tenant, str(owner), 10)
+    right = await pages.page(tenant, str(owner), 10, holding=promised)
+
+    assert late.entries == []
+    assert right.holds(event.event_id)
+    assert len(right.entries) == 2
+
+
+async def test_entry_that_was_promised_is_waited_for(
+    database: Database, all_tenants: Database, history: History, valkey: Redis, tenant: str
+) -> None:
+    user = new_id()
+    [entry] = activities(tenant, user, 1)
+    patient = HistoryPages(database, valkey, wait_seconds=20)
+
+    reading = asyncio.create_task(
+        patient.page(tenant, str(user), 10, holding=Place(entry.timestamp, entry.event_id))
+    )
+    await asyncio.sleep(0)
+    await project(all_tenants, history, [entry])
+
+    assert (await reading).entries == [entry_json(entry)]
+
+
+async def test_one_tenant_reads_nothing_of_another(
+    all_tenants: Database, history: History, pages: HistoryPages
+) -> None:
+    user, theirs = new_id(), new_tenant()
+    await project(all_tenants, history, activities(new_tenant(), user, 3))
+
+    assert (await pages.page(theirs, str(user), 10)).entries == []
+    assert (await pages.page(theirs, str(user), 10)).entries == []

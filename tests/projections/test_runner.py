@@ -1,0 +1,185 @@
+"""The loop of a projection: what it does with poison, and when it commits."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from redis.asyncio import Redis
+from sqlalchemy import text
+
+from adapters import redis
+from adapters.postgres import Database
+from adapters.settings import Settings
+from domain.events import USER_ACTIVITY
+from projections.__main__ import replay
+from projections.history import History, HistoryPages
+from projections.parking import BEHIND_ANOTHER, Parcel, all_parked, forget
+from projections.runner import MostlyPoison, Runner
+from tests.platform import until
+from tests.samples import new_id, new_tenant
+
+
+def parcel(tenant: str, user: UUID, **change: object) -> Parcel:
+    message = {
+        "eventId": str(new_id()),
+        "userId": str(user),
+        "tenantId": tenant,
+        "activityType": "PROPERTY_CREATED",
+        "description": "User created property: a flat",
+        "timestamp": datetime.now(UTC).isoformat(),
+        "activityData": {},
+        **change,
+    }
+    return Parcel(USER_ACTIVITY, str(user), json.dumps(message).encode())
+
+
+@pytest.fixture
+async def parked_before(all_tenants: Database) -> AsyncIterator[None]:
+    yield
+    async with all_tenants.transaction() as tx:
+        await forget(tx, [row.id for row in await all_parked(tx, "history")])
+
+
+@pytest.fixture
+def runner(settings: Settings, all_tenants: Database, valkey: Redis, parked_before: None) -> Runner:
+    return Runner(settings, all_tenants, History(valkey))
+
+
+async def entries(database: Database, tenant: str, user: UUID) -> int:
+    async with database.transaction(tenant) as tx:
+        query = text("SELECT count(*) FROM user_history.user_activity WHERE user_id = :user")
+        count: int = (await tx.execute(query, {"user": str(user)})).scalar_one()
+        return count
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"not json", "Invalid JSON"),
+        (b"{}", "eventId"),
+        (b"\xff\xfe", "message"),
+        (json.dumps({"eventId": "7", "userId": 1}).encode(), "eventId"),
+    ],
+)
+async def test_poison_is_parked_with_its_reason_and_others_go_on(
+    runner: Runner, database: Database, all_tenants: Database, tenant: str, value: bytes, reason: str
+) -> None:
+    ill, well = new_id(), new_id()
+
+    await runner.take(
+        [Parcel(USER_ACTIVITY, str(ill), value), parcel(tenant, ill), parcel(tenant, well)], asyncio.Event()
+    )
+
+    async with all_tenants.transaction() as tx:
+        parked = await all_parked(tx, "history", str(ill))
+    assert [reason in parked[0].reason, parked[1].reason] == [True, BEHIND_ANOTHER]
+    assert await entries(database, tenant, ill) == 0
+    assert await entries(database, tenant, well) == 1
+
+
+async def test_what_the_sink_refuses_is_parked_alone(
+    runner: Runner, database: Database, all_tenants: Database, tenant: str
+) -> None:
+    ill, well = new_id(), new_id()
+    too_long = parcel(tenant, ill, activityType="X" * 200)
+
+    await runner.take([parcel(tenant, well), too_long, parcel(tenant, well)], asyncio.Event())
+
+    async with all_tenants.transaction() as tx:
+        [parked] = await all_parked(tx, "history", str(ill))
+    assert "the sink refuses it" in parked.reason
+    assert await entries(database, tenant, well) == 2
+
+
+async def test_poison_that_comes_again_is_parked_once(runner: Runner, all_tenants: Database) -> None:
+    ill = str(new_id())
+
+    for _ in range(2):
+        await runner.take([Parcel(USER_ACTIVITY, ill, b"poison")], asyncio.Event())
+
+    async with all_tenants.transaction() as tx:
+        assert len(await all_parked(tx, "history", ill)) == 1
+
+
+async def test_mended_events_are_replayed_in_order(
+    runner: Runner, database: Database, all_tenants: Database, settings: Settings, tenant: str
+) -> None:
+    user = new_id()
+    await runner.take([Parcel(USER_ACTIVITY, str(user), b"poison"), parcel(tenant, user)], asyncio.Event())
+    async with all_tenants.transaction() as tx:
+        [poison, _] = await all_parked(tx, "history", str(user))
+        await forget(tx, [poison.id])
+
+    await replay(settings, str(user))
+
+    assert await entries(database, tenant, user) == 1
+    async with all_tenants.transaction() as tx:
+        assert await all_parked(tx, "history", str(user)) == []
+
+
+async def test_projection_stops_rather_than_parking_everything(
+    runner: Runner, all_tenants: Database
+) -> None:
+    keys = [str(new_id()) for _ in range(60)]
+
+    with pytest.raises(MostlyPoison, match="more than 50"):
+        await runner.take([Parcel(USER_ACTIVITY, key, b"poison") for key in keys], asyncio.Event())
+
+    async with all_tenants.transaction() as tx:
+        assert {row.key for row in await all_parked(tx, "history")}.isdisjoint(keys)
+
+
+@pytest.mark.kafka
+async def test_offsets_wait_until_redis_has_the_entries(
+    settings: Settings, database: Database, all_tenants: Database, valkey: Redis, tenant: str
+) -> None:
+    """With Redis away the entry reaches Postgres; its offset is committed only when Redis can be told."""
+    user = new_id()
+    pages = HistoryPages(database, valkey, wait_seconds=0)
+    await pages.page(tenant, str(user), 5)  # Redis knows an empty history
+    away = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
+    runner = Runner(settings, all_tenants, History(away))
+
+    await runner.take([parcel(tenant, user)], asyncio.Event())
+    shown_while_away = await runner._shown()
+    runner._projection = History(valkey)
+    shown_when_back = await runner._shown()
+
+    assert (shown_while_away, shown_when_back) == (False, True)
+    assert await entries(database, tenant, user) == 1
+    assert len((await pages.page(tenant, str(user), 5)).entries) == 1
+    await away.aclose()
+
+
+@pytest.mark.kafka
+async def test_message_from_kafka_reaches_the_history_and_its_offset_is_committed(
+    settings: Settings, database: Database, all_tenants: Database, valkey: Redis, tenant: str
+) -> None:
+    user, stop = new_id(), asyncio.Event()
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, acks="all")
+    await producer.start()
+    runner = Runner(settings, all_tenants, History(valkey))
+    running = asyncio.create_task(runner.run(stop))
+    message = parcel(tenant, user)
+
+    await producer.send_and_wait(message.topic, message.value, message.key.encode())
+    await producer.send_and_wait(message.topic, message.value, message.key.encode())
+
+    async def arrived() -> bool:
+        return await entries(database, tenant, user) == 1
+
+    await until(arrived)
+    stop.set()
+    await running
+    await producer.stop()
+
+
+def test_tenants_do_not_share_a_key() -> None:
+    from projections.history import _keys
+
+    user = str(uuid4())
+    assert set(_keys(new_tenant(), user, 1)).isdisjoint(_keys(new_tenant(), user, 1))
