@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+
 from pathlib import Path
 
 import pytest
@@ -217,4 +217,4 @@ async def test_real_listings_are_imported(platform: Platform, tmp_path: Path) ->
         return len(entries.json()["items"]) == min(100, owner["listed"] + 1)
 
     await until(all_there)
-    assert datetime.now(UTC)
+

@@ -1,0 +1,167 @@
+"""`python -m demo` (or `make demo`): sign up owners and list properties through the public API.
+
+Without a file the listings are invented. With --csv they come from a file of the shape of portals' sale listings; rows that
+are refused are counted with their reasons. Every row has an Idempotency-Key, so that a repetition lists nothing twice.
+"""
+
+import argparse
+import asyncio
+import json
+import secrets
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from demo.listings import Unusable, listing_of, rows_of, synthetic
+
+_AT_ONCE = 8
+_TRIES = 20
+_NAMES = ("Anjali Reddy", "Farhan Ali", "Kavya Rao", "Ravi Kumar", "Sana Begum", "Suresh Goud")
+
+
+@dataclass
+class Owner:
+    """Somebody who was signed up, and how to sign in as them."""
+
+    email: str
+    password: str
+    token: str = ""
+    listed: int = 0
+
+
+class Demo:
+    """Lists properties for a few owners, a few at a time."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+        self._run = secrets.token_hex(4)
+        self.owners: list[Owner] = []
+        self.refused: Counter[str] = Counter()
+
+    async def sign_up(self, count: int) -> None:
+        for n in range(count):
+            first, last = _NAMES[n % len(_NAMES)].split()
+            name = f"{first.lower()}.{self._run}.{n}"
+            owner = Owner(f"{name}@example.com", secrets.token_urlsafe(12))
+            body = {"username": name, "firstName": first, "lastName": last, "role": "USER"}
+            answer = await self._send(
+                "/api/auth/register", {**body, "email": owner.email, "password": owner.password}, f"owner-{self._run}-{n}"
+            )
+            answer.raise_for_status()
+            owner.token = answer.json().get("accessToken", "")
+            self.owners.append(owner)
+
+    async def list_one(self, n: int, listing: dict[str, Any]) -> None:
+        owner = self.owners[n % len(self.owners)]
+        answer = await self._send("/api/properties", listing, f"row-{self._run}-{n}", owner.token)
+        if answer.status_code in {201, 202}:
+            owner.listed += 1
+        elif answer.status_code == 401:
+            await self._sign_in_again(owner)
+            await self.list_one(n, listing)
+        else:
+            problem = answer.json()
+            reasons = [f"{fault['field']}: {fault['reason']}" for fault in problem["errors"]] or [problem["title"]]
+            self.refused[reasons[0]] += 1
+
+    async def _sign_in_again(self, owner: Owner) -> None:
+        """An import of an hour outlives an access token of a quarter of one."""
+        answer = await self._send("/api/auth/login", {"emailOrUsername": owner.email, "password": owner.password}, None)
+        answer.raise_for_status()
+        owner.token = answer.json()["accessToken"]
+
+    async def _send(self, path: str, body: dict[str, Any], key: str | None, token: str = "") -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if key:
+            headers["Idempotency-Key"] = key
+        for _ in range(_TRIES):
+            answer = await self._http.post(path, json=body, headers=headers)
+            running = answer.status_code == 409 and answer.json()["type"] == "/problems/command-running"
+            if answer.status_code not in {429, 503} and not running:
+                return answer
+            await asyncio.sleep(float(answer.headers.get("Retry-After", "1")))
+        return answer
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    listings: list[dict[str, Any]] = []
+    async with httpx.AsyncClient(base_url=arguments.url, timeout=30, trust_env=False) as http:
+        demo = Demo(http)
+        if arguments.csv:
+            rows = rows_of(arguments.csv)[: arguments.count]
+            for row in rows:
+                try:
+                    listings.append(listing_of(row))
+                except Unusable as error:
+                    demo.refused[str(error)] += 1
+        else:
+            rows = list(synthetic(arguments.count or 50))
+            listings = rows
+        await demo.sign_up(arguments.owners)
+        console = Console(stderr=True)
+        columns = (TextColumn("Listing properties"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as progress:
+            bar = progress.add_task("", total=len(listings))
+            places = asyncio.Semaphore(_AT_ONCE)
+
+            async def one(n: int, listing: dict[str, Any]) -> None:
+                async with places:
+                    await demo.list_one(n, listing)
+                    progress.advance(bar)
+
+            async with asyncio.TaskGroup() as group:
+                for n, listing in enumerate(listings):
+                    group.create_task(one(n, listing))
+    _report(demo, len(rows), as_json=arguments.json)
+    return 0
+
+
+def _report(demo: Demo, rows: int, *, as_json: bool) -> None:
+    listed = sum(owner.listed for owner in demo.owners)
+    if as_json:
+        owners = [{name: value for name, value in asdict(owner).items() if name != "token"} for owner in demo.owners]
+        json.dump({"rows": rows, "listed": listed, "refused": demo.refused, "owners": owners}, sys.stdout)
+        return
+    console = Console()
+    console.print(f"{listed} of {rows} properties are listed.")
+    if demo.refused:
+        table = Table("refused", "why")
+        for reason, count in demo.refused.most_common():
+            table.add_row(str(count), reason)
+        console.print(table)
+    table = Table("owner", "password", "listed")
+    for owner in demo.owners:
+        table.add_row(owner.email, owner.password, str(owner.listed))
+    console.print(table)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the API (default: %(default)s)")
+    parser.add_argument("--csv", type=Path, help="a CSV of sale listings; without it, an invented sample")
+    parser.add_argument("--count", type=int, help="how many rows at the most (default: all of the file, or 50 invented)")
+    parser.add_argument("--owners", type=int, default=3, help="how many people to sign up (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    arguments = parser.parse_args()
+    if arguments.owners < 1 or (arguments.count is not None and arguments.count < 1):
+        parser.error("--owners and --count take a number from 1")
+    try:
+        return asyncio.run(run(arguments))
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+    except httpx.TransportError as error:
+        sys.stderr.write(f"{arguments.url} does not answer ({type(error).__name__}). Is `make run` running?\n")
+    except httpx.HTTPStatusError as error:
+        sys.stderr.write(f"{error.request.url} answered {error.response.text}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

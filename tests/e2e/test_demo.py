@@ -1,0 +1,59 @@
+"""The demonstration's own judgement of rows."""
+
+from pathlib import Path
+
+import pytest
+
+from demo.__main__ import main
+from demo.listings import Unusable, listing_of, rows_of, synthetic
+from domain.property import PropertyDetails
+
+ROW = {
+    "price": "5300000.0", "Address": "Road 3, Kondapur, Hyderabad - West, Andhra Pradesh", "area": "980.0",
+    "latitude": "17.46", "longitude": "78.35", "Bedrooms": "2.0", "Bathrooms": "0.0", "parking": "402.0",
+    "Furnished_status": "Semi-Furnished", "type_of_building": "Flat", "desc": "\n   good \n",
+}  # fmt: skip
+
+
+def test_row_becomes_a_listing() -> None:
+    details = PropertyDetails.model_validate(listing_of(ROW))
+
+    assert (details.price, details.location, details.state) == (5_300_000, "Kondapur", "Telangana")
+    assert (details.bathrooms, details.parking_spaces) == (None, None)
+    assert details.description.startswith("2 BHK Flat in Kondapur")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"Address": "Dwarka, New Delhi, Delhi"}, "not in Hyderabad"),
+        ({"Address": "Hyderabad, Andhra Pradesh"}, "no locality"),
+        ({"type_of_building": "Castle"}, "unknown type"),
+        ({"price": "a lot"}, "a number that is none"),
+    ],
+)
+def test_row_that_cannot_be_listed_says_why(change: dict[str, str], reason: str) -> None:
+    with pytest.raises(Unusable, match=reason):
+        listing_of({**ROW, **change})
+
+
+def test_invented_listings_are_valid_and_always_the_same() -> None:
+    first = list(synthetic(50))
+
+    assert first == list(synthetic(50))
+    assert all(PropertyDetails.model_validate(listing) for listing in first)
+
+
+def test_file_of_another_shape_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "other.csv"
+    file.write_text("a,b\n1,2\n")
+
+    with pytest.raises(ValueError, match="lacks the columns Address"):
+        rows_of(file)
+
+
+def test_api_that_is_away_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["demo", "--url", "http://127.0.0.1:1"])
+
+    assert main() == 1
+    assert "make run" in capsys.readouterr().err
