@@ -1,0 +1,1 @@
+"""What we measure, each figure beside its baseline in the same run."""

@@ -1,0 +1,320 @@
+"""`make bench`: measure, each figure beside its baseline from the same run; prints a table and writes bench.json."""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import orjson
+from aiokafka import AIOKafkaProducer
+from redis.asyncio import Redis
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import text
+from temporalio.client import Client, WithStartWorkflowOperation
+from temporalio.common import WorkflowIDConflictPolicy
+
+from adapters import kafka, redis, temporal
+from adapters.kafka import activity_json
+from adapters.postgres import Database
+from adapters.settings import Settings
+from bench.empty import QUEUE, EmptyWorkflow
+from bench.load import Connection, Times, Work, in_turns, one_by_one, request, side_by_side
+from demo.listings import synthetic
+from domain.activity import Activity
+from domain.events import USER_ACTIVITY
+from embedded.engines import http_ready
+from embedded.paths import ROOT
+from embedded.process import Process, Say, Spec
+from embedded.stack import Stack
+from projections.history import History
+from projections.runner import Runner
+
+_LISTING = orjson.dumps(next(synthetic(1)))
+
+
+class Bench:
+    """The platform, its baselines, and a person who uses both."""
+
+    def __init__(self, stack: Stack, settings: Settings, client: Client, seconds: float, say: Say) -> None:
+        self._stack = stack
+        self._settings = settings
+        self._temporal = client
+        self._seconds = seconds
+        self._api = f"http://127.0.0.1:{stack.ports['api']}"
+        self._user = self._token = ""
+        self._say = say
+        self.rows: list[dict[str, object]] = []
+
+    def row(self, name: str, value: float, unit: str, baseline: float) -> None:
+        ratio = round(value / baseline, 2)
+        self.rows.append(
+            {"name": name, "value": round(value, 1), "unit": unit, "baseline": round(baseline, 1), "ratio": ratio}
+        )
+        self._say(f"  {name}: {value:.1f} {unit}, baseline {baseline:.1f}, {ratio} of it")
+
+    async def sign_up(self) -> None:
+        name = uuid4().hex[:12]
+        body = {"username": name, "email": f"{name}@example.com", "password": uuid4().hex, "firstName": "B", "lastName": "M"}
+        async with httpx.AsyncClient(base_url=self._api, trust_env=False, timeout=30) as http:
+            answer = (await http.post("/api/auth/register", json=body)).raise_for_status().json()
+        self._user, self._token = answer["user"]["id"], answer["accessToken"]
+
+    def creating(self) -> Work:
+        """Create a property over HTTP."""
+        connection = Connection(self._api)
+        sent = request("POST", "/api/properties", {"Authorization": f"Bearer {self._token}"}, _LISTING)
+
+        async def create() -> bytes:
+            status, _, body = await connection.send(sent)
+            if status != 201:
+                raise SystemExit(f"creating answered {status}: {body!r}")
+            return body
+
+        return create
+
+    def empty(self) -> Work:
+        """Run the empty workflow through the client library."""
+
+        async def start() -> None:
+            operation = WithStartWorkflowOperation(
+                EmptyWorkflow.run,
+                "command",
+                id=f"empty/{uuid4()}",
+                task_queue=QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            )
+            await self._temporal.execute_update_with_start_workflow(
+                EmptyWorkflow.saved, start_workflow_operation=operation, id="saved"
+            )
+
+        return start
+
+    async def acknowledgement(self) -> None:
+        await one_by_one(self.creating(), 20)
+        await one_by_one(self.empty(), 20)
+        ours, floor = Times([]), Times([])
+        for _ in range(3):
+            ours = Times(sorted([*ours.sorted, *(await one_by_one(self.creating(), 60)).sorted]))
+            floor = Times(sorted([*floor.sorted, *(await one_by_one(self.empty(), 60)).sorted]))
+        self.row("create-property-ack", ours.ms(50), "ms p50", floor.ms(50))
+        self.row("create-property-ack-p99", ours.ms(99), "ms p99", floor.ms(99))
+
+    async def throughput(self) -> float:
+        async def ours() -> float:
+            rate = await side_by_side(self.creating, 32, self._seconds)
+            await self._settled()
+            return rate
+
+        async def floor() -> float:
+            return await side_by_side(self.empty, 32, self._seconds)
+
+        rate, baseline = await in_turns(ours, floor)
+        self.row("create-property-throughput", rate, "commands/s", baseline)
+        return rate
+
+    async def _settled(self) -> None:
+        """Wait until no command is running, so that one measurement's tail is not the next one's load."""
+        while (await self._temporal.count_workflows("ExecutionStatus = 'Running' AND WorkflowType = 'create-property'")).count:
+            await asyncio.sleep(0.5)
+
+    async def history_page(self, valkey: Redis) -> None:
+        path, headers = f"/api/user-history/{self._user}", {"Authorization": f"Bearer {self._token}"}
+        _, _, body = await Connection(self._api).send(request("GET", path, headers))
+        await valkey.set("bench:page", body)
+        port = self._stack.ports["bench_api"]
+        url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "bench.baseline", "api", str(port), "bench:page"]
+        log = self._stack.data / "logs" / "bench-api.log"
+        spec = Spec("baseline", command, log, http_ready(f"{url}/page"), env=self._stack.env, cwd=ROOT)
+        baseline = Process(spec, lambda _: None)
+        await baseline.start()
+
+        def reading(base: str, sent: bytes) -> Work:
+            connection = Connection(base)
+            return lambda: connection.send(sent)
+
+        async def ours() -> float:
+            return await side_by_side(lambda: reading(self._api, request("GET", path, headers)), 16, self._seconds / 2)
+
+        async def floor() -> float:
+            return await side_by_side(lambda: reading(url, request("GET", "/page", {})), 16, self._seconds / 2)
+
+        rate, floor_rate = await in_turns(ours, floor)
+        await baseline.stop()
+        self.row("history-page", rate, "requests/s", floor_rate)
+
+    async def visible(self, rate: float) -> None:
+        """From the acknowledgement until a page of the history shows the entry, at half of the most that is possible."""
+        acknowledged: dict[str, float] = {}
+        seen: dict[str, float] = {}
+        page = request("GET", f"/api/user-history/{self._user}?limit=100", {"Authorization": f"Bearer {self._token}"})
+        done = asyncio.Event()
+
+        async def watch() -> None:
+            connection = Connection(self._api)
+            while not done.is_set() or acknowledged.keys() - seen.keys():
+                _, _, body = await connection.send(page)
+                now = time.perf_counter()
+                for entry in orjson.loads(body)["items"]:
+                    seen.setdefault(entry["activityData"].get("propertyId", ""), now)
+                await asyncio.sleep(0.005)
+
+        idle: asyncio.Queue[Work] = asyncio.Queue()
+        for _ in range(32):
+            idle.put_nowait(self.creating())
+
+        async def create() -> None:
+            work = await idle.get()
+            body = orjson.loads(await work())  # type: ignore[arg-type]
+            acknowledged[body["id"]] = time.perf_counter()
+            idle.put_nowait(work)
+
+        watching = asyncio.create_task(watch())
+        async with asyncio.TaskGroup() as group:
+            for _ in range(int(rate / 2 * self._seconds)):
+                group.create_task(create())
+                await asyncio.sleep(2 / rate)
+        done.set()
+        await asyncio.wait_for(watching, 60)
+        times = Times(sorted(max(0.0, seen[made] - at) for made, at in acknowledged.items()))
+        floor = await self._through_kafka()
+        self.row("visible", times.ms(99), "ms p99", floor.ms(99))
+        self.row("visible-p50", times.ms(50), "ms p50", floor.ms(50))
+
+    async def _through_kafka(self) -> Times:
+        """The floor of becoming visible: one message sent to Kafka and read again by a bare consumer."""
+        consumer = kafka.consumer(self._settings, None, USER_ACTIVITY)
+        producer = AIOKafkaProducer(bootstrap_servers=self._settings.kafka_bootstrap_servers, acks="all")
+        await asyncio.gather(consumer.start(), producer.start())
+        while await consumer.getmany(timeout_ms=500):
+            pass
+        times = []
+        for _ in range(100):
+            sent = _activity(uuid4().hex)
+            began = time.perf_counter()
+            await producer.send_and_wait(USER_ACTIVITY, activity_json(sent), str(sent.user_id).encode())
+            await consumer.getone()
+            times.append(time.perf_counter() - began)
+        await asyncio.gather(consumer.stop(), producer.stop())
+        return Times(sorted(times))
+
+    async def projection(self, valkey: Redis, count: int) -> None:
+        """Events a second into Postgres and Redis, beside a bare consumer that only parses the same messages."""
+        await self._stack.processes["projections"].stop()
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.kafka_bootstrap_servers, acks="all", linger_ms=20, max_batch_size=500_000
+        )
+        await producer.start()
+        tenant = f"bench-{uuid4().hex[:8]}"
+        users = [uuid4() for _ in range(200)]
+        sent = [_activity(tenant).model_copy(update={"user_id": users[n % 200]}) for n in range(count)]
+        await asyncio.gather(
+            *[await producer.send(USER_ACTIVITY, activity_json(one), str(one.user_id).encode()) for one in sent]
+        )
+        await producer.stop()
+        database = Database.for_all_tenants(self._settings)
+        stop, runner = asyncio.Event(), Runner(self._settings, database, History(valkey))
+        running = asyncio.create_task(runner.run(stop))
+
+        async def there() -> int:
+            async with database.transaction() as tx:
+                query = text("SELECT count(*) FROM user_history.user_activity WHERE tenant_id = :tenant")
+                found: int = (await tx.execute(query, {"tenant": tenant})).scalar_one()
+                return found
+
+        while not (first := await there()):
+            await asyncio.sleep(0.005)
+        began = time.perf_counter()
+        while (last := await there()) < count:
+            await asyncio.sleep(0.02)
+        rate = (last - first) / (time.perf_counter() - began)
+        stop.set()
+        await running
+        await database.close()
+        self.row("projection", rate, "events/s", await self._bare_consumer(tenant, count))
+
+    async def _bare_consumer(self, tenant: str, count: int) -> float:
+        consumer = kafka.consumer(self._settings, None, USER_ACTIVITY)
+        await consumer.start()
+        heard, began = 0, 0.0
+        while heard < count:
+            batches = await consumer.getmany(timeout_ms=1000, max_records=500)
+            for record in (record for batch in batches.values() for record in batch):
+                heard += orjson.loads(record.value)["tenantId"] == tenant
+                began = began or (time.perf_counter() if heard else 0.0)
+        await consumer.stop()
+        return heard / (time.perf_counter() - began)
+
+
+def _activity(tenant: str) -> Activity:
+    return Activity(
+        event_id=uuid4(),
+        user_id=uuid4(),
+        tenant_id=tenant,
+        activity_type="PROPERTY_CREATED",
+        description="User created property: 3BHK Apartment in Gachibowli",
+        timestamp=datetime.now(UTC),
+        activity_data={"propertyId": str(uuid4()), "location": "Gachibowli"},
+    )
+
+
+async def measure(seconds: float, events: int) -> list[dict[str, object]]:
+    console = Console(stderr=True)
+    limits = {"COMMANDS_PER_MINUTE": "100000000", "REGISTRATIONS_PER_MINUTE": "100000000"}
+    async with AsyncExitStack() as ending:
+        stack = Stack(Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="hyderabad-bench-"))), console.print)
+        ending.push_async_callback(stack.stop)
+        await stack.start_engines()
+        await stack.prepare()
+        await stack.start_processes(stack.ports["api"], limits)
+        settings = Settings(**{name.lower(): value for name, value in stack.env.items()})
+        client, valkey = await temporal.connect_when_up(settings), redis.connect(settings)
+        ending.push_async_callback(valkey.aclose)
+        log = stack.data / "logs" / "bench-worker.log"
+        command = [sys.executable, "-m", "bench.baseline", "worker"]
+
+        async def ready() -> None:
+            await asyncio.wait_for(bench.empty()(), 3)
+
+        bench = Bench(stack, settings, client, seconds, console.print)
+        worker = Process(Spec("baseline", command, log, ready, env=stack.env, cwd=ROOT), console.print)
+        await worker.start()
+        ending.push_async_callback(worker.stop)
+        await bench.sign_up()
+        console.print("acknowledgement ...")
+        await bench.acknowledgement()
+        console.print("throughput ...")
+        rate = await bench.throughput()
+        console.print("visibility ...")
+        await bench.visible(rate)
+        console.print("history pages ...")
+        await bench.history_page(valkey)
+        console.print("projection ...")
+        await bench.projection(valkey, events)
+        return bench.rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10, help="of each measurement under load (default: %(default)s)")
+    parser.add_argument("--events", type=int, default=20_000, help="for the projection (default: %(default)s)")
+    parser.add_argument("--json", type=Path, default=ROOT / "bench.json", help="where the rows go (default: bench.json)")
+    arguments = parser.parse_args()
+    rows = asyncio.run(measure(arguments.seconds, arguments.events))
+    arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    table = Table("what", "value", "unit", "baseline", "value / baseline")
+    for row in rows:
+        table.add_row(*(str(row[name]) for name in ("name", "value", "unit", "baseline", "ratio")))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The floors that our figures stand on: an empty workflow, and a route that does one Redis command.
+
+`python -m bench.baseline worker` works on the empty workflow; `python -m bench.baseline api PORT KEY` serves the route.
+"""
+
+import asyncio
+import sys
+
+import uvicorn
+from fastapi import FastAPI, Response
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
+
+from adapters import redis, temporal
+from adapters.settings import Settings, load_settings
+from bench.empty import QUEUE, EmptyWorkflow
+
+async def work(settings: Settings) -> None:
+    client = await temporal.connect_when_up(settings)
+    await Worker(
+        client,
+        task_queue=QUEUE,
+        workflows=[EmptyWorkflow],
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4, maximum=20),
+        max_cached_workflows=2000,
+    ).run()
+
+
+def serve(settings: Settings, port: int, key: str) -> None:
+    app = FastAPI()
+    client = redis.connect(settings)
+
+    @app.get("/page")
+    async def page() -> Response:
+        return Response(await client.get(key), media_type="application/json")
+
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["worker"]:
+            asyncio.run(work(load_settings()))
+        case ["api", port, key]:
+            serve(load_settings(), int(port), key)
+        case _:
+            raise SystemExit(__doc__)

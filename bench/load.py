@@ -1,0 +1,82 @@
+"""Load: a small HTTP/1.1 client that costs little beside what it measures, and loops that count."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+Work = Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of each call, sorted."""
+
+    sorted: list[float]
+
+    def ms(self, percent: float) -> float:
+        return self.sorted[min(len(self.sorted) - 1, int(len(self.sorted) * percent / 100))] * 1000
+
+
+class Connection:
+    """One keep-alive connection. Answers carry a Content-Length, which is all that our servers send."""
+
+    def __init__(self, url: str) -> None:
+        self._host, self._port = urlsplit(url).hostname, urlsplit(url).port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def send(self, request: bytes) -> tuple[int, bytes, bytes]:
+        """Status, head and body."""
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._host, self._port)
+        reader, writer = self._streams
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r")[0])
+        return int(head[9:12]), head, await reader.readexactly(length)
+
+    def close(self) -> None:
+        if self._streams:
+            self._streams[1].close()
+
+
+def request(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
+    """A whole request as bytes, made once and sent often."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
+    if body:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def one_by_one(work: Work, count: int) -> Times:
+    """How long each call takes when nothing else is going on."""
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        await work()
+        times.append(time.perf_counter() - began)
+    return Times(sorted(times))
+
+
+async def side_by_side(make: Callable[[], Work], at_once: int, seconds: float) -> float:
+    """Calls a second of `at_once` loops; the first fifth warms up and is not counted."""
+    done = 0
+    counting_from, ends = time.perf_counter() + seconds / 5, time.perf_counter() + seconds * 6 / 5
+
+    async def loop() -> None:
+        nonlocal done
+        work = make()
+        while (now := time.perf_counter()) < ends:
+            await work()
+            done += now >= counting_from
+
+    await asyncio.gather(*(loop() for _ in range(at_once)))
+    return done / seconds
+
+
+async def in_turns(first: Callable[[], Awaitable[float]], second: Callable[[], Awaitable[float]]) -> tuple[float, float]:
+    """Medians of three rounds each, in turns, so that what else the machine does meets both."""
+    rounds = [(await first(), await second()) for _ in range(3)]
+    return statistics.median(a for a, _ in rounds), statistics.median(b for _, b in rounds)
