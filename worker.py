@@ -19,6 +19,7 @@ from temporalio.client import (
     ScheduleOverlapPolicy,
     SchedulePolicy,
     ScheduleSpec,
+    ScheduleUpdate,
 )
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
@@ -92,9 +93,7 @@ class Pools:
         )
 
     def _maintenance(self) -> Worker:
-        reconciliation = Reconciliation(
-            self._all_tenants, self._publisher, self._settings.reconcile_after_seconds
-        )
+        reconciliation = Reconciliation(self._all_tenants, self._publisher, self._settings.reconcile_after_seconds)
         return Worker(
             self._client,
             task_queue=options.MAINTENANCE,
@@ -113,9 +112,7 @@ async def ensure_schedule(client: Client, settings: Settings) -> None:
     """Have Temporal start `reconcile` again and again; a schedule that exists takes the settings of this process."""
     schedule = Schedule(
         action=ScheduleActionStartWorkflow("reconcile", id="reconcile", task_queue=options.MAINTENANCE),
-        spec=ScheduleSpec(
-            intervals=[ScheduleIntervalSpec(every=timedelta(seconds=settings.reconcile_every_seconds))]
-        ),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(seconds=settings.reconcile_every_seconds))]),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=1)),
     )
     try:
@@ -126,9 +123,7 @@ async def ensure_schedule(client: Client, settings: Settings) -> None:
         )
 
 
-def _with_schedule(found: Schedule, wanted: Schedule):  # type: ignore[no-untyped-def]
-    from temporalio.client import ScheduleUpdate
-
+def _with_schedule(found: Schedule, wanted: Schedule) -> ScheduleUpdate:
     return ScheduleUpdate(dataclasses.replace(found, spec=wanted.spec, action=wanted.action, policy=wanted.policy))
 
 
@@ -161,7 +156,7 @@ async def _work(
         await ensure_schedule(client, settings)
     missing.clear()
     log.info("working on %s for Temporal at %s", ", ".join(queues), settings.temporal_address)
-    done, _ = await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
     log.info("draining")
     await asyncio.gather(*(worker.shutdown() for worker in workers))
     await asyncio.gather(*running)
@@ -170,7 +165,9 @@ async def _work(
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="worker.py", description=__doc__)
-    parser.add_argument("queues", nargs="*", metavar="QUEUE", help=f"task queues to work on: {', '.join(options.QUEUES)}")
+    parser.add_argument(
+        "queues", nargs="*", metavar="QUEUE", help=f"task queues to work on: {', '.join(options.QUEUES)}"
+    )
     queues: list[str] = parser.parse_args().queues or list(options.QUEUES)
     unknown = [queue for queue in queues if queue not in options.QUEUES]
     if unknown:

@@ -42,7 +42,7 @@ class Notifications:
 
     @activity.defn
     async def confirm_property_created(self, what: Confirmation) -> str:
-        """Mail the owner; returns what was done. Raises MailAway, to be retried; ApplicationError MailRefused, not to be.
+        """Mail the owner; returns what was done. Raises MailAway, to be retried, and MailRefused, not to be.
 
         A worker that dies between sending and recording sends once more, under the same Message-ID.
         """
@@ -105,7 +105,7 @@ def rupees(amount: int) -> str:
     """An amount as it is written in India: 8500000 is ₹85,00,000."""
     digits = str(amount)
     head, tail = digits[:-3], digits[-3:]
-    pairs = []
+    pairs: list[str] = []
     while head:
         pairs.insert(0, head[-2:])
         head = head[:-2]

@@ -28,9 +28,7 @@ class Properties:
             state = evolve(None, event.data, event.version, event.timestamp)
             row = state.model_dump(exclude={"id", "images"})
             row["amenities"] = list(state.amenities)
-            await tx.execute(
-                insert(properties), {"tenant_id": command.tenant_id, "property_id": state.id, **row}
-            )
+            await tx.execute(insert(properties), {"tenant_id": command.tenant_id, "property_id": state.id, **row})
             return PropertySaved(events=(event.saved(),), property=state), [event], key
 
         return await self._ledger.once(command, command.property_id, PropertySaved, change)

@@ -49,9 +49,7 @@ class Ledger:
             await self._keep_refusal(command, aggregate_id, refusal)
             raise refused(refusal) from refusal
 
-    async def _first_answer(
-        self, tx: AsyncConnection, recorded: event_store.RecordedCommand, answer: type[S]
-    ) -> S:
+    async def _first_answer(self, tx: AsyncConnection, recorded: event_store.RecordedCommand, answer: type[S]) -> S:
         if recorded.problem:
             raise refused(REFUSALS[recorded.problem["code"]](recorded.problem["detail"], recorded.problem["field"]))
         key = await wrapped_key(tx, recorded.user_id)

@@ -25,7 +25,7 @@ class Users:
 
     @activity.defn
     async def save_user(self, command: RegisterUser) -> UserSaved:
-        """Store account, profile, the person's key, the event and the answer. Refuses with EmailTaken, UsernameTaken."""
+        """Store account, profile, key, event and answer. Refuses with EmailTaken, UsernameTaken."""
 
         async def change(tx: AsyncConnection) -> tuple[UserSaved, list[Event], bytes]:
             [event] = recorded(command, command.user_id, 0, decide(None, command))
@@ -38,7 +38,9 @@ class Users:
             except IntegrityError as error:
                 match violated(error):
                     case "users_email_key":
-                        raise EmailTaken("An account with this e-mail address exists. Sign in instead.", "email") from error
+                        raise EmailTaken(
+                            "An account with this e-mail address exists. Sign in instead.", "email"
+                        ) from error
                     case "users_username_key":
                         raise UsernameTaken("This username is taken. Choose another.", "username") from error
                 raise

@@ -52,7 +52,7 @@ class RecordedCommand:
     finished_at: datetime
 
 
-def message_of(row: Row[Any]) -> dict[str, Any]:
+def message_of(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
     """A stored event as the message that is published: camelCase, personal fields still sealed."""
     return {
         "eventId": str(row.event_id),
@@ -134,7 +134,7 @@ async def of_aggregate(
     return [message_of(row) for row in rows]
 
 
-async def of_command(tx: AsyncConnection, command_id: UUID) -> list[Row[Any]]:
+async def of_command(tx: AsyncConnection, command_id: UUID) -> list[Row[*tuple[Any, ...]]]:
     """Id, publication and type of the events that a command stored, in order."""
     query = select(event_store.c.event_id, event_store.c.event_type, event_store.c.published_at)
     rows = await tx.execute(query.where(event_store.c.command_id == command_id).order_by(event_store.c.version))

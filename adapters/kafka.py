@@ -23,7 +23,7 @@ _REST_SECONDS = 1.0
 """After a failure the broker is left alone this long, so that commands do not each pay for finding it away."""
 
 
-class BrokerAway(Exception):  # noqa: N818
+class BrokerAway(Exception):
     """Kafka did not acknowledge; the same messages may be sent again."""
 
 

@@ -12,11 +12,11 @@ _SECONDS = 10
 """A mail server may look up names before it answers; longer than this it is away."""
 
 
-class MailRefused(Exception):  # noqa: N818
+class MailRefused(Exception):
     """The mail server will never take this mail to this recipient (a 5xx reply)."""
 
 
-class MailAway(Exception):  # noqa: N818
+class MailAway(Exception):
     """The mail server did not take the mail now; it may later."""
 
 
@@ -28,7 +28,10 @@ class Mailer:
         self._server = urlsplit(settings.smtp_url)
 
     async def send(self, *, to: str, subject: str, text: str, message_id: str) -> None:
-        """Hand over one mail. `message_id` names it for good, so that a repetition can be told. Raises MailRefused, MailAway."""
+        """Hand over one mail. Raises MailRefused, MailAway.
+
+        `message_id` names it for good, so that a repetition can be told.
+        """
         mail = EmailMessage()
         mail["From"], mail["To"], mail["Subject"] = self._sender, to, subject
         mail["Message-ID"], mail["Date"] = f"<{message_id}>", formatdate()

@@ -16,7 +16,7 @@ from adapters.settings import Settings
 _SET_TENANT = text("SELECT set_config('app.tenant', :tenant, true)")
 
 
-class DatabaseAway(Exception):  # noqa: N818
+class DatabaseAway(Exception):
     """Postgres cannot be reached or is not taking work; the same call may succeed later."""
 
 

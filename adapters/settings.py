@@ -130,7 +130,7 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """The settings of this process, or its end with one line for each thing to mend."""
     try:
-        return Settings()  # type: ignore[call-arg]  # the environment gives what has no default
+        return Settings()
     except ValidationError as error:
         for problem in error.errors():
             name = "_".join(str(part) for part in problem["loc"]).upper()

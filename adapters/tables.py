@@ -34,9 +34,7 @@ class Xid8(UserDefinedType[int]):
 
 
 def _at(name: str, *, nullable: bool = False, now: bool = False) -> Column[object]:
-    return Column(
-        name, DateTime(timezone=True), nullable=nullable, server_default=text("now()") if now else None
-    )
+    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=text("now()") if now else None)
 
 
 def _tenant(*, primary_key: bool = True) -> Column[str]:

@@ -1,5 +1,6 @@
 """How a command's outcome is answered."""
 
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -7,7 +8,6 @@ from fastapi import Response
 
 from api.commands import Accepted, Done
 from api.deps import Parts, consistency_use
-from domain.command import Saved
 from projections.history import Place
 
 
@@ -19,7 +19,7 @@ def accepted(outcome: Accepted) -> Response:
     return Response(orjson.dumps(body), 202, headers, "application/json")
 
 
-def command_headers(parts: Parts, tenant_id: str, command_id: UUID, outcome: Done[Saved]) -> dict[str, str]:
+def command_headers(parts: Parts, tenant_id: str, command_id: UUID, outcome: Done[Any]) -> dict[str, str]:
     """What every answer to a command carries."""
     newest = outcome.saved.events[-1]
     user_id = str(newest.user_id)

@@ -33,7 +33,7 @@ ROUTERS = {
     "history": history.router,
     "commands": command_states.router,
 }
-_DESCRIPTION = """Every change is a command: a durable workflow in Temporal that stores an event and answers when it is saved.
+_DESCRIPTION = """Every change is a command: a durable workflow that stores an event and answers when it is saved.
 Send an `Idempotency-Key` with a command and repeat it as often as you need; send its `Consistency-Token` with a read to
 see what you wrote. Every error is an RFC 9457 problem whose `type` is a page that says what to do."""
 
@@ -102,7 +102,7 @@ async def _parts(settings: Settings) -> Parts:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document with our problems in the place of its validation errors, and the pages that we write as bytes."""
+    """FastAPI's document with our problems in place of its own, and the pages that we write as bytes."""
     if app.openapi_schema:
         return app.openapi_schema
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)

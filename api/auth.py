@@ -47,7 +47,9 @@ _BODY = ("invalid-request", "malformed-json", "unsupported-media-type", "body-to
     response_model=SignedIn,
     responses={
         202: {"description": "The command is durable; sign in when it is done"},
-        **responses(*_BODY, "EmailTaken", "UsernameTaken", "invalid-idempotency-key", "command-running", "too-many-requests"),
+        **responses(
+            *_BODY, "EmailTaken", "UsernameTaken", "invalid-idempotency-key", "command-running", "too-many-requests"
+        ),
     },
 )
 async def register(
@@ -128,4 +130,3 @@ def _signed_in(parts: PartsDep, tenant_id: str, session: Session, status: int, h
     )
     content = body.model_dump_json(by_alias=True)
     return Response(content, status, {"Cache-Control": "no-store", **headers}, "application/json")
-

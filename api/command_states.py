@@ -45,7 +45,9 @@ class CommandState(Model):
 @router.get(
     "/{command_id}",
     response_model=CommandState,
-    responses=responses("unauthenticated", "invalid-token", "expired-token", "invalid-request", "not-found", "unavailable"),
+    responses=responses(
+        "unauthenticated", "invalid-token", "expired-token", "invalid-request", "not-found", "unavailable"
+    ),
 )
 async def command_state(command_id: UUID, caller: CallerDep, parts: PartsDep) -> Response:
     """The state of one's own command, with a link to its trace in the Temporal UI."""

@@ -121,7 +121,7 @@ class Commands:
     async def run(
         self, workflow: Workflow[S], command: Command, aggregate_id: UUID, summary: str
     ) -> Done[S] | Accepted:
-        """Carry out a command. Raises ApiError: a refusal, a key used otherwise, a command still running, Temporal away."""
+        """Carry out a command. Raises ApiError: refused, key used otherwise, still running, Temporal away."""
         began = time.monotonic()
         outcome = "failed"
         try:

@@ -83,7 +83,7 @@ class Problem(Model):
     status: int
     detail: str
     instance: str | None = None
-    errors: list[FieldError] = []
+    errors: tuple[FieldError, ...] = ()
 
 
 class ApiError(Exception):
@@ -105,7 +105,9 @@ class ApiError(Exception):
 
 
 def away(what: str) -> ApiError:
-    return ApiError("unavailable", f"{what} cannot be reached. Nothing was lost; try again.", headers={"Retry-After": "2"})
+    return ApiError(
+        "unavailable", f"{what} cannot be reached. Nothing was lost; try again.", headers={"Retry-After": "2"}
+    )
 
 
 def answer(error: ApiError, instance: str | None = None) -> Response:

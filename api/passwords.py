@@ -2,12 +2,16 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from api.errors import ApiError
+
+T = TypeVar("T")
 
 _WAITING = 50
 """Beyond so many waiting people the last would wait for seconds: better to say so at once."""
@@ -39,7 +43,7 @@ class Passwords:
         except (VerificationError, InvalidHashError):
             return False
 
-    async def _run(self, work, *arguments):  # type: ignore[no-untyped-def]
+    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
         if self._waiting >= _WAITING:
             raise ApiError("unavailable", "Too many people are signing in.", headers={"Retry-After": "5"})
         self._waiting += 1

@@ -62,7 +62,13 @@ class Bench:
 
     async def sign_up(self) -> None:
         name = uuid4().hex[:12]
-        body = {"username": name, "email": f"{name}@example.com", "password": uuid4().hex, "firstName": "B", "lastName": "M"}
+        body = {
+            "username": name,
+            "email": f"{name}@example.com",
+            "password": uuid4().hex,
+            "firstName": "B",
+            "lastName": "M",
+        }
         async with httpx.AsyncClient(base_url=self._api, trust_env=False, timeout=30) as http:
             answer = (await http.post("/api/auth/register", json=body)).raise_for_status().json()
         self._user, self._token = answer["user"]["id"], answer["accessToken"]
@@ -122,7 +128,9 @@ class Bench:
 
     async def _settled(self) -> None:
         """Wait until no command is running, so that one measurement's tail is not the next one's load."""
-        while (await self._temporal.count_workflows("ExecutionStatus = 'Running' AND WorkflowType = 'create-property'")).count:
+        while (
+            await self._temporal.count_workflows("ExecutionStatus = 'Running' AND WorkflowType = 'create-property'")
+        ).count:
             await asyncio.sleep(0.5)
 
     async def history_page(self, valkey: Redis) -> None:
@@ -152,7 +160,7 @@ class Bench:
         self.row("history-page", rate, "requests/s", floor_rate)
 
     async def visible(self, rate: float) -> None:
-        """From the acknowledgement until a page of the history shows the entry, at half of the most that is possible."""
+        """From the acknowledgement until a page of the history shows the entry, at half of the highest load."""
         acknowledged: dict[str, float] = {}
         seen: dict[str, float] = {}
         page = request("GET", f"/api/user-history/{self._user}?limit=100", {"Authorization": f"Bearer {self._token}"})
@@ -275,7 +283,7 @@ async def measure(seconds: float, events: int) -> list[dict[str, object]]:
         await stack.start_engines()
         await stack.prepare()
         await stack.start_processes(stack.ports["api"], limits)
-        settings = Settings(**{name.lower(): value for name, value in stack.env.items()})
+        settings = Settings.model_validate({name.lower(): value for name, value in stack.env.items()})
         client, valkey = await temporal.connect_when_up(settings), redis.connect(settings)
         ending.push_async_callback(valkey.aclose)
         log = stack.data / "logs" / "bench-worker.log"
@@ -304,9 +312,13 @@ async def measure(seconds: float, events: int) -> list[dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10, help="of each measurement under load (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=10, help="of each measurement under load (default: %(default)s)"
+    )
     parser.add_argument("--events", type=int, default=20_000, help="for the projection (default: %(default)s)")
-    parser.add_argument("--json", type=Path, default=ROOT / "bench.json", help="where the rows go (default: bench.json)")
+    parser.add_argument(
+        "--json", type=Path, default=ROOT / "bench.json", help="where the rows go (default: bench.json)"
+    )
     arguments = parser.parse_args()
     rows = asyncio.run(measure(arguments.seconds, arguments.events))
     arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")

@@ -14,6 +14,7 @@ from adapters import redis, temporal
 from adapters.settings import Settings, load_settings
 from bench.empty import QUEUE, EmptyWorkflow
 
+
 async def work(settings: Settings) -> None:
     client = await temporal.connect_when_up(settings)
     await Worker(

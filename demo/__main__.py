@@ -1,7 +1,7 @@
 """`python -m demo` (or `make demo`): sign up owners and list properties through the public API.
 
-Without a file the listings are invented. With --csv they come from a file of the shape of portals' sale listings; rows that
-are refused are counted with their reasons. Every row has an Idempotency-Key, so that a repetition lists nothing twice.
+Without a file the listings are invented. With --csv they come from a file of the shape of portals' sale listings; rows
+that are refused are counted with their reasons. Every row has an Idempotency-Key: a repetition lists nothing twice.
 """
 
 import argparse
@@ -52,7 +52,9 @@ class Demo:
             owner = Owner(f"{name}@example.com", secrets.token_urlsafe(12))
             body = {"username": name, "firstName": first, "lastName": last, "role": "USER"}
             answer = await self._send(
-                "/api/auth/register", {**body, "email": owner.email, "password": owner.password}, f"owner-{self._run}-{n}"
+                "/api/auth/register",
+                {**body, "email": owner.email, "password": owner.password},
+                f"owner-{self._run}-{n}",
             )
             answer.raise_for_status()
             owner.token = answer.json().get("accessToken", "")
@@ -146,7 +148,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the API (default: %(default)s)")
     parser.add_argument("--csv", type=Path, help="a CSV of sale listings; without it, an invented sample")
-    parser.add_argument("--count", type=int, help="how many rows at the most (default: all of the file, or 50 invented)")
+    parser.add_argument(
+        "--count", type=int, help="how many rows at the most (default: all of the file, or 50 invented)"
+    )
     parser.add_argument("--owners", type=int, default=3, help="how many people to sign up (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     arguments = parser.parse_args()

@@ -14,7 +14,7 @@ class Command(Model):
     user_id: UUID
     issued_at: datetime
     fingerprint: str | None = None
-    """A keyed hash of the body sent with an `Idempotency-Key`; tells the same request from another under the same key."""
+    """A keyed hash of the body sent with an `Idempotency-Key`: tells the same request from another."""
 
 
 class SavedEvent(Model):

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 
-class Refusal(Exception):  # noqa: N818
+class Refusal(Exception):
     """A command that is well formed but must not be done.
 
     `detail` is for the person who sent the command and says what to do; `field` names the input at fault, if one is.

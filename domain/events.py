@@ -121,7 +121,9 @@ def read_event(message: Mapping[str, Any]) -> Event:
         raise UnreadableEvent(f"unknown event type {message.get('eventType')!r}")
     at = message.get("schemaVersion", 0)
     if not isinstance(at, int) or not 0 <= at <= kind.schema_version:
-        raise UnreadableEvent(f"{kind.name} has no schema version {at!r}; this release reads 0 to {kind.schema_version}")
+        raise UnreadableEvent(
+            f"{kind.name} has no schema version {at!r}; this release reads 0 to {kind.schema_version}"
+        )
     upcast = dict(message)
     try:
         for step in kind.upcasters[at:]:

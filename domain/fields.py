@@ -43,6 +43,7 @@ def _e164(value: str) -> str:
 Line = Annotated[str, AfterValidator(_printable), AfterValidator(_one_line)]
 Prose = Annotated[str, AfterValidator(_printable)]
 
+
 def _printable_secret(value: SecretStr) -> SecretStr:
     _printable(value.get_secret_value())
     return value
@@ -82,6 +83,6 @@ PERSONAL = Personal()
 
 
 class Sealed(Model):
-    """A personal value that only the holder of the person's key can read (AES-GCM, base64url of nonce and ciphertext)."""
+    """A personal value, readable with the person's key (AES-GCM; base64url of nonce and ciphertext)."""
 
     sealed: str

@@ -109,14 +109,10 @@ def decide(state: User | None, command: RegisterUser) -> list[UserRegistered]:
     """What happens when `command` meets `state`; the address is still to be verified."""
     if state is not None:
         return []
-    return [
-        UserRegistered(user_id=command.user_id, status=UserStatus.PENDING_VERIFICATION, **dict(command.account))
-    ]
+    return [UserRegistered(user_id=command.user_id, status=UserStatus.PENDING_VERIFICATION, **dict(command.account))]
 
 
 def evolve(state: User | None, event: UserRegistered, version: int, at: datetime) -> User:
     """The state after `event`, whose personal fields must have been unsealed."""
     facts = {name: value for name, value in event if name != "user_id"}
-    return User(
-        id=event.user_id, version=version, created_at=state.created_at if state else at, updated_at=at, **facts
-    )
+    return User(id=event.user_id, version=version, created_at=state.created_at if state else at, updated_at=at, **facts)

@@ -59,7 +59,9 @@ def apache_kafka(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
 
 def main() -> None:
     folder = cached(f"kafka-{VERSION}", _fetch)
-    version = subprocess.run([tool("java", "to run Apache Kafka"), "-version"], capture_output=True, text=True, check=True)
+    version = subprocess.run(
+        [tool("java", "to run Apache Kafka"), "-version"], capture_output=True, text=True, check=True
+    )
     say(f"Apache Kafka {VERSION} is in {folder} ({version.stderr.splitlines()[0]})")
 
 

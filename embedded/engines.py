@@ -7,8 +7,8 @@ import os
 import shutil
 import signal
 import sys
-from contextlib import suppress
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -176,8 +176,14 @@ def objects(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
     def write_and_read() -> None:
         """It lists buckets seconds before its volumes can be reached, so only an object tells that it is ready."""
         quick = S3Config(connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 1})
-        keys = {"aws_access_key_id": "hyderabad", "aws_secret_access_key": "hyderabad-secret"}
-        s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", config=quick, **keys)
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=url,
+            region_name="us-east-1",
+            config=quick,
+            aws_access_key_id="hyderabad",
+            aws_secret_access_key="hyderabad-secret",
+        )
         with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
             s3.create_bucket(Bucket="hyderabad-media")
         s3.put_object(Bucket="hyderabad-media", Key=".readiness", Body=b"ready")
@@ -190,7 +196,13 @@ def objects(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
     )
     command = [binary("weed"), "-logtostderr=true", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += ["-filer", "-s3", f"-s3.config={config}", f"-s3.port={ports['s3']}", "-master.telemetry=false"]
-    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=256", "-master.electionTimeout=1s", "-volume.max=100"]
+    command += [
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-master.volumeSizeLimitMB=256",
+        "-master.electionTimeout=1s",
+        "-volume.max=100",
+    ]
     command += ["-master.heartbeatInterval=100ms"]  # of one master; otherwise it takes 15 s to elect itself
     for part in ("master.port", "volume.port", "filer.port"):
         command.append(f"-{part}={ports['s3_' + part.replace('.', '_')]}")

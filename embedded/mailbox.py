@@ -33,7 +33,7 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self._files)
 
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         """aiosmtpd calls this with each mail; one with a Message-ID seen before is the same mail sent again."""
         content = cast(bytes, envelope.content)
         message_id = message_from_bytes(content).get("Message-ID")
@@ -56,7 +56,7 @@ class Mailbox:
 
 
 def _parsed(file: Path) -> EmailMessage:
-    return cast(EmailMessage, message_from_bytes(file.read_bytes(), policy=policy.default))
+    return message_from_bytes(file.read_bytes(), policy=policy.default)
 
 
 def _shown(file: Path, mail: EmailMessage) -> dict[str, Any]:

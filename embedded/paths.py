@@ -45,9 +45,7 @@ class Ports:
             return before
         taken = set(self._ports.values())
         return next(
-            port
-            for port in (secrets.choice(_OURS) for _ in range(10_000))
-            if port not in taken and is_free(port)
+            port for port in (secrets.choice(_OURS) for _ in range(10_000)) if port not in taken and is_free(port)
         )
 
 

@@ -18,7 +18,7 @@ _STEADY_SECONDS = 30.0
 _PR_SET_PDEATHSIG = 1
 
 
-class StartFailed(Exception):  # noqa: N818
+class StartFailed(Exception):
     """A process ended or stayed silent before it was ready; the message says which, and where its log is."""
 
 

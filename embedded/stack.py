@@ -84,7 +84,7 @@ class Stack:
                 raise StartFailed(f"python -m migrations ended with code {child.returncode}.{tail}\n    Its log: {log}")
 
     async def start_processes(self, api_port: int, more: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Start our own processes with the command lines that production uses, and `more` settings. Raises StartFailed."""
+        """Start our own processes with production's command lines and `more` settings. Raises StartFailed."""
         commands = {
             "worker": ["worker.py"],
             "projections": ["-m", "projections"],

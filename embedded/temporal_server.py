@@ -1,4 +1,4 @@
-"""The production Temporal server on Postgres: `make temporal` builds it, tests and `make run TEMPORAL=server` start it."""
+"""The production Temporal server on Postgres: `make temporal` builds it, `make run TEMPORAL=server` starts it."""
 
 import os
 import shutil

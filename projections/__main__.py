@@ -1,9 +1,9 @@
 """The projections: `python -m projections [history]` runs them; without a name, all.
 
-  python -m projections rebuild history           replay the event store into a new generation, then switch to it
-  python -m projections parked                    list the events that were set aside, and why
-  python -m projections replay KEY                apply the parked events of a key, in order (`all` for every key)
-  python -m projections discard ID                give up one parked event
+python -m projections rebuild history           replay the event store into a new generation, then switch to it
+python -m projections parked                    list the events that were set aside, and why
+python -m projections replay KEY                apply the parked events of a key, in order (`all` for every key)
+python -m projections discard ID                give up one parked event
 """
 
 import argparse
@@ -127,12 +127,15 @@ def main() -> None:
         case ["parked"]:
             action = show_parked
         case ["replay", key]:
+
             async def action(settings: Settings) -> None:
                 await replay(settings, None if key == "all" else key)
         case ["discard", parked_id] if parked_id.isdigit():
+
             async def action(settings: Settings) -> None:
                 await discard(settings, int(parked_id))
         case _ if set(words) <= set(NAMES):
+
             async def action(settings: Settings) -> None:
                 await run(settings, words or list(NAMES))
         case _:

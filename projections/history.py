@@ -1,7 +1,7 @@
 """The user's history: from `user-activity` into Postgres for good and into Redis as ready bytes, and back out as pages.
 
 Redis holds a sorted set for each user: the score is the time in microseconds, the member the entry's JSON. The lowest
-member is an empty one while the set holds the whole history, so that a page of it is one command that also tells the end.
+member is an empty one while the set holds the whole history: a page is one command that also tells the end.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import orjson
@@ -167,7 +167,7 @@ class History:
 
 
 async def generation_of(tx: AsyncConnection, name: str, *, locked: bool = False) -> int:
-    """The generation of a read model that serves. `locked` keeps a rebuild from switching until the transaction ends."""
+    """The serving generation of a read model. `locked` keeps a rebuild from switching meanwhile."""
     query = select(read_models.c.generation).where(read_models.c.name == name)
     if locked:
         query = query.with_for_update(read=True, key_share=False)
@@ -226,8 +226,9 @@ class HistoryPages:
         key = _keys(tenant_id, user_id, generation)[0]
         try:
             if before is None:
-                entries: list[bytes] = await self._redis.zrange(
-                    key, "+inf", "-inf", desc=True, byscore=True, offset=0, num=limit + 1
+                entries = cast(
+                    list[bytes],
+                    await self._redis.zrange(key, "+inf", "-inf", desc=True, byscore=True, offset=0, num=limit + 1),
                 )
             else:
                 entries = await self._behind(key, before, limit)
@@ -239,13 +240,12 @@ class HistoryPages:
         return _cut(entries, limit) if len(entries) > limit else None
 
     async def _behind(self, key: str, before: Place, limit: int) -> list[bytes]:
-        scored = await self._redis.zrange(
+        found = await self._redis.zrange(
             key, str(before.score), "-inf", desc=True, byscore=True, offset=0, num=limit + 1 + _TIES, withscores=True
         )
         edge = str(before.event_id).encode()
-        behind: list[bytes] = [
-            entry for entry, score in scored if score < before.score or entry[_ID] < edge
-        ]
+        scored = cast(list[tuple[bytes, float]], found)
+        behind = [entry for entry, score in scored if score < before.score or entry[_ID] < edge]
         return behind[: limit + 1]
 
     async def _from_postgres(

@@ -40,7 +40,7 @@ async def rebuild(database: Database, projection: History, progress: Callable[[i
         replayed += len(events)
         progress(replayed)
     async with database.transaction() as tx:
-        # Projections hold this row while they write: behind it, whatever they wrote is visible, and they write on after.
+        # Projections hold this row while they write: what they wrote is visible now, and they go on after.
         await tx.execute(
             update(read_models).where(read_models.c.name == projection.name).values(generation=serving + 1)
         )

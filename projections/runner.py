@@ -31,11 +31,11 @@ _JUDGED, _TOO_MANY = 100, 50
 """When more than 50 of the last 100 messages cannot be applied, the fault is ours, not the messages'."""
 
 
-class MostlyPoison(Exception):  # noqa: N818
+class MostlyPoison(Exception):
     """Most events fail: the projection stops rather than parking everything."""
 
 
-class Stalled(Exception):  # noqa: N818
+class Stalled(Exception):
     """The consumer has not heard from the broker for too long."""
 
 
@@ -112,9 +112,7 @@ class Runner:
             log.error("%s: parked %s of %s: %s", self._projection.name, parcel.key, parcel.topic, reason)
         await self._show(applied, generation)
 
-    def _read(
-        self, parcels: Sequence[Parcel]
-    ) -> tuple[list[tuple[Parcel, Activity]], list[tuple[Parcel, str]]]:
+    def _read(self, parcels: Sequence[Parcel]) -> tuple[list[tuple[Parcel, Activity]], list[tuple[Parcel, str]]]:
         readable: list[tuple[Parcel, Activity]] = []
         poison: list[tuple[Parcel, str]] = []
         for parcel in parcels:

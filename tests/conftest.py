@@ -52,7 +52,7 @@ async def stack(data: Path) -> AsyncIterator[Stack]:
 
 @pytest.fixture(scope="session")
 def settings(stack: Stack) -> Settings:
-    return Settings(**{name.lower(): value for name, value in stack.env.items()})
+    return Settings.model_validate({name.lower(): value for name, value in stack.env.items()})
 
 
 @pytest.fixture(scope="session")

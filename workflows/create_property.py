@@ -26,7 +26,7 @@ class CreatePropertyWorkflow:
     async def run(self, command: CreateProperty) -> str:
         async with self._saved.answering():
             saved = await workflow.execute_local_activity_method(
-                Properties.save_property, command, summary=command.details.title, **options.SAVE
+                Properties.save_property, command, **options.told(options.SAVE, command.details.title)
             )
         self._saved.give(saved)
         await publish(command, saved)
@@ -46,7 +46,7 @@ async def _confirm(command: CreateProperty, saved: PropertySaved) -> str:
     )
     try:
         return await workflow.execute_activity_method(
-            Notifications.confirm_property_created, confirmation, summary="confirm to the owner", **options.NOTIFY
+            Notifications.confirm_property_created, confirmation, **options.told(options.NOTIFY, "confirm to the owner")
         )
     except ActivityError as error:
         # The property is listed whether or not its owner can be reached.

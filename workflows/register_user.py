@@ -24,7 +24,7 @@ class RegisterUserWorkflow:
     async def run(self, command: RegisterUser) -> str:
         async with self._saved.answering():
             saved = await workflow.execute_local_activity_method(
-                Users.save_user, command, summary=f"account as {command.account.role}", **options.SAVE
+                Users.save_user, command, **options.told(options.SAVE, f"account as {command.account.role}")
             )
         self._saved.give(saved)
         await publish(command, saved)

@@ -71,13 +71,11 @@ class Unwilling(Mailbox):
         super().__init__(folder)
         self._reply = reply
 
-    async def handle_DATA(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:
         return self._reply
 
 
-@pytest.mark.parametrize(
-    ("reply", "error"), [("451 try again later", MailAway), ("554 never", ApplicationError)]
-)
+@pytest.mark.parametrize(("reply", "error"), [("451 try again later", MailAway), ("554 never", ApplicationError)])
 async def test_reply_of_the_mail_server_decides_whether_to_try_again(
     database: Database,
     ledger: Ledger,

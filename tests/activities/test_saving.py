@@ -28,7 +28,9 @@ async def test_saved_property_is_a_row_an_event_and_a_record(
     database: Database, ledger: Ledger, keyring: Keyring, tenant: str
 ) -> None:
     owner = await registered(ledger, keyring, tenant)
-    command = create_property(tenant, owner, amenities=["Lift"], contactPhone="9848022338", latitude=17.4, longitude=78.4)
+    command = create_property(
+        tenant, owner, amenities=["Lift"], contactPhone="9848022338", latitude=17.4, longitude=78.4
+    )
 
     saved = await Properties(ledger).save_property(command)
 
@@ -98,7 +100,9 @@ async def test_suspended_owner_is_refused(database: Database, ledger: Ledger, ke
         await Properties(ledger).save_property(create_property(tenant, owner))
 
 
-async def test_user_saved_twice_is_saved_once(database: Database, ledger: Ledger, keyring: Keyring, tenant: str) -> None:
+async def test_user_saved_twice_is_saved_once(
+    database: Database, ledger: Ledger, keyring: Keyring, tenant: str
+) -> None:
     command = register_user(tenant, phoneNumber="9848022338")
 
     first = await Users(ledger, keyring).save_user(command)

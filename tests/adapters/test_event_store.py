@@ -99,7 +99,9 @@ async def test_no_role_of_the_application_changes_a_fact(
                 await tx.execute(text(statement))
 
 
-async def test_one_tenant_sees_and_writes_nothing_of_another(database: Database, ledger: Ledger, keyring: Keyring) -> None:
+async def test_one_tenant_sees_and_writes_nothing_of_another(
+    database: Database, ledger: Ledger, keyring: Keyring
+) -> None:
     mine, theirs = new_tenant(), new_tenant()
     owner = await registered(ledger, keyring, mine)
     await Properties(ledger).save_property(create_property(mine, owner))

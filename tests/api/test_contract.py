@@ -40,12 +40,13 @@ async def stored(all_tenants: Database) -> tuple[int, int, int]:
         row = (
             await tx.execute(
                 text(
-                    "SELECT (SELECT count(*) FROM user_history.event_store), (SELECT count(*) FROM user_history.commands),"
+                    "SELECT (SELECT count(*) FROM user_history.event_store),"
+                    " (SELECT count(*) FROM user_history.commands),"
                     " (SELECT count(*) FROM property_management.properties)"
                 )
             )
         ).one()
-        return tuple(row)  # type: ignore[return-value]
+        return row[0], row[1], row[2]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def forged(**change: Any) -> str:
 
 def unsigned(token: str) -> str:
     claims = jwt.decode(token, options={"verify_signature": False})
-    return jwt.encode(claims, None, algorithm="none", headers={"kid": jwt.get_unverified_header(token)["kid"]})
+    return jwt.encode(claims, "", algorithm="none", headers={"kid": jwt.get_unverified_header(token)["kid"]})
 
 
 async def test_tokens_that_are_not_ours_are_refused(platform: Platform, stack: Any, owner: Person) -> None:

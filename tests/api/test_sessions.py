@@ -128,9 +128,7 @@ async def test_published_key_verifies_the_tokens(platform: Platform, stack: obje
     person = await platform.register()
     [key] = (await platform.http.get("/.well-known/jwks.json")).json()["keys"]
 
-    claims = jwt.decode(
-        person.access_token, jwt.PyJWK(key).key, algorithms=["EdDSA"], audience="hyderabad-infra-api"
-    )
+    claims = jwt.decode(person.access_token, jwt.PyJWK(key).key, algorithms=["EdDSA"], audience="hyderabad-infra-api")
 
     assert (claims["sub"], claims["tenant"]) == (person.id, "hyderabad")
     assert Tokens(stack.env["JWT_PRIVATE_KEY"].encode()).key_id == key["kid"]  # type: ignore[attr-defined]

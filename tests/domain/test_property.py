@@ -93,7 +93,13 @@ def test_listing_refuses(field: str, value: Any, reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("latitude", "longitude", "reason"),
-    [(51.5, 78.4, "37.5"), (17.4, 7.8, "68"), (78.4, 17.4, "37.5"), (math.nan, 78.4, "finite"), (17.4, None, "together")],
+    [
+        (51.5, 78.4, "37.5"),
+        (17.4, 7.8, "68"),
+        (78.4, 17.4, "37.5"),
+        (math.nan, 78.4, "finite"),
+        (17.4, None, "together"),
+    ],
 )
 def test_listing_refuses_points_outside_india(latitude: float, longitude: float | None, reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):

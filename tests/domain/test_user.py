@@ -13,7 +13,11 @@ def test_registering_opens_an_account_that_is_still_to_be_verified() -> None:
 
     [event] = decide(None, command)
 
-    assert (event.user_id, event.role, event.status) == (command.user_id, UserRole.AGENT, UserStatus.PENDING_VERIFICATION)
+    assert (event.user_id, event.role, event.status) == (
+        command.user_id,
+        UserRole.AGENT,
+        UserStatus.PENDING_VERIFICATION,
+    )
 
 
 def test_registered_user_is_not_registered_again() -> None:

@@ -52,7 +52,9 @@ def test_file_of_another_shape_is_refused(tmp_path: Path) -> None:
         rows_of(file)
 
 
-def test_api_that_is_away_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_api_that_is_away_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", ["demo", "--url", "http://127.0.0.1:1"])
 
     assert main() == 1

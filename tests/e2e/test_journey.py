@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
-
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -39,7 +39,9 @@ async def test_newcomer_lists_a_property_and_everything_follows(platform: Platfo
     assert (await platform.http.get(created.headers["location"])).json() == home
 
     async def everything_is_done() -> bool:
-        state = (await platform.http.get(f"/api/commands/{created.headers['command-id']}", headers=person.headers)).json()
+        state = (
+            await platform.http.get(f"/api/commands/{created.headers['command-id']}", headers=person.headers)
+        ).json()
         return all(stage["status"] == "DONE" for stage in state["stages"])
 
     await until(everything_is_done)
@@ -118,7 +120,10 @@ async def test_no_secret_is_left_anywhere(
     created = await platform.http.post("/api/properties", json=listing(contactPhone="+919000000417"), headers=headers)
     broken = b'{"password": "' + canary.encode()
     await platform.http.post("/api/auth/login", content=broken, headers={"Content-Type": "application/json"})
-    secrets = [canary, *(body[name] for body in (person, signed_in, renewed) for name in ("accessToken", "refreshToken"))]
+    secrets = [
+        canary,
+        *(body[name] for body in (person, signed_in, renewed) for name in ("accessToken", "refreshToken")),
+    ]
     ids = [answer.headers["command-id"], created.headers["command-id"]]
     await temporal_client.get_workflow_handle(f"create-property/{ids[1]}").result()
 
@@ -128,11 +133,7 @@ async def test_no_secret_is_left_anywhere(
 
     for workflow_id in (f"register-user/{ids[0]}", f"create-property/{ids[1]}"):
         history = await temporal_client.get_workflow_handle(workflow_id).fetch_history()
-        decoded = [
-            payload.data.decode(errors="replace")
-            for event in history.events
-            for payload in _payloads(event)
-        ]
+        decoded = [payload.data.decode(errors="replace") for event in history.events for payload in _payloads(event)]
         assert decoded
         assert_clean(workflow_id, "".join(decoded))
     consumer = kafka.consumer(settings, None, *TOPICS)
@@ -153,15 +154,15 @@ async def test_no_secret_is_left_anywhere(
             assert_clean(table, content)
             assert person["user"]["email"] not in content, table
     for key in await valkey.keys():
-        assert_clean("Redis", key.decode())
+        assert_clean("Redis", str(key))
 
 
-def _payloads(event: object) -> list[object]:
+def _payloads(event: object) -> list[Any]:
     """Every payload in a protobuf message, however deep."""
     from google.protobuf.message import Message
     from temporalio.api.common.v1 import Payload
 
-    found: list[object] = []
+    found: list[Any] = []
 
     def walk(message: Message) -> None:
         if isinstance(message, Payload):
@@ -214,7 +215,6 @@ async def test_real_listings_are_imported(platform: Platform, tmp_path: Path) ->
             params={"limit": 100},
             headers={"Authorization": f"Bearer {session['accessToken']}"},
         )
-        return len(entries.json()["items"]) == min(100, owner["listed"] + 1)
+        return bool(len(entries.json()["items"]) == min(100, owner["listed"] + 1))
 
     await until(all_there)
-

@@ -73,7 +73,13 @@ def pages(database: Database, valkey: Redis) -> HistoryPages:
     return HistoryPages(database, valkey, wait_seconds=0.2)
 
 
-@given(seed=st.integers(), count=st.integers(1, 30), same_time=st.integers(1, 5), limit=st.integers(1, 12), warm=st.booleans())
+@given(
+    seed=st.integers(),
+    count=st.integers(1, 30),
+    same_time=st.integers(1, 5),
+    limit=st.integers(1, 12),
+    warm=st.booleans(),
+)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_history_is_the_same_under_duplicates_and_any_order(
     all_tenants: Database,
@@ -204,9 +210,7 @@ async def test_entry_that_was_promised_is_waited_for(
     [entry] = activities(tenant, user, 1)
     patient = HistoryPages(database, valkey, wait_seconds=20)
 
-    reading = asyncio.create_task(
-        patient.page(tenant, str(user), 10, holding=Place(entry.timestamp, entry.event_id))
-    )
+    reading = asyncio.create_task(patient.page(tenant, str(user), 10, holding=Place(entry.timestamp, entry.event_id)))
     await asyncio.sleep(0)
     await project(all_tenants, history, [entry])
 

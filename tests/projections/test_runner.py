@@ -121,9 +121,7 @@ async def test_mended_events_are_replayed_in_order(
         assert await all_parked(tx, "history", str(user)) == []
 
 
-async def test_projection_stops_rather_than_parking_everything(
-    runner: Runner, all_tenants: Database
-) -> None:
+async def test_projection_stops_rather_than_parking_everything(runner: Runner, all_tenants: Database) -> None:
     keys = [str(new_id()) for _ in range(60)]
 
     with pytest.raises(MostlyPoison, match="more than 50"):

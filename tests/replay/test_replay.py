@@ -1,5 +1,6 @@
 """Recorded histories still replay: a deployed workflow is a promise."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,12 @@ from workflows.register_user import RegisterUserWorkflow
 
 @pytest.mark.parametrize("file", sorted(HISTORIES.glob("*.json")), ids=lambda file: file.stem)
 async def test_history_replays(file: Path) -> None:
+    history = WorkflowHistory.from_json(file.stem, await asyncio.to_thread(file.read_text))
     replayer = Replayer(
         workflows=[CreatePropertyWorkflow, RegisterUserWorkflow, ReconcileWorkflow], plugins=[temporal.plugin()]
     )
 
-    await replayer.replay_workflow(WorkflowHistory.from_json(file.stem, file.read_text()))
+    await replayer.replay_workflow(history)
 
 
 def test_every_path_has_a_recorded_history() -> None:

@@ -39,7 +39,9 @@ async def test_property_is_saved_then_published_then_confirmed(skipping: Workflo
     assert told.endswith("saved, published, owner mailed")
 
 
-async def test_confirmation_that_fails_for_hours_is_sent_at_last(skipping: WorkflowEnvironment, workers: Workers) -> None:
+async def test_confirmation_that_fails_for_hours_is_sent_at_last(
+    skipping: WorkflowEnvironment, workers: Workers
+) -> None:
     script = Script(confirm_property_created=away(14))
 
     async with workers(skipping.client, script):

@@ -1,0 +1,109 @@
+"""`make check`: style, types, the arrows between rooms, migrations, the compose file and the Dockerfile."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from embedded.engines import binary
+from embedded.paths import ROOT
+from embedded.stack import Stack
+
+_COMPOSE_LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+_COMPOSE_SETTINGS = ("POSTGRES_PASSWORD", "SECRET_KEY", "JWT_PRIVATE_KEY", "S3_SECRET_KEY")
+
+
+def _run(*command: str, cwd: Path = ROOT, **env: str) -> None:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **env}, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+def style() -> None:
+    _run(binary("ruff"), "check", ".")
+    _run(binary("ruff"), "format", "--check", ".")
+
+
+def types() -> None:
+    _run(binary("mypy"), "domain", "adapters", "activities", "workflows", "projections", "api", "embedded", "demo")
+    _run(binary("mypy"), "bench", "worker.py", "checks.py", "migrations/__main__.py", "tests")
+
+
+def arrows() -> None:
+    _run(binary("lint-imports"), PYTHONPATH=".")
+
+
+def lock() -> None:
+    """The lock file names no address, and has a version for everything that pyproject.toml asks for."""
+    text = (ROOT / "requirements.lock").read_text()
+    if "://" in text or " @ " in text:
+        raise SystemExit("requirements.lock names a download address: make lock")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "requirements.lock"
+        shutil.copy(ROOT / "requirements.lock", copy)
+        options = ["--all-extras", "--universal", "--python-version", "3.11", "--quiet", "--no-emit-index-url"]
+        more = ["--no-emit-find-links", "--no-header", "--no-annotate"]
+        _run(binary("uv"), "pip", "compile", "pyproject.toml", *options, *more, "-o", str(copy))
+        if copy.read_text() != text:
+            raise SystemExit("requirements.lock does not fit pyproject.toml: make lock")
+
+
+def migrations() -> None:
+    async def check() -> None:
+        stack = Stack(Path(folder), lambda _: None)
+        try:
+            await stack.start_engines(["postgres"])
+            for words in (["database"], ["check"]):
+                await asyncio.to_thread(_run, sys.executable, "-m", "migrations", *words, **stack.env)
+        finally:
+            await stack.stop()
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(check())
+
+
+def compose() -> None:
+    """It loads in compose's own loader, and no image floats."""
+    docker = shutil.which("docker")
+    plugin = docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(ROOT / "docker-compose.yml", folder)
+        # The loader reads the settings from here, as compose does.
+        (Path(folder) / ".env").write_text("".join(f"{name}=check\n" for name in _COMPOSE_SETTINGS))
+        if plugin and docker:
+            _run(docker, "compose", "config", "-q", cwd=Path(folder))
+        elif go := shutil.which("go"):
+            _run(go, "run", _COMPOSE_LOADER, "docker-compose.yml", cwd=Path(folder))
+        else:
+            sys.stdout.write("  neither `docker compose` nor Go is here: docker-compose.yml is parsed, not loaded\n")
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for name, service in services.items():
+        tag = service["image"].rpartition(":")[2]
+        if not any(part.isdigit() for part in tag) or tag == "latest":
+            raise SystemExit(f"docker-compose.yml: the image of {name} has no fixed tag: {service['image']}")
+
+
+def dockerfile() -> None:
+    _run(binary("hadolint"), "Dockerfile")
+
+
+CHECKS: tuple[Callable[[], None], ...] = (style, types, arrows, lock, migrations, compose, dockerfile)
+
+
+def main() -> None:
+    for check in CHECKS:
+        began = time.monotonic()
+        check()
+        sys.stdout.write(f"{check.__name__:<12} good ({time.monotonic() - began:.1f} s)\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
