@@ -7,8 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
@@ -20,7 +21,7 @@ _COMPOSE_LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
 _COMPOSE_SETTINGS = ("POSTGRES_PASSWORD", "SECRET_KEY", "JWT_PRIVATE_KEY", "S3_SECRET_KEY")
 
 
-def _run(*command: str, cwd: Path = ROOT, **env: str) -> None:
+def _run(*command: str, cwd: Path = ROOT, env: Mapping[str, str] = MappingProxyType({})) -> None:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **env}, check=False)
     if done.returncode != 0:
         raise SystemExit(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}")
@@ -37,7 +38,7 @@ def types() -> None:
 
 
 def arrows() -> None:
-    _run(binary("lint-imports"), PYTHONPATH=".")
+    _run(binary("lint-imports"), env={"PYTHONPATH": "."})
 
 
 def lock() -> None:
@@ -61,7 +62,7 @@ def migrations() -> None:
         try:
             await stack.start_engines(["postgres"])
             for words in (["database"], ["check"]):
-                await asyncio.to_thread(_run, sys.executable, "-m", "migrations", *words, **stack.env)
+                await asyncio.to_thread(_run, sys.executable, "-m", "migrations", *words, env=stack.env)
         finally:
             await stack.stop()
 
