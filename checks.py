@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from embedded.paths import ROOT
 from embedded.stack import Stack
 
 _COMPOSE_LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+_VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*)|:\?[^}]*)\}")
 _COMPOSE_SETTINGS = ("POSTGRES_PASSWORD", "SECRET_KEY", "JWT_PRIVATE_KEY", "S3_SECRET_KEY")
 
 
@@ -70,14 +72,22 @@ def migrations() -> None:
         asyncio.run(check())
 
 
+def _filled_in(variable: re.Match[str]) -> str:
+    """A default, or any word for a setting that the README tells to set; anything else is a typing error."""
+    name, default = variable["name"], variable["default"]
+    if default is None and name not in _COMPOSE_SETTINGS:
+        raise SystemExit(f"docker-compose.yml asks for {name}, which README.md does not tell how to make")
+    return default if default is not None else "check"
+
+
 def compose() -> None:
     """It loads in compose's own loader, and no image floats."""
     docker = shutil.which("docker")
     plugin = docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(ROOT / "docker-compose.yml", folder)
-        # The loader reads the settings from here, as compose does.
-        (Path(folder) / ".env").write_text("".join(f"{name}=check\n" for name in _COMPOSE_SETTINGS))
+        # The specification's loader has a command line that passes no environment on, so the settings are put in first.
+        loaded = Path(folder) / "docker-compose.yml"
+        loaded.write_text(_VARIABLE.sub(_filled_in, (ROOT / "docker-compose.yml").read_text()))
         if plugin and docker:
             _run(docker, "compose", "config", "-q", cwd=Path(folder))
         elif go := shutil.which("go"):
