@@ -33,7 +33,7 @@ test-kafka: .venv/.installed kafka ## the tests that speak to Kafka, on Apache K
 test-temporal: .venv/.installed temporal ## the tests that need the real Temporal server, on Postgres
 	@TEST_TEMPORAL=server $(PY) -m pytest -m temporal
 
-check: .venv/.installed ## style, types, imports, migrations, compose file, Dockerfile
+check: .venv/.installed ## style, types, imports, migrations, compose file, Dockerfile, documents
 	@$(PY) -m checks
 
 bench: .venv/.installed ## measure, each figure beside its baseline

@@ -36,7 +36,7 @@ def style() -> None:
 
 def types() -> None:
     _run(binary("mypy"), "domain", "adapters", "activities", "workflows", "projections", "api", "embedded", "demo")
-    _run(binary("mypy"), "bench", "worker.py", "checks.py", "migrations/__main__.py", "tests")
+    _run(binary("mypy"), "bench", "worker.py", "checks.py", "docs", "migrations/__main__.py", "tests")
 
 
 def arrows() -> None:
@@ -105,7 +105,11 @@ def dockerfile() -> None:
     _run(binary("hadolint"), "Dockerfile")
 
 
-CHECKS: tuple[Callable[[], None], ...] = (style, types, arrows, lock, migrations, compose, dockerfile)
+def documents() -> None:
+    _run(sys.executable, "-m", "docs", "check")
+
+
+CHECKS: tuple[Callable[[], None], ...] = (style, types, arrows, lock, migrations, compose, dockerfile, documents)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import logging
 import signal
 from datetime import timedelta
 
+import uvloop
 from temporalio.client import (
     Client,
     Schedule,
@@ -74,7 +75,7 @@ class Pools:
             activities=[
                 Properties(ledger).save_property,
                 Users(ledger, self._keyring).save_user,
-                Publishing(self._tenants, self._publisher).publish,
+                Publishing(self._all_tenants, self._publisher).publish,
             ],
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4, maximum=20),
             max_cached_workflows=2000,  # a command waits seconds for its confirmation; so many may wait at once
@@ -174,7 +175,7 @@ def main() -> None:
         parser.error(f"unknown queue {', '.join(unknown)}; there are {', '.join(options.QUEUES)}")
     settings = load_settings()
     set_up_logging(settings)
-    asyncio.run(run(settings, list(dict.fromkeys(queues))))
+    uvloop.run(run(settings, list(dict.fromkeys(queues))))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Telling people what happened to what is theirs."""
 
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Select, and_, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -47,11 +47,13 @@ class Notifications:
         A worker that dies between sending and recording sends once more, under the same Message-ID.
         """
         async with self._database.transaction(what.tenant_id) as tx:
-            if await _delivered(tx, what):
-                return "mailed before"
-            letter = await _letter(tx, what)
-        if letter is None:
+            found = (await tx.execute(_asked(what))).one_or_none()
+        if found is None:
             return "the account or the property is gone"
+        if found.sent_at:
+            return "mailed before"
+        told = {**found._mapping, "price": rupees(found.price), "property_id": what.property_id}
+        letter = {"to": found.email, "subject": _SUBJECT.format(**told), "text": _TEXT.format(**told)}
         try:
             await self._mailer.send(**letter, message_id=f"{what.event_id}.email@hyderabad-infra")
         except MailRefused as error:
@@ -72,33 +74,27 @@ class Notifications:
         return "mailed"
 
 
-async def _delivered(tx: AsyncConnection, what: Confirmation) -> bool:
-    query = select(deliveries.c.sent_at).where(
+def _asked(what: Confirmation) -> Select[*tuple[Any, ...]]:
+    """Whom to write to, about what, and whether it was done before."""
+    before = and_(
         deliveries.c.event_id == what.event_id,
         deliveries.c.channel == "email",
         deliveries.c.recipient_id == what.owner_id,
     )
-    return (await tx.execute(query)).one_or_none() is not None
-
-
-async def _letter(tx: AsyncConnection, what: Confirmation) -> dict[str, str] | None:
-    query = (
+    return (
         select(
             users.c.email,
             user_profiles.c.first_name,
             properties.c.title,
             properties.c.location,
             properties.c.price,
+            deliveries.c.sent_at,
         )
-        .join(user_profiles, (user_profiles.c.user_id == users.c.user_id))
+        .join(user_profiles, user_profiles.c.user_id == users.c.user_id)
         .join(properties, properties.c.owner_id == users.c.user_id)
+        .outerjoin(deliveries, before)
         .where(users.c.user_id == what.owner_id, properties.c.property_id == what.property_id)
     )
-    row = (await tx.execute(query)).one_or_none()
-    if row is None:
-        return None
-    told = {**row._mapping, "price": rupees(row.price), "property_id": what.property_id}
-    return {"to": row.email, "subject": _SUBJECT.format(**told), "text": _TEXT.format(**told)}
 
 
 def rupees(amount: int) -> str:

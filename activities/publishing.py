@@ -42,11 +42,11 @@ class Publishing:
         Each publisher starts at the aggregate's oldest unpublished event, so the first copies of its events reach Kafka
         in order whoever else is publishing; later copies are told by their event id.
         """
-        async with self._database.transaction(what.tenant_id) as tx:
-            events = await event_store.unpublished_of(tx, what.aggregate_id, what.version)
+        async with self._database.statements() as tx:
+            events = await event_store.unpublished_of(tx, what.tenant_id, what.aggregate_id, what.version)
         await publish_all(self._publisher, events)
         if events:
-            async with self._database.transaction(what.tenant_id) as tx:
+            async with self._database.statements() as tx:
                 await event_store.mark_published(tx, [UUID(event["eventId"]) for event in events])
         return len(events)
 

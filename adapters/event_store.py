@@ -148,9 +148,12 @@ async def delivered_for(tx: AsyncConnection, command_id: UUID) -> datetime | Non
     return told
 
 
-async def unpublished_of(tx: AsyncConnection, aggregate_id: UUID, up_to_version: int) -> list[dict[str, Any]]:
+async def unpublished_of(
+    tx: AsyncConnection, tenant_id: str, aggregate_id: UUID, up_to_version: int
+) -> list[dict[str, Any]]:
     """Messages of an aggregate that nobody has published, from its oldest to `up_to_version`."""
     query = select(*_FACTS).where(
+        event_store.c.tenant_id == tenant_id,
         event_store.c.aggregate_id == str(aggregate_id),
         event_store.c.version <= up_to_version,
         event_store.c.published_at.is_(None),

@@ -1,13 +1,13 @@
 """Postgres: the pool, the one function that opens a transaction, and what each failure of it means."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import asyncpg
 import orjson
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -39,17 +39,18 @@ class Database:
     @asynccontextmanager
     async def transaction(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
         """A transaction that sees and writes `tenant_id` only. Raises DatabaseAway when Postgres cannot be reached."""
-        try:
+        with _telling_when_away():
             async with self._engine.begin() as connection:
                 if tenant_id:
                     await connection.execute(_SET_TENANT, {"tenant": tenant_id})
                 yield connection
-        except (OperationalError, InterfaceError, DBAPIError) as error:
-            if is_away(error):
-                raise DatabaseAway(str(error.orig)) from error
-            raise
-        except (PoolTimeout, OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
-            raise DatabaseAway(str(error) or type(error).__name__) from error
+
+    @asynccontextmanager
+    async def statements(self) -> AsyncIterator[AsyncConnection]:
+        """A connection on which each statement is its own transaction: for a role that serves every tenant."""
+        with _telling_when_away():
+            async with self._engine.connect() as connection:
+                yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     async def ping(self) -> None:
         """Raises DatabaseAway unless Postgres answers within two seconds."""
@@ -61,6 +62,18 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+@contextmanager
+def _telling_when_away() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if is_away(error):
+            raise DatabaseAway(str(error.orig)) from error
+        raise
+    except (PoolTimeout, OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
+        raise DatabaseAway(str(error) or type(error).__name__) from error
 
 
 def is_away(error: DBAPIError) -> bool:

@@ -4,18 +4,18 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from adapters import event_store
 from api.answers import accepted, command_headers
 from api.commands import CREATE_PROPERTY, Accepted, new_id
-from api.deps import CallerDep, KeyDep, MaybeCallerDep, Parts, PartsDep, TenantDep, bearer
+from api.deps import CallerDep, KeyDep, MaybeCallerDep, Parts, PartsDep, TenantDep
 from api.errors import ApiError, responses
 from api.opaque import Tampered
 from api.tokens import Caller
 from domain.property import PUBLIC_STATUSES, CreateProperty, Property, PropertyDetails
 
-router = APIRouter(prefix="/api/properties", tags=["properties"], dependencies=[Depends(bearer)])
+router = APIRouter(prefix="/api/properties", tags=["properties"])
 
 _AUTH = ("unauthenticated", "invalid-token", "expired-token")
 _BODY = ("invalid-request", "malformed-json", "unsupported-media-type", "body-too-large", "unavailable")
@@ -68,7 +68,7 @@ async def create_property(body: PropertyDetails, caller: CallerDep, parts: Parts
     response_model=Property,
     responses={
         304: {"description": "It is still the version that If-None-Match names"},
-        **responses("invalid-request", "invalid-token", "not-found", "unavailable"),
+        **responses("invalid-request", "invalid-token", "expired-token", "not-found", "unavailable"),
     },
 )
 async def get_property(

@@ -50,13 +50,14 @@ def request(method: str, path: str, headers: dict[str, str], body: bytes = b"") 
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-async def one_by_one(work: Work, count: int) -> Times:
-    """How long each call takes when nothing else is going on."""
+async def one_by_one(work: Work, count: int, pause: float = 0.0) -> Times:
+    """How long each call takes; with a pause between them in seconds, when nothing else is going on."""
     times = []
     for _ in range(count):
         began = time.perf_counter()
         await work()
         times.append(time.perf_counter() - began)
+        await asyncio.sleep(pause)
     return Times(sorted(times))
 
 

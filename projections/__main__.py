@@ -12,6 +12,8 @@ import logging
 import signal
 import sys
 
+import uvloop
+
 from adapters import redis
 from adapters.postgres import Database
 from adapters.settings import Settings, load_settings
@@ -142,7 +144,7 @@ def main() -> None:
             parser.error(f"not understood: {' '.join(words)}")
     settings = load_settings()
     set_up_logging(settings)
-    asyncio.run(action(settings))
+    uvloop.run(action(settings))
 
 
 if __name__ == "__main__":

@@ -58,5 +58,5 @@ async def publish(command: Command, saved: Saved) -> None:
     await workflow.execute_local_activity_method(
         Publishing.publish,
         Published(tenant_id=command.tenant_id, aggregate_id=newest.aggregate_id, version=newest.version),
-        **options.told(options.PUBLISH, f"events up to version {newest.version}"),
+        **options.PUBLISH,
     )

@@ -25,9 +25,7 @@ class CreatePropertyWorkflow:
     @workflow.run
     async def run(self, command: CreateProperty) -> str:
         async with self._saved.answering():
-            saved = await workflow.execute_local_activity_method(
-                Properties.save_property, command, **options.told(options.SAVE, command.details.title)
-            )
+            saved = await workflow.execute_local_activity_method(Properties.save_property, command, **options.SAVE)
         self._saved.give(saved)
         await publish(command, saved)
         done = await _confirm(command, saved)
@@ -46,7 +44,7 @@ async def _confirm(command: CreateProperty, saved: PropertySaved) -> str:
     )
     try:
         return await workflow.execute_activity_method(
-            Notifications.confirm_property_created, confirmation, **options.told(options.NOTIFY, "confirm to the owner")
+            Notifications.confirm_property_created, confirmation, **options.NOTIFY
         )
     except ActivityError as error:
         # The property is listed whether or not its owner can be reached.

@@ -1,7 +1,6 @@
 """Every queue, timeout and retry of every workflow, each with its reason."""
 
 from datetime import timedelta
-from typing import TypeVar
 
 from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityConfig, LocalActivityConfig
@@ -42,13 +41,3 @@ RECONCILE = ActivityConfig(
     # The schedule comes again every minute.
     retry_policy=RetryPolicy(maximum_attempts=3),
 )
-
-
-Config = TypeVar("Config", ActivityConfig, LocalActivityConfig)
-
-
-def told(config: Config, summary: str) -> Config:
-    """The same options with the line that the Temporal UI shows beside the activity."""
-    config = config.copy()
-    config["summary"] = summary
-    return config

@@ -23,9 +23,7 @@ class RegisterUserWorkflow:
     @workflow.run
     async def run(self, command: RegisterUser) -> str:
         async with self._saved.answering():
-            saved = await workflow.execute_local_activity_method(
-                Users.save_user, command, **options.told(options.SAVE, f"account as {command.account.role}")
-            )
+            saved = await workflow.execute_local_activity_method(Users.save_user, command, **options.SAVE)
         self._saved.give(saved)
         await publish(command, saved)
         workflow.set_current_details(f"Saved as version {saved.user.version}, published")

@@ -65,11 +65,17 @@ def of(command: CreateProperty, version: int = 1) -> Published:
 
 
 async def test_published_event_is_two_messages_with_their_keys_and_headers(
-    database: Database, ledger: Ledger, keyring: Keyring, publisher: Publisher, listener: Listener, tenant: str
+    all_tenants: Database,
+    database: Database,
+    ledger: Ledger,
+    keyring: Keyring,
+    publisher: Publisher,
+    listener: Listener,
+    tenant: str,
 ) -> None:
     command = await saved(ledger, keyring, tenant)
 
-    await Publishing(database, publisher).publish(of(command))
+    await Publishing(all_tenants, publisher).publish(of(command))
 
     records = {record.topic: record for record in await listener.hear(2)}
     event, activity = (json.loads(records[topic].value) for topic in (PROPERTY_EVENTS, USER_ACTIVITY))
@@ -84,10 +90,16 @@ async def test_published_event_is_two_messages_with_their_keys_and_headers(
 
 
 async def test_publishing_twice_publishes_once(
-    database: Database, ledger: Ledger, keyring: Keyring, publisher: Publisher, listener: Listener, tenant: str
+    all_tenants: Database,
+    database: Database,
+    ledger: Ledger,
+    keyring: Keyring,
+    publisher: Publisher,
+    listener: Listener,
+    tenant: str,
 ) -> None:
     command = await saved(ledger, keyring, tenant)
-    publishing = Publishing(database, publisher)
+    publishing = Publishing(all_tenants, publisher)
 
     assert await publishing.publish(of(command)) == 1
     assert await publishing.publish(of(command)) == 0
@@ -99,7 +111,13 @@ async def test_publishing_twice_publishes_once(
 
 
 async def test_later_version_is_published_behind_the_earlier_ones(
-    database: Database, ledger: Ledger, keyring: Keyring, publisher: Publisher, listener: Listener, tenant: str
+    all_tenants: Database,
+    database: Database,
+    ledger: Ledger,
+    keyring: Keyring,
+    publisher: Publisher,
+    listener: Listener,
+    tenant: str,
 ) -> None:
     command = await saved(ledger, keyring, tenant)
     async with database.transaction(tenant) as tx:
@@ -108,21 +126,21 @@ async def test_later_version_is_published_behind_the_earlier_ones(
             [event] = recorded(later, command.property_id, version - 1, decide(None, later))
             await event_store.append(tx, [event], [event.data.model_dump(mode="json", by_alias=True)])
 
-    assert await Publishing(database, publisher).publish(of(command, version=3)) == 3
+    assert await Publishing(all_tenants, publisher).publish(of(command, version=3)) == 3
 
     events = [json.loads(r.value) for r in await listener.hear(6) if r.topic == PROPERTY_EVENTS]
     assert [event["version"] for event in events] == [1, 2, 3]
 
 
 async def test_broker_that_is_away_marks_nothing_and_is_told(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tenant: str
+    all_tenants: Database, database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tenant: str
 ) -> None:
     command = await saved(ledger, keyring, tenant)
     nowhere = Publisher(settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"}))
 
     for _ in range(2):
         with pytest.raises(BrokerAway):
-            await Publishing(database, nowhere).publish(of(command))
+            await Publishing(all_tenants, nowhere).publish(of(command))
 
     async with database.transaction(tenant) as tx:
         [event] = await event_store.of_command(tx, command.command_id)

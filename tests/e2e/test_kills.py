@@ -29,6 +29,8 @@ async def _is_ready(platform: Platform) -> bool:
         return False
 
 
+@pytest.mark.kafka
+@pytest.mark.temporal
 async def test_worker_killed_between_saving_and_publishing_loses_nothing(platform: Platform) -> None:
     """The broker stands still, so the property is saved and not published when the worker dies."""
     person = await platform.register()
@@ -85,7 +87,19 @@ async def _load(platform: Platform, person: Person) -> AsyncIterator[dict[str, s
         await asyncio.gather(*load)
 
 
-@pytest.mark.parametrize("victim", ["worker", "projections", "api", "kafka", "redis", "temporal", "mailbox", "s3"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        "worker",
+        "projections",
+        "api",
+        pytest.param("kafka", marks=pytest.mark.kafka),
+        "redis",
+        pytest.param("temporal", marks=pytest.mark.temporal),
+        "mailbox",
+        "s3",
+    ],
+)
 async def test_process_killed_under_load_loses_no_acknowledged_command(platform: Platform, victim: str) -> None:
     person = await platform.register()
     process = platform.stack.processes[victim]

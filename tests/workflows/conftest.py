@@ -4,12 +4,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from adapters import temporal
+from adapters.settings import Settings
 from embedded.engines import binary
+from tests.platform import until
 from tests.workflows.fakes import Script
 from workflows import options
 from workflows.create_property import CreatePropertyWorkflow
@@ -44,3 +49,25 @@ async def running(client: Client, script: Script) -> AsyncIterator[None]:
     ]
     async with pools[0], pools[1], pools[2]:
         yield
+
+
+@pytest.fixture(scope="session")
+async def apart(settings: Settings) -> Client:
+    """A namespace of its own on the real server: the platform's workers are not to take these commands."""
+    namespace = "scripted"
+    default = await temporal.connect_when_up(settings)
+    await default.workflow_service.register_namespace(
+        RegisterNamespaceRequest(namespace=namespace, workflow_execution_retention_period=Duration(seconds=24 * 3600))
+    )
+    client = await temporal.connect_when_up(settings.model_copy(update={"temporal_namespace": namespace}))
+
+    async def known() -> bool:
+        """The server's frontends hear of a namespace with a delay."""
+        try:
+            await client.count_workflows()
+        except RPCError:
+            return False
+        return True
+
+    await until(known)
+    return client

@@ -38,45 +38,45 @@ def finished(client: Client, command: CreateProperty) -> Any:
     return client.get_workflow_handle(f"create-property/{command.command_id}").result()
 
 
-async def test_answer_comes_when_the_property_is_saved(temporal_client: Client, workers: Workers) -> None:
+async def test_answer_comes_when_the_property_is_saved(apart: Client, workers: Workers) -> None:
     command = create_property("hyderabad", new_id())
 
-    async with workers(temporal_client, Script()):
-        saved = await create(temporal_client, command)
-        await finished(temporal_client, command)
+    async with workers(apart, Script()):
+        saved = await create(apart, command)
+        await finished(apart, command)
 
     assert saved.property.id == command.property_id
 
 
-async def test_answer_does_not_wait_for_a_broker_that_is_away(temporal_client: Client, workers: Workers) -> None:
+async def test_answer_does_not_wait_for_a_broker_that_is_away(apart: Client, workers: Workers) -> None:
     script, command = Script(publish=away(2)), create_property("hyderabad", new_id())
 
-    async with workers(temporal_client, script):
-        await create(temporal_client, command)
+    async with workers(apart, script):
+        await create(apart, command)
         published_when_answered = script.attempts("publish") > 2
-        await finished(temporal_client, command)
+        await finished(apart, command)
 
     assert not published_when_answered
     assert script.attempts("publish") == 3
 
 
-async def test_refusal_reaches_whoever_waits(temporal_client: Client, workers: Workers) -> None:
+async def test_refusal_reaches_whoever_waits(apart: Client, workers: Workers) -> None:
     command = create_property("hyderabad", new_id())
 
-    async with workers(temporal_client, Script(save_property=refusal("OwnerUnknown", "ownerId"))):
+    async with workers(apart, Script(save_property=refusal("OwnerUnknown", "ownerId"))):
         with pytest.raises(WorkflowUpdateFailedError) as failure:
-            await create(temporal_client, command)
+            await create(apart, command)
 
     assert isinstance(failure.value.cause, ApplicationError)
     assert (failure.value.cause.type, failure.value.cause.details[0]) == ("OwnerUnknown", "ownerId")
 
 
-async def test_the_same_command_sent_at_once_by_many_runs_once(temporal_client: Client, workers: Workers) -> None:
+async def test_the_same_command_sent_at_once_by_many_runs_once(apart: Client, workers: Workers) -> None:
     script, command = Script(), create_property("hyderabad", new_id())
 
-    async with workers(temporal_client, script):
-        answers = await asyncio.gather(*(create(temporal_client, command) for _ in range(5)))
-        await finished(temporal_client, command)
+    async with workers(apart, script):
+        answers = await asyncio.gather(*(create(apart, command) for _ in range(5)))
+        await finished(apart, command)
 
     assert script.attempts("save_property") == 1
     assert all(answer == answers[0] for answer in answers)

@@ -1,0 +1,103 @@
+"""`python -m docs`: write docs/reference from the code; `python -m docs check`: is it up to date, are links whole?"""
+
+import base64
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from adapters.settings import Settings
+from api.app import create_app
+from domain.activity import Activity
+from domain.events import KINDS, USER_ACTIVITY, Event
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+_INDEX = """# Reference
+
+Made by `python -m docs` from the code; `make check` compares them.
+
+- [openapi.json](openapi.json): every route (OpenAPI 3.1); the running API shows it at `/docs`.
+- [asyncapi.json](asyncapi.json): every Kafka message (AsyncAPI 3.0), from the registry in `domain/events.py`.
+"""
+
+
+def openapi() -> dict[str, Any]:
+    settings = Settings.model_validate(
+        {"secret_key": base64.b64encode(bytes(32)).decode(), "jwt_private_key": "not needed for the document"}
+    )
+    return create_app(settings).openapi()
+
+
+def asyncapi() -> dict[str, Any]:
+    """The registry of events as AsyncAPI: a channel for each topic, a message for each kind."""
+    schemas: dict[str, Any] = {}
+
+    def schema(model: Any, name: str) -> dict[str, str]:
+        made = model.model_json_schema(ref_template="#/components/schemas/{model}", by_alias=True)
+        schemas.update(made.pop("$defs", {}))
+        schemas[name] = made
+        return {"$ref": f"#/components/schemas/{name}"}
+
+    envelope = schema(Event, "Event")
+    messages: dict[str, Any] = {}
+    channels: dict[str, Any] = {}
+    for kind in KINDS.values():
+        data = {"properties": {"data": schema(kind.model, kind.model.__name__), "eventType": {"const": kind.name}}}
+        messages[kind.name] = {"contentType": "application/json", "payload": {"allOf": [envelope, data]}}
+        channel = channels.setdefault(kind.topic, {"address": kind.topic, "messages": {}})
+        channel["messages"][kind.name] = {"$ref": f"#/components/messages/{kind.name}"}
+    messages["ACTIVITY"] = {"contentType": "application/json", "payload": schema(Activity, "Activity")}
+    channels[USER_ACTIVITY] = {
+        "address": USER_ACTIVITY,
+        "messages": {"ACTIVITY": {"$ref": "#/components/messages/ACTIVITY"}},
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Hyderabad Infra",
+            "version": "0.1.0",
+            "description": "Facts, published after they are stored.",
+        },
+        "channels": channels,
+        "components": {"messages": messages, "schemas": schemas},
+    }
+
+
+def documents() -> dict[Path, str]:
+    return {
+        REFERENCE / "README.md": _INDEX,
+        REFERENCE / "openapi.json": json.dumps(openapi(), indent=1, sort_keys=True) + "\n",
+        REFERENCE / "asyncapi.json": json.dumps(asyncapi(), indent=1, sort_keys=True) + "\n",
+    }
+
+
+def problems() -> list[str]:
+    """What is out of date, and links that lead nowhere."""
+    found = [
+        f"{file.relative_to(ROOT)} is not what the code says: python -m docs"
+        for file, text in documents().items()
+        if not file.exists() or file.read_text() != text
+    ]
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if "://" not in link and not (page.parent / link).exists():
+                found.append(f"{page.relative_to(ROOT)} links to {link}, which is not there")
+    return found
+
+
+def main() -> None:
+    if sys.argv[1:] == ["check"]:
+        found = problems()
+        if found:
+            raise SystemExit("\n".join(found))
+    elif not sys.argv[1:]:
+        for file, text in documents().items():
+            file.write_text(text)
+    else:
+        raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""The supervisor: what dies comes back with a growing pause, and nothing is left behind."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from embedded.paths import Ports, is_free, kept_secrets
+from embedded.process import Process, Spec, StartFailed
+from tests.platform import until
+
+_SLEEP = "import time; time.sleep(600)"
+CHILD = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', '{_SLEEP}']); {_SLEEP}"
+
+
+async def nothing() -> None:
+    return None
+
+
+def spec(tmp_path: Path, code: str, **more: object) -> Spec:
+    return Spec("child", [sys.executable, "-c", code], tmp_path / "child.log", nothing, **more)  # type: ignore[arg-type]
+
+
+def members(group: int) -> list[int]:
+    """The processes of a group that are not zombies."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, its_group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+        except (OSError, ValueError):
+            continue
+        if int(its_group) == group and state != "Z":
+            found.append(int(folder.name))
+    return found
+
+
+async def test_process_that_dies_is_started_again_and_it_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    process = Process(spec(tmp_path, "import time; time.sleep(600)"), said.append)
+    await process.start()
+    first = process.pid
+    assert first
+
+    os.kill(first, signal.SIGKILL)
+
+    async def another() -> bool:
+        return process.pid not in {None, first} and any("is back" in line for line in said)
+
+    await until(another)
+    assert any("SIGKILL" in line and "starts again in 0.5 s" in line for line in said)
+    await process.stop()
+
+
+async def test_pause_grows_while_a_process_keeps_dying(tmp_path: Path) -> None:
+    said: list[str] = []
+    process = Process(spec(tmp_path, "import sys, time; time.sleep(0.1); sys.exit(3)"), said.append)
+    await process.start()
+
+    async def three_pauses() -> bool:
+        return sum("starts again" in line for line in said) >= 3
+
+    await until(three_pauses)
+    await process.stop()
+    pauses = [line.split("starts again in ")[1].split(" s")[0] for line in said if "starts again" in line]
+    assert pauses[:3] == ["0.5", "1", "2"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_stopping_ends_grandchildren_too(tmp_path: Path) -> None:
+    process = Process(spec(tmp_path, CHILD), lambda _: None)
+    await process.start()
+    group = process.pid
+    assert group
+
+    async def both() -> bool:
+        return len(members(group)) == 2
+
+    await until(both)
+
+    await process.stop()
+
+    async def gone() -> bool:
+        return not members(group)
+
+    await until(gone)
+
+
+async def test_failed_start_tells_what_and_where_the_log_is(tmp_path: Path) -> None:
+    async def never() -> None:
+        raise ConnectionError("nobody there")
+
+    process = Process(
+        Spec("broken", [sys.executable, "-c", "raise SystemExit('no licence')"], tmp_path / "broken.log", never),
+        lambda _: None,
+    )
+
+    with pytest.raises(StartFailed, match=r"broken ended with code 1.\n +\| no licence\n.*broken.log"):
+        await process.start()
+    await process.stop()
+
+
+async def test_process_that_is_never_ready_is_told_with_the_reason(tmp_path: Path) -> None:
+    async def never() -> None:
+        raise ConnectionError("nobody there")
+
+    silent = Spec(
+        "silent", [sys.executable, "-c", "import time; time.sleep(600)"], tmp_path / "log", never, ready_seconds=0.5
+    )
+    process = Process(silent, lambda _: None)
+
+    with pytest.raises(StartFailed, match="nobody there"):
+        await process.start()
+    await process.stop()
+
+
+def test_ports_are_remembered_and_may_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Ports(tmp_path / "ports.json")["kafka"]
+    assert Ports(tmp_path / "ports.json")["kafka"] == first
+    monkeypatch.setenv("KAFKA_PORT", "not a port")
+    with pytest.raises(SystemExit, match="KAFKA_PORT"):
+        Ports(tmp_path / "ports.json")["kafka"]
+
+
+async def test_port_that_is_taken_is_told_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    from embedded.paths import api_port
+
+    server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("PORT", str(port))
+
+    assert not is_free(port)
+    with pytest.raises(SystemExit, match=f"make run PORT={port + 1}"):
+        api_port()
+    server.close()
+
+
+def test_secrets_are_made_once_and_are_their_owners_only(tmp_path: Path) -> None:
+    made = kept_secrets(tmp_path)
+
+    assert kept_secrets(tmp_path) == made
+    assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0
