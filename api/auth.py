@@ -1,9 +1,8 @@
 """Accounts and sessions: /api/auth and the public key."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field
 
 from api.answers import accepted, command_headers
 from api.commands import REGISTER_USER, Accepted, new_id
@@ -30,12 +29,12 @@ class SignedIn(Model):
 
 
 class Credentials(Model):
-    email_or_username: Annotated[f.Line, Field(min_length=1, max_length=254)]
-    password: Annotated[f.Secret, Field(min_length=1, max_length=128)]
+    email_or_username: f.SignInName
+    password: f.Password
 
 
 class RefreshToken(Model):
-    refresh_token: Annotated[f.Secret, Field(min_length=1, max_length=200)]
+    refresh_token: f.Token
 
 
 _BODY = ("invalid-request", "malformed-json", "unsupported-media-type", "body-too-large", "unavailable")

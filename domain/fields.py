@@ -40,24 +40,27 @@ def _e164(value: str) -> str:
     raise PydanticCustomError("phone", "Give a ten-digit Indian number or an international one that begins with +")
 
 
-Line = Annotated[str, AfterValidator(_printable), AfterValidator(_one_line)]
-Prose = Annotated[str, AfterValidator(_printable)]
-
-
 def _printable_secret(value: SecretStr) -> SecretStr:
     _printable(value.get_secret_value())
     return value
 
 
-Secret = Annotated[SecretStr, AfterValidator(_printable_secret)]
-"""A text that is never shown: a password or a token."""
+# Bounds come before the validators, so that they are told as bounds of a text.
+_PRINTABLE = AfterValidator(_printable)
+_ONE_LINE = AfterValidator(_one_line)
 
-Title = Annotated[Line, _text(5, 200)]
-Description = Annotated[Prose, _text(10, 5000)]
-Place = Annotated[Line, _text(1, 200)]
-Address = Annotated[Line, _text(1, 500)]
-PersonName = Annotated[Line, _text(1, 100)]
-Label = Annotated[Line, _text(1, 60)]
+Title = Annotated[str, _text(5, 200), _PRINTABLE, _ONE_LINE]
+Description = Annotated[str, _text(10, 5000), _PRINTABLE]
+Note = Annotated[str, _text(1, 1000), _PRINTABLE]
+Place = Annotated[str, _text(1, 200), _PRINTABLE, _ONE_LINE]
+Address = Annotated[str, _text(1, 500), _PRINTABLE, _ONE_LINE]
+PersonName = Annotated[str, _text(1, 100), _PRINTABLE, _ONE_LINE]
+Label = Annotated[str, _text(1, 60), _PRINTABLE, _ONE_LINE]
+SignInName = Annotated[str, _text(1, 254), _PRINTABLE, _ONE_LINE]
+_SECRET = AfterValidator(_printable_secret)
+NewPassword = Annotated[SecretStr, Field(min_length=8, max_length=128), _SECRET]
+Password = Annotated[SecretStr, Field(min_length=1, max_length=128), _SECRET]
+Token = Annotated[SecretStr, Field(min_length=1, max_length=200), _SECRET]
 Pincode = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{5}$")]
 ReraId = Annotated[str, StringConstraints(pattern=r"^P0[0-9]{10}$")]
 Phone = Annotated[str, StringConstraints(max_length=30), AfterValidator(_e164)]

@@ -100,7 +100,7 @@ class PropertyFacts(Model):
     facing: Facing | None = None
     furnished_status: FurnishedStatus | None = None
     amenities: Annotated[tuple[f.Label, ...], Field(max_length=100), AfterValidator(_distinct)] = ()
-    nearby_facilities: Annotated[f.Prose, Field(max_length=1000)] | None = None
+    nearby_facilities: f.Note | None = None
     latitude: f.Latitude | None = None
     longitude: f.Longitude | None = None
     rera_id: f.ReraId | None = None

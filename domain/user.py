@@ -5,8 +5,6 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field
-
 from domain import fields as f
 from domain.command import Command, Saved
 from domain.model import Fact, Model
@@ -36,7 +34,7 @@ class Registration(Model):
 
     username: f.Username
     email: f.Email
-    password: Annotated[f.Secret, Field(min_length=8, max_length=128)]
+    password: f.NewPassword
     first_name: f.PersonName
     last_name: f.PersonName
     phone_number: f.Phone | None = None

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def cached(name: str, make: Callable[[Path], None]) -> Path:
+def cached(name: str, make: Callable[[Path], None], home: Path | None = None) -> Path:
     """The folder `name` of the cache, made by `make` the first time. A failed attempt leaves nothing behind."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hyderabad-infra"
+    home = home or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hyderabad-infra"
     folder = home / name
+    home.mkdir(parents=True, exist_ok=True)
+    if home.stat().st_uid != os.geteuid():
+        raise SystemExit(f"{home} belongs to somebody else; what it holds is not started. Remove it and try again.")
     if folder.exists():
         return folder
-    home.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=home))
     try:
         make(building)

