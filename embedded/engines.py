@@ -64,7 +64,7 @@ def _not_as_root() -> list[str]:
 def _postgres_programs() -> Path:
     """Where Postgres' programs can be started from.
 
-    They ask access(2) whether they may execute each other, which (unlike opening a file) makes no exception for us: from
+    They ask access(2) whether they may execute each other, which makes no exception for us as opening a file does: from
     a checkout in a closed folder they are copied to where everybody may look.
     """
     # Found without importing it: the package sets up a folder for its own server on import.

@@ -153,3 +153,33 @@ async def _history_has(platform: Platform, person: Person, expected: set[str]) -
             break
     assert len(entries) == len(set(entries)), "an entry is there twice"
     return expected <= set(entries)
+
+
+@pytest.mark.kafka
+async def test_consumer_that_hears_nothing_is_made_anew(platform: Platform) -> None:
+    """The broker stands still without closing a connection: nothing fails, and nothing comes."""
+    person = await platform.register()
+    broker = platform.stack.processes["kafka"].pid
+    assert broker
+    recreated = await _recreated(platform)
+    os.kill(broker, signal.SIGSTOP)
+    try:
+
+        async def noticed() -> bool:
+            return await _recreated(platform) > recreated
+
+        await until(noticed, seconds=60)
+    finally:
+        os.kill(broker, signal.SIGCONT)
+
+    created = await platform.create(person)
+
+    listed = created.json()["id"]
+    await until(lambda: _history_is(platform, person, {listed}), seconds=60)
+
+
+async def _recreated(platform: Platform) -> float:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        metrics = (await http.get(f"http://127.0.0.1:{platform.stack.ports['projections_ops']}/metrics")).text
+    lines = [line for line in metrics.splitlines() if line.startswith("projection_consumers_recreated_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)

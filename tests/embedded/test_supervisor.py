@@ -10,6 +10,7 @@ import pytest
 
 from embedded.paths import Ports, is_free, kept_secrets
 from embedded.process import Process, Spec, StartFailed
+from embedded.stack import Stack
 from tests.platform import until
 
 _SLEEP = "import time; time.sleep(600)"
@@ -142,3 +143,15 @@ def test_secrets_are_made_once_and_are_their_owners_only(tmp_path: Path) -> None
 
     assert kept_secrets(tmp_path) == made
     assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0
+
+
+async def test_engine_that_a_url_replaces_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://somebody:secret@redis.example:6379/0")
+    said: list[str] = []
+    stack = Stack(tmp_path, said.append)
+
+    await stack.start_engines(["redis"])
+
+    assert stack.processes == {}
+    assert "REDIS_URL" not in stack.env
+    assert said == ["  redis        is not started: REDIS_URL names redis.example:6379/0"]
