@@ -61,7 +61,7 @@ def test_the_same_command_makes_the_same_event_ids() -> None:
         ("title", 12345, "valid string"),
         ("description", "short", "at least 10"),
         ("description", "x" * 5001, "at most 5000"),
-        ("description", "a lone surrogate \ud800 here", "control characters"),
+        ("description", "a lone surrogate \ud800 here", "valid string"),
         ("price", 0, "greater than 0"),
         ("price", -1, "greater than 0"),
         ("price", 8_500_000.0, "valid integer"),
