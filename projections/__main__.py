@@ -18,6 +18,7 @@ from adapters import redis
 from adapters.postgres import Database
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
+from domain.activity import Activity
 from domain.events import UnreadableEvent
 from projections.history import History, generation_of
 from projections.parking import all_parked, forget
@@ -101,8 +102,6 @@ async def replay(settings: Settings, key: str | None) -> None:
 
 
 def _tenant(payload: bytes) -> str:
-    from domain.activity import Activity
-
     return Activity.model_validate_json(payload).tenant_id
 
 
