@@ -13,7 +13,7 @@ from temporalio.client import Client
 
 from adapters.settings import Settings
 from adapters.temporal import SEARCH_ATTRIBUTES
-from embedded.paths import ROOT, Ports
+from embedded.paths import ROOT
 from embedded.stack import Stack
 from embedded.temporal_server import _environment, prepare_namespace, prepare_schema
 from workflows import options
@@ -70,7 +70,7 @@ def test_versions_here_and_in_compose_agree() -> None:
 async def test_server_is_set_up_once_however_often(stack: Stack, temporal_client: Client) -> None:
     database = stack.env["DATABASE_URL"]
     for prepare in (prepare_schema, prepare_namespace):
-        await asyncio.to_thread(prepare, Ports(stack.data / "ports.json"), database)
+        await asyncio.to_thread(prepare, stack.ports, database)
     await stack.prepare()
 
     described = await temporal_client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace="default"))
