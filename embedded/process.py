@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 Say = Callable[[str], None]
@@ -40,9 +41,9 @@ class Spec:
     """What an engine forgets when it dies and needs to be told again."""
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(by: signal.Signals) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, by)
 
 
 class Process:
@@ -96,7 +97,7 @@ class Process:
                 env={**os.environ, **self.spec.env},
                 cwd=self.spec.cwd,
                 start_new_session=True,  # Ctrl-C reaches us alone, and we end the others in order
-                preexec_fn=_die_with_parent,
+                preexec_fn=partial(_die_with_parent, self.spec.stop_signal),
             )
 
     async def _until_ready(self) -> None:
