@@ -1,6 +1,7 @@
 """Publishing stored events to Kafka: in the order of each aggregate, until every reader has them."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
@@ -84,7 +85,7 @@ class Reconciliation:
             async with self._database.transaction() as tx:
                 position = await _checkpoint(tx)
                 events = await event_store.in_order(tx, position, _BATCH)
-                overdue = [pair for pair in events if _time(pair[1]) < self._overdue()]
+                overdue = ripe(events, self._overdue())
                 if not overdue:
                     return 0
                 projected = await _projected(tx, [event for _, event in overdue])
@@ -110,8 +111,13 @@ async def publish_all(publisher: Publisher, events: list[dict[str, Any]]) -> Non
         await publisher.send(messages)
 
 
-def _time(event: dict[str, str]) -> datetime:
-    return datetime.fromisoformat(event["timestamp"])
+def ripe(events: list[tuple[Position, dict[str, Any]]], moment: datetime) -> list[tuple[Position, dict[str, Any]]]:
+    """The leading events that are older than `moment`.
+
+    Time and order need not agree (a command may wait before it is saved): the checkpoint must not pass a young event
+    for the sake of an old one behind it.
+    """
+    return list(takewhile(lambda pair: datetime.fromisoformat(pair[1]["timestamp"]) < moment, events))
 
 
 async def _checkpoint(tx: AsyncConnection) -> Position:

@@ -79,8 +79,6 @@ class Settings(BaseSettings):
     """Where workers and projections answer /livez, /readyz and /metrics; 0 for nowhere."""
     api_services: Annotated[tuple[str, ...], NoDecode] = ()
     """Routers to serve, separated by commas; empty for all."""
-    public_url: str = ""
-    """Prefix of the links in answers, where a proxy changes the host; empty to use paths only."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     tenant_hosts: dict[str, str] = {}
     """JSON of host name to tenant, for portals that have a name of their own."""

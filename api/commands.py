@@ -206,7 +206,10 @@ class Commands:
         return Done(answer, repeated=True)
 
     async def _started_before(self, workflow: Workflow[S], command: Command, error: Exception) -> Done[S] | Accepted:
-        described = await self._client.get_workflow_handle(workflow.id(command.command_id)).describe()
+        described = await self._described(workflow, command.command_id)
+        if described is None:
+            # It ended and was deleted between the two questions.
+            raise away("The command service") from error
         if await described.memo_value("fingerprint", None) != command.fingerprint:
             raise ApiError("idempotency-key-reused") from error
         if known := await self._known(workflow, command):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from sqlalchemy import update
 from temporalio.testing import ActivityEnvironment
 
 from activities.properties import Properties
-from activities.publishing import Published, Publishing, Reconciliation
+from activities.publishing import Published, Publishing, Reconciliation, ripe
 from activities.saving import Ledger
 from adapters import event_store, kafka
+from adapters.event_store import Position
 from adapters.kafka import BrokerAway, Publisher
 from adapters.postgres import Database
 from adapters.sealing import Keyring
@@ -185,3 +187,13 @@ async def test_reconciling_sends_again_what_kafka_lost(
 
     heard = [json.loads(record.value) for record in await listener.hear(2)]
     assert {str(command.property_id), str(command.user_id)} & {event.get("aggregateId") for event in heard}
+
+
+def test_checkpoint_does_not_pass_a_young_event_for_an_old_one_behind_it() -> None:
+    moment = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
+    events = [
+        (Position(n, n), {"timestamp": (moment + timedelta(seconds=offset)).isoformat()})
+        for n, offset in enumerate((-20, 5, -60))
+    ]
+
+    assert ripe(events, moment) == events[:1]
