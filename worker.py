@@ -56,6 +56,7 @@ class Pools:
         self._tenants = Database.for_tenants(settings)
         self._all_tenants = Database.for_all_tenants(settings)
         self._publisher = Publisher(settings)
+        self._mailer = Mailer(settings)
         self._keyring = Keyring(settings.secret_bytes)
 
     def worker(self, queue: str) -> Worker:
@@ -87,7 +88,7 @@ class Pools:
         return Worker(
             self._client,
             task_queue=options.NOTIFICATIONS,
-            activities=[Notifications(self._tenants, Mailer(self._settings)).confirm_property_created],
+            activities=[Notifications(self._tenants, self._mailer).confirm_property_created],
             activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=10),
             max_concurrent_activities=20,  # as many connections as a mail server commonly allows one client
             graceful_shutdown_timeout=_DRAIN,
@@ -106,6 +107,7 @@ class Pools:
         )
 
     async def close(self) -> None:
+        self._mailer.close()
         await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())
 
 

@@ -1,9 +1,8 @@
 """Telling people what happened to what is theirs."""
 
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, select
+from sqlalchemy import and_, bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -47,7 +46,7 @@ class Notifications:
         A worker that dies between sending and recording sends once more, under the same Message-ID.
         """
         async with self._database.transaction(what.tenant_id) as tx:
-            found = (await tx.execute(_asked(what))).one_or_none()
+            found = (await tx.execute(_ASKED, what.model_dump())).one_or_none()
         if found is None:
             return "the account or the property is gone"
         if found.sent_at:
@@ -59,42 +58,44 @@ class Notifications:
         except MailRefused as error:
             raise ApplicationError(str(error), type="MailRefused", non_retryable=True) from error
         async with self._database.transaction(what.tenant_id) as tx:
-            await tx.execute(
-                insert(deliveries)
-                .values(
-                    tenant_id=what.tenant_id,
-                    event_id=what.event_id,
-                    channel="email",
-                    recipient_id=what.owner_id,
-                    command_id=what.command_id,
-                    template="property_created",
-                )
-                .on_conflict_do_nothing()
-            )
+            await tx.execute(_DELIVERED, _delivery(what))
         return "mailed"
 
 
-def _asked(what: Confirmation) -> Select[*tuple[Any, ...]]:
-    """Whom to write to, about what, and whether it was done before."""
-    before = and_(
-        deliveries.c.event_id == what.event_id,
-        deliveries.c.channel == "email",
-        deliveries.c.recipient_id == what.owner_id,
+_ASKED = (
+    select(
+        users.c.email,
+        user_profiles.c.first_name,
+        properties.c.title,
+        properties.c.location,
+        properties.c.price,
+        deliveries.c.sent_at,
     )
-    return (
-        select(
-            users.c.email,
-            user_profiles.c.first_name,
-            properties.c.title,
-            properties.c.location,
-            properties.c.price,
-            deliveries.c.sent_at,
-        )
-        .join(user_profiles, user_profiles.c.user_id == users.c.user_id)
-        .join(properties, properties.c.owner_id == users.c.user_id)
-        .outerjoin(deliveries, before)
-        .where(users.c.user_id == what.owner_id, properties.c.property_id == what.property_id)
+    .join(user_profiles, user_profiles.c.user_id == users.c.user_id)
+    .join(properties, properties.c.owner_id == users.c.user_id)
+    .outerjoin(
+        deliveries,
+        and_(
+            deliveries.c.event_id == bindparam("event_id"),
+            deliveries.c.channel == "email",
+            deliveries.c.recipient_id == bindparam("owner_id"),
+        ),
     )
+    .where(users.c.user_id == bindparam("owner_id"), properties.c.property_id == bindparam("property_id"))
+)
+"""Whom to write to, about what, and whether it was done before."""
+_DELIVERED = insert(deliveries).on_conflict_do_nothing()
+
+
+def _delivery(what: Confirmation) -> dict[str, object]:
+    return {
+        "tenant_id": what.tenant_id,
+        "event_id": what.event_id,
+        "channel": "email",
+        "recipient_id": what.owner_id,
+        "command_id": what.command_id,
+        "template": "property_created",
+    }
 
 
 def rupees(amount: int) -> str:

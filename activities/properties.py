@@ -1,13 +1,13 @@
 """Saving what happens to properties."""
 
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
-from activities.saving import Ledger
+from activities.saving import Change, Ledger
 from adapters.tables import person_keys, properties, users
 from domain.errors import OwnerUnknown
-from domain.events import Event, recorded
+from domain.events import recorded
 from domain.property import CreateProperty, PropertySaved, decide, evolve
 from domain.user import MAY_SIGN_IN
 
@@ -22,25 +22,26 @@ class Properties:
     async def save_property(self, command: CreateProperty) -> PropertySaved:
         """Store the row, the event and the command's answer. Refuses with OwnerUnknown."""
 
-        async def change(tx: AsyncConnection) -> tuple[PropertySaved, list[Event], bytes]:
+        async def listed(tx: AsyncConnection) -> Change[PropertySaved]:
             key = await _owner_key(tx, command)
             [event] = recorded(command, command.property_id, 0, decide(None, command))
             state = evolve(None, event.data, event.version, event.timestamp)
             row = state.model_dump(exclude={"id", "images"})
-            row["amenities"] = list(state.amenities)
-            await tx.execute(insert(properties), {"tenant_id": command.tenant_id, "property_id": state.id, **row})
-            return PropertySaved(events=(event.saved(),), property=state), [event], key
+            row |= {"tenant_id": command.tenant_id, "property_id": state.id, "amenities": list(state.amenities)}
+            return Change(PropertySaved(events=(event.saved(),), property=state), [event], [(properties, row)], key)
 
-        return await self._ledger.once(command, command.property_id, PropertySaved, change)
+        return await self._ledger.once(command, command.property_id, PropertySaved, listed)
+
+
+_OWNER_KEY = (
+    select(person_keys.c.wrapped_key)
+    .join(users, (users.c.tenant_id == person_keys.c.tenant_id) & (users.c.user_id == person_keys.c.user_id))
+    .where(users.c.user_id == bindparam("owner_id"), users.c.status.in_(MAY_SIGN_IN))
+)
 
 
 async def _owner_key(tx: AsyncConnection, command: CreateProperty) -> bytes:
-    query = (
-        select(person_keys.c.wrapped_key)
-        .join(users, (users.c.tenant_id == person_keys.c.tenant_id) & (users.c.user_id == person_keys.c.user_id))
-        .where(users.c.user_id == command.user_id, users.c.status.in_(list(MAY_SIGN_IN)))
-    )
-    key: bytes | None = (await tx.execute(query)).scalar_one_or_none()
+    key: bytes | None = (await tx.execute(_OWNER_KEY, {"owner_id": command.user_id})).scalar_one_or_none()
     if key is None:
         raise OwnerUnknown("Your account is closed or suspended. Sign in again, or ask support.")
     return key

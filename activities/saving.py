@@ -1,7 +1,9 @@
 """What every save shares: the first answer to a command is its answer for good, and so is a refusal."""
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy import select
@@ -10,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.exceptions import ApplicationError
 
 from adapters import event_store
-from adapters.postgres import Database
+from adapters.postgres import Database, Row, insert_rows
 from adapters.sealing import Keyring
 from adapters.tables import person_keys
 from domain.command import Command, Saved
@@ -18,8 +20,20 @@ from domain.errors import REFUSALS, Refusal
 from domain.events import Event
 
 S = TypeVar("S", bound=Saved)
-Change = Callable[[AsyncConnection], Awaitable[tuple[S, list[Event], bytes]]]
-"""Writes the rows; returns the answer, the events and the wrapped key of the person they are about."""
+
+
+@dataclass(frozen=True)
+class Change(Generic[S]):
+    """What a command does: its answer, its events, the rows it adds, and the wrapped key of whom it is about."""
+
+    saved: S
+    events: list[Event]
+    rows: list[Row]
+    key: bytes
+
+
+Decide = Callable[[AsyncConnection], Awaitable[Change[S]]]
+"""Looks at what is stored and says what is to change. Raises Refusal."""
 
 
 class Ledger:
@@ -29,25 +43,42 @@ class Ledger:
         self._database = database
         self._keyring = keyring
 
-    async def once(self, command: Command, aggregate_id: UUID, answer: type[S], change: Change[S]) -> S:
-        """The answer to `command`: made by `change` the first time, read from the record ever after.
+    async def once(
+        self,
+        command: Command,
+        aggregate_id: UUID,
+        answer: type[S],
+        decide: Decide[S],
+        taken: Mapping[str, Refusal] = MappingProxyType({}),
+    ) -> S:
+        """The answer to `command`: made by `decide` the first time, read from the record ever after.
 
-        Raises ApplicationError named by the refusal's code, not to be retried; DatabaseAway, to be retried.
+        `taken` says which unique key refuses the command, and how. The record is only read when something objects: a
+        command that was saved before cannot be saved again, for its own row is in the way. Raises ApplicationError
+        named by the refusal's code, not to be retried; DatabaseAway, to be retried.
         """
         try:
             async with self._database.transaction(command.tenant_id) as tx:
-                recorded = await event_store.recorded_command(tx, command.command_id)
-                if recorded:
+                change = await decide(tx)
+                await insert_rows(tx, [*change.rows, *self._records(command, aggregate_id, change)])
+                return change.saved
+        except (Refusal, IntegrityError) as objection:
+            async with self._database.transaction(command.tenant_id) as tx:
+                if recorded := await event_store.recorded_command(tx, command.command_id):
                     return await self._first_answer(tx, recorded, answer)
-                saved, events, key = await change(tx)
-                sealed = [self._keyring.seal(event.data, key, event.event_id) for event in events]
-                await event_store.append(tx, events, sealed)
-                sealed_answer = self._keyring.seal(saved, key, command.command_id)
-                await event_store.record_command(tx, command, aggregate_id, answer=sealed_answer)
-                return saved
-        except Refusal as refusal:
+            refusal = taken.get(violated(objection)) if isinstance(objection, IntegrityError) else objection
+            if refusal is None:
+                raise
             await self._keep_refusal(command, aggregate_id, refusal)
-            raise refused(refusal) from refusal
+            raise refused(refusal) from objection
+
+    def _records(self, command: Command, aggregate_id: UUID, change: Change[S]) -> list[Row]:
+        sealed = [(event, self._keyring.seal(event.data, change.key, event.event_id)) for event in change.events]
+        answer = self._keyring.seal(change.saved, change.key, command.command_id)
+        return [
+            *(event_store.event_row(event, data) for event, data in sealed),
+            event_store.command_row(command, aggregate_id, answer=answer),
+        ]
 
     async def _first_answer(self, tx: AsyncConnection, recorded: event_store.RecordedCommand, answer: type[S]) -> S:
         if recorded.problem:
@@ -59,7 +90,7 @@ class Ledger:
         problem = {"code": refusal.code, "detail": refusal.detail, "field": refusal.field}
         try:
             async with self._database.transaction(command.tenant_id) as tx:
-                await event_store.record_command(tx, command, aggregate_id, problem=problem)
+                await insert_rows(tx, [event_store.command_row(command, aggregate_id, problem=problem)])
         except IntegrityError as error:
             # Another attempt recorded the command meanwhile; its record is the one that counts.
             if violated(error) != "commands_pkey":
@@ -78,7 +109,6 @@ def refused(refusal: Refusal) -> ApplicationError:
     return ApplicationError(refusal.detail, refusal.field, type=refusal.code, non_retryable=True)
 
 
-def violated(error: IntegrityError) -> str | None:
-    """The name of the constraint or index that a statement violated."""
-    name: str | None = getattr(error.orig.__cause__, "constraint_name", None) if error.orig else None
-    return name
+def violated(error: IntegrityError) -> str:
+    """The name of the constraint or index that a statement violated; empty when Postgres does not say."""
+    return getattr(error.orig.__cause__, "constraint_name", None) or "" if error.orig else ""

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Uuid, func, insert, select, text, tuple_, update
+import sqlalchemy as sa
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.postgres import Row
 from adapters.tables import commands, deliveries, event_store
 from domain.command import Command
 from domain.events import Event
@@ -52,7 +54,7 @@ class RecordedCommand:
     finished_at: datetime
 
 
-def message_of(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
+def message_of(row: sa.Row[*tuple[Any, ...]]) -> dict[str, Any]:
     """A stored event as the message that is published: camelCase, personal fields still sealed."""
     return {
         "eventId": str(row.event_id),
@@ -68,58 +70,71 @@ def message_of(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
     }
 
 
-async def append(tx: AsyncConnection, events: Sequence[Event], sealed_data: Sequence[dict[str, Any]]) -> None:
-    """Add events. A version that is taken violates `event_store_version_key`."""
-    await tx.execute(
-        insert(event_store),
-        [
-            {
-                "event_id": event.event_id,
-                "aggregate_id": str(event.aggregate_id),
-                "user_id": str(event.user_id),
-                "event_type": event.event_type,
-                "event_data": data,
-                "timestamp": event.timestamp,
-                "version": event.version,
-                "tenant_id": event.tenant_id,
-                "schema_version": event.schema_version,
-                "command_id": event.command_id,
-            }
-            for event, data in zip(events, sealed_data, strict=True)
-        ],
-    )
+def event_row(event: Event, sealed_data: dict[str, Any]) -> Row:
+    """A row that adds an event. A version that is taken violates `event_store_version_key`."""
+    return event_store, {
+        "event_id": event.event_id,
+        "aggregate_id": str(event.aggregate_id),
+        "user_id": str(event.user_id),
+        "event_type": event.event_type,
+        "event_data": sealed_data,
+        "timestamp": event.timestamp,
+        "version": event.version,
+        "tenant_id": event.tenant_id,
+        "schema_version": event.schema_version,
+        "command_id": event.command_id,
+    }
 
 
-async def record_command(
-    tx: AsyncConnection,
+def command_row(
     command: Command,
     aggregate_id: UUID,
     *,
     answer: dict[str, Any] | None = None,
     problem: dict[str, Any] | None = None,
-) -> None:
-    """Keep a command's answer, or the problem it was refused for, for whoever sends it again."""
-    await tx.execute(
-        insert(commands),
-        {
-            "tenant_id": command.tenant_id,
-            "command_id": command.command_id,
-            "type": type(command).__name__,
-            "user_id": command.user_id,
-            "aggregate_id": aggregate_id,
-            "fingerprint": command.fingerprint,
-            "status": "COMPLETED" if problem is None else "REFUSED",
-            "answer": answer,
-            "problem": problem,
-            "started_at": command.issued_at,
-        },
+) -> Row:
+    """A row that keeps a command's answer, or the problem it was refused for, for whoever sends it again."""
+    return commands, {
+        "tenant_id": command.tenant_id,
+        "command_id": command.command_id,
+        "type": type(command).__name__,
+        "user_id": command.user_id,
+        "aggregate_id": aggregate_id,
+        "fingerprint": command.fingerprint,
+        "status": "COMPLETED" if problem is None else "REFUSED",
+        "answer": answer,
+        "problem": problem,
+        "started_at": command.issued_at,
+    }
+
+
+# The statements of every command are made once: making one costs as much as running it.
+_RECORDED = select(*(commands.c[name] for name in RecordedCommand.__dataclass_fields__)).where(
+    commands.c.command_id == bindparam("command_id")
+)
+_UNPUBLISHED_OF = (
+    select(*_FACTS)
+    .where(
+        event_store.c.tenant_id == bindparam("tenant_id"),
+        event_store.c.aggregate_id == bindparam("aggregate_id"),
+        event_store.c.version <= bindparam("up_to_version"),
+        event_store.c.published_at.is_(None),
     )
+    .order_by(event_store.c.version)
+)
+_MARK_PUBLISHED = (
+    update(event_store)
+    .where(
+        event_store.c.event_id == any_(bindparam("event_ids", type_=ARRAY(Uuid))),
+        event_store.c.published_at.is_(None),
+    )
+    .values(published_at=func.now())
+)
 
 
 async def recorded_command(tx: AsyncConnection, command_id: UUID) -> RecordedCommand | None:
     """The record of a command of the transaction's tenant, or None while it is not answered."""
-    query = select(*(commands.c[name] for name in RecordedCommand.__dataclass_fields__))
-    row = (await tx.execute(query.where(commands.c.command_id == command_id))).one_or_none()
+    row = (await tx.execute(_RECORDED, {"command_id": command_id})).one_or_none()
     return RecordedCommand(**row._mapping) if row else None
 
 
@@ -134,7 +149,7 @@ async def of_aggregate(
     return [message_of(row) for row in rows]
 
 
-async def of_command(tx: AsyncConnection, command_id: UUID) -> list[Row[*tuple[Any, ...]]]:
+async def of_command(tx: AsyncConnection, command_id: UUID) -> list[sa.Row[*tuple[Any, ...]]]:
     """Id, publication and type of the events that a command stored, in order."""
     query = select(event_store.c.event_id, event_store.c.event_type, event_store.c.published_at)
     rows = await tx.execute(query.where(event_store.c.command_id == command_id).order_by(event_store.c.version))
@@ -152,13 +167,8 @@ async def unpublished_of(
     tx: AsyncConnection, tenant_id: str, aggregate_id: UUID, up_to_version: int
 ) -> list[dict[str, Any]]:
     """Messages of an aggregate that nobody has published, from its oldest to `up_to_version`."""
-    query = select(*_FACTS).where(
-        event_store.c.tenant_id == tenant_id,
-        event_store.c.aggregate_id == str(aggregate_id),
-        event_store.c.version <= up_to_version,
-        event_store.c.published_at.is_(None),
-    )
-    return [message_of(row) for row in await tx.execute(query.order_by(event_store.c.version))]
+    which = {"tenant_id": tenant_id, "aggregate_id": str(aggregate_id), "up_to_version": up_to_version}
+    return [message_of(row) for row in await tx.execute(_UNPUBLISHED_OF, which)]
 
 
 async def unpublished_before(tx: AsyncConnection, moment: datetime, limit: int) -> list[dict[str, Any]]:
@@ -169,11 +179,7 @@ async def unpublished_before(tx: AsyncConnection, moment: datetime, limit: int) 
 
 async def mark_published(tx: AsyncConnection, event_ids: Sequence[UUID]) -> None:
     """Set the one column of the store that may change, once."""
-    await tx.execute(
-        update(event_store)
-        .where(event_store.c.event_id.in_(event_ids), event_store.c.published_at.is_(None))
-        .values(published_at=func.now())
-    )
+    await tx.execute(_MARK_PUBLISHED, {"event_ids": list(event_ids)})
 
 
 async def of_user(

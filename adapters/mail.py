@@ -1,13 +1,16 @@
 """Mail by SMTP."""
 
-from email.message import EmailMessage
-from email.utils import formatdate
+from email.header import Header
+from email.mime.text import MIMEText
+from email.utils import formataddr, formatdate, parseaddr
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
 from adapters.settings import Settings
 
+_CLOSING = 421
+"""What a server says that has had enough of a connection (RFC 5321, 3.8)."""
 _SECONDS = 10
 """A mail server may look up names before it answers; longer than this it is away."""
 
@@ -21,32 +24,25 @@ class MailAway(Exception):
 
 
 class Mailer:
-    """Sends one mail at a time to one recipient."""
+    """Sends one mail at a time to one recipient, over connections that are kept for the next mail."""
 
     def __init__(self, settings: Settings) -> None:
-        self._sender = settings.mail_from
+        name, self._sender = parseaddr(settings.mail_from)
+        self._from = formataddr((name, self._sender))
         self._server = urlsplit(settings.smtp_url)
+        self._idle: list[aiosmtplib.SMTP] = []
 
     async def send(self, *, to: str, subject: str, text: str, message_id: str) -> None:
         """Hand over one mail. Raises MailRefused, MailAway.
 
         `message_id` names it for good, so that a repetition can be told.
         """
-        mail = EmailMessage()
-        mail["From"], mail["To"], mail["Subject"] = self._sender, to, subject
+        # `EmailMessage` parses each header that it is given, which costs more than handing the mail over.
+        mail = MIMEText(text, "plain", "utf-8")
+        mail["From"], mail["To"], mail["Subject"] = self._from, to, Header(subject).encode()
         mail["Message-ID"], mail["Date"] = f"<{message_id}>", formatdate()
-        mail.set_content(text)
-        user, password = self._server.username, self._server.password
         try:
-            await aiosmtplib.send(
-                mail,
-                hostname=self._server.hostname,
-                port=self._server.port or (465 if self._server.scheme == "smtps" else 587),
-                username=unquote(user) if user else None,
-                password=unquote(password) if password else None,
-                use_tls=self._server.scheme == "smtps",
-                timeout=_SECONDS,
-            )
+            await self._hand_over(to, mail.as_bytes())
         except aiosmtplib.SMTPRecipientsRefused as error:
             if all(refusal.code >= 500 for refusal in error.recipients):
                 raise MailRefused("the mail server refuses the recipient") from error
@@ -57,3 +53,38 @@ class Mailer:
             raise MailAway(f"the mail server answered {error.code}") from error
         except (aiosmtplib.SMTPException, OSError) as error:
             raise MailAway(type(error).__name__) from error
+
+    async def _hand_over(self, to: str, mail: bytes) -> None:
+        while self._idle:
+            try:
+                return await self._over(self._idle.pop(), to, mail)
+            except aiosmtplib.SMTPServerDisconnected:
+                continue  # closed as it lay idle; if a mail was lost on the way, its Message-ID tells the repetition
+            except aiosmtplib.SMTPResponseException as error:
+                if error.code != _CLOSING:
+                    raise
+        connection = self._new_connection()
+        await connection.connect()
+        await self._over(connection, to, mail)
+
+    async def _over(self, connection: aiosmtplib.SMTP, to: str, mail: bytes) -> None:
+        try:
+            await connection.sendmail(self._sender, to, mail)
+        finally:
+            if connection.is_connected:
+                self._idle.append(connection)
+
+    def _new_connection(self) -> aiosmtplib.SMTP:
+        user, password = self._server.username, self._server.password
+        return aiosmtplib.SMTP(
+            hostname=self._server.hostname,
+            port=self._server.port or (465 if self._server.scheme == "smtps" else 587),
+            username=unquote(user) if user else None,
+            password=unquote(password) if password else None,
+            use_tls=self._server.scheme == "smtps",
+            timeout=_SECONDS,
+        )
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()

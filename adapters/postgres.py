@@ -1,19 +1,22 @@
 """Postgres: the pool, the one function that opens a transaction, and what each failure of it means."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
+from typing import Any
 
 import asyncpg
 import orjson
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Select, Table, bindparam, event, insert, literal, select, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from adapters.settings import Settings
 
-_SET_TENANT = text("SELECT set_config('app.tenant', :tenant, true)")
+Row = tuple[Table, Mapping[str, Any]]
+"""A row to insert: its table and its values by column."""
 
 
 class DatabaseAway(Exception):
@@ -39,18 +42,27 @@ class Database:
     @asynccontextmanager
     async def transaction(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
         """A transaction that sees and writes `tenant_id` only. Raises DatabaseAway when Postgres cannot be reached."""
-        with _telling_when_away():
-            async with self._engine.begin() as connection:
-                if tenant_id:
-                    await connection.execute(_SET_TENANT, {"tenant": tenant_id})
+        async with self.statements() as connection:
+            driver: asyncpg.Connection = _driver(connection)
+            try:
+                await driver.execute(_begin(tenant_id))
                 yield connection
+                await driver.execute("COMMIT")
+            except BaseException:
+                if _is_open(driver):
+                    await driver.execute("ROLLBACK")
+                raise
+            finally:
+                if _is_open(driver):
+                    # The way out was cut off: the server rolls back when the connection goes.
+                    driver.terminate()
 
     @asynccontextmanager
     async def statements(self) -> AsyncIterator[AsyncConnection]:
         """A connection on which each statement is its own transaction: for a role that serves every tenant."""
         with _telling_when_away():
             async with self._engine.connect() as connection:
-                yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+                yield connection
 
     async def ping(self) -> None:
         """Raises DatabaseAway unless Postgres answers within two seconds."""
@@ -64,6 +76,22 @@ class Database:
         await self._engine.dispose()
 
 
+async def insert_rows(tx: AsyncConnection, rows: Sequence[Row]) -> None:
+    """Insert rows of any tables by one statement, for a round trip costs more than a row."""
+    values = {f"{column}_{n}": value for n, (_, row) in enumerate(rows) for column, value in row.items()}
+    await tx.execute(_inserting(tuple((table, tuple(row)) for table, row in rows)), values)
+
+
+@lru_cache
+def _inserting(shape: tuple[tuple[Table, tuple[str, ...]], ...]) -> Select[*tuple[Any, ...]]:
+    """The statement for rows of one shape; made once, for making it costs as much as running it."""
+    statement = select(literal(1))
+    for n, (table, columns) in enumerate(shape):
+        values = {column: bindparam(f"{column}_{n}", type_=table.c[column].type) for column in columns}
+        statement = statement.add_cte(insert(table).values(values).cte(f"row_{n}"))
+    return statement
+
+
 @contextmanager
 def _telling_when_away() -> Iterator[None]:
     try:
@@ -72,17 +100,40 @@ def _telling_when_away() -> Iterator[None]:
         if is_away(error):
             raise DatabaseAway(str(error.orig)) from error
         raise
-    except (PoolTimeout, OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
+    except asyncpg.PostgresError as error:
+        if _is_away_state(error.sqlstate):
+            raise DatabaseAway(str(error)) from error
+        raise
+    except (PoolTimeout, OSError, asyncpg.InterfaceError) as error:
         raise DatabaseAway(str(error) or type(error).__name__) from error
 
 
 def is_away(error: DBAPIError) -> bool:
     """Whether the server is missing, starting or stopping, rather than refusing this statement."""
     state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    if error.connection_invalidated or state is None:
-        return True
+    return error.connection_invalidated or state is None or _is_away_state(state)
+
+
+def _is_away_state(state: str) -> bool:
     # Connection exceptions, resources, operator intervention (https://www.postgresql.org/docs/18/errcodes-appendix.html).
-    return str(state)[:2] in {"08", "53", "57"}
+    return state[:2] in {"08", "53", "57"}
+
+
+def _driver(connection: AsyncConnection) -> Any:
+    """The driver's own connection, which takes a transaction's first two statements in one round trip."""
+    assert connection.sync_connection is not None
+    return connection.sync_connection.connection.driver_connection
+
+
+def _is_open(driver: asyncpg.Connection) -> bool:
+    return not driver.is_closed() and bool(driver.is_in_transaction())
+
+
+def _begin(tenant_id: str) -> str:
+    if not tenant_id:
+        return "BEGIN"
+    quoted = tenant_id.replace("'", "''")
+    return f"BEGIN; SELECT set_config('app.tenant', '{quoted}', true)"
 
 
 def async_url(url: str) -> str:
@@ -91,8 +142,9 @@ def async_url(url: str) -> str:
 
 
 def _engine(settings: Settings, role: str) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         async_url(settings.database_url),
+        isolation_level="AUTOCOMMIT",  # `transaction` says itself when one begins and ends
         pool_size=settings.database_pool_size,
         max_overflow=0,
         pool_timeout=2,  # a request that waited longer for a connection is better answered 503
@@ -106,3 +158,11 @@ def _engine(settings: Settings, role: str) -> AsyncEngine:
             "server_settings": {"role": role, "application_name": "hyderabad-infra", "timezone": "UTC", "jit": "off"},
         },
     )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(dbapi_connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool connect again in place of a connection that Postgres has closed meanwhile."""
+    if dbapi_connection.driver_connection.is_closed():
+        raise DisconnectionError

@@ -1,6 +1,8 @@
 """Notifications: one mail for each event and person, on a real SMTP server."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -64,6 +66,63 @@ async def test_worker_that_dies_before_recording_sends_under_the_same_message_id
         assert len((await mailbox.get("/api/messages", params={"to": email})).json()) == 1
 
 
+@asynccontextmanager
+async def mail_server(handler: object, settings: Settings) -> AsyncIterator[tuple[Mailer, list[SMTP]]]:
+    """A mailer with a server of its own, and the server's connections."""
+    connections: list[SMTP] = []
+
+    def connected() -> SMTP:
+        connections.append(SMTP(handler, hostname="here"))
+        return connections[-1]
+
+    server = await asyncio.get_running_loop().create_server(connected, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    mailer = Mailer(settings.model_copy(update={"smtp_url": f"smtp://127.0.0.1:{port}"}))
+    yield mailer, connections
+    mailer.close()
+    server.close()
+
+
+def one_mail(name: str) -> dict[str, str]:
+    return {"to": f"{name}@example.com", "subject": f"మీ ఇల్లు {name}", "text": "₹1", "message_id": f"{name}@test"}
+
+
+async def test_mails_share_a_connection_until_the_server_ends_it(settings: Settings, tmp_path: Path) -> None:
+    mailbox = Mailbox(tmp_path)
+    async with mail_server(mailbox, settings) as (mailer, connections):
+        await mailer.send(**one_mail("first"))
+        await mailer.send(**one_mail("second"))
+        assert len(connections) == 1
+
+        assert connections[0].transport is not None
+        connections[0].transport.close()
+        await mailer.send(**one_mail("third"))
+
+        assert len(connections) == 2
+    assert [mail["subject"] for mail in mailbox.newest(9)] == ["మీ ఇల్లు third", "మీ ఇల్లు second", "మీ ఇల్లు first"]
+
+
+class Tired(Mailbox):
+    """A mail server that takes one mail over each connection, and says so at the next."""
+
+    async def handle_MAIL(
+        self, _server: SMTP, session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        if getattr(session, "used", False):
+            return "421 closing"
+        envelope.mail_from, session.used = address, True  # type: ignore[attr-defined]
+        return "250 OK"
+
+
+async def test_mail_that_meets_a_tired_server_goes_over_a_new_connection(settings: Settings, tmp_path: Path) -> None:
+    mailbox = Tired(tmp_path)
+    async with mail_server(mailbox, settings) as (mailer, connections):
+        for name in ("first", "second"):
+            await mailer.send(**one_mail(name))
+
+        assert (len(connections), len(mailbox)) == (2, 2)
+
+
 class Unwilling(Mailbox):
     """A mail server that answers every mail with one code."""
 
@@ -87,16 +146,9 @@ async def test_reply_of_the_mail_server_decides_whether_to_try_again(
     error: type[Exception],
 ) -> None:
     what = await confirmation(ledger, keyring, tenant, f"{tenant}@example.com")
-    loop = asyncio.get_running_loop()
-    unwilling = Unwilling(tmp_path, reply)
-    server = await loop.create_server(lambda: SMTP(unwilling, hostname="unwilling"), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    mailer = Mailer(settings.model_copy(update={"smtp_url": f"smtp://127.0.0.1:{port}"}))
-
-    with pytest.raises(error):
-        await Notifications(database, mailer).confirm_property_created(what)
-
-    server.close()
+    async with mail_server(Unwilling(tmp_path, reply), settings) as (mailer, _):
+        with pytest.raises(error):
+            await Notifications(database, mailer).confirm_property_created(what)
 
 
 async def test_mail_server_that_is_away_is_told_as_such(settings: Settings) -> None:

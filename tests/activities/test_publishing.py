@@ -17,7 +17,7 @@ from activities.saving import Ledger
 from adapters import event_store, kafka
 from adapters.event_store import Position
 from adapters.kafka import BrokerAway, Publisher
-from adapters.postgres import Database
+from adapters.postgres import Database, insert_rows
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.tables import event_store as table
@@ -126,7 +126,7 @@ async def test_later_version_is_published_behind_the_earlier_ones(
         for version in (2, 3):
             later = create_property(tenant, command.user_id)
             [event] = recorded(later, command.property_id, version - 1, decide(None, later))
-            await event_store.append(tx, [event], [event.data.model_dump(mode="json", by_alias=True)])
+            await insert_rows(tx, [event_store.event_row(event, event.data.model_dump(mode="json", by_alias=True))])
 
     assert await Publishing(all_tenants, publisher).publish(of(command, version=3)) == 3
 

@@ -1,0 +1,116 @@
+"""The one function that opens a transaction: what it leaves behind, and what it does when a connection is cut."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from adapters.postgres import Database, DatabaseAway, insert_rows
+from adapters.settings import Settings
+from adapters.tables import commands, person_keys
+from tests.samples import new_id
+
+_KEYS = text("SELECT count(*) FROM user_management.person_keys")
+_PID = text("SELECT pg_backend_pid()")
+
+
+@pytest.fixture
+async def single(settings: Settings) -> AsyncIterator[Database]:
+    """A pool of one connection, so that what one transaction leaves behind meets the next."""
+    database = Database.for_tenants(settings.model_copy(update={"database_pool_size": 1}))
+    yield database
+    await database.close()
+
+
+async def keys(database: Database, tenant: str) -> int:
+    async with database.transaction(tenant) as tx:
+        found: int = (await tx.execute(_KEYS)).scalar_one()
+        return found
+
+
+def key_row(tenant: str) -> dict[str, object]:
+    return {"tenant_id": tenant, "user_id": new_id(), "wrapped_key": b"key"}
+
+
+async def test_rows_of_several_tables_are_there_together_or_not_at_all(single: Database, tenant: str) -> None:
+    command = {
+        "tenant_id": tenant,
+        "command_id": new_id(),
+        "type": "Test",
+        "user_id": new_id(),
+        "aggregate_id": new_id(),
+        "status": "COMPLETED",
+        "answer": {"a": 1},
+        "started_at": (await _now(single)),
+    }
+    async with single.transaction(tenant) as tx:
+        await insert_rows(tx, [(person_keys, key_row(tenant)), (person_keys, key_row(tenant)), (commands, command)])
+    with pytest.raises(IntegrityError, match="commands_pkey"):
+        async with single.transaction(tenant) as tx:
+            await insert_rows(tx, [(person_keys, key_row(tenant)), (commands, command)])
+
+    assert await keys(single, tenant) == 2
+
+
+async def _now(database: Database) -> object:
+    async with database.statements() as connection:
+        return (await connection.execute(text("SELECT now()"))).scalar_one()
+
+
+async def test_transaction_that_is_cancelled_leaves_nothing(single: Database, tenant: str) -> None:
+    begun = asyncio.Event()
+
+    async def long() -> None:
+        async with single.transaction(tenant) as tx:
+            await insert_rows(tx, [(person_keys, key_row(tenant))])
+            begun.set()
+            await tx.execute(text("SELECT pg_sleep(60)"))
+
+    running = asyncio.create_task(long())
+    await begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert await keys(single, tenant) == 0
+
+
+async def test_connection_that_postgres_closed_meanwhile_is_made_anew(
+    single: Database, settings: Settings, tenant: str
+) -> None:
+    async with single.statements() as connection:
+        pid = (await connection.execute(_PID)).scalar_one()
+    await _end(settings, pid)
+
+    assert await keys(single, tenant) == 0
+
+
+async def test_connection_cut_inside_a_transaction_is_told_and_the_next_one_works(
+    single: Database, settings: Settings, tenant: str
+) -> None:
+    async def cut() -> None:
+        async with single.transaction(tenant) as tx:
+            await insert_rows(tx, [(person_keys, key_row(tenant))])
+            await _end(settings, (await tx.execute(_PID)).scalar_one())
+
+    with pytest.raises(DatabaseAway):
+        await cut()
+
+    assert await keys(single, tenant) == 0
+
+
+async def _end(settings: Settings, pid: int) -> None:
+    """End a session as an operator would, and wait until it is gone: its client has been told by then."""
+    operator = await asyncpg.connect(settings.database_url)
+    await operator.execute(f"SELECT pg_terminate_backend({pid}, 5000)")
+    await operator.close()
+
+
+async def test_tenant_is_a_value_and_never_a_statement(single: Database) -> None:
+    hostile = "x', true); DROP TABLE user_management.person_keys; --"
+
+    assert await keys(single, hostile) == 0
+    assert await keys(single, "hyderabad") >= 0
