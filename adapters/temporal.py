@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+import sys
+from functools import lru_cache
+from importlib.metadata import packages_distributions
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
@@ -55,15 +58,26 @@ class _ContextFree(WorkflowInstance):
 
 
 class _Runner(SandboxedWorkflowRunner):
-    """The sandbox with its checks of determinism, without loading each module once more for every workflow."""
+    """The sandbox, with workflows that need no context."""
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         return _ContextFree(super().create_instance(det))
 
 
+@lru_cache
+def _restrictions() -> SandboxRestrictions:
+    """Each run loads our workflows' modules anew, for a module that is passed through meets the real clock and the real
+    dice. Everything that they import is passed through: loading that anew would cost more than the command.
+    """
+    ours = ("activities", "adapters", "domain")
+    return SandboxRestrictions.default.with_passthrough_modules(
+        *ours, *sys.stdlib_module_names, *packages_distributions()
+    )
+
+
 def plugin() -> SimplePlugin:
     """What client, worker and replayer must agree on: how data travels and where workflow code runs."""
-    runner = _Runner(SandboxRestrictions.default.with_passthrough_all_modules())
+    runner = _Runner(_restrictions())
     return SimplePlugin("hyderabad-infra", data_converter=pydantic_data_converter, workflow_runner=runner)
 
 
