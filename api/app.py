@@ -75,8 +75,9 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     for name, router in ROUTERS.items():
         if not settings.api_services or name in settings.api_services:
-            app.include_router(router)
-    app.include_router(operations.router)
+            # Taken over rather than included: FastAPI matches an included router's address twice.
+            app.router.routes.extend(router.routes)
+    app.router.routes.extend(operations.router.routes)
     operations.install_docs(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

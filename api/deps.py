@@ -61,8 +61,8 @@ def caller_or_none(request: Request) -> Caller | None:
         raise ApiError("invalid-token")
     parts = parts_of(request)
     caller = parts.tokens.verify(token)
-    named = parts.settings.tenant_hosts.get(request.url.hostname or "")
-    if named is not None and named != caller.tenant_id:
+    hosts = parts.settings.tenant_hosts
+    if hosts and hosts.get(request.url.hostname or "", caller.tenant_id) != caller.tenant_id:
         raise ApiError("invalid-token", "This token belongs to another portal.")
     return caller
 

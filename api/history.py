@@ -4,17 +4,37 @@ from typing import Annotated
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
 
 from api.deps import caller_of, held_by, parts_of
 from api.errors import ApiError, responses
 from api.opaque import Tampered
+from api.reading import Asked, RequestRoute
 
-router = APIRouter(prefix="/api/user-history", tags=["history"])
+router = APIRouter(prefix="/api/user-history", tags=["history"], route_class=RequestRoute)
+
+
+class _PageAsked(BaseModel):
+    user_id: UUID
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[str | None, Field(max_length=200)] = None
+    consistency_token: Annotated[
+        str | None,
+        Field(
+            alias="Consistency-Token",
+            max_length=200,
+            description="From the answer to a command: the page will not be older than it",
+        ),
+    ] = None
+
+
+_PAGE = Asked("/{user_id}", _PageAsked)
 
 
 @router.get(
     "/{user_id}",
+    openapi_extra=_PAGE.openapi,
     responses={
         200: {
             "description": "Entries, newest first",
@@ -32,29 +52,20 @@ router = APIRouter(prefix="/api/user-history", tags=["history"])
         ),
     },
 )
-async def user_history(
-    user_id: UUID,
-    request: Request,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
-    consistency_token: Annotated[
-        str | None,
-        Header(max_length=200, description="From the answer to a command: the page will not be older than it"),
-    ] = None,
-) -> Response:
+async def user_history(request: Request) -> Response:
     """What a user did, newest first: for that user and administrators; to everybody else it does not exist."""
-    parts, caller = parts_of(request), caller_of(request)
-    if caller.user_id != user_id and not caller.is_admin:
+    parts, caller, asked = parts_of(request), caller_of(request), _PAGE.read(request)
+    if caller.user_id != asked.user_id and not caller.is_admin:
         raise ApiError("not-found")
-    user, use = str(user_id), f"history:{caller.tenant_id}:{user_id}"
-    before = None
-    if cursor is not None:
+    user = str(asked.user_id)
+    use, before = f"history:{caller.tenant_id}:{user}", None
+    if asked.cursor is not None:
         try:
-            before = parts.signer.open(use, cursor)
+            before = parts.signer.open(use, asked.cursor)
         except Tampered as error:
             raise ApiError("invalid-cursor") from error
-    holding = held_by(parts, caller.tenant_id, user, consistency_token)
-    page = await parts.histories.page(caller.tenant_id, user, limit, before, holding)
+    holding = held_by(parts, caller.tenant_id, user, asked.consistency_token)
+    page = await parts.histories.page(caller.tenant_id, user, asked.limit, before, holding)
     next_cursor = orjson.dumps(parts.signer.sign(use, page.next)) if page.next else b"null"
     return Response(
         b'{"items":[' + b",".join(page.entries) + b'],"nextCursor":' + next_cursor + b"}",

@@ -1,0 +1,57 @@
+"""Commands that share a round trip, on a real Valkey."""
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from adapters import redis
+from adapters.redis import RedisError, Together
+from adapters.settings import Settings
+
+
+async def test_each_of_many_gets_its_own_answer_in_one_round_trip(valkey: Redis, tenant: str) -> None:
+    together = Together(valkey)
+    before = (await valkey.info("stats"))["total_reads_processed"]
+
+    answers = await asyncio.gather(*(together.execute("ECHO", f"{tenant}-{n}") for n in range(50)))
+
+    reads = (await valkey.info("stats"))["total_reads_processed"] - before
+    assert answers == [f"{tenant}-{n}".encode() for n in range(50)]
+    assert reads < 10  # one for the fifty, and those of asking
+
+
+async def test_command_that_fails_fails_alone(valkey: Redis, tenant: str) -> None:
+    await valkey.set(tenant, "a text", ex=60)
+    together = Together(valkey)
+
+    asked = (together.execute("ZRANGE", tenant, 0, -1), together.execute("GET", tenant))
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert isinstance(answers[0], ResponseError)
+    assert answers[1] == b"a text"
+
+
+async def test_who_stops_waiting_does_not_disturb_the_others(valkey: Redis, tenant: str) -> None:
+    together = Together(valkey)
+    impatient = asyncio.create_task(together.execute("ECHO", "nobody hears"))
+    patient = asyncio.create_task(together.execute("ECHO", tenant))
+    await asyncio.sleep(0)
+
+    impatient.cancel()
+
+    assert await patient == tenant.encode()
+    assert impatient.cancelled()
+
+
+async def test_server_that_is_away_is_told_to_everyone_who_waits(settings: Settings) -> None:
+    client = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
+    together = Together(client)
+
+    answers = await asyncio.gather(*(together.execute("ECHO", n) for n in range(3)), return_exceptions=True)
+
+    assert all(isinstance(answer, RedisError) for answer in answers)
+    with pytest.raises(RedisError):
+        await together.execute("ECHO", "again")
+    await client.aclose()
