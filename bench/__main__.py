@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import httpx
 import orjson
+import uvloop
 from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 from rich.console import Console
@@ -25,7 +26,7 @@ from adapters import kafka, redis, temporal
 from adapters.kafka import activity_json
 from adapters.postgres import Database
 from adapters.settings import Settings
-from bench.empty import QUEUE, EmptyWorkflow
+from bench.empty import QUEUE, EmptyStepsWorkflow, EmptyWorkflow
 from bench.load import Connection, Times, Work, in_turns, one_by_one, request, side_by_side
 from demo.listings import synthetic
 from domain.activity import Activity
@@ -90,19 +91,19 @@ class Bench:
 
         return create
 
-    def empty(self) -> Work:
-        """Run the empty workflow through the client library."""
+    def empty(self, definition: type[EmptyWorkflow | EmptyStepsWorkflow] = EmptyWorkflow) -> Work:
+        """Run an empty workflow through the client library."""
 
         async def start() -> None:
             operation = WithStartWorkflowOperation(
-                EmptyWorkflow.run,
+                definition.run,
                 "command",
                 id=f"empty/{uuid4()}",
                 task_queue=QUEUE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             )
             await self._temporal.execute_update_with_start_workflow(
-                EmptyWorkflow.saved, start_workflow_operation=operation, id="saved"
+                definition.saved, start_workflow_operation=operation, id="saved"
             )
 
         return start
@@ -126,14 +127,20 @@ class Bench:
         async def floor() -> float:
             return await side_by_side(self.empty, 32, self._seconds)
 
-        rate, baseline = await in_turns(ours, floor)
+        async def steps() -> float:
+            rate = await side_by_side(lambda: self.empty(EmptyStepsWorkflow), 32, self._seconds)
+            await self._settled()
+            return rate
+
+        rate, baseline, of_steps = await in_turns(ours, floor, steps)
         self.row("create-property-throughput", rate, "commands/s", baseline)
+        self.row("create-property-throughput-steps", rate, "commands/s", of_steps)
         return rate
 
     async def _settled(self) -> None:
         """Wait until no command is running, so that one measurement's tail is not the next one's load."""
         while (
-            await self._temporal.count_workflows("ExecutionStatus = 'Running' AND WorkflowType = 'create-property'")
+            await self._temporal.count_workflows("ExecutionStatus = 'Running' AND WorkflowType != 'reconcile'")
         ).count:
             await asyncio.sleep(0.5)
 
@@ -324,7 +331,7 @@ def main() -> None:
         "--json", type=Path, default=ROOT / "bench.json", help="where the rows go (default: bench.json)"
     )
     arguments = parser.parse_args()
-    rows = asyncio.run(measure(arguments.seconds, arguments.events))
+    rows = uvloop.run(measure(arguments.seconds, arguments.events))
     arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     table = Table("what", "value", "unit", "baseline", "value / baseline")
     for row in rows:

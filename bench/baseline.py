@@ -1,29 +1,40 @@
 """The floors that our figures stand on: an empty workflow, and a route that does one Redis command.
 
-`python -m bench.baseline worker` works on the empty workflow; `python -m bench.baseline api PORT KEY` serves the route.
+`python -m bench.baseline worker` works on the empty workflows; `python -m bench.baseline api PORT KEY` serves the
+route.
 """
 
 import asyncio
 import sys
 
 import uvicorn
+import uvloop
 from fastapi import FastAPI, Response
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from adapters import redis, temporal
 from adapters.settings import Settings, load_settings
-from bench.empty import QUEUE, EmptyWorkflow
+from bench.empty import OTHER_QUEUE, QUEUE, EmptyStepsWorkflow, EmptyWorkflow, nothing
 
 
 async def work(settings: Settings) -> None:
     client = await temporal.connect_when_up(settings)
-    await Worker(
+    workflows = Worker(
         client,
         task_queue=QUEUE,
-        workflows=[EmptyWorkflow],
+        workflows=[EmptyWorkflow, EmptyStepsWorkflow],
+        activities=[nothing],
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4, maximum=20),
         max_cached_workflows=2000,
-    ).run()
+        no_remote_activities=True,
+    )
+    activities = Worker(
+        client,
+        task_queue=OTHER_QUEUE,
+        activities=[nothing],
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=10),
+    )
+    await asyncio.gather(workflows.run(), activities.run())
 
 
 def serve(settings: Settings, port: int, key: str) -> None:
@@ -40,7 +51,7 @@ def serve(settings: Settings, port: int, key: str) -> None:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["worker"]:
-            asyncio.run(work(load_settings()))
+            uvloop.run(work(load_settings()))
         case ["api", port, key]:
             serve(load_settings(), int(port), key)
         case _:

@@ -1,8 +1,21 @@
-"""The empty workflow: answers its update at once and ends, which is the least that an early return can cost."""
+"""The floors of a command: an empty workflow, and one that takes a command's steps and does nothing in them.
 
-from temporalio import workflow
+The first answers its update at once and ends, which is the least that an early return can cost. The second is what the
+steps of a command cost by themselves: its save and publish are local activities, its confirmation an ordinary one.
+"""
+
+from datetime import timedelta
+
+from temporalio import activity, workflow
 
 QUEUE = "bench"
+OTHER_QUEUE = "bench-notifications"
+_AT_MOST = timedelta(seconds=10)
+
+
+@activity.defn(name="nothing")
+async def nothing(value: str) -> str:
+    return value
 
 
 @workflow.defn(name="empty")
@@ -15,5 +28,27 @@ class EmptyWorkflow:
 
     @workflow.run
     async def run(self, command: str) -> str:
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return command
+
+
+@workflow.defn(name="empty-steps")
+class EmptyStepsWorkflow:
+    """Two local activities and an ordinary one, all of them nothing; the update is answered after the first."""
+
+    @workflow.init
+    def __init__(self, command: str) -> None:
+        self._saved = ""
+
+    @workflow.update
+    async def saved(self) -> str:
+        await workflow.wait_condition(lambda: bool(self._saved))
+        return self._saved
+
+    @workflow.run
+    async def run(self, command: str) -> str:
+        self._saved = await workflow.execute_local_activity(nothing, command, start_to_close_timeout=_AT_MOST)
+        await workflow.execute_local_activity(nothing, command, start_to_close_timeout=_AT_MOST)
+        await workflow.execute_activity(nothing, command, task_queue=OTHER_QUEUE, start_to_close_timeout=_AT_MOST)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return command

@@ -77,9 +77,7 @@ async def side_by_side(make: Callable[[], Work], at_once: int, seconds: float) -
     return done / seconds
 
 
-async def in_turns(
-    first: Callable[[], Awaitable[float]], second: Callable[[], Awaitable[float]]
-) -> tuple[float, float]:
-    """Medians of three rounds each, in turns, so that what else the machine does meets both."""
-    rounds = [(await first(), await second()) for _ in range(3)]
-    return statistics.median(a for a, _ in rounds), statistics.median(b for _, b in rounds)
+async def in_turns(*measurements: Callable[[], Awaitable[float]]) -> list[float]:
+    """Medians of three rounds each, in turns, so that what else the machine does meets all of them."""
+    rounds = [[await measure() for measure in measurements] for _ in range(3)]
+    return [statistics.median(values) for values in zip(*rounds, strict=True)]
