@@ -18,7 +18,7 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 from redis.asyncio import Redis
-from sqlalchemy import select, tuple_
+from sqlalchemy import bindparam, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -167,12 +167,14 @@ class History:
             await self._redis.unlink(*keys)
 
 
+_GENERATION = select(read_models.c.generation).where(read_models.c.name == bindparam("name"))
+_LOCKED_GENERATION = _GENERATION.with_for_update(read=True, key_share=False)
+
+
 async def generation_of(tx: AsyncConnection, name: str, *, locked: bool = False) -> int:
     """The serving generation of a read model. `locked` keeps a rebuild from switching meanwhile."""
-    query = select(read_models.c.generation).where(read_models.c.name == name)
-    if locked:
-        query = query.with_for_update(read=True, key_share=False)
-    generation: int = (await tx.execute(query)).scalar_one()
+    query = _LOCKED_GENERATION if locked else _GENERATION
+    generation: int = (await tx.execute(query, {"name": name})).scalar_one()
     return generation
 
 

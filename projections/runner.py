@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -29,6 +29,12 @@ _BATCH = 500
 _PAUSE_SECONDS = 1.0
 _JUDGED, _TOO_MANY = 100, 50
 """When more than 50 of the last 100 messages cannot be applied, the fault is ours, not the messages'."""
+
+
+Readable = list[tuple[Parcel, Activity]]
+Applied = tuple[list[Activity], list[tuple[Parcel, str]]]
+"""What the sink has taken, and what it refuses with the reason."""
+Apply = Callable[[AsyncConnection, Readable, int], Awaitable[Applied]]
 
 
 class MostlyPoison(Exception):
@@ -96,6 +102,13 @@ class Runner:
                 await _pause(stop)
 
     async def _write(self, parcels: Sequence[Parcel]) -> None:
+        try:
+            await self._write_by(self._apply_together, parcels)
+        except DBAPIError:
+            # The sink refuses something of it: one by one, to find out what.
+            await self._write_by(self._apply_each, parcels)
+
+    async def _write_by(self, apply: Apply, parcels: Sequence[Parcel]) -> None:
         readable, poison = self._read(parcels)
         async with self._database.transaction() as tx:
             generation = await generation_of(tx, self._projection.name, locked=True)
@@ -103,7 +116,7 @@ class Runner:
             blocked |= {parcel.key for parcel, _ in poison}
             waiting = [(parcel, BEHIND_ANOTHER) for parcel, _ in readable if parcel.key in blocked]
             free = [(parcel, activity) for parcel, activity in readable if parcel.key not in blocked]
-            applied, refused = await self._apply(tx, free, generation)
+            applied, refused = await apply(tx, free, generation)
             self._judge(len(applied) + len(waiting), [*poison, *refused])
             if poison or refused or waiting:
                 await park(tx, self._projection.name, [*poison, *refused, *waiting])
@@ -112,8 +125,8 @@ class Runner:
             log.error("%s: parked %s of %s: %s", self._projection.name, parcel.key, parcel.topic, reason)
         await self._show(applied, generation)
 
-    def _read(self, parcels: Sequence[Parcel]) -> tuple[list[tuple[Parcel, Activity]], list[tuple[Parcel, str]]]:
-        readable: list[tuple[Parcel, Activity]] = []
+    def _read(self, parcels: Sequence[Parcel]) -> tuple[Readable, list[tuple[Parcel, str]]]:
+        readable: Readable = []
         poison: list[tuple[Parcel, str]] = []
         for parcel in parcels:
             try:
@@ -122,18 +135,12 @@ class Runner:
                 poison.append((parcel, str(error)))
         return readable, poison
 
-    async def _apply(
-        self, tx: AsyncConnection, free: list[tuple[Parcel, Activity]], generation: int
-    ) -> tuple[list[Activity], list[tuple[Parcel, str]]]:
-        """Apply all at once; when the sink refuses that, one by one, to find which it refuses."""
+    async def _apply_together(self, tx: AsyncConnection, free: Readable, generation: int) -> Applied:
         everything = [activity for _, activity in free]
-        try:
-            async with tx.begin_nested():
-                await self._projection.apply(tx, everything, generation)
-            return everything, []
-        except DBAPIError as error:
-            if is_away(error):
-                raise
+        await self._projection.apply(tx, everything, generation)
+        return everything, []
+
+    async def _apply_each(self, tx: AsyncConnection, free: Readable, generation: int) -> Applied:
         applied: list[Activity] = []
         refused: list[tuple[Parcel, str]] = []
         for parcel, activity in free:
