@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres import Database
@@ -97,6 +97,10 @@ async def _open(tx: AsyncConnection, tenant_id: str, user_id: UUID, family_id: U
     if user is None or user.status not in MAY_SIGN_IN:
         raise ApiError("account-closed")
     token, now = secrets.token_urlsafe(32), datetime.now(UTC)
+    # Nobody can use them any more, and who comes back is the one who leaves them behind.
+    await tx.execute(
+        delete(refresh_tokens).where(refresh_tokens.c.user_id == user_id, refresh_tokens.c.expires_at < func.now())
+    )
     await tx.execute(
         insert(refresh_tokens),
         {

@@ -93,6 +93,22 @@ async def test_refresh_token_that_nobody_gave_is_refused(platform: Platform) -> 
     assert_problem(answer, "invalid-refresh-token")
 
 
+async def test_expired_refresh_tokens_go_when_their_owner_comes_back(platform: Platform, database: Database) -> None:
+    person = await platform.register()
+    of_person = {"id": person.id}
+    expire = "UPDATE user_management.refresh_tokens SET expires_at = now() - interval '1 second' WHERE user_id = :id"
+    count = "SELECT count(*) FROM user_management.refresh_tokens WHERE user_id = :id"
+    async with database.transaction("hyderabad") as tx:
+        await tx.execute(text(expire), of_person)
+
+    refused = await platform.http.post("/api/auth/refresh", json={"refreshToken": person.refresh_token})
+    await platform.http.post("/api/auth/login", json={"emailOrUsername": person.email, "password": PASSWORD})
+
+    assert_problem(refused, "invalid-refresh-token")
+    async with database.transaction("hyderabad") as tx:
+        assert (await tx.execute(text(count), of_person)).scalar_one() == 1
+
+
 async def test_suspended_account_cannot_sign_in_renew_or_list(platform: Platform, database: Database) -> None:
     person = await platform.register()
     async with database.transaction("hyderabad") as tx:
