@@ -216,7 +216,7 @@ class Bench:
         while await consumer.getmany(timeout_ms=500):
             pass
         times = []
-        for _ in range(100):
+        for _ in range(300):
             sent = _activity(uuid4().hex)
             began = time.perf_counter()
             await producer.send_and_wait(USER_ACTIVITY, activity_json(sent), str(sent.user_id).encode())
