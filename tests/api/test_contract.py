@@ -237,6 +237,14 @@ async def test_consistency_token_tampered_with_is_refused(platform: Platform, ow
     assert_problem(answer, "invalid-consistency-token")
 
 
+async def test_header_that_is_too_long_is_named(platform: Platform, owner: Person) -> None:
+    headers = {**owner.headers, "Consistency-Token": "A" * 201}
+
+    answer = await platform.http.get(f"/api/user-history/{owner.id}", headers=headers)
+
+    assert_problem(answer, "invalid-request", "header.Consistency-Token")
+
+
 @pytest.mark.parametrize("limit", ["0", "101", "-1", "ten", "1e3", "NaN"])
 async def test_limit_is_a_number_between_1_and_100(platform: Platform, owner: Person, limit: str) -> None:
     answer = await platform.http.get(f"/api/user-history/{owner.id}", params={"limit": limit}, headers=owner.headers)
