@@ -68,11 +68,19 @@ class Mailer:
         await self._over(connection, to, mail)
 
     async def _over(self, connection: aiosmtplib.SMTP, to: str, mail: bytes) -> None:
+        in_order = False
         try:
             await connection.sendmail(self._sender, to, mail)
+            in_order = True
+        except (aiosmtplib.SMTPResponseException, aiosmtplib.SMTPRecipientsRefused):
+            in_order = True  # the server said no, and `sendmail` has said RSET
+            raise
         finally:
-            if connection.is_connected:
+            # A conversation that broke off in the middle would answer the next mail with what was meant for this one.
+            if in_order and connection.is_connected:
                 self._idle.append(connection)
+            else:
+                connection.close()
 
     def _new_connection(self) -> aiosmtplib.SMTP:
         user, password = self._server.username, self._server.password

@@ -123,6 +123,35 @@ async def test_mail_that_meets_a_tired_server_goes_over_a_new_connection(setting
         assert (len(connections), len(mailbox)) == (2, 2)
 
 
+class Slow(Mailbox):
+    """A mail server that thinks about the first mail until it is allowed to answer."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.thinking, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        if not self.thinking.is_set():
+            self.thinking.set()
+            await self.answer.wait()
+        return await super().handle_DATA(server, session, envelope)
+
+
+async def test_mail_that_was_broken_off_leaves_nothing_to_the_next(settings: Settings, tmp_path: Path) -> None:
+    mailbox = Slow(tmp_path)
+    async with mail_server(mailbox, settings) as (mailer, connections):
+        first = asyncio.create_task(mailer.send(**one_mail("first")))
+        await mailbox.thinking.wait()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        mailbox.answer.set()
+
+        await mailer.send(**one_mail("second"))
+
+        assert len(connections) == 2
+
+
 class Unwilling(Mailbox):
     """A mail server that answers every mail with one code."""
 
