@@ -46,12 +46,13 @@ class Stalled(Exception):
 
 
 class Runner:
-    """Runs one projection in one consumer of its group."""
+    """Runs one projection in one consumer of its group; another group reads everything again, which changes nothing."""
 
-    def __init__(self, settings: Settings, database: Database, projection: History) -> None:
+    def __init__(self, settings: Settings, database: Database, projection: History, group: str = "") -> None:
         self._settings = settings
         self._database = database
         self._projection = projection
+        self._group = group or f"projection-{projection.name}"
         self._outcomes: deque[bool] = deque(maxlen=_JUDGED)
         self._unshown: set[tuple[str, str]] = set()
         self._active_at = time.monotonic()
@@ -71,7 +72,7 @@ class Runner:
 
     async def _consume(self, stop: asyncio.Event) -> None:
         await kafka.ensure_topics(self._settings)
-        consumer = kafka.consumer(self._settings, f"projection-{self._projection.name}", *self._projection.topics)
+        consumer = kafka.consumer(self._settings, self._group, *self._projection.topics)
         await consumer.start()
         try:
             self.ready = True

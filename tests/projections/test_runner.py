@@ -21,7 +21,7 @@ from projections.__main__ import replay
 from projections.history import History, HistoryPages
 from projections.parking import BEHIND_ANOTHER, Parcel, all_parked, forget
 from projections.runner import MostlyPoison, Runner
-from tests.platform import Platform, until
+from tests.platform import until
 from tests.samples import new_id, new_tenant
 
 
@@ -157,12 +157,12 @@ async def test_offsets_wait_until_redis_has_the_entries(
 
 @pytest.mark.kafka
 async def test_message_from_kafka_reaches_the_history_and_its_offset_is_committed(
-    settings: Settings, database: Database, publisher: Publisher, tenant: str, platform: Platform
+    settings: Settings, database: Database, all_tenants: Database, valkey: Redis, publisher: Publisher, tenant: str
 ) -> None:
-    """Through the platform's own consumer: on the embedded broker a second one that comes and goes stops its group."""
-    user = new_id()
+    """In a group of its own: on the embedded broker members that come and go stop the others of their group."""
+    user, stop, group = new_id(), asyncio.Event(), f"test-{tenant}"
+    running = asyncio.create_task(Runner(settings, all_tenants, History(valkey), group).run(stop))
     message = parcel(tenant, user)
-    before = await committed(settings)
 
     async def sent() -> bool:
         """As a workflow sends: again when the broker did not take it (the embedded one sometimes answers -1)."""
@@ -176,20 +176,22 @@ async def test_message_from_kafka_reaches_the_history_and_its_offset_is_committe
         return await entries(database, tenant, user) == 1
 
     async def is_committed() -> bool:
-        return await committed(settings) >= before + 2
+        return await committed(settings, group) >= 2
 
     await until(sent)
     await until(arrived)
     await until(is_committed)
+    stop.set()
+    await running
 
 
-async def committed(settings: Settings) -> int:
-    """How many messages the history's group has behind it, over all partitions."""
+async def committed(settings: Settings, group: str) -> int:
+    """How many messages a group has behind it, over all partitions."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
     await admin.start()
     try:
         partitions = [TopicPartition(USER_ACTIVITY, n) for n in range(settings.kafka_partitions)]
-        offsets = await admin.list_consumer_group_offsets("projection-history", partitions=partitions)
+        offsets = await admin.list_consumer_group_offsets(group, partitions=partitions)
     finally:
         await admin.close()
     return sum(max(0, partition.offset) for partition in offsets.values())
