@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Nobody here sets OpenTelemetry up, and looking for it takes a tenth of the time of a page.
+        # Nobody here sets OpenTelemetry up, and looking for it took 6 % of the time of a history page.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.add_middleware(Doorkeeper, max_body_bytes=settings.max_body_bytes)
