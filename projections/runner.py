@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 _BATCH = 500
 """Messages in one transaction: enough to spread its cost, few enough for a quarter of a second."""
 _PAUSE_SECONDS = 1.0
+_JOIN_SECONDS = 60.0
+"""A group waits for a dead member until its session ends (10 s) and gathers for some seconds; more is a stall."""
 _JUDGED, _TOO_MANY = 100, 50
 """When more than 50 of the last 100 messages cannot be applied, the fault is ours, not the messages'."""
 
@@ -43,6 +45,20 @@ class MostlyPoison(Exception):
 
 class Stalled(Exception):
     """The consumer has not heard from the broker for too long."""
+
+
+class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Where a consumer stands in its group: nothing is read while the members gather, and that is no stall."""
+
+    def __init__(self) -> None:
+        self.gathering: float | None = time.monotonic()
+        self.assigned_at = 0.0
+
+    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        self.gathering = self.gathering or time.monotonic()
+
+    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self.gathering, self.assigned_at = None, time.monotonic()
 
 
 class Runner:
@@ -72,9 +88,10 @@ class Runner:
 
     async def _consume(self, stop: asyncio.Event) -> None:
         await kafka.ensure_topics(self._settings)
-        consumer = kafka.consumer(self._settings, self._group, *self._projection.topics)
-        await consumer.start()
+        consumer, membership = kafka.consumer(self._settings, self._group), Membership()
+        consumer.subscribe(self._projection.topics, listener=membership)
         try:
+            await asyncio.wait_for(consumer.start(), _JOIN_SECONDS)
             self.ready = True
             self._active_at = time.monotonic()
             while not stop.is_set():
@@ -87,10 +104,16 @@ class Runner:
                 if records:
                     await self.take(records, stop)
                 if (records or self._unshown) and await self._shown() and not stop.is_set():
-                    await consumer.commit()
-                await self._measure(consumer, busy=bool(records))
+                    await self._commit(consumer)
+                await self._measure(consumer, membership, busy=bool(records))
         finally:
             await consumer.stop()
+
+    async def _commit(self, consumer: AIOKafkaConsumer) -> None:
+        try:
+            await consumer.commit()
+        except CommitFailedError:
+            log.info("%s: the group gathers anew; what was not committed is read again", self._projection.name)
 
     async def take(self, parcels: Sequence[Parcel], stop: asyncio.Event) -> None:
         """Write a batch to the sink, waiting while Postgres is away. Raises MostlyPoison."""
@@ -184,23 +207,30 @@ class Runner:
                 return False
         return True
 
-    async def _measure(self, consumer: AIOKafkaConsumer, *, busy: bool) -> None:
+    async def _measure(self, consumer: AIOKafkaConsumer, membership: Membership, *, busy: bool) -> None:
         """Expose the lag of each partition. Raises Stalled when the broker has been silent for too long."""
         now = time.monotonic()
         if busy:
             self._active_at = now
+        if membership.gathering:
+            if now - membership.gathering > _JOIN_SECONDS:
+                raise Stalled(f"the group has not come together for {now - membership.gathering:.0f} s")
+            return
         assigned: set[TopicPartition] = consumer.assignment()
         heard = []
         for partition in assigned:
             newest = consumer.highwater(partition)
             if newest is not None:
-                position = await asyncio.wait_for(consumer.position(partition), self._settings.stall_seconds)
+                try:
+                    position = await asyncio.wait_for(consumer.position(partition), self._settings.stall_seconds)
+                except IllegalStateError:
+                    return  # the partition goes to another member just now
                 PROJECTION_LAG.labels(self._projection.name, partition.topic, partition.partition).set(
                     max(0, newest - position)
                 )
             polled = consumer.last_poll_timestamp(partition)
             heard.append(now - (time.time() - polled / 1000) if polled else 0.0)
-        silent = now - max(self._active_at, min(heard, default=0.0))
+        silent = now - max(self._active_at, membership.assigned_at, min(heard, default=0.0))
         if assigned and silent > self._settings.stall_seconds:
             raise Stalled(f"nothing heard from the broker for {silent:.0f} s")
 

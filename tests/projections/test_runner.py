@@ -16,6 +16,7 @@ from adapters import redis
 from adapters.kafka import BrokerAway, Message, Publisher
 from adapters.postgres import Database
 from adapters.settings import Settings
+from adapters.telemetry import CONSUMERS_RECREATED
 from domain.events import USER_ACTIVITY
 from projections.__main__ import replay
 from projections.history import History, HistoryPages
@@ -159,7 +160,6 @@ async def test_offsets_wait_until_redis_has_the_entries(
 async def test_message_from_kafka_reaches_the_history_and_its_offset_is_committed(
     settings: Settings, database: Database, all_tenants: Database, valkey: Redis, publisher: Publisher, tenant: str
 ) -> None:
-    """In a group of its own: on the embedded broker members that come and go stop the others of their group."""
     user, stop, group = new_id(), asyncio.Event(), f"test-{tenant}"
     running = asyncio.create_task(Runner(settings, all_tenants, History(valkey), group).run(stop))
     message = parcel(tenant, user)
@@ -183,6 +183,38 @@ async def test_message_from_kafka_reaches_the_history_and_its_offset_is_committe
     await until(is_committed)
     stop.set()
     await running
+
+
+@pytest.mark.kafka
+async def test_gathering_of_a_group_is_no_stall(
+    settings: Settings, database: Database, all_tenants: Database, valkey: Redis, publisher: Publisher, tenant: str
+) -> None:
+    """The embedded broker lets members gather for five seconds; a watchdog that took it for silence left the group,
+    which made it gather again, and so on."""
+    hasty = settings.model_copy(update={"stall_seconds": 1.0})
+    user, stop, group = new_id(), asyncio.Event(), f"test-{tenant}"
+    recreated = CONSUMERS_RECREATED.labels("history")._value
+    before = recreated.get()
+    first, second = (Runner(hasty, all_tenants, History(valkey), group) for _ in range(2))
+    running = [asyncio.create_task(first.run(stop))]
+    await until(lambda: there(first))
+    running.append(asyncio.create_task(second.run(stop)))
+    await until(lambda: there(second))
+    message = parcel(tenant, user)
+
+    async def arrived() -> bool:
+        return await entries(database, tenant, user) == 1
+
+    await publisher.send([Message(message.topic, message.key.encode(), message.value, [])])
+    await until(arrived)
+    stop.set()
+    await asyncio.gather(*running)
+
+    assert recreated.get() == before
+
+
+async def there(runner: Runner) -> bool:
+    return runner.ready
 
 
 async def committed(settings: Settings, group: str) -> int:
