@@ -4,6 +4,8 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PORT ?= 8080
 export UV_PYTHON_DOWNLOADS = never
+# Every run of a workflow loads its modules; without bytecode each of them would be compiled every time.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help run demo test test-kafka test-temporal check bench kafka temporal migrate lock clean
 

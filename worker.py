@@ -24,9 +24,10 @@ from temporalio.client import (
 )
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
-from activities.notifications import Notifications
+from activities.notifications import Notifications, OverdueMails
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
+from activities.relay import Relay
 from activities.saving import Ledger
 from activities.users import Users
 from adapters import temporal
@@ -38,6 +39,7 @@ from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
 from workflows import options
 from workflows.create_property import CreatePropertyWorkflow
+from workflows.notify import NotifyWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.register_user import RegisterUserWorkflow
 
@@ -57,6 +59,7 @@ class Pools:
         self._all_tenants = Database.for_all_tenants(settings)
         self._publisher = Publisher(settings)
         self._mailer = Mailer(settings)
+        self._relay = Relay(client, options.NOTIFICATIONS)
         self._keyring = Keyring(settings.secret_bytes)
 
     def worker(self, queue: str) -> Worker:
@@ -68,45 +71,52 @@ class Pools:
         }[queue]()
 
     def _commands(self) -> Worker:
-        ledger = Ledger(self._tenants, self._keyring)
+        publishing = Publishing(self._all_tenants, self._publisher)
+        ledger = Ledger(self._tenants, self._keyring, publishing.at_once)
         return Worker(
             self._client,
             task_queue=options.COMMANDS,
             workflows=[CreatePropertyWorkflow, RegisterUserWorkflow],
             activities=[
-                Properties(ledger).save_property,
+                Properties(ledger, self._relay.promised).save_property,
                 Users(ledger, self._keyring).save_user,
-                Publishing(self._all_tenants, self._publisher).publish,
+                publishing.publish,
             ],
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4, maximum=20),
-            max_cached_workflows=2000,  # a command waits seconds for its confirmation; so many may wait at once
+            max_cached_workflows=2000,  # a command waits for a broker that is away; so many may wait at once
             no_remote_activities=True,
             graceful_shutdown_timeout=_DRAIN,
         )
 
     def _notifications(self) -> Worker:
+        notifications = Notifications(self._tenants, self._mailer)
         return Worker(
             self._client,
             task_queue=options.NOTIFICATIONS,
-            activities=[Notifications(self._tenants, self._mailer).confirm_property_created],
+            workflows=[NotifyWorkflow],
+            activities=[notifications.send_promised, notifications.confirm_property_created],
+            max_concurrent_workflow_task_polls=2,  # two tasks for up to fifty mails
             activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=10),
-            max_concurrent_activities=20,  # as many connections as a mail server commonly allows one client
+            max_concurrent_activities=2,  # of ten mails at a time: as many connections as servers allow one client
             graceful_shutdown_timeout=_DRAIN,
         )
 
     def _maintenance(self) -> Worker:
-        reconciliation = Reconciliation(self._all_tenants, self._publisher, self._settings.reconcile_after_seconds)
+        after = self._settings.reconcile_after_seconds
+        reconciliation = Reconciliation(self._all_tenants, self._publisher, after)
+        mails = OverdueMails(self._all_tenants, self._relay, after)
         return Worker(
             self._client,
             task_queue=options.MAINTENANCE,
             workflows=[ReconcileWorkflow],
-            activities=[reconciliation.publish_overdue, reconciliation.republish_unprojected],
+            activities=[reconciliation.publish_overdue, reconciliation.republish_unprojected, mails.notify_overdue],
             max_concurrent_workflow_task_polls=2,  # one workflow a minute
             max_concurrent_activity_task_polls=1,
             graceful_shutdown_timeout=_DRAIN,
         )
 
     async def close(self) -> None:
+        await self._relay.close()
         self._mailer.close()
         await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())
 

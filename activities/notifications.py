@@ -1,17 +1,24 @@
 """Telling people what happened to what is theirs."""
 
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
-from adapters.mail import Mailer, MailRefused
+from activities.relay import Outgoing, Promise, Relay, together
+from adapters import outbox
+from adapters.mail import MailAway, Mailer, MailRefused
+from adapters.outbox import Mail
 from adapters.postgres import Database
 from adapters.tables import deliveries, properties, user_profiles, users
 from domain.model import Model
 
+PROPERTY_CREATED = "property_created"
 _SUBJECT = "Your property is listed: {title}"
 _TEXT = """Hello {first_name},
 
@@ -20,10 +27,16 @@ Its number is {property_id}.
 
 Hyderabad Infra
 """
+_SIDE_BY_SIDE = 10
+"""Mails that one workflow hands over at once, each over a connection."""
+_GIVEN_UP_AFTER = timedelta(days=4)
+"""As long as a workflow tries."""
+_LOST_AFTER = timedelta(hours=1)
+"""Twice the longest pause between two attempts of a workflow: one that has not tried for so long is gone."""
 
 
 class Confirmation(Model):
-    """What an owner is to be told: which event of which command made their property."""
+    """What the owner of a property is to be told, by a command that was saved before there was an outbox."""
 
     tenant_id: str
     command_id: UUID
@@ -33,69 +46,115 @@ class Confirmation(Model):
 
 
 class Notifications:
-    """Sends mails; a delivery is recorded by event, channel and recipient, so that a repetition sends nothing."""
+    """Sends the mails of the outbox, each of which is recorded, so that a repetition sends nothing."""
 
     def __init__(self, database: Database, mailer: Mailer) -> None:
         self._database = database
         self._mailer = mailer
 
     @activity.defn
-    async def confirm_property_created(self, what: Confirmation) -> str:
-        """Mail the owner; returns what was done. Raises MailAway, to be retried, and MailRefused, not to be.
+    async def send_promised(self, what: Outgoing) -> str:
+        """Send the mails that wait; returns what became of all of them. Raises MailAway while any waits.
 
         A worker that dies between sending and recording sends once more, under the same Message-ID.
         """
+        obstacles: list[str] = []
+        for n in range(0, len(what.event_ids), _SIDE_BY_SIDE):
+            obstacles += await self._send(what.tenant_id, what.event_ids[n : n + _SIDE_BY_SIDE])
+            activity.heartbeat(n)
         async with self._database.transaction(what.tenant_id) as tx:
-            found = (await tx.execute(_ASKED, what.model_dump())).one_or_none()
-        if found is None:
-            return "the account or the property is gone"
-        if found.sent_at:
-            return "mailed before"
-        told = {**found._mapping, "price": rupees(found.price), "property_id": what.property_id}
-        letter = {"to": found.email, "subject": _SUBJECT.format(**told), "text": _TEXT.format(**told)}
+            count = await outbox.count(tx, what.event_ids)
+        if count.waiting:
+            reason = obstacles[-1] if obstacles else "another worker has them"
+            raise MailAway(f"{count.waiting} of {len(what.event_ids)} mails wait: {reason}")
+        return f"{count.sent} mailed" + (f", {count.given_up} given up" if count.given_up else "")
+
+    async def _send(self, tenant_id: str, event_ids: Sequence[UUID]) -> list[str]:
+        """Send those mails about the events that nobody else is sending; returns why some were put off."""
+        async with self._database.transaction(tenant_id) as tx:
+            mails = await outbox.claim(tx, event_ids)
+            told = await _told(tx, mails)
+        outcomes = await asyncio.gather(*(self._hand_over(mail, told.get(mail.event_id)) for mail in mails))
+        became = dict(zip(mails, outcomes, strict=True))
+        put_off = {mail: str(error) for mail, error in became.items() if isinstance(error, MailAway)}
+        refused = {mail: str(error) for mail, error in became.items() if isinstance(error, MailRefused)}
+        async with self._database.transaction(tenant_id) as tx:
+            await outbox.settle(tx, [mail for mail in mails if became[mail] is None], refused, list(put_off))
+        return list(put_off.values())
+
+    async def _hand_over(self, mail: Mail, told: Mapping[str, Any] | None) -> MailAway | MailRefused | None:
+        if told is None:
+            return MailRefused("the account or the property is gone")
+        letter = {"to": told["email"], "subject": _SUBJECT.format(**told), "text": _TEXT.format(**told)}
         try:
-            await self._mailer.send(**letter, message_id=f"{what.event_id}.email@hyderabad-infra")
-        except MailRefused as error:
-            raise ApplicationError(str(error), type="MailRefused", non_retryable=True) from error
+            await self._mailer.send(**letter, message_id=f"{mail.event_id}.email@hyderabad-infra")
+        except (MailAway, MailRefused) as error:
+            return error
+        return None
+
+    @activity.defn
+    async def confirm_property_created(self, what: Confirmation) -> str:
+        """Promise the mail of a command from before the outbox, and send it. Raises MailAway."""
+        row = {
+            "tenant_id": what.tenant_id,
+            "event_id": what.event_id,
+            "channel": outbox.EMAIL,
+            "recipient_id": what.owner_id,
+            "command_id": what.command_id,
+            "template": PROPERTY_CREATED,
+            "about_id": what.property_id,
+        }
         async with self._database.transaction(what.tenant_id) as tx:
-            await tx.execute(_DELIVERED, _delivery(what))
-        return "mailed"
+            await outbox.promise_late(tx, (deliveries, row))
+        return await self.send_promised(Outgoing(tenant_id=what.tenant_id, event_ids=(what.event_id,)))
 
 
-_ASKED = (
+class OverdueMails:
+    """Finds the mails that no workflow drives on any more: their relay or Temporal's memory was lost."""
+
+    def __init__(self, database: Database, relay: Relay, after_seconds: float) -> None:
+        self._database = database
+        self._relay = relay
+        self._after = timedelta(seconds=after_seconds)
+
+    @activity.defn
+    async def notify_overdue(self) -> int:
+        """Have overdue mails sent and very old ones given up; returns how many are driven again."""
+        now = datetime.now(UTC)
+        async with self._database.transaction() as tx:
+            await outbox.give_up(tx, now - _GIVEN_UP_AFTER, f"not taken within {_GIVEN_UP_AFTER.days} days")
+            found = await outbox.overdue(tx, now - self._after, now - _LOST_AFTER, _OVERDUE_AT_ONCE)
+        driven = 0
+        for some in together([Promise(*place) for place in found]):
+            # One name for the same mails: a workflow that is still trying is not joined by a second one.
+            if await self._relay.start(some, f"overdue/{some[0].event_id}"):
+                driven += len(some)
+            activity.heartbeat(driven)
+        return driven
+
+
+_OVERDUE_AT_ONCE = 5000
+_TOLD = (
     select(
+        deliveries.c.event_id,
         users.c.email,
         user_profiles.c.first_name,
+        properties.c.property_id,
         properties.c.title,
         properties.c.location,
         properties.c.price,
-        deliveries.c.sent_at,
     )
+    .join(users, users.c.user_id == deliveries.c.recipient_id)
     .join(user_profiles, user_profiles.c.user_id == users.c.user_id)
-    .join(properties, properties.c.owner_id == users.c.user_id)
-    .outerjoin(
-        deliveries,
-        and_(
-            deliveries.c.event_id == bindparam("event_id"),
-            deliveries.c.channel == "email",
-            deliveries.c.recipient_id == bindparam("owner_id"),
-        ),
-    )
-    .where(users.c.user_id == bindparam("owner_id"), properties.c.property_id == bindparam("property_id"))
+    .join(properties, properties.c.property_id == deliveries.c.about_id)
+    .where(deliveries.c.event_id == any_(bindparam("event_ids", type_=ARRAY(Uuid))))
 )
-"""Whom to write to, about what, and whether it was done before."""
-_DELIVERED = insert(deliveries).on_conflict_do_nothing()
+"""What a mail says, for those whose account and property are there."""
 
 
-def _delivery(what: Confirmation) -> dict[str, object]:
-    return {
-        "tenant_id": what.tenant_id,
-        "event_id": what.event_id,
-        "channel": "email",
-        "recipient_id": what.owner_id,
-        "command_id": what.command_id,
-        "template": "property_created",
-    }
+async def _told(tx: AsyncConnection, mails: Sequence[Mail]) -> dict[UUID, dict[str, Any]]:
+    rows = await tx.execute(_TOLD, {"event_ids": [mail.event_id for mail in mails]})
+    return {row.event_id: {**row._mapping, "price": rupees(row.price)} for row in rows}
 
 
 def rupees(amount: int) -> str:

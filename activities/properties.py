@@ -1,10 +1,15 @@
 """Saving what happens to properties."""
 
+from collections.abc import Callable
+
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
+from activities.notifications import PROPERTY_CREATED
+from activities.relay import Promise
 from activities.saving import Change, Ledger
+from adapters import outbox
 from adapters.tables import person_keys, properties, users
 from domain.errors import OwnerUnknown
 from domain.events import recorded
@@ -15,12 +20,14 @@ from domain.user import MAY_SIGN_IN
 class Properties:
     """Saves commands on properties; each method may be called twice with the same command."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, promised: Callable[[Promise], None]) -> None:
+        """`promised` is told of each mail that a command has promised, when it is saved."""
         self._ledger = ledger
+        self._promised = promised
 
     @activity.defn
     async def save_property(self, command: CreateProperty) -> PropertySaved:
-        """Store the row, the event and the command's answer. Refuses with OwnerUnknown."""
+        """Store the row, the event, the promise to tell the owner, and the answer. Refuses with OwnerUnknown."""
 
         async def listed(tx: AsyncConnection) -> Change[PropertySaved]:
             key = await _owner_key(tx, command)
@@ -28,9 +35,13 @@ class Properties:
             state = evolve(None, event.data, event.version, event.timestamp)
             row = state.model_dump(exclude={"id", "images"})
             row |= {"tenant_id": command.tenant_id, "property_id": state.id, "amenities": list(state.amenities)}
-            return Change(PropertySaved(events=(event.saved(),), property=state), [event], [(properties, row)], key)
+            told = outbox.promise(event, PROPERTY_CREATED, command.user_id, command.property_id)
+            answer = PropertySaved(events=(event.saved(),), property=state, confirmation_promised=True)
+            return Change(answer, [event], [(properties, row), told], key)
 
-        return await self._ledger.once(command, command.property_id, PropertySaved, listed)
+        saved = await self._ledger.once(command, command.property_id, PropertySaved, listed)
+        self._promised(Promise(command.tenant_id, saved.events[-1].event_id, command.command_id))
+        return saved
 
 
 _OWNER_KEY = (

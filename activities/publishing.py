@@ -12,8 +12,8 @@ from temporalio import activity
 
 from adapters import event_store
 from adapters.event_store import Position
-from adapters.kafka import Publisher, messages_of
-from adapters.postgres import Database
+from adapters.kafka import BrokerAway, Publisher, messages_of
+from adapters.postgres import Database, DatabaseAway
 from adapters.tables import checkpoints, parked_events, user_activity
 from domain.model import Model
 
@@ -47,9 +47,21 @@ class Publishing:
             events = await event_store.unpublished_of(tx, what.tenant_id, what.aggregate_id, what.version)
         await publish_all(self._publisher, events)
         if events:
-            async with self._database.statements() as tx:
-                await event_store.mark_published(tx, [UUID(event["eventId"]) for event in events])
+            await self._mark(events)
         return len(events)
+
+    async def at_once(self, events: list[dict[str, Any]]) -> bool:
+        """Publish the events of a new aggregate, which nothing waits before; False when that is left to `publish`."""
+        try:
+            await publish_all(self._publisher, events)
+            await self._mark(events)
+        except (BrokerAway, DatabaseAway):
+            return False
+        return True
+
+    async def _mark(self, events: list[dict[str, Any]]) -> None:
+        async with self._database.statements() as tx:
+            await event_store.mark_published(tx, [UUID(event["eventId"]) for event in events])
 
 
 class Reconciliation:

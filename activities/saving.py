@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy import select
@@ -14,6 +14,7 @@ from temporalio.exceptions import ApplicationError
 from adapters import event_store
 from adapters.postgres import Database, Row, insert_rows
 from adapters.sealing import Keyring
+from adapters.tables import event_store as store
 from adapters.tables import person_keys
 from domain.command import Command, Saved
 from domain.errors import REFUSALS, Refusal
@@ -36,12 +37,18 @@ Decide = Callable[[AsyncConnection], Awaitable[Change[S]]]
 """Looks at what is stored and says what is to change. Raises Refusal."""
 
 
+Publish = Callable[[list[dict[str, Any]]], Awaitable[bool]]
+"""Publishes messages, if that is possible now."""
+
+
 class Ledger:
     """Saves rows, events and the record of the command in one transaction."""
 
-    def __init__(self, database: Database, keyring: Keyring) -> None:
+    def __init__(self, database: Database, keyring: Keyring, publish: Publish | None = None) -> None:
+        """`publish` is given the messages of a new aggregate; without it they are left to the workflow."""
         self._database = database
         self._keyring = keyring
+        self._publish = publish
 
     async def once(
         self,
@@ -60,8 +67,8 @@ class Ledger:
         try:
             async with self._database.transaction(command.tenant_id) as tx:
                 change = await decide(tx)
-                await insert_rows(tx, [*change.rows, *self._records(command, aggregate_id, change)])
-                return change.saved
+                records = self._records(command, aggregate_id, change)
+                await insert_rows(tx, [*change.rows, *records])
         except (Refusal, IntegrityError) as objection:
             async with self._database.transaction(command.tenant_id) as tx:
                 if recorded := await event_store.recorded_command(tx, command.command_id):
@@ -71,6 +78,13 @@ class Ledger:
                 raise
             await self._keep_refusal(command, aggregate_id, refusal)
             raise refused(refusal) from objection
+        return change.saved.model_copy(update={"published": await self._published(records)})
+
+    async def _published(self, records: list[Row]) -> bool:
+        """Try to publish what is stored, while it is at hand, unless events of before may have to go first."""
+        events = [event_store.message_of(row) for table, row in records if table is store]
+        new = bool(events) and events[0]["version"] == 1
+        return new and self._publish is not None and await self._publish(events)
 
     def _records(self, command: Command, aggregate_id: UUID, change: Change[S]) -> list[Row]:
         sealed = [(event, self._keyring.seal(event.data, change.key, event.event_id)) for event in change.events]

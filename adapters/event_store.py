@@ -1,6 +1,6 @@
 """The event store and the record of commands: appended in one transaction, read in the order of commitment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres import Row
-from adapters.tables import commands, deliveries, event_store
+from adapters.tables import commands, event_store
 from domain.command import Command
 from domain.events import Event
 
@@ -54,19 +54,19 @@ class RecordedCommand:
     finished_at: datetime
 
 
-def message_of(row: sa.Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    """A stored event as the message that is published: camelCase, personal fields still sealed."""
+def message_of(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """An event's row as the message that is published: camelCase, personal fields still sealed."""
     return {
-        "eventId": str(row.event_id),
-        "aggregateId": row.aggregate_id,
-        "userId": row.user_id,
-        "tenantId": row.tenant_id,
-        "eventType": row.event_type,
-        "timestamp": row.timestamp.isoformat().replace("+00:00", "Z"),
-        "version": row.version,
-        "schemaVersion": row.schema_version,
-        "commandId": str(row.command_id),
-        "data": row.event_data,
+        "eventId": str(row["event_id"]),
+        "aggregateId": row["aggregate_id"],
+        "userId": row["user_id"],
+        "tenantId": row["tenant_id"],
+        "eventType": row["event_type"],
+        "timestamp": row["timestamp"].isoformat().replace("+00:00", "Z"),
+        "version": row["version"],
+        "schemaVersion": row["schema_version"],
+        "commandId": str(row["command_id"]),
+        "data": row["event_data"],
     }
 
 
@@ -146,7 +146,7 @@ async def of_aggregate(
         event_store.c.aggregate_id == str(aggregate_id), event_store.c.version > after_version
     )
     rows = await tx.execute(query.order_by(event_store.c.version).limit(limit))
-    return [message_of(row) for row in rows]
+    return [message_of(row._mapping) for row in rows]
 
 
 async def of_command(tx: AsyncConnection, command_id: UUID) -> list[sa.Row[*tuple[Any, ...]]]:
@@ -156,25 +156,18 @@ async def of_command(tx: AsyncConnection, command_id: UUID) -> list[sa.Row[*tupl
     return list(rows)
 
 
-async def delivered_for(tx: AsyncConnection, command_id: UUID) -> datetime | None:
-    """When the last person was told of a command; None when nobody was yet."""
-    query = select(func.max(deliveries.c.sent_at)).where(deliveries.c.command_id == command_id)
-    told: datetime | None = (await tx.execute(query)).scalar_one()
-    return told
-
-
 async def unpublished_of(
     tx: AsyncConnection, tenant_id: str, aggregate_id: UUID, up_to_version: int
 ) -> list[dict[str, Any]]:
     """Messages of an aggregate that nobody has published, from its oldest to `up_to_version`."""
     which = {"tenant_id": tenant_id, "aggregate_id": str(aggregate_id), "up_to_version": up_to_version}
-    return [message_of(row) for row in await tx.execute(_UNPUBLISHED_OF, which)]
+    return [message_of(row._mapping) for row in await tx.execute(_UNPUBLISHED_OF, which)]
 
 
 async def unpublished_before(tx: AsyncConnection, moment: datetime, limit: int) -> list[dict[str, Any]]:
     """Messages of every tenant that were stored before `moment` and are still unpublished, oldest first."""
     query = select(*_FACTS).where(event_store.c.published_at.is_(None), event_store.c.timestamp < moment)
-    return [message_of(row) for row in await tx.execute(query.order_by(event_store.c.id).limit(limit))]
+    return [message_of(row._mapping) for row in await tx.execute(query.order_by(event_store.c.id).limit(limit))]
 
 
 async def mark_published(tx: AsyncConnection, event_ids: Sequence[UUID]) -> None:
@@ -190,7 +183,7 @@ async def of_user(
     if before:
         query = query.where(tuple_(event_store.c.timestamp, event_store.c.event_id) < tuple_(*before))
     newest_first = query.order_by(event_store.c.timestamp.desc(), event_store.c.event_id.desc())
-    return [message_of(row) for row in await tx.execute(newest_first.limit(limit))]
+    return [message_of(row._mapping) for row in await tx.execute(newest_first.limit(limit))]
 
 
 _READ = """
@@ -210,10 +203,10 @@ _VISIBLE = text(_READ.format(settled="")).columns(**_TYPES)
 async def in_order(tx: AsyncConnection, after: Position, limit: int) -> list[tuple[Position, dict[str, Any]]]:
     """The next events of every tenant behind `after`, in the order in which every reader sees them."""
     rows = await tx.execute(_SETTLED, {"tx_id": str(after.tx_id), "id": after.id, "limit": limit})
-    return [(Position(row.tx, row.id), message_of(row)) for row in rows]
+    return [(Position(row.tx, row.id), message_of(row._mapping)) for row in rows]
 
 
 async def visible_after(tx: AsyncConnection, after: Position) -> list[dict[str, Any]]:
     """Every committed event behind `after`, also where an older transaction is still open: no place to go on from."""
     rows = await tx.execute(_VISIBLE, {"tx_id": str(after.tx_id), "id": after.id, "limit": None})
-    return [message_of(row) for row in rows]
+    return [message_of(row._mapping) for row in rows]

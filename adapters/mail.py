@@ -1,5 +1,6 @@
 """Mail by SMTP."""
 
+import asyncio
 from email.header import Header
 from email.mime.text import MIMEText
 from email.utils import formataddr, formatdate, parseaddr
@@ -13,6 +14,8 @@ _CLOSING = 421
 """What a server says that has had enough of a connection (RFC 5321, 3.8)."""
 _SECONDS = 10
 """A mail server may look up names before it answers; longer than this it is away."""
+MAIL_SECONDS = 20
+"""For a whole mail, from connecting to its acceptance."""
 
 
 class MailRefused(Exception):
@@ -42,7 +45,8 @@ class Mailer:
         mail["From"], mail["To"], mail["Subject"] = self._from, to, Header(subject).encode()
         mail["Message-ID"], mail["Date"] = f"<{message_id}>", formatdate()
         try:
-            await self._hand_over(to, mail.as_bytes())
+            async with asyncio.timeout(MAIL_SECONDS):
+                await self._hand_over(to, mail.as_bytes())
         except aiosmtplib.SMTPRecipientsRefused as error:
             if all(refusal.code >= 500 for refusal in error.recipients):
                 raise MailRefused("the mail server refuses the recipient") from error

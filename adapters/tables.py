@@ -273,7 +273,12 @@ deliveries = Table(
     Column("recipient_id", Uuid, primary_key=True),
     Column("command_id", Uuid, nullable=False),
     Column("template", String(100), nullable=False),
-    _at("sent_at", now=True),
+    Column("about_id", Uuid),
+    _at("promised_at", now=True),
+    _at("claimed_until", nullable=True),
+    _at("sent_at", nullable=True),
+    Column("given_up", Text),
     Index("deliveries_command", "tenant_id", "command_id"),
+    Index("deliveries_waiting", "promised_at", postgresql_where=text("sent_at IS NULL AND given_up IS NULL")),
     schema="notification",
 )

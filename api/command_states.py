@@ -15,10 +15,10 @@ router = APIRouter(prefix="/api/commands", tags=["commands"])
 
 
 class Stage(Model):
-    """One step of a command's way."""
+    """One step of a command's way. FAILED is final: a mail that its server refuses, or did not take for four days."""
 
     name: str
-    status: Literal["DONE", "PENDING"]
+    status: Literal["DONE", "PENDING", "FAILED"]
     at: datetime | None
 
 

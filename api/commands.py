@@ -28,7 +28,7 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters import event_store, temporal
+from adapters import event_store, outbox, temporal
 from adapters.event_store import RecordedCommand
 from adapters.postgres import Database, DatabaseAway
 from adapters.sealing import Keyring
@@ -226,12 +226,14 @@ class Commands:
         async with self._database.transaction(tenant_id) as tx:
             recorded = await event_store.recorded_command(tx, command_id)
             events = await event_store.of_command(tx, command_id) if recorded else []
-            delivered = await event_store.delivered_for(tx, command_id) if recorded else None
+            told = await outbox.told_of(tx, command_id)
         if recorded:
-            return self._recorded(recorded, events, delivered) if recorded.user_id == user_id else None
+            return self._recorded(recorded, events, *told) if recorded.user_id == user_id else None
         return await self._running(tenant_id, user_id, command_id)
 
-    def _recorded(self, recorded: RecordedCommand, events: list[Any], delivered: datetime | None) -> dict[str, Any]:
+    def _recorded(
+        self, recorded: RecordedCommand, events: list[Any], told_at: datetime | None, given_up: bool
+    ) -> dict[str, Any]:
         workflow = next(w for w in WORKFLOWS if w.command.__name__ == recorded.type)
         refused = recorded.problem is not None
         published = [event.published_at for event in events]
@@ -239,7 +241,7 @@ class Commands:
         if not refused:
             stages.append(_stage("published", max(published) if all(published) else None))
         if not refused and workflow is CREATE_PROPERTY:
-            stages.append(_stage("confirmed", delivered))
+            stages.append(_stage("confirmed", told_at, failed=given_up))
         return {
             **self._of(workflow, recorded.command_id, recorded.status, recorded.started_at),
             "result": {"aggregateId": str(recorded.aggregate_id), "eventIds": [str(event.event_id) for event in events]}
@@ -315,8 +317,8 @@ def _problem(code: str, detail: str | None, field: str | None) -> dict[str, Any]
     }
 
 
-def _stage(name: str, at: datetime | None) -> dict[str, Any]:
-    return {"name": name, "status": "DONE" if at else "PENDING", "at": at}
+def _stage(name: str, at: datetime | None, *, failed: bool = False) -> dict[str, Any]:
+    return {"name": name, "status": "DONE" if at else "FAILED" if failed else "PENDING", "at": at}
 
 
 def _search_attributes(command: Command, aggregate_id: UUID) -> TypedSearchAttributes:

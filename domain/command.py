@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from domain.model import Model
+from domain.model import Fact, Model
 
 
 class Command(Model):
@@ -17,7 +17,7 @@ class Command(Model):
     """A keyed hash of the body sent with an `Idempotency-Key`: tells the same request from another."""
 
 
-class SavedEvent(Model):
+class SavedEvent(Fact):
     """Where one stored event is to be found; what it says stays in the event store."""
 
     event_id: UUID
@@ -27,7 +27,9 @@ class SavedEvent(Model):
     timestamp: datetime
 
 
-class Saved(Model):
+class Saved(Fact):
     """The answer to a command: the events it stored, in order. A subclass adds the resource."""
 
     events: tuple[SavedEvent, ...]
+    published: bool = False
+    """Whether they were published before the answer was given; if not, the workflow sees to it."""

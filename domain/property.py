@@ -162,6 +162,8 @@ class PropertySaved(Saved):
     """The answer to every command on a property."""
 
     property: Property
+    confirmation_promised: bool = False
+    """Whether the outbox has the owner's confirmation; a command from before there was one sends it itself."""
 
 
 def decide(state: Property | None, command: CreateProperty) -> list[PropertyCreated]:

@@ -53,7 +53,9 @@ def leaf(error: FailureError) -> ApplicationError:
 
 
 async def publish(command: Command, saved: Saved) -> None:
-    """Tell the world: the command's events go to Kafka, however long the broker is away."""
+    """Tell the world, if saving has not done so: the events go to Kafka, however long the broker is away."""
+    if saved.published:
+        return
     newest = saved.events[-1]
     await workflow.execute_local_activity_method(
         Publishing.publish,

@@ -1,4 +1,4 @@
-"""Create a property: save it, tell the world, then confirm it to its owner."""
+"""Create a property: save it with the promise to confirm it to its owner, and tell the world."""
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -12,7 +12,7 @@ from workflows.command import SavedAnswer, leaf, publish
 
 @workflow.defn(name="create-property")
 class CreatePropertyWorkflow:
-    """One listing, from the wish to the owner's confirmation."""
+    """One listing, from the wish to the event; `notify` sends the confirmation."""
 
     @workflow.init
     def __init__(self, command: CreateProperty) -> None:
@@ -28,10 +28,12 @@ class CreatePropertyWorkflow:
             saved = await workflow.execute_local_activity_method(Properties.save_property, command, **options.SAVE)
         self._saved.give(saved)
         await publish(command, saved)
-        done = await _confirm(command, saved)
-        workflow.set_current_details(f"Saved as version {saved.property.version}, published, owner {done}")
+        # Those saved before there was an outbox confirm themselves.
+        told = "confirmation promised" if saved.confirmation_promised else f"owner {await _confirm(command, saved)}"
+        done = f"version {saved.property.version}: saved, published, {told}"
+        workflow.set_current_details(done.capitalize())
         await workflow.wait_condition(workflow.all_handlers_finished)
-        return f"property {saved.property.id} version {saved.property.version}: saved, published, owner {done}"
+        return f"property {saved.property.id} {done}"
 
 
 async def _confirm(command: CreateProperty, saved: PropertySaved) -> str:

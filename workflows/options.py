@@ -8,7 +8,7 @@ from temporalio.workflow import ActivityConfig, LocalActivityConfig
 COMMANDS = "commands"
 """Command workflows and their short database and Kafka writes."""
 NOTIFICATIONS = "notifications"
-"""Mail servers are slow and fail for hours; their workers are not to keep commands waiting."""
+"""Telling people. Mail servers are slow and fail for hours; their workers are not to keep commands waiting."""
 MAINTENANCE = "maintenance"
 """What the platform does for itself."""
 QUEUES = (COMMANDS, NOTIFICATIONS, MAINTENANCE)
@@ -28,8 +28,9 @@ PUBLISH = LocalActivityConfig(
 )
 NOTIFY = ActivityConfig(
     task_queue=NOTIFICATIONS,
-    # Connecting, handing over and the database parts have timeouts of 10 s each.
-    start_to_close_timeout=timedelta(seconds=60),
+    # Fifty mails, ten at a time, each within 20 s; the heartbeat comes after each ten.
+    start_to_close_timeout=timedelta(minutes=5),
+    heartbeat_timeout=timedelta(seconds=30),
     # Mail servers come back within days (RFC 5321, 4.5.4.1 asks for four to five); later nobody wants the mail.
     schedule_to_close_timeout=timedelta(days=4),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_interval=timedelta(minutes=30)),

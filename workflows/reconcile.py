@@ -2,6 +2,7 @@
 
 from temporalio import workflow
 
+from activities.notifications import OverdueMails
 from activities.publishing import Reconciliation
 from workflows import options
 
@@ -12,6 +13,12 @@ class ReconcileWorkflow:
 
     @workflow.run
     async def run(self) -> str:
+        # First, for mails need no Kafka, and the other steps end the run when there is none.
+        mails = 0
+        if workflow.patched("notify-overdue"):
+            mails = await workflow.execute_activity_method(OverdueMails.notify_overdue, **options.RECONCILE)
         overdue = await workflow.execute_activity_method(Reconciliation.publish_overdue, **options.RECONCILE)
         lost = await workflow.execute_activity_method(Reconciliation.republish_unprojected, **options.RECONCILE)
-        return f"{overdue} overdue events published, {lost} lost ones published again"
+        done = f"{overdue} overdue events published, {lost} lost ones published again, {mails} lost mails sent for"
+        workflow.set_current_details(done.capitalize())
+        return done

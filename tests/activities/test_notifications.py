@@ -1,57 +1,95 @@
 """Notifications: one mail for each event and person, on a real SMTP server."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from temporalio.exceptions import ApplicationError
+from sqlalchemy import text
+from temporalio.testing import ActivityEnvironment
 
-from activities.notifications import Confirmation, Notifications, rupees
-from activities.properties import Properties
+from activities.notifications import Confirmation, Notifications, OverdueMails, rupees
+from activities.relay import Outgoing, Promise, Relay
 from activities.saving import Ledger
+from adapters import outbox
 from adapters.mail import MailAway, Mailer
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
+from adapters.tables import deliveries, properties
+from domain import ids
+from domain.property import CreateProperty
 from embedded.mailbox import Mailbox
 from embedded.stack import Stack
-from tests.activities.accounts import registered
-from tests.samples import create_property, new_id
+from tests.activities.accounts import registered, saving
+from tests.samples import create_property
 
 
-async def confirmation(ledger: Ledger, keyring: Keyring, tenant: str, email: str) -> Confirmation:
-    owner = await registered(ledger, keyring, tenant, email=email)
-    command = create_property(tenant, owner)
-    saved = await Properties(ledger).save_property(command)
-    return Confirmation(
-        tenant_id=tenant,
-        command_id=command.command_id,
-        event_id=saved.events[0].event_id,
-        owner_id=owner,
-        property_id=command.property_id,
-    )
+async def promised(ledger: Ledger, keyring: Keyring, tenant: str, *emails: str) -> list[CreateProperty]:
+    """A property of each of the owners; nobody has been told yet."""
+    owners = [await registered(ledger, keyring, tenant, email=email) for email in emails]
+    commands = [create_property(tenant, owner) for owner in owners]
+    for command in commands:
+        await saving(ledger).save_property(command)
+    return commands
+
+
+def outgoing(*commands: CreateProperty) -> Outgoing:
+    events = tuple(ids.event_id(command.command_id, 1) for command in commands)
+    return Outgoing(tenant_id=commands[0].tenant_id, event_ids=events)
+
+
+async def send(database: Database, mailer: Mailer, what: Outgoing) -> str:
+    return await ActivityEnvironment().run(Notifications(database, mailer).send_promised, what)
+
+
+async def stage(database: Database, command: CreateProperty) -> str:
+    async with database.transaction(command.tenant_id) as tx:
+        sent_at, given_up = await outbox.told_of(tx, command.command_id)
+    return "sent" if sent_at else "given up" if given_up else "waiting"
 
 
 async def test_owner_is_told_once(
     database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, stack: Stack, tenant: str
 ) -> None:
     email = f"{tenant}@example.com"
-    what = await confirmation(ledger, keyring, tenant, email)
-    notifications = Notifications(database, Mailer(settings))
+    [command] = await promised(ledger, keyring, tenant, email)
 
-    done = [await notifications.confirm_property_created(what) for _ in range(2)]
+    done = [await send(database, Mailer(settings), outgoing(command)) for _ in range(2)]
 
-    assert done == ["mailed", "mailed before"]
+    assert done == ["1 mailed", "1 mailed"]
     async with httpx.AsyncClient(base_url=stack.env["MAILBOX_URL"], trust_env=False) as mailbox:
         [mail] = (await mailbox.get("/api/messages", params={"to": email})).json()
         page = (await mailbox.get("/")).text
     assert mail["subject"] == "Your property is listed: 3BHK Apartment in Gachibowli"
     assert "₹85,00,000" in mail["text"]
     assert email in page
+
+
+async def test_command_from_before_the_outbox_still_tells_its_owner(
+    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+) -> None:
+    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    async with database.transaction(tenant) as tx:
+        await tx.execute(deliveries.delete())
+    what = Confirmation(
+        tenant_id=tenant,
+        command_id=command.command_id,
+        event_id=ids.event_id(command.command_id, 1),
+        owner_id=command.user_id,
+        property_id=command.property_id,
+    )
+
+    async with mail_server(Mailbox(tmp_path), settings) as (mailer, _):
+        notifications = Notifications(database, mailer)
+        done = [await ActivityEnvironment().run(notifications.confirm_property_created, what) for _ in range(2)]
+
+    assert done == ["1 mailed", "1 mailed"]
+    assert len(Mailbox(tmp_path)) == 1
 
 
 async def test_worker_that_dies_before_recording_sends_under_the_same_message_id(
@@ -163,8 +201,10 @@ class Unwilling(Mailbox):
         return self._reply
 
 
-@pytest.mark.parametrize(("reply", "error"), [("451 try again later", MailAway), ("554 never", ApplicationError)])
-async def test_reply_of_the_mail_server_decides_whether_to_try_again(
+@pytest.mark.parametrize(
+    ("reply", "became"), [("451 try again later", "waiting"), ("554 never", "given up"), ("250 OK", "sent")]
+)
+async def test_reply_of_the_mail_server_decides_what_becomes_of_a_mail(
     database: Database,
     ledger: Ledger,
     keyring: Keyring,
@@ -172,12 +212,132 @@ async def test_reply_of_the_mail_server_decides_whether_to_try_again(
     tmp_path: Path,
     tenant: str,
     reply: str,
-    error: type[Exception],
+    became: str,
 ) -> None:
-    what = await confirmation(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+
     async with mail_server(Unwilling(tmp_path, reply), settings) as (mailer, _):
-        with pytest.raises(error):
-            await Notifications(database, mailer).confirm_property_created(what)
+        with nullcontext() if became != "waiting" else pytest.raises(MailAway, match=r"1 of 1 mails wait: .*451"):
+            await send(database, mailer, outgoing(command))
+
+    assert await stage(database, command) == became
+
+
+class Choosy(Mailbox):
+    """A mail server that puts off some recipients, refuses others, and takes the rest."""
+
+    async def handle_RCPT(
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        if address.startswith("later"):
+            return "450 mailbox busy"
+        if address.startswith("never"):
+            return "550 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+
+async def test_one_mail_that_is_put_off_keeps_no_other_back(
+    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+) -> None:
+    names = ("later", "never", *(f"at-once-{n}" for n in range(12)))
+    commands = await promised(ledger, keyring, tenant, *(f"{name}-{tenant}@example.com" for name in names))
+
+    async with mail_server(Choosy(tmp_path), settings) as (mailer, _):
+        with pytest.raises(MailAway, match="1 of 14 mails wait"):
+            await send(database, mailer, outgoing(*commands))
+
+    became = [await stage(database, command) for command in commands]
+    assert became == ["waiting", "given up", *["sent"] * 12]
+    async with mail_server(Mailbox(tmp_path / "later"), settings) as (mailer, _):
+        assert await send(database, mailer, outgoing(*commands)) == "13 mailed, 1 given up"
+    assert len(Mailbox(tmp_path / "later")) == 1
+
+
+async def test_mail_that_somebody_is_sending_is_left_to_them(
+    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+) -> None:
+    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    mailbox = Slow(tmp_path)
+    async with mail_server(mailbox, settings) as (mailer, _):
+        first = asyncio.create_task(send(database, mailer, outgoing(command)))
+        await mailbox.thinking.wait()
+
+        with pytest.raises(MailAway, match="another worker has them"):
+            await send(database, mailer, outgoing(command))
+
+        mailbox.answer.set()
+        assert await first == "1 mailed"
+    assert len(mailbox) == 1
+
+
+async def test_claim_of_a_worker_that_died_ends_by_itself(
+    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+) -> None:
+    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    async with database.transaction(tenant) as tx:
+        assert await outbox.claim(tx, outgoing(command).event_ids)
+        await tx.execute(deliveries.update().values(claimed_until=text("now() - interval '1 second'")))
+
+    async with mail_server(Mailbox(tmp_path), settings) as (mailer, _):
+        assert await send(database, mailer, outgoing(command)) == "1 mailed"
+
+
+class Starts(Relay):
+    """Remembers what is started; the names of workflows that run are taken, as in Temporal."""
+
+    def __init__(self) -> None:
+        self.started: dict[str, list[Promise]] = {}
+
+    async def start(self, promises: Sequence[Promise], name: str) -> bool:
+        if name in self.started:
+            return False
+        self.started[name] = list(promises)
+        return True
+
+    def of(self, tenant: str) -> list[UUID]:
+        return [promise.event_id for some in self.started.values() for promise in some if promise.tenant_id == tenant]
+
+
+async def test_lost_promises_are_driven_again_and_live_ones_left_alone(
+    database: Database, all_tenants: Database, ledger: Ledger, keyring: Keyring, tenant: str
+) -> None:
+    names = ("lost", "new", "tried", "abandoned", "sent")
+    lost, new, tried, abandoned, sent = await promised(
+        ledger, keyring, tenant, *(f"{name}-{tenant}@example.com" for name in names)
+    )
+    ages = {
+        lost: {"promised_at": "1 hour"},
+        tried: {"promised_at": "3 hours", "claimed_until": "30 minutes"},
+        abandoned: {"promised_at": "3 hours", "claimed_until": "2 hours"},
+        sent: {"promised_at": "3 hours", "sent_at": "2 hours"},
+    }
+    async with database.transaction(tenant) as tx:
+        for command, columns in ages.items():
+            changed = {name: text(f"now() - interval '{age}'") for name, age in columns.items()}
+            await tx.execute(deliveries.update().where(deliveries.c.command_id == command.command_id).values(changed))
+    starts = Starts()
+    overdue = OverdueMails(all_tenants, starts, after_seconds=600)
+
+    for _ in range(2):
+        await ActivityEnvironment().run(overdue.notify_overdue)
+
+    assert sorted(starts.of(tenant)) == sorted(outgoing(lost, abandoned).event_ids)
+    assert await stage(database, new) == "waiting"
+
+
+async def test_mail_that_nobody_took_for_days_is_given_up(
+    database: Database, all_tenants: Database, ledger: Ledger, keyring: Keyring, tenant: str
+) -> None:
+    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    async with database.transaction(tenant) as tx:
+        await tx.execute(deliveries.update().values(promised_at=text("now() - interval '97 hours'")))
+    starts = Starts()
+
+    await ActivityEnvironment().run(OverdueMails(all_tenants, starts, after_seconds=600).notify_overdue)
+
+    assert await stage(database, command) == "given up"
+    assert starts.of(tenant) == []
 
 
 async def test_mail_server_that_is_away_is_told_as_such(settings: Settings) -> None:
@@ -187,14 +347,14 @@ async def test_mail_server_that_is_away_is_told_as_such(settings: Settings) -> N
         await mailer.send(to="ravi@example.com", subject="s", text="t", message_id="m")
 
 
-async def test_owner_who_is_gone_is_not_told(database: Database, settings: Settings, tenant: str) -> None:
-    nobody = Confirmation(
-        tenant_id=tenant, command_id=new_id(), event_id=new_id(), owner_id=new_id(), property_id=new_id()
-    )
+async def test_owner_who_is_gone_is_not_told(
+    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tenant: str
+) -> None:
+    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    async with database.transaction(tenant) as tx:
+        await tx.execute(properties.delete().where(properties.c.property_id == command.property_id))
 
-    told = await Notifications(database, Mailer(settings)).confirm_property_created(nobody)
-
-    assert told == "the account or the property is gone"
+    assert await send(database, Mailer(settings), outgoing(command)) == "0 mailed, 1 given up"
 
 
 @pytest.mark.parametrize(

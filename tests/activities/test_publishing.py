@@ -11,7 +11,6 @@ from aiokafka import AIOKafkaConsumer
 from sqlalchemy import update
 from temporalio.testing import ActivityEnvironment
 
-from activities.properties import Properties
 from activities.publishing import Published, Publishing, Reconciliation, ripe
 from activities.saving import Ledger
 from adapters import event_store, kafka
@@ -23,7 +22,7 @@ from adapters.settings import Settings
 from adapters.tables import event_store as table
 from domain.events import PROPERTY_EVENTS, USER_ACTIVITY, recorded
 from domain.property import CreateProperty, decide
-from tests.activities.accounts import registered
+from tests.activities.accounts import registered, saving
 from tests.samples import create_property
 
 pytestmark = pytest.mark.kafka
@@ -58,7 +57,7 @@ async def listener(settings: Settings, tenant: str) -> AsyncIterator[Listener]:
 async def saved(ledger: Ledger, keyring: Keyring, tenant: str) -> CreateProperty:
     owner = await registered(ledger, keyring, tenant)
     command = create_property(tenant, owner, contactPhone="9848022338")
-    await Properties(ledger).save_property(command)
+    await saving(ledger).save_property(command)
     return command
 
 
@@ -109,6 +108,51 @@ async def test_publishing_twice_publishes_once(
     async with database.transaction(tenant) as tx:
         [event] = await event_store.of_command(tx, command.command_id)
     assert event.published_at is not None
+    assert len(await listener.hear(2)) == 2
+
+
+async def test_new_aggregate_is_published_while_it_is_saved(
+    all_tenants: Database,
+    database: Database,
+    keyring: Keyring,
+    publisher: Publisher,
+    listener: Listener,
+    tenant: str,
+) -> None:
+    ledger = Ledger(database, keyring, Publishing(all_tenants, publisher).at_once)
+    owner = await registered(ledger, keyring, tenant)
+    command = create_property(tenant, owner, contactPhone="9848022338")
+
+    answer = await saving(ledger).save_property(command)
+
+    async with database.transaction(tenant) as tx:
+        stored = await event_store.of_aggregate(tx, command.property_id, limit=10)
+        events = await event_store.of_command(tx, command.command_id)
+    heard = [json.loads(record.value) for record in await listener.hear(3) if record.topic == PROPERTY_EVENTS]
+    assert answer.published
+    assert heard == stored
+    assert events[0].published_at is not None
+    assert not (await saving(ledger).save_property(command)).published  # whoever asks again leaves it to the workflow
+
+
+async def test_broker_that_is_away_leaves_publishing_to_the_workflow(
+    all_tenants: Database,
+    database: Database,
+    ledger: Ledger,
+    keyring: Keyring,
+    settings: Settings,
+    publisher: Publisher,
+    listener: Listener,
+    tenant: str,
+) -> None:
+    nobody = Publisher(settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"}))
+    owner = await registered(ledger, keyring, tenant)
+    command = create_property(tenant, owner)
+
+    answer = await saving(Ledger(database, keyring, Publishing(all_tenants, nobody).at_once)).save_property(command)
+
+    assert not answer.published
+    assert await Publishing(all_tenants, publisher).publish(of(command)) == 1
     assert len(await listener.hear(2)) == 2
 
 

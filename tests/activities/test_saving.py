@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy import select, text
 from temporalio.exceptions import ApplicationError
 
-from activities.properties import Properties
 from activities.saving import Ledger
 from activities.users import Users
 from adapters import event_store
@@ -14,7 +13,7 @@ from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.tables import properties, users
 from projections.properties import PropertyPages
-from tests.activities.accounts import registered
+from tests.activities.accounts import registered, saving
 from tests.samples import create_property, new_id, register_user
 
 
@@ -32,7 +31,7 @@ async def test_saved_property_is_a_row_an_event_and_a_record(
         tenant, owner, amenities=["Lift"], contactPhone="9848022338", latitude=17.4, longitude=78.4
     )
 
-    saved = await Properties(ledger).save_property(command)
+    saved = await saving(ledger).save_property(command)
 
     assert await PropertyPages(database).find(tenant, command.property_id) == saved.property
     async with database.transaction(tenant) as tx:
@@ -53,8 +52,8 @@ async def test_property_saved_twice_is_saved_once_and_answered_alike(
     command = create_property(tenant, owner, contactName="Lakshmi Devi")
     before = await rows(database, tenant)
 
-    first = await Properties(ledger).save_property(command)
-    again = await Properties(ledger).save_property(command)
+    first = await saving(ledger).save_property(command)
+    again = await saving(ledger).save_property(command)
 
     assert again == first
     assert await rows(database, tenant) == {table: count + 1 for table, count in before.items()}
@@ -66,10 +65,8 @@ async def test_property_saved_by_two_workers_at_once_is_saved_once(
     owner = await registered(ledger, keyring, tenant)
     command = create_property(tenant, owner)
 
-    outcomes = await asyncio.gather(
-        *(Properties(ledger).save_property(command) for _ in range(5)), return_exceptions=True
-    )
-    retried = await Properties(ledger).save_property(command)
+    outcomes = await asyncio.gather(*(saving(ledger).save_property(command) for _ in range(5)), return_exceptions=True)
+    retried = await saving(ledger).save_property(command)
 
     # Who loses the race fails on a unique key, is retried by Temporal, and finds the first answer.
     assert [outcome for outcome in outcomes if outcome == retried]
@@ -81,7 +78,7 @@ async def test_stranger_is_refused_and_the_refusal_is_kept(database: Database, l
 
     for _ in range(2):
         with pytest.raises(ApplicationError) as refusal:
-            await Properties(ledger).save_property(command)
+            await saving(ledger).save_property(command)
         assert (refusal.value.type, refusal.value.non_retryable) == ("OwnerUnknown", True)
 
     assert await rows(database, tenant) == {
@@ -97,7 +94,7 @@ async def test_suspended_owner_is_refused(database: Database, ledger: Ledger, ke
         await tx.execute(users.update().where(users.c.user_id == owner).values(status="SUSPENDED"))
 
     with pytest.raises(ApplicationError, match="suspended"):
-        await Properties(ledger).save_property(create_property(tenant, owner))
+        await saving(ledger).save_property(create_property(tenant, owner))
 
 
 async def test_user_saved_twice_is_saved_once(
@@ -142,13 +139,13 @@ async def test_same_name_in_another_portal_is_free(ledger: Ledger, keyring: Keyr
 async def test_failed_event_leaves_no_row(database: Database, ledger: Ledger, keyring: Keyring, tenant: str) -> None:
     owner = await registered(ledger, keyring, tenant)
     command = create_property(tenant, owner)
-    await Properties(ledger).save_property(command)
+    await saving(ledger).save_property(command)
     # Another command that would make the same aggregate fails on its version, and takes its row back.
     rival = command.model_copy(update={"command_id": new_id()})
     before = await rows(database, tenant)
 
     with pytest.raises(Exception, match="key"):
-        await Properties(ledger).save_property(rival)
+        await saving(ledger).save_property(rival)
 
     assert await rows(database, tenant) == before
     async with database.transaction(tenant) as tx:

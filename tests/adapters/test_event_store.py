@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from activities.properties import Properties
 from activities.saving import Ledger
 from adapters import event_store
 from adapters.event_store import Position
@@ -15,7 +14,7 @@ from adapters.sealing import Keyring
 from adapters.settings import Settings
 from domain.events import Event, recorded
 from domain.property import decide
-from tests.activities.accounts import registered
+from tests.activities.accounts import registered, saving
 from tests.samples import create_property, new_id, new_tenant
 
 
@@ -104,7 +103,7 @@ async def test_one_tenant_sees_and_writes_nothing_of_another(
 ) -> None:
     mine, theirs = new_tenant(), new_tenant()
     owner = await registered(ledger, keyring, mine)
-    await Properties(ledger).save_property(create_property(mine, owner))
+    await saving(ledger).save_property(create_property(mine, owner))
     tables = [
         "user_management.users", "user_management.user_profiles", "user_management.person_keys",
         "user_management.refresh_tokens", "property_management.properties", "user_history.event_store",

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from adapters.postgres import Database
 from api.errors import KINDS
-from tests.platform import Person, Platform, registration
+from tests.platform import Person, Platform, registration, until
 from tests.samples import listing
 
 
@@ -188,6 +188,29 @@ async def test_what_is_somebody_elses_does_not_exist(platform: Platform, owner: 
     ):
         assert (await platform.http.get(path, headers=owner.headers)).status_code == 200, path
         assert_problem(await platform.http.get(path, headers=stranger.headers), "not-found")
+
+
+async def test_command_whose_mail_was_refused_is_completed_and_says_so(
+    platform: Platform, database: Database, owner: Person
+) -> None:
+    command = (await platform.create(owner)).headers["command-id"]
+
+    async def stages() -> dict[str, str]:
+        state = (await platform.http.get(f"/api/commands/{command}", headers=owner.headers)).json()
+        assert state["status"] == "COMPLETED"
+        return {stage["name"]: stage["status"] for stage in state["stages"]}
+
+    async def confirmed() -> bool:
+        return (await stages())["confirmed"] == "DONE"
+
+    await until(confirmed)
+    async with database.transaction("hyderabad") as tx:
+        refused = (
+            "UPDATE notification.deliveries SET sent_at = NULL, given_up = 'no such mailbox' WHERE command_id = :id"
+        )
+        await tx.execute(text(refused), {"id": command})
+
+    assert await stages() == {"saved": "DONE", "published": "DONE", "confirmed": "FAILED"}
 
 
 async def test_draft_is_for_its_owner_only(platform: Platform, database: Database, owner: Person) -> None:

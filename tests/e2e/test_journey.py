@@ -13,13 +13,16 @@ import pytest
 from redis.asyncio import Redis
 from temporalio.client import Client
 
+from activities.saving import Ledger
 from adapters import kafka
 from adapters.postgres import Database
+from adapters.sealing import Keyring
 from adapters.settings import Settings
 from domain.events import TOPICS
 from embedded.paths import ROOT
+from tests.activities.accounts import registered, saving
 from tests.platform import Platform, registration, until
-from tests.samples import listing
+from tests.samples import create_property, listing
 
 REAL_LISTINGS = ROOT.parent / "shared" / "data" / "listings_sale_geo.csv"
 
@@ -64,6 +67,24 @@ async def test_newcomer_lists_a_property_and_everything_follows(platform: Platfo
             ]
 
         await until(found)
+    mailing = f"CommandIds = '{created.headers['command-id']}'"
+    [run] = [run async for run in temporal_client.list_workflows(mailing)]
+    assert run.workflow_type == "notify"
+
+
+async def test_mail_whose_workflow_was_lost_is_sent(
+    platform: Platform, ledger: Ledger, keyring: Keyring, tenant: str
+) -> None:
+    """As when Temporal was wiped: the promise is in Postgres, and nothing else knows of it."""
+    email = f"{tenant}@example.com"
+    owner = await registered(ledger, keyring, tenant, email=email)
+    await saving(ledger).save_property(create_property(tenant, owner))
+
+    async def mails() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await platform.mailbox.get("/api/messages", params={"to": email})).json()
+        return found
+
+    assert len(await until(mails)) == 1
 
 
 async def test_every_page_of_a_history_is_there_once(platform: Platform) -> None:

@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from activities.properties import Properties
 from activities.saving import Ledger
 from adapters import redis
 from adapters.postgres import Database
@@ -18,7 +17,7 @@ from adapters.sealing import Keyring
 from adapters.settings import Settings
 from domain.activity import Activity
 from projections.history import NEWEST, History, HistoryPages, Place, entry_json, generation_of
-from tests.activities.accounts import registered
+from tests.activities.accounts import registered, saving
 from tests.samples import create_property, new_id, new_tenant
 
 START = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
@@ -191,7 +190,7 @@ async def test_entry_that_was_promised_comes_from_the_event_store_when_the_proje
     pages: HistoryPages, ledger: Ledger, keyring: Keyring, tenant: str
 ) -> None:
     owner = await registered(ledger, keyring, tenant)
-    saved = await Properties(ledger).save_property(create_property(tenant, owner))
+    saved = await saving(ledger).save_property(create_property(tenant, owner))
     [event] = saved.events
     promised = Place(event.timestamp, event.event_id)
 

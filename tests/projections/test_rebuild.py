@@ -3,13 +3,12 @@
 from redis.asyncio import Redis
 from sqlalchemy import text
 
-from activities.properties import Properties
 from activities.saving import Ledger
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from projections.history import History, HistoryPages
 from projections.rebuild import rebuild
-from tests.activities.accounts import registered
+from tests.activities.accounts import registered, saving
 from tests.samples import create_property
 
 
@@ -17,7 +16,7 @@ async def test_rebuilt_history_has_every_event_and_nothing_else(
     database: Database, all_tenants: Database, valkey: Redis, ledger: Ledger, keyring: Keyring, tenant: str
 ) -> None:
     owner = await registered(ledger, keyring, tenant)
-    saved = [await Properties(ledger).save_property(create_property(tenant, owner)) for _ in range(3)]
+    saved = [await saving(ledger).save_property(create_property(tenant, owner)) for _ in range(3)]
     async with all_tenants.transaction() as tx:
         before = (await tx.execute(text("SELECT generation FROM user_history.read_models"))).scalar_one()
         wrong = (

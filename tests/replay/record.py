@@ -19,6 +19,7 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.testing import WorkflowEnvironment
 
+from activities.relay import Outgoing
 from adapters import temporal
 from embedded.engines import binary
 from tests.samples import create_property, new_id, register_user
@@ -26,23 +27,39 @@ from tests.workflows.conftest import running
 from tests.workflows.fakes import Script, away, refusal
 from workflows import options
 from workflows.create_property import CreatePropertyWorkflow
+from workflows.notify import NotifyWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.register_user import RegisterUserWorkflow
 
 HISTORIES = Path(__file__).parent / "histories"
 PATHS: dict[str, tuple[Any, Script]] = {
-    "create_property-done": (CreatePropertyWorkflow, Script()),
+    "create_property-published_at_once": (CreatePropertyWorkflow, Script(published=True)),
+    "create_property-promised": (CreatePropertyWorkflow, Script()),
+    "create_property-promised_published_late": (CreatePropertyWorkflow, Script(publish=away(3))),
+    "create_property-done": (CreatePropertyWorkflow, Script(promised=False)),
     "create_property-refused": (CreatePropertyWorkflow, Script(save_property=refusal("OwnerUnknown"))),
     "create_property-saved_late": (CreatePropertyWorkflow, Script(save_property=away(3))),
-    "create_property-published_late": (CreatePropertyWorkflow, Script(publish=away(3))),
-    "create_property-confirmed_late": (CreatePropertyWorkflow, Script(confirm_property_created=away(3))),
-    "create_property-not_confirmed": (CreatePropertyWorkflow, Script(confirm_property_created=refusal("MailRefused"))),
+    "create_property-published_late": (CreatePropertyWorkflow, Script(promised=False, publish=away(3))),
+    "create_property-confirmed_late": (
+        CreatePropertyWorkflow,
+        Script(promised=False, confirm_property_created=away(3)),
+    ),
+    "create_property-not_confirmed": (
+        CreatePropertyWorkflow,
+        Script(promised=False, confirm_property_created=refusal("MailRefused")),
+    ),
     "register_user-done": (RegisterUserWorkflow, Script()),
     "register_user-refused": (RegisterUserWorkflow, Script(save_user=refusal("EmailTaken", "email"))),
     "register_user-published_late": (RegisterUserWorkflow, Script(publish=away(3))),
+    "notify-done": (NotifyWorkflow, Script()),
+    "notify-late": (NotifyWorkflow, Script(send_promised=away(2))),
+    "notify-given_up": (NotifyWorkflow, Script(send_promised=refusal("MailRefused"))),
+    "reconcile-mails_first": (ReconcileWorkflow, Script()),
     "reconcile-done": (ReconcileWorkflow, Script()),
     "reconcile-failed": (ReconcileWorkflow, Script(publish_overdue=away(3))),
 }
+_QUEUES: dict[Any, str] = {NotifyWorkflow: options.NOTIFICATIONS, ReconcileWorkflow: options.MAINTENANCE}
+"""Of the workflows that are no commands."""
 
 
 async def record(environment: WorkflowEnvironment, name: str) -> str:
@@ -51,9 +68,10 @@ async def record(environment: WorkflowEnvironment, name: str) -> str:
     arguments: dict[Any, list[Any]] = {
         CreatePropertyWorkflow: [create_property("hyderabad", new_id())],
         RegisterUserWorkflow: [register_user("hyderabad")],
+        NotifyWorkflow: [Outgoing(tenant_id="hyderabad", event_ids=(new_id(), new_id()))],
         ReconcileWorkflow: [],
     }
-    queue = options.MAINTENANCE if workflow is ReconcileWorkflow else options.COMMANDS
+    queue = _QUEUES.get(workflow, options.COMMANDS)
     async with running(environment.client, script):
         handle = await started(environment.client, workflow, arguments[workflow], f"{name}-{new_id()}", queue)
         try:
@@ -65,8 +83,8 @@ async def record(environment: WorkflowEnvironment, name: str) -> str:
 
 async def started(client: Client, workflow: Any, arguments: list[Any], id: str, queue: str) -> WorkflowHandle[Any, Any]:
     """Start as the API does: a command with its update in one call."""
-    if workflow is ReconcileWorkflow:
-        return await client.start_workflow(workflow.run, id=id, task_queue=queue)
+    if workflow in _QUEUES:
+        return await client.start_workflow(workflow.run, args=arguments, id=id, task_queue=queue)
     start = WithStartWorkflowOperation(
         workflow.run, args=arguments, id=id, task_queue=queue, id_conflict_policy=WorkflowIDConflictPolicy.FAIL
     )

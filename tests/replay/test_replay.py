@@ -10,6 +10,7 @@ from temporalio.worker import Replayer
 from adapters import temporal
 from tests.replay.record import HISTORIES, PATHS
 from workflows.create_property import CreatePropertyWorkflow
+from workflows.notify import NotifyWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.register_user import RegisterUserWorkflow
 
@@ -18,7 +19,8 @@ from workflows.register_user import RegisterUserWorkflow
 async def test_history_replays(file: Path) -> None:
     history = WorkflowHistory.from_json(file.stem, await asyncio.to_thread(file.read_text))
     replayer = Replayer(
-        workflows=[CreatePropertyWorkflow, RegisterUserWorkflow, ReconcileWorkflow], plugins=[temporal.plugin()]
+        workflows=[CreatePropertyWorkflow, RegisterUserWorkflow, NotifyWorkflow, ReconcileWorkflow],
+        plugins=[temporal.plugin()],
     )
 
     await replayer.replay_workflow(history)

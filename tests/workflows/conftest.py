@@ -18,6 +18,7 @@ from tests.platform import until
 from tests.workflows.fakes import Script
 from workflows import options
 from workflows.create_property import CreatePropertyWorkflow
+from workflows.notify import NotifyWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.register_user import RegisterUserWorkflow
 
@@ -41,10 +42,10 @@ def workers() -> Workers:
 @asynccontextmanager
 async def running(client: Client, script: Script) -> AsyncIterator[None]:
     """A worker on every queue."""
-    everything = [CreatePropertyWorkflow, RegisterUserWorkflow, ReconcileWorkflow]
+    everything = [CreatePropertyWorkflow, RegisterUserWorkflow, NotifyWorkflow, ReconcileWorkflow]
     pools = [
         Worker(client, task_queue=options.COMMANDS, workflows=everything, activities=script.activities),
-        Worker(client, task_queue=options.NOTIFICATIONS, activities=script.activities),
+        Worker(client, task_queue=options.NOTIFICATIONS, workflows=everything, activities=script.activities),
         Worker(client, task_queue=options.MAINTENANCE, workflows=everything, activities=script.activities),
     ]
     async with pools[0], pools[1], pools[2]:

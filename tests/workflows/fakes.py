@@ -8,6 +8,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.notifications import Confirmation
 from activities.publishing import Published
+from activities.relay import Outgoing
 from domain.events import recorded
 from domain.property import CreateProperty, PropertySaved
 from domain.property import decide as decide_property
@@ -20,7 +21,9 @@ from domain.user import evolve as evolve_user
 class Script:
     """What happens at each attempt of each activity, and what did happen."""
 
-    def __init__(self, **failures: list[Exception]) -> None:
+    def __init__(self, *, published: bool = False, promised: bool = True, **failures: list[Exception]) -> None:
+        """`published` and `promised` say what saving a property has done already."""
+        self._done = {"published": published, "confirmation_promised": promised}
         self._failures = failures
         self.calls: list[str] = []
 
@@ -42,7 +45,7 @@ class Script:
             script._happens("save_property")
             [event] = recorded(command, command.property_id, 0, decide_property(None, command))
             state = evolve_property(None, event.data, event.version, event.timestamp)
-            return PropertySaved(events=(event.saved(),), property=state)
+            return PropertySaved(events=(event.saved(),), property=state, **script._done)
 
         @activity.defn
         async def save_user(command: RegisterUser) -> UserSaved:
@@ -61,6 +64,16 @@ class Script:
             return "mailed"
 
         @activity.defn
+        async def send_promised(what: Outgoing) -> str:
+            script._happens("send_promised")
+            return f"{len(what.event_ids)} mailed"
+
+        @activity.defn
+        async def notify_overdue() -> int:
+            script._happens("notify_overdue")
+            return 3
+
+        @activity.defn
         async def publish_overdue() -> int:
             script._happens("publish_overdue")
             return 2
@@ -70,7 +83,16 @@ class Script:
             script._happens("republish_unprojected")
             return 1
 
-        return [save_property, save_user, publish, confirm_property_created, publish_overdue, republish_unprojected]
+        return [
+            save_property,
+            save_user,
+            publish,
+            confirm_property_created,
+            send_promised,
+            notify_overdue,
+            publish_overdue,
+            republish_unprojected,
+        ]
 
 
 def away(times: int) -> list[Exception]:

@@ -1,17 +1,20 @@
 """Command workflows on skipped time: what is retried, for how long, and what comes of it."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
+from activities.relay import Outgoing
 from tests.samples import create_property, new_id, register_user
 from tests.workflows.conftest import Workers
 from tests.workflows.fakes import Script, away, refusal
 from workflows import options
 from workflows.create_property import CreatePropertyWorkflow
+from workflows.notify import NotifyWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.register_user import RegisterUserWorkflow
 
@@ -23,65 +26,65 @@ async def create(environment: WorkflowEnvironment) -> WorkflowHandle[CreatePrope
     )
 
 
-async def lasted(handle: WorkflowHandle[CreatePropertyWorkflow, str]) -> timedelta:
+async def notify(environment: WorkflowEnvironment) -> WorkflowHandle[NotifyWorkflow, str]:
+    what = Outgoing(tenant_id="hyderabad", event_ids=(new_id(), new_id()))
+    return await environment.client.start_workflow(
+        NotifyWorkflow.run, what, id=f"notify/{new_id()}", task_queue=options.NOTIFICATIONS
+    )
+
+
+async def lasted(handle: WorkflowHandle[Any, str]) -> timedelta:
     description = await handle.describe()
     assert description.close_time is not None
     return description.close_time - description.start_time
 
 
-async def test_property_is_saved_then_published_then_confirmed(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script = Script()
-
+@pytest.mark.parametrize(
+    ("script", "calls"),
+    [
+        (Script(published=True), ["save_property"]),
+        (Script(), ["save_property", "publish"]),
+        (Script(promised=False), ["save_property", "publish", "confirm_property_created"]),
+    ],
+    ids=["published while saving", "published later", "saved before there was an outbox"],
+)
+async def test_property_is_saved_then_what_saving_left_is_done(
+    skipping: WorkflowEnvironment, workers: Workers, script: Script, calls: list[str]
+) -> None:
     async with workers(skipping.client, script):
         told = await (await create(skipping)).result()
 
-    assert script.calls == ["save_property", "publish", "confirm_property_created"]
-    assert told.endswith("saved, published, owner mailed")
+    assert script.calls == calls
+    assert ": saved, published, " in told
 
 
-async def test_confirmation_that_fails_for_hours_is_sent_at_last(
-    skipping: WorkflowEnvironment, workers: Workers
-) -> None:
-    script = Script(confirm_property_created=away(14))
+async def test_mails_that_fail_for_hours_are_sent_at_last(skipping: WorkflowEnvironment, workers: Workers) -> None:
+    script = Script(send_promised=away(14))
 
     async with workers(skipping.client, script):
-        handle = await create(skipping)
+        handle = await notify(skipping)
         told = await handle.result()
         took = await lasted(handle)
 
-    assert told.endswith("owner mailed")
-    assert script.attempts("confirm_property_created") == 15
+    assert told == "2 mailed"
+    assert script.attempts("send_promised") == 15
     # 5 s doubled up to half an hour: 5, 10, ... 1280, then 1800 five times.
     assert timedelta(hours=3) < took < timedelta(hours=4)
 
 
-async def test_confirmation_that_never_succeeds_is_given_up_after_days(
-    skipping: WorkflowEnvironment, workers: Workers
-) -> None:
-    script = Script(confirm_property_created=away(1000))
+async def test_mails_that_nobody_takes_are_given_up_after_days(skipping: WorkflowEnvironment, workers: Workers) -> None:
+    script = Script(send_promised=away(1000))
 
     async with workers(skipping.client, script):
-        handle = await create(skipping)
+        handle = await notify(skipping)
         told = await handle.result()
         took = await lasted(handle)
 
-    assert "not told" in told
+    assert told == "given up: nobody answers"
     assert timedelta(days=3) < took < timedelta(days=5)
 
 
-async def test_recipient_refused_for_good_is_not_tried_again(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script = Script(confirm_property_created=refusal("MailRefused"))
-
-    async with workers(skipping.client, script):
-        told = await (await create(skipping)).result()
-
-    assert script.attempts("confirm_property_created") == 1
-    assert told.endswith("owner not told: refused by the domain")
-
-
-async def test_publishing_waits_for_the_broker_and_the_confirmation_for_it(
-    skipping: WorkflowEnvironment, workers: Workers
-) -> None:
+async def test_publishing_waits_for_the_broker(skipping: WorkflowEnvironment, workers: Workers) -> None:
     script = Script(publish=away(12))
 
     async with workers(skipping.client, script):
@@ -91,7 +94,6 @@ async def test_publishing_waits_for_the_broker_and_the_confirmation_for_it(
 
     assert script.attempts("publish") == 13
     assert script.attempts("save_property") == 1
-    assert script.calls[-1] == "confirm_property_created"
     # 1, 2, 4, ... 32 s, then a minute each.
     assert timedelta(minutes=6) < took < timedelta(minutes=9)
 
@@ -131,7 +133,9 @@ async def test_user_is_saved_then_published(skipping: WorkflowEnvironment, worke
     assert script.calls == ["save_user"] + ["publish"] * 4
 
 
-async def test_reconciling_publishes_then_sends_again(skipping: WorkflowEnvironment, workers: Workers) -> None:
+async def test_reconciling_sends_mails_then_publishes_then_sends_again(
+    skipping: WorkflowEnvironment, workers: Workers
+) -> None:
     script = Script(publish_overdue=away(1))
 
     async with workers(skipping.client, script):
@@ -139,5 +143,5 @@ async def test_reconciling_publishes_then_sends_again(skipping: WorkflowEnvironm
             ReconcileWorkflow.run, id=f"reconcile-{datetime.now(UTC).timestamp()}", task_queue=options.MAINTENANCE
         )
 
-    assert told == "2 overdue events published, 1 lost ones published again"
-    assert script.calls == ["publish_overdue", "publish_overdue", "republish_unprojected"]
+    assert told == "2 overdue events published, 1 lost ones published again, 3 lost mails sent for"
+    assert script.calls == ["notify_overdue", "publish_overdue", "publish_overdue", "republish_unprojected"]

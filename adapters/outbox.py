@@ -1,0 +1,128 @@
+"""The outbox: mails promised in the transaction of their event, and what became of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Uuid, and_, any_, bindparam, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.postgres import Row
+from adapters.tables import deliveries
+from domain.events import Event
+
+EMAIL = "email"
+_CLAIMED_FOR = timedelta(seconds=30)
+"""Longer than handing over a few mails side by side can take (`MAIL_SECONDS` in adapters/mail.py)."""
+
+
+@dataclass(frozen=True)
+class Mail:
+    """One promised mail: about which event, to whom, by which template, about what."""
+
+    event_id: UUID
+    recipient_id: UUID
+    template: str
+    about_id: UUID
+
+
+@dataclass(frozen=True)
+class Count:
+    """What became of some mails."""
+
+    waiting: int
+    sent: int
+    given_up: int
+
+
+def promise(event: Event, template: str, recipient_id: UUID, about_id: UUID) -> Row:
+    """The row that promises a mail; it is stored in the transaction of its event."""
+    return deliveries, {
+        "tenant_id": event.tenant_id,
+        "event_id": event.event_id,
+        "channel": EMAIL,
+        "recipient_id": recipient_id,
+        "command_id": event.command_id,
+        "template": template,
+        "about_id": about_id,
+    }
+
+
+async def promise_late(tx: AsyncConnection, row: Row) -> None:
+    """Promise what may have been promised, or done, before."""
+    await tx.execute(insert(deliveries).on_conflict_do_nothing(), row[1])
+
+
+async def claim(tx: AsyncConnection, event_ids: Sequence[UUID]) -> list[Mail]:
+    """Those mails about the events that wait and nobody else is sending; they are the caller's for half a minute."""
+    return [Mail(*row) for row in await tx.execute(_CLAIM, {"event_ids": list(event_ids)})]
+
+
+async def settle(
+    tx: AsyncConnection, sent: Sequence[Mail], given_up: Mapping[Mail, str], put_off: Sequence[Mail]
+) -> None:
+    """Record what became of claimed mails; those that were put off may be claimed again at once."""
+    if sent:
+        await tx.execute(_SENT, [_which(mail) for mail in sent])
+    if given_up:
+        await tx.execute(_GIVEN_UP, [{**_which(mail), "reason": reason} for mail, reason in given_up.items()])
+    if put_off:
+        await tx.execute(_PUT_OFF, [_which(mail) for mail in put_off])
+
+
+async def count(tx: AsyncConnection, event_ids: Sequence[UUID]) -> Count:
+    """What became of the mails about the events."""
+    [row] = await tx.execute(_COUNT, {"event_ids": list(event_ids)})
+    return Count(*row)
+
+
+async def told_of(tx: AsyncConnection, command_id: UUID) -> tuple[datetime | None, bool]:
+    """When the last person was told of a command, and whether telling somebody was given up."""
+    query = select(func.max(_D.sent_at), func.bool_or(_D.given_up.is_not(None))).where(_D.command_id == command_id)
+    sent_at, given_up = (await tx.execute(query)).one()
+    return sent_at, bool(given_up)
+
+
+async def overdue(
+    tx: AsyncConnection, untouched_since: datetime, put_off_before: datetime, limit: int
+) -> list[tuple[str, UUID, UUID]]:
+    """Tenant, event and command of waiting mails of every tenant that nobody drives on any more, oldest first."""
+    lost = or_(and_(_D.claimed_until.is_(None), _D.promised_at < untouched_since), _D.claimed_until < put_off_before)
+    query = select(_D.tenant_id, _D.event_id, _D.command_id).where(_WAITING, lost)
+    rows = await tx.execute(query.order_by(_D.promised_at, _D.event_id).limit(limit))
+    return [(row.tenant_id, row.event_id, row.command_id) for row in rows]
+
+
+async def give_up(tx: AsyncConnection, promised_before: datetime, reason: str) -> int:
+    """Give up the mails of every tenant that have waited since before then; returns how many."""
+    done = await tx.execute(
+        update(deliveries).where(_WAITING, _D.promised_at < promised_before).values(given_up=reason)
+    )
+    return done.rowcount
+
+
+def _which(mail: Mail) -> dict[str, Any]:
+    return {"event": mail.event_id, "recipient": mail.recipient_id}
+
+
+_D = deliveries.c
+_WAITING = and_(_D.sent_at.is_(None), _D.given_up.is_(None))
+_OF_EVENTS = _D.event_id == any_(bindparam("event_ids", type_=ARRAY(Uuid)))
+_OF_MAIL = and_(_D.event_id == bindparam("event"), _D.channel == EMAIL, _D.recipient_id == bindparam("recipient"))
+_CLAIM = (
+    update(deliveries)
+    .where(_OF_EVENTS, _WAITING, or_(_D.claimed_until.is_(None), _D.claimed_until <= func.now()))
+    .values(claimed_until=func.now() + _CLAIMED_FOR)
+    .returning(_D.event_id, _D.recipient_id, _D.template, _D.about_id)
+)
+_SENT = update(deliveries).where(_OF_MAIL).values(sent_at=func.now())
+_GIVEN_UP = update(deliveries).where(_OF_MAIL).values(given_up=bindparam("reason"))
+_PUT_OFF = update(deliveries).where(_OF_MAIL, _WAITING).values(claimed_until=func.now())
+_COUNT = select(
+    func.count().filter(_WAITING),
+    func.count().filter(_D.sent_at.is_not(None)),
+    func.count().filter(_D.given_up.is_not(None)),
+).where(_OF_EVENTS)
