@@ -27,11 +27,31 @@ COMMAND_SECONDS = Histogram(
 REQUESTS = Counter("http_requests", "Requests by route and status", ["method", "route", "status"])
 
 
+class NotAgain(logging.Filter):
+    """Lets one library's same words through every ten seconds: it repeats them while a broker is away."""
+
+    def __init__(self, library: str, seconds: float = 10.0) -> None:
+        super().__init__()
+        self._library = library
+        self._seconds = seconds
+        self._said_at: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(self._library):
+            return True
+        words, now = (record.name, str(record.msg)), record.created
+        if now - self._said_at.get(words, float("-inf")) < self._seconds:
+            return False
+        self._said_at[words] = now
+        return True
+
+
 def set_up_logging(settings: Settings) -> None:
     """One line for each happening on standard error, with time in UTC."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)sZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"))
     handler.formatter.converter = time.gmtime  # type: ignore[union-attr]
+    handler.addFilter(NotAgain("aiokafka"))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     # Libraries that tell every attempt; what matters of it we say ourselves.
     for chatty in ("aiokafka", "httpx", "botocore", "temporalio.activity"):

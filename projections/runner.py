@@ -29,6 +29,8 @@ _BATCH = 500
 _PAUSE_SECONDS = 1.0
 _JOIN_SECONDS = 60.0
 """A group waits for a dead member until its session ends (10 s) and gathers for some seconds; more is a stall."""
+_COMMIT_SECONDS = 5.0
+"""A commit takes milliseconds. The client repeats one for ever that a broker refuses which has forgotten the topic."""
 _JUDGED, _TOO_MANY = 100, 50
 """When more than 50 of the last 100 messages cannot be applied, the fault is ours, not the messages'."""
 
@@ -111,7 +113,7 @@ class Runner:
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
         try:
-            await consumer.commit()
+            await asyncio.wait_for(consumer.commit(), _COMMIT_SECONDS)
         except CommitFailedError:
             log.info("%s: the group gathers anew; what was not committed is read again", self._projection.name)
 
