@@ -19,14 +19,19 @@ from adapters.tables import deliveries, properties, user_profiles, users
 from domain.model import Model
 
 PROPERTY_CREATED = "property_created"
-_SUBJECT = "Your property is listed: {title}"
-_TEXT = """Hello {first_name},
+_TEMPLATES = {
+    PROPERTY_CREATED: (
+        "Your property is listed: {title}",
+        """Hello {first_name},
 
 your property "{title}" in {location} is listed for {price}.
 Its number is {property_id}.
 
 Hyderabad Infra
-"""
+""",
+    ),
+}
+"""Subject and text by the name that a promise gives."""
 _SIDE_BY_SIDE = 10
 """Mails that one workflow hands over at once, each over a connection."""
 _GIVEN_UP_AFTER = timedelta(days=4)
@@ -85,9 +90,12 @@ class Notifications:
     async def _hand_over(self, mail: Mail, told: Mapping[str, Any] | None) -> MailAway | MailRefused | None:
         if told is None:
             return MailRefused("the account or the property is gone")
-        letter = {"to": told["email"], "subject": _SUBJECT.format(**told), "text": _TEXT.format(**told)}
+        if mail.template not in _TEMPLATES:
+            return MailAway(f"this release has no template {mail.template!r}")
+        subject, text = (part.format(**told) for part in _TEMPLATES[mail.template])
+        message_id = f"{mail.event_id}.email@hyderabad-infra"
         try:
-            await self._mailer.send(**letter, message_id=f"{mail.event_id}.email@hyderabad-infra")
+            await self._mailer.send(to=told["email"], subject=subject, text=text, message_id=message_id)
         except (MailAway, MailRefused) as error:
             return error
         return None

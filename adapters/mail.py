@@ -52,9 +52,10 @@ class Mailer:
                 raise MailRefused("the mail server refuses the recipient") from error
             raise MailAway("the mail server puts the recipient off") from error
         except aiosmtplib.SMTPResponseException as error:
-            if error.code >= 500:
+            if error.code >= 500 and isinstance(error, aiosmtplib.SMTPDataError):
                 raise MailRefused(f"the mail server answered {error.code}") from error
-            raise MailAway(f"the mail server answered {error.code}") from error
+            # Who may not sign in, or not send as MAIL_FROM, has settings to mend, and then the mail goes.
+            raise MailAway(f"the mail server answered {error.code} {error.message}") from error
         except (aiosmtplib.SMTPException, OSError) as error:
             raise MailAway(type(error).__name__) from error
 

@@ -42,7 +42,7 @@ _LISTING = orjson.dumps(next(synthetic(1)))
 
 
 _IDLE = 0.1
-"""Seconds between idle commands: long enough for the confirmation of the one before to be out of the way."""
+"""Seconds between idle commands: long enough for what follows the one before to be out of the way."""
 
 
 class Bench:
@@ -203,6 +203,7 @@ class Bench:
                 await asyncio.sleep(2 / rate)
         done.set()
         await asyncio.wait_for(watching, 60)
+        await self._settled()
         times = Times(sorted(max(0.0, seen[made] - at) for made, at in acknowledged.items()))
         floor = await self._through_kafka()
         self.row("visible", times.ms(99), "ms p99", floor.ms(99))

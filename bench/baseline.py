@@ -4,7 +4,6 @@
 route.
 """
 
-import asyncio
 import sys
 
 import uvicorn
@@ -14,12 +13,12 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from adapters import redis, temporal
 from adapters.settings import Settings, load_settings
-from bench.empty import OTHER_QUEUE, QUEUE, EmptyStepsWorkflow, EmptyWorkflow, nothing
+from bench.empty import QUEUE, EmptyStepsWorkflow, EmptyWorkflow, nothing
 
 
 async def work(settings: Settings) -> None:
     client = await temporal.connect_when_up(settings)
-    workflows = Worker(
+    worker = Worker(
         client,
         task_queue=QUEUE,
         workflows=[EmptyWorkflow, EmptyStepsWorkflow],
@@ -28,13 +27,7 @@ async def work(settings: Settings) -> None:
         max_cached_workflows=2000,
         no_remote_activities=True,
     )
-    activities = Worker(
-        client,
-        task_queue=OTHER_QUEUE,
-        activities=[nothing],
-        activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=10),
-    )
-    await asyncio.gather(workflows.run(), activities.run())
+    await worker.run()
 
 
 def serve(settings: Settings, port: int, key: str) -> None:

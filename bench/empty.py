@@ -1,7 +1,7 @@
 """The floors of a command: an empty workflow, and one that takes a command's steps and does nothing in them.
 
 The first answers its update at once and ends, which is the least that an early return can cost. The second is what the
-steps of a command cost by themselves: its save and publish are local activities, its confirmation an ordinary one.
+steps of a command cost by themselves: saving is a local activity.
 """
 
 from datetime import timedelta
@@ -9,7 +9,6 @@ from datetime import timedelta
 from temporalio import activity, workflow
 
 QUEUE = "bench"
-OTHER_QUEUE = "bench-notifications"
 _AT_MOST = timedelta(seconds=10)
 
 
@@ -34,7 +33,7 @@ class EmptyWorkflow:
 
 @workflow.defn(name="empty-steps")
 class EmptyStepsWorkflow:
-    """Two local activities and an ordinary one, all of them nothing; the update is answered after the first."""
+    """A local activity that does nothing; the update is answered after it."""
 
     @workflow.init
     def __init__(self, command: str) -> None:
@@ -48,7 +47,5 @@ class EmptyStepsWorkflow:
     @workflow.run
     async def run(self, command: str) -> str:
         self._saved = await workflow.execute_local_activity(nothing, command, start_to_close_timeout=_AT_MOST)
-        await workflow.execute_local_activity(nothing, command, start_to_close_timeout=_AT_MOST)
-        await workflow.execute_activity(nothing, command, task_queue=OTHER_QUEUE, start_to_close_timeout=_AT_MOST)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return command

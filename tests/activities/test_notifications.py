@@ -223,6 +223,27 @@ async def test_reply_of_the_mail_server_decides_what_becomes_of_a_mail(
     assert await stage(database, command) == became
 
 
+class Strict(Mailbox):
+    """A mail server that does not know our sender, as when MAIL_FROM is not ours."""
+
+    async def handle_MAIL(
+        self, _server: SMTP, _session: Session, _envelope: Envelope, _address: str, _options: list[str]
+    ) -> str:
+        return "553 sender not allowed"
+
+
+async def test_mails_wait_for_settings_that_have_to_be_mended(
+    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+) -> None:
+    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+
+    async with mail_server(Strict(tmp_path), settings) as (mailer, _):
+        with pytest.raises(MailAway, match="553 sender not allowed"):
+            await send(database, mailer, outgoing(command))
+
+    assert await stage(database, command) == "waiting"
+
+
 class Choosy(Mailbox):
     """A mail server that puts off some recipients, refuses others, and takes the rest."""
 
@@ -281,6 +302,20 @@ async def test_claim_of_a_worker_that_died_ends_by_itself(
 
     async with mail_server(Mailbox(tmp_path), settings) as (mailer, _):
         assert await send(database, mailer, outgoing(command)) == "1 mailed"
+
+
+async def test_template_of_a_newer_release_waits_for_it(
+    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+) -> None:
+    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    async with database.transaction(tenant) as tx:
+        await tx.execute(deliveries.update().values(template="property_praised"))
+
+    async with mail_server(Mailbox(tmp_path), settings) as (mailer, _):
+        with pytest.raises(MailAway, match="no template 'property_praised'"):
+            await send(database, mailer, outgoing(command))
+
+    assert await stage(database, command) == "waiting"
 
 
 class Starts(Relay):
