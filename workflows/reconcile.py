@@ -1,6 +1,7 @@
 """Reconcile: find what got lost on its way from the event store, and send it on. Started by a schedule."""
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 
 from activities.notifications import OverdueMails
 from activities.publishing import Reconciliation
@@ -13,12 +14,17 @@ class ReconcileWorkflow:
 
     @workflow.run
     async def run(self) -> str:
-        # First, for mails need no Kafka, and the other steps end the run when there is none.
-        mails = 0
+        # First, and without holding up the rest: mails need no Kafka, and events no mail.
+        mails, failed = 0, None
         if workflow.patched("notify-overdue"):
-            mails = await workflow.execute_activity_method(OverdueMails.notify_overdue, **options.RECONCILE)
+            try:
+                mails = await workflow.execute_activity_method(OverdueMails.notify_overdue, **options.RECONCILE)
+            except ActivityError as error:
+                failed = error
         overdue = await workflow.execute_activity_method(Reconciliation.publish_overdue, **options.RECONCILE)
         lost = await workflow.execute_activity_method(Reconciliation.republish_unprojected, **options.RECONCILE)
+        if failed:
+            raise failed
         done = f"{overdue} overdue events published, {lost} lost ones published again, {mails} lost mails sent for"
         workflow.set_current_details(done.capitalize())
         return done

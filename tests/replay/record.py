@@ -55,6 +55,7 @@ PATHS: dict[str, tuple[Any, Script]] = {
     "notify-late": (NotifyWorkflow, Script(send_promised=away(2))),
     "notify-given_up": (NotifyWorkflow, Script(send_promised=refusal("MailRefused"))),
     "reconcile-mails_first": (ReconcileWorkflow, Script()),
+    "reconcile-mails_failed": (ReconcileWorkflow, Script(notify_overdue=away(3))),
     "reconcile-done": (ReconcileWorkflow, Script()),
     "reconcile-failed": (ReconcileWorkflow, Script(publish_overdue=away(3))),
 }

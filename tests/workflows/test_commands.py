@@ -145,3 +145,15 @@ async def test_reconciling_sends_mails_then_publishes_then_sends_again(
 
     assert told == "2 overdue events published, 1 lost ones published again, 3 lost mails sent for"
     assert script.calls == ["notify_overdue", "publish_overdue", "publish_overdue", "republish_unprojected"]
+
+
+async def test_mails_that_cannot_be_driven_hold_no_event_up(skipping: WorkflowEnvironment, workers: Workers) -> None:
+    script = Script(notify_overdue=away(3))
+
+    async with workers(skipping.client, script):
+        with pytest.raises(WorkflowFailureError):
+            await skipping.client.execute_workflow(
+                ReconcileWorkflow.run, id=f"reconcile-{new_id()}", task_queue=options.MAINTENANCE
+            )
+
+    assert script.calls == ["notify_overdue"] * 3 + ["publish_overdue", "republish_unprojected"]
