@@ -24,6 +24,9 @@ from adapters.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_TAKEN_UP_SECONDS = 120
+"""The server's caches of search attributes are a minute old at most."""
+
 COMMAND_ID = SearchAttributeKey.for_keyword("CommandId")
 AGGREGATE_ID = SearchAttributeKey.for_keyword("AggregateId")
 USER_ID = SearchAttributeKey.for_keyword("UserId")
@@ -111,7 +114,7 @@ async def connect_when_up(settings: Settings) -> Client:
 
 
 async def ensure_search_attributes(settings: Settings) -> None:
-    """Register the search attributes that the namespace lacks."""
+    """Register the search attributes that the namespace lacks. Raises TimeoutError when it does not take them up."""
     client = await connect_when_up(settings)
     known = await client.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=settings.temporal_namespace)
@@ -128,3 +131,18 @@ async def ensure_search_attributes(settings: Settings) -> None:
         except RPCError as error:
             if error.status is not RPCStatusCode.ALREADY_EXISTS:
                 raise
+    await _taken_up(client)
+
+
+async def _taken_up(client: Client) -> None:
+    """Frontends hear of new attributes with a delay, and refuse every command that carries one until then."""
+    query = " AND ".join(f"{name} = 'nothing'" for name in SEARCH_ATTRIBUTES)
+    async with asyncio.timeout(_TAKEN_UP_SECONDS):
+        while True:
+            try:
+                await client.count_workflows(query)
+                return
+            except RPCError as error:
+                if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+                    raise
+            await asyncio.sleep(0.2)
