@@ -38,6 +38,8 @@ _GIVEN_UP_AFTER = timedelta(days=4)
 """As long as a workflow tries."""
 _LOST_AFTER = timedelta(hours=1)
 """Twice the longest pause between two attempts of a workflow: one that has not tried for so long is gone."""
+_OVERDUE_AT_ONCE = 5000
+"""A hundred workflows for one run of reconcile, which comes again every minute."""
 
 
 class Confirmation(Model):
@@ -79,7 +81,9 @@ class Notifications:
         async with self._database.transaction(tenant_id) as tx:
             mails = await outbox.claim(tx, event_ids)
             told = await _told(tx, mails)
-        outcomes = await asyncio.gather(*(self._hand_over(mail, told.get(mail.event_id)) for mail in mails))
+        outcomes = await asyncio.gather(
+            *(self._hand_over(mail, told.get((mail.event_id, mail.recipient_id))) for mail in mails)
+        )
         became = dict(zip(mails, outcomes, strict=True))
         put_off = {mail: str(error) for mail, error in became.items() if isinstance(error, MailAway)}
         refused = {mail: str(error) for mail, error in became.items() if isinstance(error, MailRefused)}
@@ -103,17 +107,16 @@ class Notifications:
     @activity.defn
     async def confirm_property_created(self, what: Confirmation) -> str:
         """Promise the mail of a command from before the outbox, and send it. Raises MailAway."""
-        row = {
-            "tenant_id": what.tenant_id,
-            "event_id": what.event_id,
-            "channel": outbox.EMAIL,
-            "recipient_id": what.owner_id,
-            "command_id": what.command_id,
-            "template": PROPERTY_CREATED,
-            "about_id": what.property_id,
-        }
+        row = outbox.promise(
+            what.tenant_id,
+            what.event_id,
+            what.command_id,
+            PROPERTY_CREATED,
+            recipient_id=what.owner_id,
+            about_id=what.property_id,
+        )
         async with self._database.transaction(what.tenant_id) as tx:
-            await outbox.promise_late(tx, (deliveries, row))
+            await outbox.promise_late(tx, row)
         return await self.send_promised(Outgoing(tenant_id=what.tenant_id, event_ids=(what.event_id,)))
 
 
@@ -141,10 +144,10 @@ class OverdueMails:
         return driven
 
 
-_OVERDUE_AT_ONCE = 5000
 _TOLD = (
     select(
         deliveries.c.event_id,
+        deliveries.c.recipient_id,
         users.c.email,
         user_profiles.c.first_name,
         properties.c.property_id,
@@ -160,9 +163,9 @@ _TOLD = (
 """What a mail says, for those whose account and property are there."""
 
 
-async def _told(tx: AsyncConnection, mails: Sequence[Mail]) -> dict[UUID, dict[str, Any]]:
+async def _told(tx: AsyncConnection, mails: Sequence[Mail]) -> dict[tuple[UUID, UUID], dict[str, Any]]:
     rows = await tx.execute(_TOLD, {"event_ids": [mail.event_id for mail in mails]})
-    return {row.event_id: {**row._mapping, "price": rupees(row.price)} for row in rows}
+    return {(row.event_id, row.recipient_id): {**row._mapping, "price": rupees(row.price)} for row in rows}
 
 
 def rupees(amount: int) -> str:

@@ -35,7 +35,14 @@ class Properties:
             state = evolve(None, event.data, event.version, event.timestamp)
             row = state.model_dump(exclude={"id", "images"})
             row |= {"tenant_id": command.tenant_id, "property_id": state.id, "amenities": list(state.amenities)}
-            told = outbox.promise(event, PROPERTY_CREATED, command.user_id, command.property_id)
+            told = outbox.promise(
+                command.tenant_id,
+                event.event_id,
+                command.command_id,
+                PROPERTY_CREATED,
+                recipient_id=command.user_id,
+                about_id=command.property_id,
+            )
             answer = PropertySaved(events=(event.saved(),), property=state, confirmation_promised=True)
             return Change(answer, [event], [(properties, row), told], key)
 

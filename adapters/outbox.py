@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres import Row
 from adapters.tables import deliveries
-from domain.events import Event
 
 EMAIL = "email"
 _CLAIMED_FOR = timedelta(seconds=30)
@@ -21,12 +20,11 @@ _CLAIMED_FOR = timedelta(seconds=30)
 
 @dataclass(frozen=True)
 class Mail:
-    """One promised mail: about which event, to whom, by which template, about what."""
+    """One promised mail: about which event, to whom, by which template."""
 
     event_id: UUID
     recipient_id: UUID
     template: str
-    about_id: UUID
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,14 @@ class Count:
     given_up: int
 
 
-def promise(event: Event, template: str, recipient_id: UUID, about_id: UUID) -> Row:
+def promise(tenant_id: str, event_id: UUID, command_id: UUID, template: str, recipient_id: UUID, about_id: UUID) -> Row:
     """The row that promises a mail; it is stored in the transaction of its event."""
     return deliveries, {
-        "tenant_id": event.tenant_id,
-        "event_id": event.event_id,
+        "tenant_id": tenant_id,
+        "event_id": event_id,
         "channel": EMAIL,
         "recipient_id": recipient_id,
-        "command_id": event.command_id,
+        "command_id": command_id,
         "template": template,
         "about_id": about_id,
     }
@@ -116,7 +114,7 @@ _CLAIM = (
     update(deliveries)
     .where(_OF_EVENTS, _WAITING, or_(_D.claimed_until.is_(None), _D.claimed_until <= func.now()))
     .values(claimed_until=func.now() + _CLAIMED_FOR)
-    .returning(_D.event_id, _D.recipient_id, _D.template, _D.about_id)
+    .returning(_D.event_id, _D.recipient_id, _D.template)
 )
 _SENT = update(deliveries).where(_OF_MAIL).values(sent_at=func.now())
 _GIVEN_UP = update(deliveries).where(_OF_MAIL).values(given_up=bindparam("reason"))

@@ -28,21 +28,21 @@ REQUESTS = Counter("http_requests", "Requests by route and status", ["method", "
 
 
 class NotAgain(logging.Filter):
-    """Lets one library's same words through every ten seconds: it repeats them while a broker is away."""
+    """Lets each line of one library's code speak every ten seconds: it repeats itself while a broker is away."""
 
     def __init__(self, library: str, seconds: float = 10.0) -> None:
         super().__init__()
         self._library = library
         self._seconds = seconds
-        self._said_at: dict[tuple[str, str], float] = {}
+        self._said_at: dict[tuple[str, int], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not record.name.startswith(self._library):
             return True
-        words, now = (record.name, str(record.msg)), record.created
-        if now - self._said_at.get(words, float("-inf")) < self._seconds:
+        line, now = (record.pathname, record.lineno), record.created
+        if now - self._said_at.get(line, float("-inf")) < self._seconds:
             return False
-        self._said_at[words] = now
+        self._said_at[line] = now
         return True
 
 

@@ -67,13 +67,17 @@ async def test_workflow_that_still_tries_is_not_joined_by_a_second(
     assert [await relay.start([one], name) for _ in range(2)] == [True, False]
 
 
-async def test_promises_are_left_to_reconcile_while_temporal_is_away(settings: Settings, tenant: str) -> None:
+async def test_promises_are_left_to_reconcile_while_temporal_is_away(
+    settings: Settings, tenant: str, caplog: pytest.LogCaptureFixture
+) -> None:
     nobody = settings.model_copy(update={"temporal_address": "127.0.0.1:1"})
     relay = Relay(await temporal.connect(nobody), queue=tenant)
 
     relay.promised(promise(tenant))
 
     await relay.close()
+
+    assert "1 mails are left to reconcile" in caplog.text
 
 
 def test_portals_do_not_share_a_workflow_and_none_is_too_large() -> None:
