@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -35,6 +36,7 @@ _JUDGED, _TOO_MANY = 100, 50
 """When more than 50 of the last 100 messages cannot be applied, the fault is ours, not the messages'."""
 
 
+T = TypeVar("T")
 Readable = list[tuple[Parcel, Activity]]
 Applied = tuple[list[Activity], list[tuple[Parcel, str]]]
 """What the sink has taken, and what it refuses with the reason."""
@@ -93,7 +95,7 @@ class Runner:
         consumer, membership = kafka.consumer(self._settings, self._group), Membership()
         consumer.subscribe(self._projection.topics, listener=membership)
         try:
-            await asyncio.wait_for(consumer.start(), _JOIN_SECONDS)
+            await _answered("joining", consumer.start(), _JOIN_SECONDS)
             self.ready = True
             self._active_at = time.monotonic()
             while not stop.is_set():
@@ -113,7 +115,7 @@ class Runner:
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
         try:
-            await asyncio.wait_for(consumer.commit(), _COMMIT_SECONDS)
+            await _answered("a commit", consumer.commit(), _COMMIT_SECONDS)
         except CommitFailedError:
             log.info("%s: the group gathers anew; what was not committed is read again", self._projection.name)
 
@@ -221,20 +223,29 @@ class Runner:
         assigned: set[TopicPartition] = consumer.assignment()
         heard = []
         for partition in assigned:
-            newest = consumer.highwater(partition)
-            if newest is not None:
-                try:
-                    position = await asyncio.wait_for(consumer.position(partition), self._settings.stall_seconds)
-                except IllegalStateError:
-                    return  # the partition goes to another member just now
-                PROJECTION_LAG.labels(self._projection.name, partition.topic, partition.partition).set(
-                    max(0, newest - position)
-                )
-            polled = consumer.last_poll_timestamp(partition)
+            if partition not in consumer.assignment():
+                return  # it went to another member while we asked for the one before
+            polled, newest = consumer.last_poll_timestamp(partition), consumer.highwater(partition)
             heard.append(now - (time.time() - polled / 1000) if polled else 0.0)
+            if newest is None:
+                continue
+            try:
+                position = await _answered("a position", consumer.position(partition), self._settings.stall_seconds)
+            except IllegalStateError:
+                return  # it goes to another member just now
+            lag = PROJECTION_LAG.labels(self._projection.name, partition.topic, partition.partition)
+            lag.set(max(0, newest - position))
         silent = now - max(self._active_at, membership.assigned_at, min(heard, default=0.0))
         if assigned and silent > self._settings.stall_seconds:
             raise Stalled(f"nothing heard from the broker for {silent:.0f} s")
+
+
+async def _answered(what: str, asked: Awaitable[T], seconds: float) -> T:
+    """The broker's answer. Raises Stalled when there is none in time."""
+    try:
+        return await asyncio.wait_for(asked, seconds)
+    except TimeoutError as error:
+        raise Stalled(f"{what} was not answered within {seconds:.0f} s") from error
 
 
 async def _pause(stop: asyncio.Event) -> None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,47 @@ from embedded.stack import ENGINES, Stack
 from tests.platform import Platform
 from tests.samples import new_tenant
 
+_TAIL = 60
+"""Lines of each log that a failure shows."""
+
+
+class Logs:
+    """What the processes of the platform write while a test runs, for the report of its failure."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self._at: dict[Path, int] = {}
+
+    def mark(self) -> None:
+        """Remember how far each log goes."""
+        self._at = {log: log.stat().st_size for log in self._all()}
+
+    def since(self) -> Iterator[tuple[str, str]]:
+        """Name and last lines of each log that has grown since."""
+        for log in self._all():
+            with log.open("rb") as lines:
+                lines.seek(self._at.get(log, 0))
+                grown = lines.read().decode(errors="replace").splitlines()[-_TAIL:]
+            if grown:
+                yield log.name, "\n".join(grown)
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.glob("*.log")) if self.folder else []
+
+
+_LOGS = Logs()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "setup" and not report.failed:
+        _LOGS.mark()
+    if report.failed:
+        report.sections += [(f"log of {name}", lines) for name, lines in _LOGS.since()]
+    return report
+
+
 # A proxy of the machine has no business with 127.0.0.1, and a server of the developer's none with the tests.
 for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "TEMPORAL_ADDRESS", "S3_ENDPOINT_URL", "SMTP_URL"):
     os.environ.pop(name, None)
@@ -29,6 +70,7 @@ for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "TEMPORAL_A
 @pytest.fixture(scope="session")
 def data() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="hyderabad-tests-"))
+    _LOGS.folder = folder / "logs"
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -36,9 +78,15 @@ def data() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 async def stack(data: Path) -> AsyncIterator[Stack]:
     """Every engine; Apache Kafka or the production Temporal server where TEST_KAFKA or TEST_TEMPORAL ask for it."""
+    supervisor = data / "logs" / "supervisor.log"
+
+    def say(line: str) -> None:
+        with supervisor.open("a") as log:
+            log.write(line + "\n")
+
     stack = Stack(
         data,
-        lambda line: None,
+        say,
         kafka=os.environ.get("TEST_KAFKA", "tansu"),
         temporal=os.environ.get("TEST_TEMPORAL", "development"),
     )

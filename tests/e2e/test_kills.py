@@ -168,6 +168,8 @@ async def _history_has(platform: Platform, person: Person, expected: set[str]) -
 async def test_consumer_that_hears_nothing_is_made_anew(platform: Platform) -> None:
     """The broker stands still without closing a connection: nothing fails, and nothing comes."""
     person = await platform.register()
+    heard = (await platform.create(person)).json()["id"]
+    await until(lambda: _history_is(platform, person, {heard}), seconds=60)
     broker = platform.stack.processes["kafka"].pid
     assert broker
     recreated = await _recreated(platform)
@@ -184,7 +186,7 @@ async def test_consumer_that_hears_nothing_is_made_anew(platform: Platform) -> N
     created = await platform.create(person)
 
     listed = created.json()["id"]
-    await until(lambda: _history_is(platform, person, {listed}), seconds=60)
+    await until(lambda: _history_is(platform, person, {heard, listed}), seconds=60)
 
 
 async def _recreated(platform: Platform) -> float:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -21,7 +21,7 @@ from domain.events import USER_ACTIVITY
 from projections.__main__ import replay
 from projections.history import History, HistoryPages
 from projections.parking import BEHIND_ANOTHER, Parcel, all_parked, forget
-from projections.runner import MostlyPoison, Runner
+from projections.runner import Membership, MostlyPoison, Runner
 from tests.platform import until
 from tests.samples import new_id, new_tenant
 
@@ -211,6 +211,37 @@ async def test_gathering_of_a_group_is_no_stall(
     await asyncio.gather(*running)
 
     assert recreated.get() == before
+
+
+class GivenAway(AIOKafkaConsumer):  # type: ignore[misc]
+    """A consumer that loses all partitions but one while it is asked where it stands in that one."""
+
+    async def position(self, partition: TopicPartition) -> int:
+        found: int = await super().position(partition)
+        self.unsubscribe()
+        self.assign([partition])
+        return found
+
+
+@pytest.mark.kafka
+async def test_partition_that_leaves_while_the_lag_is_measured_ends_nothing(settings: Settings, runner: Runner) -> None:
+    partitions = [TopicPartition(USER_ACTIVITY, n) for n in range(settings.kafka_partitions)]
+    consumer = GivenAway(bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest")
+    consumer.assign(partitions)
+    await consumer.start()
+
+    async def heard_of_all() -> bool:
+        await consumer.getmany(timeout_ms=100)
+        return all(consumer.highwater(partition) is not None for partition in partitions)
+
+    await until(heard_of_all)
+    membership = Membership()
+    membership.on_partitions_assigned(set(partitions))
+
+    await runner._measure(consumer, membership, busy=False)
+
+    assert len(consumer.assignment()) == 1
+    await consumer.stop()
 
 
 async def there(runner: Runner) -> bool:
