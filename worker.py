@@ -60,6 +60,7 @@ class Pools:
         self._publisher = Publisher(settings)
         self._mailer = Mailer(settings)
         self._relay = Relay(client, options.NOTIFICATIONS)
+        self._publishing = Publishing(self._all_tenants, self._publisher)
         self._keyring = Keyring(settings.secret_bytes)
 
     def worker(self, queue: str) -> Worker:
@@ -71,8 +72,7 @@ class Pools:
         }[queue]()
 
     def _commands(self) -> Worker:
-        publishing = Publishing(self._all_tenants, self._publisher)
-        ledger = Ledger(self._tenants, self._keyring, publishing.at_once)
+        ledger = Ledger(self._tenants, self._keyring, self._publishing.at_once)
         return Worker(
             self._client,
             task_queue=options.COMMANDS,
@@ -80,7 +80,7 @@ class Pools:
             activities=[
                 Properties(ledger, self._relay.promised).save_property,
                 Users(ledger, self._keyring).save_user,
-                publishing.publish,
+                self._publishing.publish,
             ],
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4, maximum=20),
             max_cached_workflows=2000,  # a command waits for a broker that is away; so many may wait at once
@@ -116,7 +116,7 @@ class Pools:
         )
 
     async def close(self) -> None:
-        await self._relay.close()
+        await asyncio.gather(self._relay.close(), self._publishing.close())
         self._mailer.close()
         await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())
 

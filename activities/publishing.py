@@ -1,5 +1,7 @@
 """Publishing stored events to Kafka: in the order of each aggregate, until every reader has them."""
 
+import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
@@ -10,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
+from activities.gathering import Gathering
 from adapters import event_store
 from adapters.event_store import Position
 from adapters.kafka import BrokerAway, Publisher, messages_of
@@ -17,7 +20,11 @@ from adapters.postgres import Database, DatabaseAway
 from adapters.tables import checkpoints, parked_events, user_activity
 from domain.model import Model
 
+log = logging.getLogger(__name__)
+
 _BATCH = 500
+_MARK_SECONDS = 0.05
+"""How long marks wait for others to share a statement: nobody waits for one, and an operator sees no difference."""
 _CHECKED = "history-checked"
 
 
@@ -35,6 +42,7 @@ class Publishing:
     def __init__(self, database: Database, publisher: Publisher) -> None:
         self._database = database
         self._publisher = publisher
+        self._marks = Gathering(_MARK_SECONDS, self._mark_gathered)
 
     @activity.defn
     async def publish(self, what: Published) -> int:
@@ -47,21 +55,34 @@ class Publishing:
             events = await event_store.unpublished_of(tx, what.tenant_id, what.aggregate_id, what.version)
         await publish_all(self._publisher, events)
         if events:
-            await self._mark(events)
+            await self._mark([UUID(event["eventId"]) for event in events])
         return len(events)
 
     async def at_once(self, events: list[dict[str, Any]]) -> bool:
-        """Publish the events of a new aggregate, which nothing waits before; False when that is left to `publish`."""
+        """Publish the events of a new aggregate, which nothing waits before; False when that is left to `publish`.
+
+        They are marked a moment later, with others. Should that fail, reconcile publishes them once more.
+        """
         try:
             await publish_all(self._publisher, events)
-            await self._mark(events)
-        except (BrokerAway, DatabaseAway):
+        except BrokerAway:
             return False
+        self._marks.add(*(UUID(event["eventId"]) for event in events))
         return True
 
-    async def _mark(self, events: list[dict[str, Any]]) -> None:
+    async def close(self) -> None:
+        """Mark at once what waits to be marked."""
+        await self._marks.close()
+
+    async def _mark_gathered(self, published: list[UUID]) -> None:
+        try:
+            await self._mark(published)
+        except DatabaseAway as error:
+            log.warning("%d published events are left to reconcile: %s", len(published), error)
+
+    async def _mark(self, published: Sequence[UUID]) -> None:
         async with self._database.statements() as tx:
-            await event_store.mark_published(tx, [UUID(event["eventId"]) for event in events])
+            await event_store.mark_published(tx, published)
 
 
 class Reconciliation:

@@ -1,10 +1,8 @@
 """The relay: gathers what was promised in a moment and starts the workflow that sends it."""
 
-import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -13,6 +11,7 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
+from activities.gathering import Gathering
 from adapters import temporal
 from domain.model import Model
 
@@ -46,24 +45,13 @@ class Relay:
     def __init__(self, client: Client, queue: str) -> None:
         self._client = client
         self._queue = queue
-        self._gathered: list[Promise] = []
-        self._gathering: asyncio.Task[None] | None = None
-        self._closing = asyncio.Event()
+        self._gathered = Gathering(_GATHER_SECONDS, self._start_gathered)
 
     def promised(self, promise: Promise) -> None:
         """Have a mail sent that was promised just now, with the others of this moment."""
-        self._gathered.append(promise)
-        if self._gathering is None or self._gathering.done():
-            self._gathering = asyncio.create_task(self._after_a_moment())
+        self._gathered.add(promise)
 
-    async def _after_a_moment(self) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), _GATHER_SECONDS)
-        while self._gathered:
-            await self._start_gathered()
-
-    async def _start_gathered(self) -> None:
-        gathered, self._gathered = self._gathered, []
+    async def _start_gathered(self, gathered: list[Promise]) -> None:
         for some in together(gathered):
             try:
                 await self.start(some, str(uuid4()))
@@ -94,9 +82,7 @@ class Relay:
 
     async def close(self) -> None:
         """Start at once what is gathered."""
-        self._closing.set()
-        if self._gathering:
-            await self._gathering
+        await self._gathered.close()
 
 
 def together(promises: Sequence[Promise]) -> list[list[Promise]]:

@@ -119,11 +119,13 @@ async def test_new_aggregate_is_published_while_it_is_saved(
     listener: Listener,
     tenant: str,
 ) -> None:
-    ledger = Ledger(database, keyring, Publishing(all_tenants, publisher).at_once)
+    publishing = Publishing(all_tenants, publisher)
+    ledger = Ledger(database, keyring, publishing.at_once)
     owner = await registered(ledger, keyring, tenant)
     command = create_property(tenant, owner, contactPhone="9848022338")
 
     answer = await saving(ledger).save_property(command)
+    await publishing.close()
 
     async with database.transaction(tenant) as tx:
         stored = await event_store.of_aggregate(tx, command.property_id, limit=10)
@@ -133,6 +135,34 @@ async def test_new_aggregate_is_published_while_it_is_saved(
     assert heard == stored
     assert events[0].published_at is not None
     assert not (await saving(ledger).save_property(command)).published  # whoever asks again leaves it to the workflow
+
+
+async def test_event_that_could_not_be_marked_is_published_once_more(
+    all_tenants: Database,
+    database: Database,
+    keyring: Keyring,
+    settings: Settings,
+    publisher: Publisher,
+    listener: Listener,
+    tenant: str,
+) -> None:
+    """Postgres goes away between the broker's answer and the mark: readers hear the same event twice."""
+    nowhere = Database.for_all_tenants(
+        settings.model_copy(update={"database_url": "postgresql://hyderabad@127.0.0.1:1/hyderabad"})
+    )
+    publishing = Publishing(nowhere, publisher)
+    ledger = Ledger(database, keyring, publishing.at_once)
+    owner = await registered(ledger, keyring, tenant)
+    command = create_property(tenant, owner)
+
+    answer = await saving(ledger).save_property(command)
+    await publishing.close()
+
+    assert answer.published
+    assert await Publishing(all_tenants, publisher).publish(of(command)) == 1
+    heard = [json.loads(record.value) for record in await listener.hear(5) if record.topic == PROPERTY_EVENTS]
+    assert [event["aggregateId"] for event in heard] == [str(command.property_id)] * 2
+    assert heard[0] == heard[1]
 
 
 async def test_broker_that_is_away_leaves_publishing_to_the_workflow(
