@@ -191,7 +191,6 @@ event_store = Table(
     Index("event_store_type", "event_type"),
     Index("event_store_command", "command_id"),
     Index("event_store_order", "tx_id", "id"),
-    Index("event_store_time", "timestamp"),
     Index("event_store_unpublished", "id", postgresql_where=text("published_at IS NULL")),
     schema="user_history",
 )

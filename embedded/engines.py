@@ -122,6 +122,9 @@ async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[
         "max_connections": "200",
         "shared_buffers": "128MB",
         "max_wal_size": "2GB",  # a burst of commands is not to wait for a checkpoint
+        # A database that fills from nothing is planned as if it were empty until its first statistics: joins of the
+        # mails walked through all properties of a portal for the first minute.
+        "autovacuum_naptime": "5s",
     }
     command = [*_not_as_root(), str(programs / "postgres"), "-D", str(folder), "-p", str(port)]
     command += [part for name, value in flags.items() for part in ("-c", f"{name}={value}")]
