@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS = never
 # Every run of a workflow loads its modules; without bytecode each of them would be compiled every time.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run demo test test-kafka test-temporal check bench kafka temporal migrate lock clean
+.PHONY: help run demo test test-kafka test-temporal test-gateway check bench kafka temporal gateway migrate lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -35,6 +35,9 @@ test-kafka: .venv/.installed kafka ## the tests that speak to Kafka, on Apache K
 test-temporal: .venv/.installed temporal ## the tests that need the real Temporal server, on Postgres
 	@TEST_TEMPORAL=server $(PY) -m pytest -m temporal
 
+test-gateway: .venv/.installed gateway ## the tests that go through Caddy, as docker-compose.yml does
+	@TEST_GATEWAY=caddy $(PY) -m pytest -m gateway
+
 check: .venv/.installed ## style, types, imports, migrations, compose file, Dockerfile, documents
 	@$(PY) -m checks
 
@@ -46,6 +49,9 @@ kafka: .venv/.installed ## fetch Apache Kafka (needs Java 17 and Maven)
 
 temporal: .venv/.installed ## build the Temporal server (needs Go)
 	@$(PY) -m embedded.temporal_server
+
+gateway: .venv/.installed ## build Caddy (needs Go)
+	@$(PY) -m embedded.gateway
 
 migrate: .venv/.installed ## bring DATABASE_URL, Kafka, Temporal and S3 up to date
 	@$(PY) -m migrations

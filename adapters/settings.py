@@ -2,6 +2,7 @@
 
 import base64
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -28,6 +29,15 @@ def _secret(value: SecretStr) -> SecretStr:
     if len(decoded) < 32:
         raise ValueError("give at least 32 bytes: openssl rand -base64 32")
     return value
+
+
+def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        try:
+            ip_network(value)
+        except ValueError as error:
+            raise ValueError(f"{value!r} is neither an address nor a network such as 10.0.0.0/8") from error
+    return values
 
 
 PostgresUrl = Annotated[str, _scheme("postgresql", "postgres")]
@@ -79,6 +89,8 @@ class Settings(BaseSettings):
     """Where workers and projections answer /livez, /readyz and /metrics; 0 for nowhere."""
     api_services: Annotated[tuple[str, ...], NoDecode] = ()
     """Routers to serve, separated by commas; empty for all."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, AfterValidator(_networks)] = ("127.0.0.1",)
+    """Addresses or networks, separated by commas, whose X-Forwarded-For says who asks; limits count by address."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     tenant_hosts: dict[str, str] = {}
     """JSON of host name to tenant, for portals that have a name of their own."""
@@ -104,7 +116,7 @@ class Settings(BaseSettings):
     reconcile_after_seconds: Annotated[float, Field(ge=0)] = 60.0
     """An event younger than this is still on its ordinary way."""
 
-    @field_validator("api_services", "cors_origins", mode="before")
+    @field_validator("api_services", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _comma_separated(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

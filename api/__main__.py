@@ -28,6 +28,7 @@ def main() -> None:
         access_log=False,  # counted in /metrics; a line for each request costs more than many a request
         server_header=False,
         proxy_headers=True,
+        forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=15,  # longer than a command's wait for its answer
     )
 

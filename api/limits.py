@@ -1,6 +1,4 @@
-"""Rate limits, counted in Redis for each minute."""
-
-import time
+"""Rate limits, counted in Redis: a minute begins with the first of what it counts."""
 
 from redis.asyncio import Redis
 
@@ -19,20 +17,19 @@ class Limits:
 
     async def count(self, tenant_id: str, what: str, who: str, most: int, *, fail_closed: bool = False) -> None:
         """Raises ApiError too-many-requests past `most` a minute; with `fail_closed`, unavailable without Redis."""
-        window = int(time.time()) // _WINDOW_SECONDS
-        key = f"{tenant_id}:limit:{what}:{who}:{window}"
+        key = f"{tenant_id}:limit:{what}:{who}"
         if self._rest and not fail_closed:
             return
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.incr(key)
-                pipe.expire(key, _WINDOW_SECONDS)
-                used, _ = await pipe.execute()
+                pipe.expire(key, _WINDOW_SECONDS, nx=True)
+                pipe.ttl(key)
+                used, _, left = await pipe.execute()
         except RedisError as error:
             self._rest.begin()
             if fail_closed:
                 raise away("The guard of the passwords") from error
             return
         if used > most:
-            wait = _WINDOW_SECONDS - int(time.time()) % _WINDOW_SECONDS
-            raise ApiError("too-many-requests", f"At most {most} a minute.", headers={"Retry-After": str(wait)})
+            raise ApiError("too-many-requests", f"At most {most} a minute.", headers={"Retry-After": str(max(1, left))})

@@ -213,13 +213,8 @@ def objects(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
         s3.put_object(Bucket="hyderabad-media", Key=".readiness", Body=b"ready")
         s3.get_object(Bucket="hyderabad-media", Key=".readiness")["Body"].read()
 
-    config = data / "s3.json"
-    credentials = [{"accessKey": "hyderabad", "secretKey": "hyderabad-secret"}]
-    config.write_text(
-        json.dumps({"identities": [{"name": "hyderabad", "credentials": credentials, "actions": ["Admin"]}]})
-    )
     command = [binary("weed"), "-logtostderr=true", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command += ["-filer", "-s3", f"-s3.config={config}", f"-s3.port={ports['s3']}", "-master.telemetry=false"]
+    command += ["-filer", "-s3", f"-s3.port={ports['s3']}", "-master.telemetry=false"]
     command += [
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
@@ -234,7 +229,8 @@ def objects(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
         command.append(f"-{part}={ports['s3_' + part.replace('.', '_')]}")
     # Asked to end, its filer waits 15 s for its own clients; what it has acknowledged is on disk without that.
     ready = partial(asyncio.to_thread, write_and_read)
-    spec = Spec("s3", command, data / "logs" / "s3.log", ready, stop_signal=signal.SIGKILL)
+    credentials = {"AWS_ACCESS_KEY_ID": "hyderabad", "AWS_SECRET_ACCESS_KEY": "hyderabad-secret"}
+    spec = Spec("s3", command, data / "logs" / "s3.log", ready, env=credentials, stop_signal=signal.SIGKILL)
     return spec, {"S3_ENDPOINT_URL": url}
 
 

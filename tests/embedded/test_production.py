@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from adapters.temporal import SEARCH_ATTRIBUTES
 from embedded.paths import ROOT
 from embedded.stack import Stack
 from embedded.temporal_server import _environment, prepare_namespace, prepare_schema
+from tests.platform import Platform
 from workflows import options
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
@@ -57,10 +59,44 @@ def test_kafka_is_told_by_compose_what_it_is_told_here() -> None:
     assert told == set(re.findall(r'"([a-z.]+)": f?"?', source.split("own = {")[1].split("}\n")[0]))
 
 
+def test_redis_and_s3_run_here_with_the_words_that_compose_says(stack: Stack) -> None:
+    redis, s3 = (stack.processes[name].spec for name in ("redis", "s3"))
+    said = COMPOSE["redis"]["command"][1:]
+
+    assert set(zip(said[::2], said[1::2], strict=True)) <= set(zip(redis.command, redis.command[1:], strict=False))
+    # Here its folder and port are others.
+    assert {word.split("=")[0] for word in COMPOSE["s3"]["command"]} <= {word.split("=")[0] for word in s3.command}
+    assert COMPOSE["s3"]["environment"].keys() == s3.env.keys()
+
+
+async def test_health_checks_of_our_services_see_whether_they_are_ready(platform: Platform) -> None:
+    """As compose runs them, at ports of this machine: good while the process is ready, bad where nobody listens."""
+    ports = platform.stack.ports
+    there = {
+        "api": platform.url.rpartition(":")[2],
+        "projections": ports["projections_ops"],
+        "worker": ports["worker_ops"],
+    }
+    checked = {name for name in OURS if "healthcheck" in COMPOSE[name]}
+
+    assert checked == set(OURS) - {"migrations"}
+    for name in checked:
+        _, *command = COMPOSE[name]["healthcheck"]["test"]
+        [inside] = re.findall(r"127\.0\.0\.1:(\d+)", " ".join(command))
+        for port, expected in ((there[name.partition("-")[0]], 0), (ports["nobody"], 1)):
+            words = [word.replace(f":{inside}", f":{port}") for word in command]
+            check = await asyncio.create_subprocess_exec(
+                sys.executable, *words[1:], stderr=asyncio.subprocess.DEVNULL, env={**os.environ, "no_proxy": "*"}
+            )
+            assert await check.wait() == expected, (name, words)
+
+
 def test_versions_here_and_in_compose_agree() -> None:
     from embedded.apache_kafka import VERSION as KAFKA
+    from embedded.gateway import VERSION as CADDY
     from embedded.temporal_server import VERSION as TEMPORAL
 
+    assert COMPOSE["gateway"]["image"].endswith(f":{CADDY}-alpine")
     assert COMPOSE["kafka"]["image"].endswith(f":{KAFKA}")
     assert {COMPOSE[name]["image"].rpartition(":")[2] for name in ("temporal", "temporal-schema")} == {TEMPORAL}
 

@@ -1,0 +1,38 @@
+"""Caddy, the gateway of docker-compose.yml: `make gateway` builds it, `make test-gateway` sends requests through it."""
+
+from pathlib import Path
+
+from embedded.cache import cached, run, say, tool
+from embedded.engines import http_ready
+from embedded.paths import ROOT
+from embedded.process import Spec
+
+VERSION = "2.10.2"
+
+
+def _build(folder: Path) -> None:
+    go = tool("go", "to build Caddy")
+    say(f"Building Caddy {VERSION} (a minute and a half on two cores) ...")
+    package = f"github.com/caddyserver/caddy/v2/cmd/caddy@v{VERSION}"
+    run([go, "install", package], "Building Caddy", GOBIN=str(folder), GOFLAGS="-buildvcs=false")
+
+
+def gateway(logs: Path, port: int, api_port: int) -> Spec:
+    """The gateway on `port` of 127.0.0.1 before an API on `api_port`, with the file that docker-compose.yml mounts."""
+    program = cached(f"caddy-{VERSION}", _build) / "caddy"
+    command = [str(program), "run", "--adapter", "caddyfile", "--config", str(ROOT / "deploy" / "gateway.Caddyfile")]
+    told = {
+        "GATEWAY_ADDRESS": f":{port}",
+        "GATEWAY_BIND": "127.0.0.1",
+        "API_HOST": "localhost",
+        "API_PORT": str(api_port),
+    }
+    return Spec("gateway", command, logs / "gateway.log", http_ready(f"http://127.0.0.1:{port}/livez"), env=told)
+
+
+def main() -> None:
+    say(f"Caddy {VERSION} is in {cached(f'caddy-{VERSION}', _build)}")
+
+
+if __name__ == "__main__":
+    main()

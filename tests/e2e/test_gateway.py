@@ -1,0 +1,97 @@
+"""The edge of docker-compose.yml: clients come through Caddy, each known by its own address."""
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from embedded.engines import http_ready
+from embedded.gateway import gateway
+from embedded.paths import ROOT
+from embedded.process import Process, Spec
+from tests.platform import Platform, registration, until
+
+pytestmark = [
+    pytest.mark.gateway,
+    pytest.mark.skipif(os.environ.get("TEST_GATEWAY") != "caddy", reason="Caddy: make test-gateway"),
+]
+LIMIT = 2
+"""Registrations a minute that the API behind the gateway takes from one address."""
+
+
+@pytest.fixture
+async def api(platform: Platform) -> AsyncIterator[Process]:
+    """An API of the gateway's own, for its limits are low."""
+    stack = platform.stack
+    port = str(stack.ports["gateway_api"])
+    spec = Spec(
+        "gateway-api",
+        [sys.executable, "-m", "api"],
+        stack.data / "logs" / "gateway-api.log",
+        http_ready(f"http://127.0.0.1:{port}/readyz"),
+        env={**stack.env, "PORT": port, "REGISTRATIONS_PER_MINUTE": str(LIMIT)},
+        cwd=ROOT,
+    )
+    api = Process(spec, lambda _: None)
+    await api.start()
+    yield api
+    await api.stop()
+
+
+@pytest.fixture
+async def edge(platform: Platform, api: Process) -> AsyncIterator[str]:
+    """The gateway's address."""
+    stack = platform.stack
+    port = stack.ports["gateway"]
+    caddy = Process(gateway(stack.data / "logs", port, stack.ports["gateway_api"]), lambda _: None)
+    await caddy.start()
+    yield f"http://127.0.0.1:{port}"
+    await caddy.stop()
+
+
+async def register(edge: str, address: str, **headers: str) -> httpx.Response:
+    """Somebody registers whose connection comes from `address`."""
+    transport = httpx.AsyncHTTPTransport(local_address=address)
+    async with httpx.AsyncClient(base_url=edge, timeout=30, trust_env=False, transport=transport) as http:
+        return await http.post("/api/auth/register", json=registration(), headers=headers)
+
+
+async def test_everybody_behind_the_gateway_has_limits_of_their_own(edge: str) -> None:
+    """Limits count by the client's address: neither the gateway's nor one that a client makes up."""
+    first = [(await register(edge, "127.0.0.2")).status_code for _ in range(LIMIT + 1)]
+    pretending = await register(edge, "127.0.0.2", **{"X-Forwarded-For": "203.0.113.7"})
+    another = await register(edge, "127.0.0.3")
+
+    assert first == [201] * LIMIT + [429]
+    assert pretending.status_code == 429
+    assert another.status_code == 201
+
+
+async def test_gateway_passes_on_what_the_api_says(edge: str) -> None:
+    async with httpx.AsyncClient(base_url=edge, timeout=30, trust_env=False) as http:
+        registered = await http.post("/api/auth/register", json=registration())
+        profile = await http.get(
+            "/api/users/profile", headers={"Authorization": f"Bearer {registered.json()['accessToken']}"}
+        )
+        too_large = await http.post("/api/properties", content=b" " * 1_100_000)
+
+    assert {"command-id", "consistency-token", "etag", "location"} <= registered.headers.keys()
+    assert profile.json()["id"] == registered.json()["user"]["id"]
+    assert too_large.status_code == 413
+    assert too_large.headers["content-type"] == "application/problem+json"
+
+
+async def test_gateway_waits_for_an_api_that_comes_back(edge: str, api: Process) -> None:
+    """The request that meets a dead replica is tried again, not refused."""
+    assert api.pid
+    os.kill(api.pid, signal.SIGKILL)
+
+    async with httpx.AsyncClient(base_url=edge, timeout=30, trust_env=False) as http:
+
+        async def answered() -> bool:
+            return (await http.get("/livez")).status_code == 200
+
+        await until(answered, seconds=60)
