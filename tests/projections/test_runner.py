@@ -191,7 +191,7 @@ async def test_gathering_of_a_group_is_no_stall(
 ) -> None:
     """The embedded broker lets members gather for five seconds; a watchdog that took it for silence left the group,
     which made it gather again, and so on."""
-    hasty = settings.model_copy(update={"stall_seconds": 1.0})
+    hasty = settings.model_copy(update={"stall_seconds": 3.0})
     user, stop, group = new_id(), asyncio.Event(), f"test-{tenant}"
     recreated = CONSUMERS_RECREATED.labels("history")._value
     before = recreated.get()
@@ -206,7 +206,7 @@ async def test_gathering_of_a_group_is_no_stall(
         return await entries(database, tenant, user) == 1
 
     await publisher.send([Message(message.topic, message.key.encode(), message.value, [])])
-    await until(arrived)
+    await until(arrived, seconds=60)
     stop.set()
     await asyncio.gather(*running)
 
