@@ -22,12 +22,13 @@ class Gathering(Generic[T]):
     def add(self, *things: T) -> None:
         self._gathered += things
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._after_a_moment())
+            self._task = asyncio.create_task(self._until_none_is_left())
 
-    async def _after_a_moment(self) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), self._seconds)
+    async def _until_none_is_left(self) -> None:
         while self._gathered:
+            # What came while others were handed over has a moment of its own: under load there is always some.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), self._seconds)
             gathered, self._gathered = self._gathered, []
             await self._hand_over(gathered)
 
