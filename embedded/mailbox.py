@@ -5,11 +5,13 @@ import html
 import sys
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from email.parser import BytesHeaderParser
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
+import uvloop
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import HTMLResponse
@@ -36,7 +38,7 @@ class Mailbox:
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         """aiosmtpd calls this with each mail; one with a Message-ID seen before is the same mail sent again."""
         content = cast(bytes, envelope.content)
-        message_id = message_from_bytes(content).get("Message-ID")
+        message_id = BytesHeaderParser().parsebytes(content).get("Message-ID")
         if message_id not in self._by_message_id:
             file = self._folder / f"{len(self._files) + 1:08}.eml"
             file.write_bytes(content)
@@ -99,4 +101,4 @@ async def main(folder: str, smtp_port: int, http_port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    uvloop.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
