@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import sys
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib.metadata import packages_distributions
+from typing import TypeVar
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
@@ -23,6 +25,9 @@ from temporalio.workflow import Info
 from adapters.settings import Settings
 
 log = logging.getLogger(__name__)
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 _TAKEN_UP_SECONDS = 120
 """The server's caches of search attributes are a minute old at most."""
@@ -114,35 +119,48 @@ async def connect_when_up(settings: Settings) -> Client:
 
 
 async def ensure_search_attributes(settings: Settings) -> None:
-    """Register the search attributes that the namespace lacks. Raises TimeoutError when it does not take them up."""
+    """Register the search attributes that the namespace lacks, which may itself be a moment old.
+
+    Raises TimeoutError when the server does not come to know the namespace or its attributes.
+    """
     client = await connect_when_up(settings)
-    known = await client.operator_service.list_search_attributes(
-        ListSearchAttributesRequest(namespace=settings.temporal_namespace)
-    )
-    missing = SEARCH_ATTRIBUTES.keys() - known.custom_attributes.keys()
-    if missing:
-        try:
-            await client.operator_service.add_search_attributes(
-                AddSearchAttributesRequest(
-                    namespace=settings.temporal_namespace,
-                    search_attributes={name: _KINDS[SEARCH_ATTRIBUTES[name]] for name in missing},
-                )
+    namespace = settings.temporal_namespace
+    try:
+        async with asyncio.timeout(_TAKEN_UP_SECONDS):
+            await _register(client, namespace)
+            await _once_heard_of(
+                client.count_workflows, " AND ".join(f"{name} = 'nothing'" for name in SEARCH_ATTRIBUTES)
             )
+    except TimeoutError as error:
+        raise TimeoutError(
+            f"Temporal at {settings.temporal_address} has no namespace {namespace!r}, or has not taken its search "
+            f"attributes up within {_TAKEN_UP_SECONDS} s. Does TEMPORAL_NAMESPACE name one that is registered?"
+        ) from error
+
+
+async def _register(client: Client, namespace: str) -> None:
+    operator = client.operator_service
+    known = await _once_heard_of(operator.list_search_attributes, ListSearchAttributesRequest(namespace=namespace))
+    missing = SEARCH_ATTRIBUTES.keys() - known.custom_attributes.keys()
+    if not missing:
+        return
+    kinds = {name: _KINDS[SEARCH_ATTRIBUTES[name]] for name in missing}
+    try:
+        await operator.add_search_attributes(AddSearchAttributesRequest(namespace=namespace, search_attributes=kinds))
+    except RPCError as error:
+        if error.status is not RPCStatusCode.ALREADY_EXISTS:
+            raise
+
+
+async def _once_heard_of(ask: Callable[[A], Awaitable[T]], what: A) -> T:
+    """An answer that a frontend gives when it has heard of what is new. It hears with a delay, and refuses until then:
+    what belongs to a namespace as not found, what carries a search attribute as invalid.
+    """
+    while True:
+        try:
+            return await ask(what)
         except RPCError as error:
-            if error.status is not RPCStatusCode.ALREADY_EXISTS:
+            if error.status not in {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}:
                 raise
-    await _taken_up(client)
-
-
-async def _taken_up(client: Client) -> None:
-    """Frontends hear of new attributes with a delay, and refuse every command that carries one until then."""
-    query = " AND ".join(f"{name} = 'nothing'" for name in SEARCH_ATTRIBUTES)
-    async with asyncio.timeout(_TAKEN_UP_SECONDS):
-        while True:
-            try:
-                await client.count_workflows(query)
-                return
-            except RPCError as error:
-                if error.status is not RPCStatusCode.INVALID_ARGUMENT:
-                    raise
-            await asyncio.sleep(0.2)
+            log.debug("not heard of yet: %s", error)
+        await asyncio.sleep(0.2)

@@ -1,0 +1,36 @@
+"""What `python -m migrations` asks of Temporal."""
+
+import asyncio
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client
+
+from adapters import temporal
+from adapters.settings import Settings
+from tests.samples import new_id
+
+
+@pytest.mark.temporal
+async def test_namespace_that_the_server_has_not_heard_of_yet_is_waited_for(
+    settings: Settings, temporal_client: Client
+) -> None:
+    """Registered by one process, a namespace is found by the next one a moment later."""
+    late = settings.model_copy(update={"temporal_namespace": f"late-{new_id()}"})
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await temporal.ensure_search_attributes(late)
+    ensuring = asyncio.create_task(temporal.ensure_search_attributes(late))
+    await temporal_client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(
+            namespace=late.temporal_namespace, workflow_execution_retention_period=Duration(seconds=86_400)
+        )
+    )
+    await ensuring
+
+    known = await temporal_client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=late.temporal_namespace)
+    )
+    assert temporal.SEARCH_ATTRIBUTES.keys() <= known.custom_attributes.keys()
