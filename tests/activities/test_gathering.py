@@ -24,7 +24,7 @@ class Door:
 async def test_what_comes_within_a_moment_goes_together() -> None:
     door = Door()
     door.open.set()
-    gathering = Gathering(0.05, door.take)
+    gathering = Gathering(0.2, door.take)
 
     for n in range(3):
         gathering.add(n)
@@ -37,7 +37,7 @@ async def test_what_comes_within_a_moment_goes_together() -> None:
 async def test_what_comes_while_others_are_handed_over_has_a_moment_of_its_own() -> None:
     """It used to go at once, one by one: at 90 commands a second a mail in three had a workflow to itself."""
     door = Door()
-    gathering = Gathering(0.05, door.take)
+    gathering = Gathering(0.2, door.take)
     gathering.add(0)
     await until(lambda: door.has_taken(1))
 

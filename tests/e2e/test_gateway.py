@@ -1,4 +1,6 @@
-"""The edge of docker-compose.yml: clients come through Caddy, each known by its own address."""
+"""The edge: clients that come through a proxy, and through the Caddy of docker-compose.yml, are known by their own
+address.
+"""
 
 import os
 import signal
@@ -14,12 +16,10 @@ from embedded.paths import ROOT
 from embedded.process import Process, Spec
 from tests.platform import Platform, registration
 
-pytestmark = [
-    pytest.mark.gateway,
-    pytest.mark.skipif(os.environ.get("TEST_GATEWAY") != "caddy", reason="Caddy: make test-gateway"),
-]
+no_caddy = pytest.mark.skipif(os.environ.get("TEST_GATEWAY") != "caddy", reason="Caddy: make test-gateway")
 LIMIT = 2
 """Registrations a minute that the API behind the gateway takes from one address."""
+TRUSTED, UNTRUSTED = "127.1.0.5", "127.0.0.4"
 
 
 @pytest.fixture
@@ -32,7 +32,12 @@ async def api(platform: Platform) -> AsyncIterator[Process]:
         [sys.executable, "-m", "api"],
         stack.data / "logs" / "gateway-api.log",
         http_ready(f"http://127.0.0.1:{port}/readyz"),
-        env={**stack.env, "PORT": port, "REGISTRATIONS_PER_MINUTE": str(LIMIT)},
+        env={
+            **stack.env,
+            "PORT": port,
+            "REGISTRATIONS_PER_MINUTE": str(LIMIT),
+            "TRUSTED_PROXIES": "127.0.0.1, 127.1.0.0/16",
+        },
         cwd=ROOT,
     )
     api = Process(spec, lambda _: None)
@@ -52,24 +57,40 @@ async def edge(platform: Platform, api: Process) -> AsyncIterator[str]:
     await caddy.stop()
 
 
-async def register(edge: str, address: str, **headers: str) -> httpx.Response:
-    """Somebody registers whose connection comes from `address`."""
+async def register(url: str, address: str, forwarded_for: str = "") -> int:
+    """The status of a registration whose connection comes from `address`, which may say for whom it asks."""
     transport = httpx.AsyncHTTPTransport(local_address=address)
-    async with httpx.AsyncClient(base_url=edge, timeout=30, trust_env=False, transport=transport) as http:
-        return await http.post("/api/auth/register", json=registration(), headers=headers)
+    headers = {"X-Forwarded-For": forwarded_for} if forwarded_for else {}
+    async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False, transport=transport) as http:
+        return (await http.post("/api/auth/register", json=registration(), headers=headers)).status_code
 
 
+async def test_trusted_proxy_speaks_for_its_clients_and_nobody_else_does(platform: Platform, api: Process) -> None:
+    url = f"http://127.0.0.1:{platform.stack.ports['gateway_api']}"
+    names = [f"203.0.113.{n}" for n in range(LIMIT + 1)]
+
+    by_proxy = [await register(url, TRUSTED, forwarded_for=name) for name in names]
+    one_of_them = [await register(url, TRUSTED, forwarded_for=names[0]) for _ in range(LIMIT)]
+    made_up = [await register(url, UNTRUSTED, forwarded_for=name) for name in names]
+
+    assert by_proxy == [201] * (LIMIT + 1)
+    assert one_of_them == [201] * (LIMIT - 1) + [429]
+    assert made_up == [201] * LIMIT + [429]
+
+
+@pytest.mark.gateway
+@no_caddy
 async def test_everybody_behind_the_gateway_has_limits_of_their_own(edge: str) -> None:
     """Limits count by the client's address: neither the gateway's nor one that a client makes up."""
-    first = [(await register(edge, "127.0.0.2")).status_code for _ in range(LIMIT + 1)]
-    pretending = await register(edge, "127.0.0.2", **{"X-Forwarded-For": "203.0.113.7"})
+    first = [await register(edge, "127.0.0.2") for _ in range(LIMIT + 1)]
+    pretending = await register(edge, "127.0.0.2", forwarded_for="203.0.113.77")
     another = await register(edge, "127.0.0.3")
 
-    assert first == [201] * LIMIT + [429]
-    assert pretending.status_code == 429
-    assert another.status_code == 201
+    assert (first, pretending, another) == ([201] * LIMIT + [429], 429, 201)
 
 
+@pytest.mark.gateway
+@no_caddy
 async def test_gateway_passes_on_what_the_api_says(edge: str) -> None:
     async with httpx.AsyncClient(base_url=edge, timeout=30, trust_env=False) as http:
         registered = await http.post("/api/auth/register", json=registration())
@@ -84,6 +105,8 @@ async def test_gateway_passes_on_what_the_api_says(edge: str) -> None:
     assert too_large.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.gateway
+@no_caddy
 async def test_gateway_waits_for_an_api_that_comes_back(edge: str, api: Process) -> None:
     """A request that meets no replica waits for the next one instead of being refused."""
     before = api.pid
