@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, bindparam, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
@@ -15,7 +15,7 @@ from adapters import outbox
 from adapters.mail import MailAway, Mailer, MailRefused
 from adapters.outbox import Mail
 from adapters.postgres import Database
-from adapters.tables import deliveries, properties, user_profiles, users
+from adapters.tables import properties, user_profiles, users
 from domain.model import Model
 
 PROPERTY_CREATED = "property_created"
@@ -69,8 +69,8 @@ class Notifications:
         for n in range(0, len(what.event_ids), _SIDE_BY_SIDE):
             obstacles += await self._send(what.tenant_id, what.event_ids[n : n + _SIDE_BY_SIDE])
             activity.heartbeat(n)
-        async with self._database.transaction(what.tenant_id) as tx:
-            count = await outbox.count(tx, what.event_ids)
+        async with self._database.statements(what.tenant_id) as connection:
+            count = await outbox.count(connection, what.event_ids)
         if count.waiting:
             reason = obstacles[-1] if obstacles else "another worker has them"
             raise MailAway(f"{count.waiting} of {len(what.event_ids)} mails wait: {reason}")
@@ -78,17 +78,15 @@ class Notifications:
 
     async def _send(self, tenant_id: str, event_ids: Sequence[UUID]) -> list[str]:
         """Send those mails about the events that nobody else is sending; returns why some were put off."""
-        async with self._database.transaction(tenant_id) as tx:
-            mails = await outbox.claim(tx, event_ids)
-            told = await _told(tx, mails)
-        outcomes = await asyncio.gather(
-            *(self._hand_over(mail, told.get((mail.event_id, mail.recipient_id))) for mail in mails)
-        )
-        became = dict(zip(mails, outcomes, strict=True))
+        async with self._database.statements(tenant_id) as connection:
+            claimed = await _claim(connection, event_ids)
+        outcomes = await asyncio.gather(*(self._hand_over(mail, told) for mail, told in claimed.items()))
+        became = dict(zip(claimed, outcomes, strict=True))
         put_off = {mail: str(error) for mail, error in became.items() if isinstance(error, MailAway)}
         refused = {mail: str(error) for mail, error in became.items() if isinstance(error, MailRefused)}
-        async with self._database.transaction(tenant_id) as tx:
-            await outbox.settle(tx, [mail for mail in mails if became[mail] is None], refused, list(put_off))
+        sent = [mail for mail, error in became.items() if error is None]
+        async with self._database.statements(tenant_id) as connection:
+            await outbox.settle(connection, sent, refused, list(put_off))
         return list(put_off.values())
 
     async def _hand_over(self, mail: Mail, told: Mapping[str, Any] | None) -> MailAway | MailRefused | None:
@@ -115,8 +113,8 @@ class Notifications:
             recipient_id=what.owner_id,
             about_id=what.property_id,
         )
-        async with self._database.transaction(what.tenant_id) as tx:
-            await outbox.promise_late(tx, row)
+        async with self._database.statements(what.tenant_id) as connection:
+            await outbox.promise_late(connection, row)
         return await self.send_promised(Outgoing(tenant_id=what.tenant_id, event_ids=(what.event_id,)))
 
 
@@ -132,9 +130,9 @@ class OverdueMails:
     async def notify_overdue(self) -> int:
         """Have overdue mails sent and very old ones given up; returns how many are driven again."""
         now = datetime.now(UTC)
-        async with self._database.transaction() as tx:
-            await outbox.give_up(tx, now - _GIVEN_UP_AFTER, f"not taken within {_GIVEN_UP_AFTER.days} days")
-            found = await outbox.overdue(tx, now - self._after, now - _LOST_AFTER, _OVERDUE_AT_ONCE)
+        async with self._database.statements() as connection:
+            await outbox.give_up(connection, now - _GIVEN_UP_AFTER, f"not taken within {_GIVEN_UP_AFTER.days} days")
+            found = await outbox.overdue(connection, now - self._after, now - _LOST_AFTER, _OVERDUE_AT_ONCE)
         driven = 0
         for some in together([Promise(*place) for place in found]):
             # One name for the same mails: a workflow that is still trying is not joined by a second one.
@@ -144,10 +142,12 @@ class OverdueMails:
         return driven
 
 
-_TOLD = (
+_CLAIMED = outbox.CLAIMED.c
+_CLAIM = (
     select(
-        deliveries.c.event_id,
-        deliveries.c.recipient_id,
+        _CLAIMED.event_id,
+        _CLAIMED.recipient_id,
+        _CLAIMED.template,
         users.c.email,
         user_profiles.c.first_name,
         properties.c.property_id,
@@ -155,17 +155,22 @@ _TOLD = (
         properties.c.location,
         properties.c.price,
     )
-    .join(users, users.c.user_id == deliveries.c.recipient_id)
-    .join(user_profiles, user_profiles.c.user_id == users.c.user_id)
-    .join(properties, properties.c.property_id == deliveries.c.about_id)
-    .where(deliveries.c.event_id == any_(bindparam("event_ids", type_=ARRAY(Uuid))))
+    .select_from(outbox.CLAIMED)
+    .outerjoin(users, users.c.user_id == _CLAIMED.recipient_id)
+    .outerjoin(user_profiles, user_profiles.c.user_id == users.c.user_id)
+    .outerjoin(properties, properties.c.property_id == _CLAIMED.about_id)
 )
-"""What a mail says, for those whose account and property are there."""
 
 
-async def _told(tx: AsyncConnection, mails: Sequence[Mail]) -> dict[tuple[UUID, UUID], dict[str, Any]]:
-    rows = await tx.execute(_TOLD, {"event_ids": [mail.event_id for mail in mails]})
-    return {(row.event_id, row.recipient_id): {**row._mapping, "price": rupees(row.price)} for row in rows}
+async def _claim(tx: AsyncConnection, event_ids: Sequence[UUID]) -> dict[Mail, dict[str, Any] | None]:
+    """Claimed mails, each with what it says; None where the account or the property is gone."""
+    rows = await tx.execute(_CLAIM, {"event_ids": list(event_ids)})
+    return {
+        Mail(row.event_id, row.recipient_id, row.template): {**row._mapping, "price": rupees(row.price)}
+        if None not in row
+        else None
+        for row in rows
+    }
 
 
 def rupees(amount: int) -> str:

@@ -23,7 +23,7 @@ from domain.model import Model
 log = logging.getLogger(__name__)
 
 _BATCH = 500
-_MARK_SECONDS = 0.05
+_MARK_SECONDS = 0.2
 """How long marks wait for others to share a statement: nobody waits for one, and an operator sees no difference."""
 _CHECKED = "history-checked"
 
@@ -51,8 +51,8 @@ class Publishing:
         Each publisher starts at the aggregate's oldest unpublished event, so the first copies of its events reach Kafka
         in order whoever else is publishing; later copies are told by their event id.
         """
-        async with self._database.statements() as tx:
-            events = await event_store.unpublished_of(tx, what.tenant_id, what.aggregate_id, what.version)
+        async with self._database.statements() as connection:
+            events = await event_store.unpublished_of(connection, what.tenant_id, what.aggregate_id, what.version)
         await publish_all(self._publisher, events)
         if events:
             await self._mark([UUID(event["eventId"]) for event in events])
@@ -81,8 +81,8 @@ class Publishing:
             log.warning("%d published events are left to reconcile: %s", len(published), error)
 
     async def _mark(self, published: Sequence[UUID]) -> None:
-        async with self._database.statements() as tx:
-            await event_store.mark_published(tx, published)
+        async with self._database.statements() as connection:
+            await event_store.mark_published(connection, published)
 
 
 class Reconciliation:

@@ -42,7 +42,7 @@ Publish = Callable[[list[dict[str, Any]]], Awaitable[bool]]
 
 
 class Ledger:
-    """Saves rows, events and the record of the command in one transaction."""
+    """Saves rows, events and the record of the command by one statement, which is the transaction."""
 
     def __init__(self, database: Database, keyring: Keyring, publish: Publish | None = None) -> None:
         """`publish` is given the messages of a new aggregate; without it they are left to the workflow."""
@@ -65,14 +65,14 @@ class Ledger:
         named by the refusal's code, not to be retried; DatabaseAway, to be retried.
         """
         try:
-            async with self._database.transaction(command.tenant_id) as tx:
-                change = await decide(tx)
+            async with self._database.statements(command.tenant_id) as connection:
+                change = await decide(connection)
                 records = self._records(command, aggregate_id, change)
-                await insert_rows(tx, [*change.rows, *records])
+                await insert_rows(connection, [*change.rows, *records])
         except (Refusal, IntegrityError) as objection:
-            async with self._database.transaction(command.tenant_id) as tx:
-                if recorded := await event_store.recorded_command(tx, command.command_id):
-                    return await self._first_answer(tx, recorded, answer)
+            async with self._database.statements(command.tenant_id) as connection:
+                if recorded := await event_store.recorded_command(connection, command.command_id):
+                    return await self._first_answer(connection, recorded, answer)
             refusal = taken.get(violated(objection)) if isinstance(objection, IntegrityError) else objection
             if refusal is None:
                 raise
@@ -94,27 +94,29 @@ class Ledger:
             event_store.command_row(command, aggregate_id, answer=answer),
         ]
 
-    async def _first_answer(self, tx: AsyncConnection, recorded: event_store.RecordedCommand, answer: type[S]) -> S:
+    async def _first_answer(
+        self, connection: AsyncConnection, recorded: event_store.RecordedCommand, answer: type[S]
+    ) -> S:
         if recorded.problem:
             raise refused(REFUSALS[recorded.problem["code"]](recorded.problem["detail"], recorded.problem["field"]))
-        key = await wrapped_key(tx, recorded.user_id)
+        key = await wrapped_key(connection, recorded.user_id)
         return answer.model_validate(self._keyring.unseal(recorded.answer, key, recorded.command_id))
 
     async def _keep_refusal(self, command: Command, aggregate_id: UUID, refusal: Refusal) -> None:
         problem = {"code": refusal.code, "detail": refusal.detail, "field": refusal.field}
         try:
-            async with self._database.transaction(command.tenant_id) as tx:
-                await insert_rows(tx, [event_store.command_row(command, aggregate_id, problem=problem)])
+            async with self._database.statements(command.tenant_id) as connection:
+                await insert_rows(connection, [event_store.command_row(command, aggregate_id, problem=problem)])
         except IntegrityError as error:
             # Another attempt recorded the command meanwhile; its record is the one that counts.
             if violated(error) != "commands_pkey":
                 raise
 
 
-async def wrapped_key(tx: AsyncConnection, user_id: UUID) -> bytes | None:
-    """The wrapped key of a person of the transaction's tenant; None when the person was erased."""
+async def wrapped_key(connection: AsyncConnection, user_id: UUID) -> bytes | None:
+    """The wrapped key of a person of the connection's tenant; None when the person was erased."""
     return (
-        await tx.execute(select(person_keys.c.wrapped_key).where(person_keys.c.user_id == user_id))
+        await connection.execute(select(person_keys.c.wrapped_key).where(person_keys.c.user_id == user_id))
     ).scalar_one_or_none()
 
 

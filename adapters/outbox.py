@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, and_, any_, bindparam, func, or_, select, update
+from sqlalchemy import ARRAY, Text, Uuid, and_, any_, bindparam, column, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -54,21 +53,15 @@ async def promise_late(tx: AsyncConnection, row: Row) -> None:
     await tx.execute(insert(deliveries).on_conflict_do_nothing(), row[1])
 
 
-async def claim(tx: AsyncConnection, event_ids: Sequence[UUID]) -> list[Mail]:
-    """Those mails about the events that wait and nobody else is sending; they are the caller's for half a minute."""
-    return [Mail(*row) for row in await tx.execute(_CLAIM, {"event_ids": list(event_ids)})]
-
-
 async def settle(
     tx: AsyncConnection, sent: Sequence[Mail], given_up: Mapping[Mail, str], put_off: Sequence[Mail]
 ) -> None:
     """Record what became of claimed mails; those that were put off may be claimed again at once."""
-    if sent:
-        await tx.execute(_SENT, [_which(mail) for mail in sent])
-    if given_up:
-        await tx.execute(_GIVEN_UP, [{**_which(mail), "reason": reason} for mail, reason in given_up.items()])
-    if put_off:
-        await tx.execute(_PUT_OFF, [_which(mail) for mail in put_off])
+    for statement, mails in ((_SENT, sent), (_GIVEN_UP, list(given_up)), (_PUT_OFF, put_off)):
+        if mails:
+            events, recipients = [mail.event_id for mail in mails], [mail.recipient_id for mail in mails]
+            reasons = [given_up.get(mail, "") for mail in mails]
+            await tx.execute(statement, {"events": events, "recipients": recipients, "reasons": reasons})
 
 
 async def count(tx: AsyncConnection, event_ids: Sequence[UUID]) -> Count:
@@ -102,23 +95,30 @@ async def give_up(tx: AsyncConnection, promised_before: datetime, reason: str) -
     return done.rowcount
 
 
-def _which(mail: Mail) -> dict[str, Any]:
-    return {"event": mail.event_id, "recipient": mail.recipient_id}
-
-
 _D = deliveries.c
 _WAITING = and_(_D.sent_at.is_(None), _D.given_up.is_(None))
 _OF_EVENTS = _D.event_id == any_(bindparam("event_ids", type_=ARRAY(Uuid)))
-_OF_MAIL = and_(_D.event_id == bindparam("event"), _D.channel == EMAIL, _D.recipient_id == bindparam("recipient"))
-_CLAIM = (
+CLAIMED = (
     update(deliveries)
     .where(_OF_EVENTS, _WAITING, or_(_D.claimed_until.is_(None), _D.claimed_until <= func.now()))
     .values(claimed_until=func.now() + _CLAIMED_FOR)
-    .returning(_D.event_id, _D.recipient_id, _D.template)
+    .returning(_D.event_id, _D.recipient_id, _D.about_id, _D.template)
+    .cte("claimed")
 )
-_SENT = update(deliveries).where(_OF_MAIL).values(sent_at=func.now())
-_GIVEN_UP = update(deliveries).where(_OF_MAIL).values(given_up=bindparam("reason"))
-_PUT_OFF = update(deliveries).where(_OF_MAIL, _WAITING).values(claimed_until=func.now())
+"""Those mails about `event_ids` that wait and nobody else is sending; they are the caller's for half a minute."""
+_SETTLED = (
+    func.unnest(
+        bindparam("events", type_=ARRAY(Uuid)),
+        bindparam("recipients", type_=ARRAY(Uuid)),
+        bindparam("reasons", type_=ARRAY(Text)),
+    )
+    .table_valued(column("event", Uuid), column("recipient", Uuid), column("reason", Text), name="settled")
+    .render_derived()
+)
+_OF_SETTLED = and_(_D.event_id == _SETTLED.c.event, _D.channel == EMAIL, _D.recipient_id == _SETTLED.c.recipient)
+_SENT = update(deliveries).where(_OF_SETTLED).values(sent_at=func.now())
+_GIVEN_UP = update(deliveries).where(_OF_SETTLED).values(given_up=_SETTLED.c.reason)
+_PUT_OFF = update(deliveries).where(_OF_SETTLED, _WAITING).values(claimed_until=func.now())
 _COUNT = select(
     func.count().filter(_WAITING),
     func.count().filter(_D.sent_at.is_not(None)),

@@ -1,4 +1,4 @@
-"""Postgres: the pool, the one function that opens a transaction, and what each failure of it means."""
+"""Postgres: the pool, the one function that hands out a tenant's connection, and what each failure of it means."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ from adapters.settings import Settings
 
 Row = tuple[Table, Mapping[str, Any]]
 """A row to insert: its table and its values by column."""
+_TENANT = "tenant"
 
 
 class DatabaseAway(Exception):
@@ -41,11 +42,11 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
-        """A transaction that sees and writes `tenant_id` only. Raises DatabaseAway when Postgres cannot be reached."""
-        async with self.statements() as connection:
-            driver: asyncpg.Connection = _driver(connection)
+        """Statements that happen together, on what `tenant_id` has. Raises DatabaseAway as `statements` does."""
+        async with self.statements(tenant_id) as connection:
+            driver = _driver(connection)
             try:
-                await driver.execute(_begin(tenant_id))
+                await driver.execute("BEGIN")
                 yield connection
                 await driver.execute("COMMIT")
             except BaseException:
@@ -58,10 +59,14 @@ class Database:
                     driver.terminate()
 
     @asynccontextmanager
-    async def statements(self) -> AsyncIterator[AsyncConnection]:
-        """A connection on which each statement is its own transaction: for a role that serves every tenant."""
+    async def statements(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
+        """A connection that sees and writes `tenant_id` only, on which each statement is its own transaction.
+
+        Raises DatabaseAway when Postgres cannot be reached.
+        """
         with _telling_when_away():
             async with self._engine.connect() as connection:
+                await _keep_to(connection, tenant_id)
                 yield connection
 
     async def ping(self) -> None:
@@ -119,21 +124,24 @@ def _is_away_state(state: str) -> bool:
     return state[:2] in {"08", "53", "57"}
 
 
-def _driver(connection: AsyncConnection) -> Any:
-    """The driver's own connection, which takes a transaction's first two statements in one round trip."""
+async def _keep_to(connection: AsyncConnection, tenant_id: str) -> None:
+    """Name the tenant to the session, unless it is the one that the session was told last."""
+    known = connection.info  # of the session, and gone with it
+    if known.get(_TENANT) != tenant_id:
+        known.pop(_TENANT, None)  # cut off in the middle, the session may have been told or not
+        await _driver(connection).fetchval("SELECT set_config('app.tenant', $1, false)", tenant_id)
+        known[_TENANT] = tenant_id
+
+
+def _driver(connection: AsyncConnection) -> asyncpg.Connection:
+    """The driver's own connection, which begins and ends a transaction when it is told to."""
     assert connection.sync_connection is not None
-    return connection.sync_connection.connection.driver_connection
+    driver: asyncpg.Connection = connection.sync_connection.connection.driver_connection
+    return driver
 
 
 def _is_open(driver: asyncpg.Connection) -> bool:
     return not driver.is_closed() and bool(driver.is_in_transaction())
-
-
-def _begin(tenant_id: str) -> str:
-    if not tenant_id:
-        return "BEGIN"
-    quoted = tenant_id.replace("'", "''")
-    return f"BEGIN; SELECT set_config('app.tenant', '{quoted}', true)"
 
 
 def async_url(url: str) -> str:

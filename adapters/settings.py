@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     database_url: PostgresUrl = "postgresql://hyderabad@127.0.0.1:5432/hyderabad"
     """Login that owns the tables or is a member of both roles below; each process lowers itself to one of them."""
     database_app_role: str = "hyderabad_app"
-    """Row-level security holds it to one tenant in each transaction."""
+    """Row-level security holds it to the one tenant that its session was told last."""
     database_reader_role: str = "hyderabad_all_tenants"
     """Projections, publishing and reconciling serve every tenant, and say so by connecting as this role."""
     database_pool_size: Annotated[int, Field(ge=1, le=200)] = 10

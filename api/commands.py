@@ -190,12 +190,12 @@ class Commands:
     async def _known(self, workflow: Workflow[S], command: Command) -> Done[S] | None:
         """The answer that was given under the same key. With Postgres away, None: the workflow's id still guards."""
         try:
-            async with self._database.transaction(command.tenant_id) as tx:
-                recorded = await event_store.recorded_command(tx, command.command_id)
+            async with self._database.statements(command.tenant_id) as connection:
+                recorded = await event_store.recorded_command(connection, command.command_id)
                 if recorded is None:
                     return None
                 query = select(person_keys.c.wrapped_key).where(person_keys.c.user_id == recorded.user_id)
-                key = (await tx.execute(query)).scalar_one_or_none()
+                key = (await connection.execute(query)).scalar_one_or_none()
         except DatabaseAway:
             return None
         if recorded.fingerprint != command.fingerprint:
@@ -223,10 +223,10 @@ class Commands:
 
     async def find(self, tenant_id: str, user_id: UUID, command_id: UUID) -> dict[str, Any] | None:
         """What became of a user's command; None when there is none or it is somebody else's."""
-        async with self._database.transaction(tenant_id) as tx:
-            recorded = await event_store.recorded_command(tx, command_id)
-            events = await event_store.of_command(tx, command_id) if recorded else []
-            told = await outbox.told_of(tx, command_id)
+        async with self._database.statements(tenant_id) as connection:
+            recorded = await event_store.recorded_command(connection, command_id)
+            events = await event_store.of_command(connection, command_id) if recorded else []
+            told = await outbox.told_of(connection, command_id)
         if recorded:
             return self._recorded(recorded, events, *told) if recorded.user_id == user_id else None
         return await self._running(tenant_id, user_id, command_id)

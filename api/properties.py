@@ -114,8 +114,8 @@ async def property_events(
             after = parts.signer.open_version(use, cursor)
         except Tampered as error:
             raise ApiError("invalid-cursor") from error
-    async with parts.database.transaction(caller.tenant_id) as tx:
-        events = await event_store.of_aggregate(tx, property_id, after_version=after, limit=limit + 1)
+    async with parts.database.statements(caller.tenant_id) as connection:
+        events = await event_store.of_aggregate(connection, property_id, after_version=after, limit=limit + 1)
     more = len(events) > limit
     page: dict[str, Any] = {
         "items": events[:limit],

@@ -41,9 +41,9 @@ class Sessions:
         query = select(users.c.user_id, users.c.password_hash).where(
             or_(func.lower(users.c.email) == wanted, func.lower(users.c.username) == wanted)
         )
-        async with self._database.transaction(tenant_id) as tx:
-            row = (await tx.execute(query)).first()
-        # Outside the transaction: hashing takes longer than everything else, and connections are few.
+        async with self._database.statements(tenant_id) as connection:
+            row = (await connection.execute(query)).first()
+        # Without a connection: hashing takes longer than everything else, and connections are few.
         if not await self._passwords.matches(password, row.password_hash if row else None) or row is None:
             raise ApiError("invalid-credentials")
         async with self._database.transaction(tenant_id) as tx:
@@ -78,17 +78,17 @@ class Sessions:
 
     async def end(self, tenant_id: str, token: str) -> None:
         """Close the session of a refresh token; one that is unknown has nothing to close."""
-        async with self._database.transaction(tenant_id) as tx:
-            await _revoke_family(tx, token)
+        async with self._database.statements(tenant_id) as connection:
+            await _revoke_family(connection, token)
 
     async def _was_used(self, tenant_id: str, token: str) -> bool:
-        async with self._database.transaction(tenant_id) as tx:
-            used_at = await tx.execute(
+        async with self._database.statements(tenant_id) as connection:
+            used_at = await connection.execute(
                 select(refresh_tokens.c.used_at).where(refresh_tokens.c.token_hash == _hash(token))
             )
             if used_at.scalar_one_or_none() is None:
                 return False
-            await _revoke_family(tx, token)
+            await _revoke_family(connection, token)
             return True
 
 

@@ -17,8 +17,8 @@ router = APIRouter(prefix="/api/users", tags=["users"])
 )
 async def own_profile(caller: CallerDep, parts: PartsDep) -> Response:
     """The account of whoever asks."""
-    async with parts.database.transaction(caller.tenant_id) as tx:
-        user = await find_user(tx, caller.user_id)
+    async with parts.database.statements(caller.tenant_id) as connection:
+        user = await find_user(connection, caller.user_id)
     if user is None or user.status not in MAY_SIGN_IN:
         raise ApiError("account-closed")
     headers = {"ETag": f'"{user.version}"', "Cache-Control": "private, no-store"}

@@ -37,6 +37,8 @@ TEMPORAL_DYNAMIC_CONFIG = {
     # One partition for each queue: with four, a command may wait in one while the pollers look at another.
     "matching.numTaskqueueReadPartitions": 1,
     "matching.numTaskqueueWritePartitions": 1,
+    # The development server reads the namespace and its search attributes anew for each workflow: nine reads a command.
+    "system.forceSearchAttributesCacheRefreshOnRead": False,
 }
 _NOBODY = 65534
 # The readiness probes knock before anybody is in.

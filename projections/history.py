@@ -215,8 +215,8 @@ class HistoryPages:
         if time.monotonic() >= self._generation_until:
             self._generation_until = time.monotonic() + _GENERATION_SECONDS
             try:
-                async with self._database.transaction(tenant_id) as tx:
-                    self._generation = await generation_of(tx, History.name)
+                async with self._database.statements(tenant_id) as connection:
+                    self._generation = await generation_of(connection, History.name)
             except DatabaseAway:
                 log.warning("Postgres is away: histories are served from Redis, generation %d", self._generation)
         return self._generation
@@ -253,8 +253,8 @@ class HistoryPages:
         self, tenant_id: str, user_id: str, generation: int, limit: int, before: Place | None
     ) -> Page:
         await self._refill(tenant_id, user_id, generation)
-        async with self._database.transaction(tenant_id) as tx:
-            return _cut(await _rows(tx, user_id, limit + 1, before), limit)
+        async with self._database.statements(tenant_id) as connection:
+            return _cut(await _rows(connection, user_id, limit + 1, before), limit)
 
     async def _refill(self, tenant_id: str, user_id: str, generation: int) -> None:
         """Give Redis this user's newest entries, unless one is added while they are being read."""
@@ -265,8 +265,8 @@ class HistoryPages:
             if await self._redis.exists(keys[0]):
                 return
             await self._redis.set(keys[1], lease, ex=_LEASE_SECONDS)
-            async with self._database.transaction(tenant_id) as tx:
-                rows = await _rows(tx, user_id, NEWEST + 1, None)
+            async with self._database.statements(tenant_id) as connection:
+                rows = await _rows(connection, user_id, NEWEST + 1, None)
             pairs: list[str | bytes] = [] if len(rows) > NEWEST else ["-inf", b""]
             for entry in rows[:NEWEST]:
                 pairs += [str(place_of(entry).score), entry]
@@ -275,9 +275,9 @@ class HistoryPages:
             self._rest.begin()
 
     async def _from_store(self, tenant_id: str, user_id: str, limit: int, before: Place | None) -> Page:
-        async with self._database.transaction(tenant_id) as tx:
+        async with self._database.statements(tenant_id) as connection:
             behind = (before.timestamp, before.event_id) if before else None
-            messages = await event_store.of_user(tx, UUID(user_id), before=behind, limit=limit + 1)
+            messages = await event_store.of_user(connection, UUID(user_id), before=behind, limit=limit + 1)
         return _cut([entry_json(activity_of(read_event(message))) for message in messages], limit)
 
 

@@ -18,8 +18,8 @@ class PropertyPages:
     async def find(self, tenant_id: str, property_id: UUID) -> Property | None:
         """The property in whatever status it is; who may see it is the caller's to decide. Raises DatabaseAway."""
         query = select(properties).where(properties.c.property_id == property_id)
-        async with self._database.transaction(tenant_id) as tx:
-            row = (await tx.execute(query)).one_or_none()
+        async with self._database.statements(tenant_id) as connection:
+            row = (await connection.execute(query)).one_or_none()
         if row is None:
             return None
         facts = dict(row._mapping)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import asyncpg
 import pytest
@@ -76,6 +77,31 @@ async def test_transaction_that_is_cancelled_leaves_nothing(single: Database, te
         await running
 
     assert await keys(single, tenant) == 0
+
+
+async def test_session_that_served_one_tenant_shows_nothing_of_it_to_the_next(single: Database, tenant: str) -> None:
+    async with single.statements(tenant) as connection:
+        await insert_rows(connection, [(person_keys, key_row(tenant))])
+
+    assert [await keys(single, name) for name in (f"{tenant}-other", "", tenant)] == [0, 0, 1]
+
+
+async def test_session_that_was_cut_off_between_two_tenants_keeps_to_the_next(single: Database, tenant: str) -> None:
+    async with single.statements(tenant) as connection:
+        await insert_rows(connection, [(person_keys, key_row(tenant))])
+
+    async def other() -> None:
+        async with single.statements(f"{tenant}-other"):
+            pass
+
+    for steps in range(40):
+        cut = asyncio.create_task(other())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        cut.cancel()
+        with suppress(asyncio.CancelledError):
+            await cut
+        assert await keys(single, tenant) == 1
 
 
 async def test_connection_that_postgres_closed_meanwhile_is_made_anew(
