@@ -47,8 +47,9 @@ bench: .venv/.installed ## measure, each figure beside its baseline
 kafka: .venv/.installed ## fetch Apache Kafka (needs Java 17 and Maven)
 	@$(PY) -m embedded.apache_kafka
 
-temporal: .venv/.installed ## build the Temporal server (needs Go)
+temporal: .venv/.installed ## build the Temporal server and its web UI (needs Go)
 	@$(PY) -m embedded.temporal_server
+	@$(PY) -m embedded.temporal_ui
 
 gateway: .venv/.installed ## build Caddy (needs Go)
 	@$(PY) -m embedded.gateway

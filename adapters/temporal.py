@@ -156,11 +156,14 @@ async def _once_heard_of(ask: Callable[[A], Awaitable[T]], what: A) -> T:
     """An answer that a frontend gives when it has heard of what is new. It hears with a delay, and refuses until then:
     what belongs to a namespace as not found, what carries a search attribute as invalid.
     """
+    told = False
     while True:
         try:
             return await ask(what)
         except RPCError as error:
             if error.status not in {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}:
                 raise
-            log.debug("not heard of yet: %s", error)
+            if not told:
+                log.warning("asking Temporal again until it has heard of what is new: %s", error)
+            told = True
         await asyncio.sleep(0.2)

@@ -75,7 +75,7 @@ def main() -> int:
         "--temporal",
         choices=["development", "server"],
         default="development",
-        help="Temporal's development server with its UI, or the production server on Postgres",
+        help="Temporal's development server, or the production server on Postgres (default: development)",
     )
     chosen = parser.parse_args()
     data: Path = chosen.data.resolve()

@@ -13,6 +13,7 @@ from embedded.apache_kafka import apache_kafka
 from embedded.paths import ROOT, Ports, kept_secrets
 from embedded.process import Process, Say, Spec, StartFailed
 from embedded.temporal_server import prepare_namespace, prepare_schema, temporal_server
+from embedded.temporal_ui import temporal_ui
 
 # An engine is left out when its URL is in the environment already: then a real server is used.
 _REPLACED_BY = {
@@ -50,7 +51,9 @@ class Stack:
             # Temporal's own server keeps its state in our Postgres, so it comes second.
             database = self._database_url()
             await asyncio.to_thread(prepare_schema, self.ports, database)
-            await self._start([spec])
+            ui, env = temporal_ui(self.data, self.ports, self.env["TEMPORAL_ADDRESS"])
+            self.env |= env
+            await self._start([spec, ui])
             await asyncio.to_thread(prepare_namespace, self.ports, database)
 
     async def _engine(self, name: str) -> Spec | None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 from temporalio.client import Client
@@ -70,6 +71,24 @@ async def test_newcomer_lists_a_property_and_everything_follows(platform: Platfo
     mailing = f"CommandIds = '{created.headers['command-id']}'"
     [run] = [run async for run in temporal_client.list_workflows(mailing)]
     assert run.workflow_type == "notify"
+
+
+@pytest.mark.temporal
+async def test_web_ui_finds_a_command_by_its_number_and_serves_its_trace(platform: Platform) -> None:
+    person = await platform.register()
+    number = (await platform.create(person)).headers["command-id"]
+    state = (await platform.http.get(f"/api/commands/{number}", headers=person.headers)).json()
+
+    async with httpx.AsyncClient(base_url=state["traceUrl"].partition("/namespaces/")[0], trust_env=False) as ui:
+        page = await ui.get(state["traceUrl"])
+
+        async def found() -> list[str]:
+            query = {"query": f"CommandId = '{number}'"}
+            answer = (await ui.get("/api/v1/namespaces/default/workflows", params=query)).raise_for_status().json()
+            return [run["execution"]["workflowId"] for run in answer.get("executions", [])]
+
+        assert await until(found) == [f"create-property/{number}"]
+    assert (page.status_code, page.headers["content-type"].partition(";")[0]) == (200, "text/html")
 
 
 async def test_mail_whose_workflow_was_lost_is_sent(

@@ -14,6 +14,7 @@ from temporalio.client import Client
 
 from adapters.settings import Settings
 from adapters.temporal import SEARCH_ATTRIBUTES
+from embedded.engines import _postgres_programs
 from embedded.paths import ROOT
 from embedded.stack import Stack
 from embedded.temporal_server import _environment, prepare_namespace, prepare_schema
@@ -91,14 +92,35 @@ async def test_health_checks_of_our_services_see_whether_they_are_ready(platform
             assert await check.wait() == expected, (name, words)
 
 
+async def test_health_check_of_postgres_sees_whether_it_is_ready(stack: Stack) -> None:
+    _, program, *words = COMPOSE["postgres"]["healthcheck"]["test"]
+    answers = {}
+    for name in ("postgres", "nobody"):
+        check = await asyncio.create_subprocess_exec(
+            str(_postgres_programs() / program), *words, env={**os.environ, "PGPORT": str(stack.ports[name])}
+        )
+        answers[name] = await check.wait()
+
+    # 0 accepts connections, 2 gave no answer (https://www.postgresql.org/docs/18/app-pg-isready.html).
+    assert answers == {"postgres": 0, "nobody": 2}
+
+
 def test_versions_here_and_in_compose_agree() -> None:
     from embedded.apache_kafka import VERSION as KAFKA
     from embedded.gateway import VERSION as CADDY
     from embedded.temporal_server import VERSION as TEMPORAL
+    from embedded.temporal_ui import VERSION as UI
 
     assert COMPOSE["gateway"]["image"].endswith(f":{CADDY}-alpine")
     assert COMPOSE["kafka"]["image"].endswith(f":{KAFKA}")
     assert {COMPOSE[name]["image"].rpartition(":")[2] for name in ("temporal", "temporal-schema")} == {TEMPORAL}
+    assert COMPOSE["temporal-ui"]["image"].endswith(f":{UI}")
+
+
+@pytest.mark.temporal
+@pytest.mark.skipif(os.environ.get("TEST_TEMPORAL") != "server", reason="the production server: make test-temporal")
+async def test_ui_runs_here_with_every_variable_that_compose_sets(stack: Stack) -> None:
+    assert COMPOSE["temporal-ui"]["environment"].keys() <= stack.processes["temporal-ui"].spec.env.keys()
 
 
 @pytest.mark.temporal

@@ -1,0 +1,50 @@
+"""The web UI of the production Temporal server; the development server brings its own."""
+
+import subprocess
+from pathlib import Path
+
+from embedded.cache import cached, run, say, tool
+from embedded.engines import http_ready
+from embedded.paths import Ports
+from embedded.process import Spec
+
+VERSION = "2.54.1"
+_MODULE = f"github.com/temporalio/ui-server/v2@v{VERSION}"
+
+
+def _build(folder: Path) -> None:
+    go = tool("go", "to build the Temporal UI")
+    say(f"Building the Temporal UI {VERSION} (a quarter of a minute on two cores) ...")
+    package = _MODULE.replace("@", "/cmd/server@")
+    run([go, "install", package], "Building the Temporal UI", GOBIN=str(folder), GOFLAGS="-buildvcs=false")
+    (folder / "server").rename(folder / "ui-server")
+    found = subprocess.run([go, "list", "-m", "-f", "{{.Dir}}", _MODULE], capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        raise SystemExit(f"The UI's module is not where Go keeps modules:\n{found.stderr}")
+    # Its image reads this file too, and says no address: there it may listen on all of them.
+    image = Path(found.stdout.strip()) / "config" / "docker.yaml"
+    (folder / "config").mkdir()
+    (folder / "config" / "docker.yaml").write_text(image.read_text() + "\nhost: 127.0.0.1\n")
+
+
+def temporal_ui(data: Path, ports: Ports, temporal_address: str) -> tuple[Spec, dict[str, str]]:
+    """The UI for the server at `temporal_address`, told by the variables that docker-compose.yml sets."""
+    folder = cached(f"temporal-ui-{VERSION}", _build)
+    url = f"http://127.0.0.1:{ports['temporal_ui']}"
+    told = {
+        "TEMPORAL_ADDRESS": temporal_address,
+        "TEMPORAL_CORS_ORIGINS": url,
+        "TEMPORAL_DISABLE_NEWS_FETCH": "true",
+        "TEMPORAL_UI_PORT": str(ports["temporal_ui"]),
+    }
+    command = [str(folder / "ui-server"), "--root", str(folder), "--env", "docker", "start"]
+    spec = Spec("temporal-ui", command, data / "logs" / "temporal-ui.log", http_ready(url), env=told)
+    return spec, {"TEMPORAL_UI_URL": url}
+
+
+def main() -> None:
+    say(f"The Temporal UI {VERSION} is in {cached(f'temporal-ui-{VERSION}', _build)}")
+
+
+if __name__ == "__main__":
+    main()
