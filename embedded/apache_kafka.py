@@ -12,9 +12,12 @@ from embedded.paths import ROOT, Ports
 from embedded.process import Spec
 
 VERSION = "4.1.0"
+_FOLDER = f"kafka-{VERSION}-with-tools"
+"""In the cache: the broker, and the programs that its image has beside it."""
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>hyderabad-infra</groupId><artifactId>kafka</artifactId><version>1</version><dependencies>
 <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{VERSION}</version></dependency>
 <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
 </dependencies></project>"""
 
@@ -28,8 +31,8 @@ def _fetch(folder: Path) -> None:
     run([maven, "-q", "-B", "-f", str(pom), *copy], "Fetching Apache Kafka")
 
 
-def _java(main: str, *arguments: str) -> list[str]:
-    libraries = cached(f"kafka-{VERSION}", _fetch) / "libs"
+def java(main: str, *arguments: str) -> list[str]:
+    libraries = cached(_FOLDER, _fetch) / "libs"
     # For one machine: a small heap, and no time spent on optimising code that runs for minutes.
     options = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
     return [tool("java", "to run Apache Kafka"), *options, "-cp", f"{libraries}/*", main, *arguments]
@@ -50,15 +53,15 @@ def apache_kafka(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
     properties.write_text(shared + "".join(f"{name}={value}\n" for name, value in own.items()))
     if not (logs / "meta.properties").exists():
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        formatting = _java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties))
+        formatting = java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties))
         run(formatting, "Formatting Kafka's folder")
-    command = _java("kafka.Kafka", str(properties))
+    command = java("kafka.Kafka", str(properties))
     spec = Spec("kafka", command, data / "logs" / "kafka.log", lambda: kafka_answers(address), stop_seconds=30)
     return spec, {"KAFKA_BOOTSTRAP_SERVERS": address, "KAFKA_IDEMPOTENCE": "true"}
 
 
 def main() -> None:
-    folder = cached(f"kafka-{VERSION}", _fetch)
+    folder = cached(_FOLDER, _fetch)
     version = subprocess.run(
         [tool("java", "to run Apache Kafka"), "-version"], capture_output=True, text=True, check=True
     )

@@ -14,6 +14,7 @@ from temporalio.client import Client
 
 from adapters.settings import Settings
 from adapters.temporal import SEARCH_ATTRIBUTES
+from embedded.apache_kafka import java
 from embedded.engines import _postgres_programs
 from embedded.paths import ROOT
 from embedded.stack import Stack
@@ -103,6 +104,23 @@ async def test_health_check_of_postgres_sees_whether_it_is_ready(stack: Stack) -
 
     # 0 accepts connections, 2 gave no answer (https://www.postgresql.org/docs/18/app-pg-isready.html).
     assert answers == {"postgres": 0, "nobody": 2}
+
+
+@pytest.mark.kafka
+@pytest.mark.skipif(os.environ.get("TEST_KAFKA") != "apache", reason="Apache Kafka: make test-kafka")
+async def test_health_check_of_kafka_sees_a_broker_that_serves(stack: Stack) -> None:
+    _, script, *words = COMPOSE["kafka"]["healthcheck"]["test"]
+    at = words.index("--bootstrap-server") + 1
+    words[at] = words[at].replace(":9092", f":{stack.ports['kafka']}")
+
+    # The script of that name runs this program of the same jars.
+    assert script.endswith("/kafka-broker-api-versions.sh")
+    command = java("org.apache.kafka.tools.BrokerApiVersionsCommand", *words)
+    check = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    said, _ = await check.communicate()
+
+    assert check.returncode == 0
+    assert b"Produce(0): " in said
 
 
 def test_versions_here_and_in_compose_agree() -> None:
