@@ -107,11 +107,13 @@ async def test_session_that_was_cut_off_between_two_tenants_keeps_to_the_next(si
 async def test_connection_that_postgres_closed_meanwhile_is_made_anew(
     single: Database, settings: Settings, tenant: str
 ) -> None:
-    async with single.statements() as connection:
+    async with single.statements(tenant) as connection:
+        await insert_rows(connection, [(person_keys, key_row(tenant))])
         pid = (await connection.execute(_PID)).scalar_one()
     await _end(settings, pid)
 
-    assert await keys(single, tenant) == 0
+    # The new session has been told of the tenant too.
+    assert await keys(single, tenant) == 1
 
 
 async def test_connection_cut_inside_a_transaction_is_told_and_the_next_one_works(
