@@ -44,6 +44,20 @@ def run(command: list[str], what: str, **env: str) -> None:
         raise SystemExit(f"{what} failed:\n{(done.stdout + done.stderr)[-3000:]}")
 
 
+def go_install(folder: Path, what: str, *packages: str) -> None:
+    """Build Go programs into `folder`."""
+    go = tool("go", f"to build {what}")
+    run([go, "install", *packages], f"Building {what}", GOBIN=str(folder), GOFLAGS="-buildvcs=false")
+
+
+def go_module(module: str) -> Path:
+    """Where Go keeps the files of a module, `path@version`, of which something was built."""
+    found = subprocess.run(["go", "list", "-m", "-f", "{{.Dir}}", module], capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        raise SystemExit(f"{module} is not where Go keeps modules:\n{found.stderr}")
+    return Path(found.stdout.strip())
+
+
 def say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

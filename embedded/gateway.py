@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from embedded.cache import cached, run, say, tool
+from embedded.cache import cached, go_install, say
 from embedded.engines import http_ready
 from embedded.paths import ROOT
 from embedded.process import Spec
@@ -11,10 +11,8 @@ VERSION = "2.10.2"
 
 
 def _build(folder: Path) -> None:
-    go = tool("go", "to build Caddy")
     say(f"Building Caddy {VERSION} (a minute and a half on two cores) ...")
-    package = f"github.com/caddyserver/caddy/v2/cmd/caddy@v{VERSION}"
-    run([go, "install", package], "Building Caddy", GOBIN=str(folder), GOFLAGS="-buildvcs=false")
+    go_install(folder, "Caddy", f"github.com/caddyserver/caddy/v2/cmd/caddy@v{VERSION}")
 
 
 def gateway(logs: Path, port: int, api_port: int) -> Spec:

@@ -2,13 +2,12 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from temporalio.client import Client
 
-from embedded.cache import cached, run, say, tool
+from embedded.cache import cached, go_install, go_module, run, say
 from embedded.engines import binary
 from embedded.paths import ROOT, Ports
 from embedded.process import Spec
@@ -21,16 +20,12 @@ _SHARDS = "16"
 
 
 def _build(folder: Path) -> None:
-    go = tool("go", "to build the Temporal server")
     say(f"Building the Temporal server {VERSION} (three minutes on two cores) ...")
     packages = [f"go.temporal.io/server/cmd/{name}@v{VERSION}" for name in ("server", "tools/sql")]
-    run([go, "install", *packages], "Building the Temporal server", GOBIN=str(folder), GOFLAGS="-buildvcs=false")
+    go_install(folder, "the Temporal server", *packages)
     (folder / "sql").rename(folder / "temporal-sql-tool")
     (folder / "server").rename(folder / "temporal-server")
-    found = subprocess.run([go, "list", "-m", "-f", "{{.Dir}}", _MODULE], capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        raise SystemExit(f"The server's module is not where Go keeps modules:\n{found.stderr}")
-    shutil.copytree(Path(found.stdout.strip()) / "schema" / "postgresql" / "v12", folder / "schema")
+    shutil.copytree(go_module(_MODULE) / "schema" / "postgresql" / "v12", folder / "schema")
     for copied in (folder / "schema").rglob("*"):
         copied.chmod(copied.stat().st_mode | 0o200)  # Go keeps its modules read-only
 

@@ -1,9 +1,8 @@
 """The web UI of the production Temporal server; the development server brings its own."""
 
-import subprocess
 from pathlib import Path
 
-from embedded.cache import cached, run, say, tool
+from embedded.cache import cached, go_install, go_module, say
 from embedded.engines import http_ready
 from embedded.paths import Ports
 from embedded.process import Spec
@@ -13,16 +12,11 @@ _MODULE = f"github.com/temporalio/ui-server/v2@v{VERSION}"
 
 
 def _build(folder: Path) -> None:
-    go = tool("go", "to build the Temporal UI")
     say(f"Building the Temporal UI {VERSION} (a quarter of a minute on two cores) ...")
-    package = _MODULE.replace("@", "/cmd/server@")
-    run([go, "install", package], "Building the Temporal UI", GOBIN=str(folder), GOFLAGS="-buildvcs=false")
+    go_install(folder, "the Temporal UI", _MODULE.replace("@", "/cmd/server@"))
     (folder / "server").rename(folder / "ui-server")
-    found = subprocess.run([go, "list", "-m", "-f", "{{.Dir}}", _MODULE], capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        raise SystemExit(f"The UI's module is not where Go keeps modules:\n{found.stderr}")
     # Its image reads this file too, and says no address: there it may listen on all of them.
-    image = Path(found.stdout.strip()) / "config" / "docker.yaml"
+    image = go_module(_MODULE) / "config" / "docker.yaml"
     (folder / "config").mkdir()
     (folder / "config" / "docker.yaml").write_text(image.read_text() + "\nhost: 127.0.0.1\n")
 
