@@ -162,9 +162,9 @@ _CLAIM = (
 )
 
 
-async def _claim(tx: AsyncConnection, event_ids: Sequence[UUID]) -> dict[Mail, dict[str, Any] | None]:
+async def _claim(connection: AsyncConnection, event_ids: Sequence[UUID]) -> dict[Mail, dict[str, Any] | None]:
     """Claimed mails, each with what it says; None where the account or the property is gone."""
-    rows = await tx.execute(_CLAIM, {"event_ids": list(event_ids)})
+    rows = await connection.execute(_CLAIM, {"event_ids": list(event_ids)})
     return {
         Mail(row.event_id, row.recipient_id, row.template): {**row._mapping, "price": rupees(row.price)}
         if None not in row

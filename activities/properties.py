@@ -29,8 +29,8 @@ class Properties:
     async def save_property(self, command: CreateProperty) -> PropertySaved:
         """Store the row, the event, the promise to tell the owner, and the answer. Refuses with OwnerUnknown."""
 
-        async def listed(tx: AsyncConnection) -> Change[PropertySaved]:
-            key = await _owner_key(tx, command)
+        async def listed(connection: AsyncConnection) -> Change[PropertySaved]:
+            key = await _owner_key(connection, command)
             [event] = recorded(command, command.property_id, 0, decide(None, command))
             state = evolve(None, event.data, event.version, event.timestamp)
             row = state.model_dump(exclude={"id", "images"})
@@ -58,8 +58,8 @@ _OWNER_KEY = (
 )
 
 
-async def _owner_key(tx: AsyncConnection, command: CreateProperty) -> bytes:
-    key: bytes | None = (await tx.execute(_OWNER_KEY, {"owner_id": command.user_id})).scalar_one_or_none()
+async def _owner_key(connection: AsyncConnection, command: CreateProperty) -> bytes:
+    key: bytes | None = (await connection.execute(_OWNER_KEY, {"owner_id": command.user_id})).scalar_one_or_none()
     if key is None:
         raise OwnerUnknown("Your account is closed or suspended. Sign in again, or ask support.")
     return key

@@ -34,7 +34,10 @@ class Change(Generic[S]):
 
 
 Decide = Callable[[AsyncConnection], Awaitable[Change[S]]]
-"""Looks at what is stored and says what is to change. Raises Refusal."""
+"""Looks at what is stored and says what is to change. Raises Refusal.
+
+What it has seen may change before the rows are there; the unique keys, an aggregate's version first, refuse those then.
+"""
 
 
 Publish = Callable[[list[dict[str, Any]]], Awaitable[bool]]

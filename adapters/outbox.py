@@ -48,48 +48,48 @@ def promise(tenant_id: str, event_id: UUID, command_id: UUID, template: str, rec
     }
 
 
-async def promise_late(tx: AsyncConnection, row: Row) -> None:
+async def promise_late(connection: AsyncConnection, row: Row) -> None:
     """Promise what may have been promised, or done, before."""
-    await tx.execute(insert(deliveries).on_conflict_do_nothing(), row[1])
+    await connection.execute(insert(deliveries).on_conflict_do_nothing(), row[1])
 
 
 async def settle(
-    tx: AsyncConnection, sent: Sequence[Mail], given_up: Mapping[Mail, str], put_off: Sequence[Mail]
+    connection: AsyncConnection, sent: Sequence[Mail], given_up: Mapping[Mail, str], put_off: Sequence[Mail]
 ) -> None:
     """Record what became of claimed mails; those that were put off may be claimed again at once."""
     for statement, mails in ((_SENT, sent), (_GIVEN_UP, list(given_up)), (_PUT_OFF, put_off)):
         if mails:
             events, recipients = [mail.event_id for mail in mails], [mail.recipient_id for mail in mails]
             reasons = [given_up.get(mail, "") for mail in mails]
-            await tx.execute(statement, {"events": events, "recipients": recipients, "reasons": reasons})
+            await connection.execute(statement, {"events": events, "recipients": recipients, "reasons": reasons})
 
 
-async def count(tx: AsyncConnection, event_ids: Sequence[UUID]) -> Count:
+async def count(connection: AsyncConnection, event_ids: Sequence[UUID]) -> Count:
     """What became of the mails about the events."""
-    [row] = await tx.execute(_COUNT, {"event_ids": list(event_ids)})
+    [row] = await connection.execute(_COUNT, {"event_ids": list(event_ids)})
     return Count(*row)
 
 
-async def told_of(tx: AsyncConnection, command_id: UUID) -> tuple[datetime | None, bool]:
+async def told_of(connection: AsyncConnection, command_id: UUID) -> tuple[datetime | None, bool]:
     """When the last person was told of a command, and whether telling somebody was given up."""
     query = select(func.max(_D.sent_at), func.bool_or(_D.given_up.is_not(None))).where(_D.command_id == command_id)
-    sent_at, given_up = (await tx.execute(query)).one()
+    sent_at, given_up = (await connection.execute(query)).one()
     return sent_at, bool(given_up)
 
 
 async def overdue(
-    tx: AsyncConnection, untouched_since: datetime, put_off_before: datetime, limit: int
+    connection: AsyncConnection, untouched_since: datetime, put_off_before: datetime, limit: int
 ) -> list[tuple[str, UUID, UUID]]:
     """Tenant, event and command of waiting mails of every tenant that nobody drives on any more, oldest first."""
     lost = or_(and_(_D.claimed_until.is_(None), _D.promised_at < untouched_since), _D.claimed_until < put_off_before)
     query = select(_D.tenant_id, _D.event_id, _D.command_id).where(_WAITING, lost)
-    rows = await tx.execute(query.order_by(_D.promised_at, _D.event_id).limit(limit))
+    rows = await connection.execute(query.order_by(_D.promised_at, _D.event_id).limit(limit))
     return [(row.tenant_id, row.event_id, row.command_id) for row in rows]
 
 
-async def give_up(tx: AsyncConnection, promised_before: datetime, reason: str) -> int:
+async def give_up(connection: AsyncConnection, promised_before: datetime, reason: str) -> int:
     """Give up the mails of every tenant that have waited since before then; returns how many."""
-    done = await tx.execute(
+    done = await connection.execute(
         update(deliveries).where(_WAITING, _D.promised_at < promised_before).values(given_up=reason)
     )
     return done.rowcount

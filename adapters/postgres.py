@@ -32,7 +32,7 @@ class Database:
 
     @classmethod
     def for_tenants(cls, settings: Settings) -> "Database":
-        """Held by row-level security to the one tenant that each transaction names."""
+        """Held by row-level security to the one tenant that each caller names."""
         return cls(_engine(settings, settings.database_app_role))
 
     @classmethod
@@ -72,7 +72,7 @@ class Database:
     async def ping(self) -> None:
         """Raises DatabaseAway unless Postgres answers within two seconds."""
         try:
-            async with asyncio.timeout(2), self.transaction() as connection:
+            async with asyncio.timeout(2), self.statements() as connection:
                 await connection.execute(text("SELECT 1"))
         except TimeoutError as error:
             raise DatabaseAway("no answer within two seconds") from error
@@ -81,10 +81,10 @@ class Database:
         await self._engine.dispose()
 
 
-async def insert_rows(tx: AsyncConnection, rows: Sequence[Row]) -> None:
+async def insert_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
     """Insert rows of any tables by one statement, for a round trip costs more than a row."""
     values = {f"{column}_{n}": value for n, (_, row) in enumerate(rows) for column, value in row.items()}
-    await tx.execute(_inserting(tuple((table, tuple(row)) for table, row in rows)), values)
+    await connection.execute(_inserting(tuple((table, tuple(row)) for table, row in rows)), values)
 
 
 @lru_cache

@@ -63,7 +63,7 @@ def _not_as_root() -> list[str]:
     return ["setpriv", *who, "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--pdeathsig=INT", "--"]
 
 
-def _postgres_programs() -> Path:
+def postgres_programs() -> Path:
     """Where Postgres' programs can be started from.
 
     They ask access(2) whether they may execute each other, which makes no exception for us as opening a file does: from
@@ -94,7 +94,7 @@ async def _run(command: list[str], what: str, log: Path, **env: str) -> None:
 async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[str, str]]:
     """A Postgres cluster in `data/postgres` with one database `hyderabad`."""
     folder, log, port = data / "postgres", data / "logs" / "postgres.log", ports["postgres"]
-    programs = _postgres_programs()
+    programs = postgres_programs()
     url = f"postgresql://hyderabad:{password}@127.0.0.1:{port}"
     if not (folder / "PG_VERSION").exists():
         shutil.rmtree(folder, ignore_errors=True)

@@ -299,7 +299,7 @@ def _cut(entries: list[bytes], limit: int) -> Page:
     return Page(shown, place_of(shown[-1]) if len(entries) > limit else None)
 
 
-async def _rows(tx: AsyncConnection, user_id: str, limit: int, before: Place | None) -> list[bytes]:
+async def _rows(connection: AsyncConnection, user_id: str, limit: int, before: Place | None) -> list[bytes]:
     current = select(read_models.c.generation).where(read_models.c.name == History.name).scalar_subquery()
     query = select(user_activity).where(user_activity.c.user_id == user_id, user_activity.c.generation == current)
     if before:
@@ -319,5 +319,5 @@ async def _rows(tx: AsyncConnection, user_id: str, limit: int, before: Place | N
                 activity_data=row.activity_data,
             )
         )
-        for row in await tx.execute(newest_first.limit(limit))
+        for row in await connection.execute(newest_first.limit(limit))
     ]

@@ -35,7 +35,7 @@ async def test_what_comes_within_a_moment_goes_together() -> None:
 
 
 async def test_what_comes_while_others_are_handed_over_has_a_moment_of_its_own() -> None:
-    """It used to go at once, one by one: at 90 commands a second a mail in three had a workflow to itself."""
+    """Going at once, it would go one by one under load: at 90 commands a second every third mail by itself."""
     door = Door()
     gathering = Gathering(0.2, door.take)
     gathering.add(0)

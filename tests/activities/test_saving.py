@@ -1,4 +1,4 @@
-"""Saving: everything in one transaction, once for each command, on real Postgres."""
+"""Saving: everything or nothing, once for each command, on real Postgres."""
 
 import asyncio
 

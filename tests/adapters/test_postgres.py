@@ -1,4 +1,4 @@
-"""The one function that opens a transaction: what it leaves behind, and what it does when a connection is cut."""
+"""The one function that hands out connections: what is left on them, and what it does when one is cut."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ _PID = text("SELECT pg_backend_pid()")
 
 @pytest.fixture
 async def single(settings: Settings) -> AsyncIterator[Database]:
-    """A pool of one connection, so that what one transaction leaves behind meets the next."""
+    """A pool of one connection, so that what one caller leaves behind meets the next."""
     database = Database.for_tenants(settings.model_copy(update={"database_pool_size": 1}))
     yield database
     await database.close()

@@ -15,7 +15,7 @@ from temporalio.client import Client
 from adapters.settings import Settings
 from adapters.temporal import SEARCH_ATTRIBUTES
 from embedded.apache_kafka import java
-from embedded.engines import _postgres_programs
+from embedded.engines import postgres_programs
 from embedded.paths import ROOT
 from embedded.stack import Stack
 from embedded.temporal_server import _environment, prepare_namespace, prepare_schema
@@ -98,7 +98,7 @@ async def test_health_check_of_postgres_sees_whether_it_is_ready(stack: Stack) -
     answers = {}
     for name in ("postgres", "nobody"):
         check = await asyncio.create_subprocess_exec(
-            str(_postgres_programs() / program), *words, env={**os.environ, "PGPORT": str(stack.ports[name])}
+            str(postgres_programs() / program), *words, env={**os.environ, "PGPORT": str(stack.ports[name])}
         )
         answers[name] = await check.wait()
 
