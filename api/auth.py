@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, Response
 
 from api.answers import accepted, command_headers
 from api.commands import REGISTER_USER, Accepted, new_id
-from api.deps import KeyDep, PartsDep, TenantDep, address_of
-from api.errors import responses
+from api.deps import KeyDep, Parts, PartsDep, TenantDep, address_of
+from api.errors import ApiError, responses
 from api.sessions import Session
 from api.tokens import LIFETIME_SECONDS
 from domain import fields as f
@@ -47,22 +47,30 @@ _BODY = ("invalid-request", "malformed-json", "unsupported-media-type", "body-to
     responses={
         202: {"description": "The command is durable; sign in when it is done"},
         **responses(
-            *_BODY, "EmailTaken", "UsernameTaken", "invalid-idempotency-key", "command-running", "too-many-requests"
+            *_BODY,
+            "EmailTaken",
+            "UsernameTaken",
+            "invalid-idempotency-key",
+            "idempotency-key-reused",
+            "command-running",
+            "too-many-requests",
         ),
     },
 )
 async def register(
     body: Registration, request: Request, parts: PartsDep, tenant_id: TenantDep, key: KeyDep
 ) -> Response:
-    """Open an account and sign in. The same Idempotency-Key and body open it once and sign in again."""
+    """Open an account and sign in. The same Idempotency-Key and body open it once and sign in again.
+
+    The key keeps no hash of the password: a repetition is held to the password of the account.
+    """
     await parts.limits.count(
         tenant_id, "register", address_of(request), parts.settings.registrations_per_minute, fail_closed=True
     )
     account = Account(**{name: value for name, value in body if name != "password"})
     password = body.password.get_secret_value()
-    understood = account.model_dump_json().encode() + b"\0" + password.encode()
-    # Nobody is signed in: the address is what tells one person's keys from another's.
-    ticket = parts.commands.ticket(tenant_id, account.email, "POST /api/auth/register", key, understood)
+    # Nobody is signed in: the e-mail address is what tells one person's keys from another's.
+    ticket = parts.commands.ticket(tenant_id, account.email, "POST /api/auth/register", key, body)
     user_id = new_id()
     command = RegisterUser(
         command_id=ticket.command_id,
@@ -77,6 +85,10 @@ async def register(
     if isinstance(outcome, Accepted):
         return accepted(outcome)
     user = outcome.saved.user
+    if outcome.repeated:
+        await _count_attempt(parts, request, tenant_id, account.email)
+        if not await parts.sessions.knows_password(tenant_id, user.id, password):
+            raise ApiError("idempotency-key-reused")
     session = await parts.sessions.begin(tenant_id, user.id)
     headers = command_headers(parts, tenant_id, command.command_id, outcome)
     headers |= {"Location": f"/api/users/{user.id}", "ETag": f'"{user.version}"'}
@@ -90,8 +102,7 @@ async def register(
 )
 async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Sign in by e-mail address or username."""
-    who = f"{address_of(request)}:{parts.signer.fingerprint('login', body.email_or_username.lower().encode())[:16]}"
-    await parts.limits.count(tenant_id, "login", who, parts.settings.login_attempts_per_minute, fail_closed=True)
+    await _count_attempt(parts, request, tenant_id, body.email_or_username)
     session = await parts.sessions.sign_in(tenant_id, body.email_or_username, body.password.get_secret_value())
     return _signed_in(parts, tenant_id, session, 200, {})
 
@@ -118,6 +129,12 @@ async def logout(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> R
 async def jwks(parts: PartsDep) -> dict[str, Any]:
     """The key that access tokens are signed with (JSON Web Key Set)."""
     return parts.tokens.jwks()
+
+
+async def _count_attempt(parts: Parts, request: Request, tenant_id: str, name: str) -> None:
+    """Count an attempt at the password of `name`. Raises ApiError too-many-requests."""
+    who = f"{address_of(request)}:{parts.signer.fingerprint('login', name.lower().encode())[:16]}"
+    await parts.limits.count(tenant_id, "login", who, parts.settings.login_attempts_per_minute, fail_closed=True)
 
 
 def _signed_in(parts: PartsDep, tenant_id: str, session: Session, status: int, headers: dict[str, str]) -> Response:

@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
+import orjson
+from pydantic import SecretStr
 from sqlalchemy import select
 from temporalio.client import (
     Client,
@@ -39,6 +41,7 @@ from api.errors import KINDS, ApiError, FieldError, away
 from api.opaque import Signer
 from domain import ids
 from domain.command import Command, Saved
+from domain.model import Model
 from domain.property import CreateProperty, PropertySaved
 from domain.user import RegisterUser, UserSaved
 from workflows import options
@@ -94,9 +97,14 @@ class Ticket:
     issued_at: datetime
     fingerprint: str | None
 
-    @property
-    def keyed(self) -> bool:
-        return self.fingerprint is not None
+
+@dataclass(frozen=True)
+class _State:
+    """The answer about a command, and whose command it is."""
+
+    tenant_id: str
+    user_id: str
+    body: dict[str, Any]
 
 
 class Commands:
@@ -111,12 +119,12 @@ class Commands:
         self._signer = signer
         self._settings = settings
 
-    def ticket(self, tenant_id: str, caller: str, route: str, key: str | None, body: bytes) -> Ticket:
-        """Number a command. `body` is the request as it was understood, so that spelling makes no difference."""
+    def ticket(self, tenant_id: str, caller: str, route: str, key: str | None, body: Model) -> Ticket:
+        """The id and time of a command, and under an `Idempotency-Key` the fingerprint of its body."""
         if key is None:
             return Ticket(new_id(), datetime.now(UTC), None)
         command_id = ids.keyed_command_id(tenant_id, caller, route, key)
-        return Ticket(command_id, datetime.now(UTC), self._signer.fingerprint(route, body))
+        return Ticket(command_id, datetime.now(UTC), self._signer.fingerprint(route, canonical(body)))
 
     async def run(
         self, workflow: Workflow[S], command: Command, aggregate_id: UUID, summary: str
@@ -223,13 +231,26 @@ class Commands:
 
     async def find(self, tenant_id: str, user_id: UUID, command_id: UUID) -> dict[str, Any] | None:
         """What became of a user's command; None when there is none or it is somebody else's."""
+        state = await self._recorded_state(tenant_id, command_id)
+        if state is None:
+            workflow, described = await self._described_by_any(command_id)
+            if described is None or described.status is not WorkflowExecutionStatus.RUNNING:
+                # It may have been saved, and its workflow closed, since the record was looked for.
+                state = await self._recorded_state(tenant_id, command_id)
+            if state is None and described is not None:
+                state = self._unrecorded_state(workflow, command_id, described)
+        if state is None or (state.tenant_id, state.user_id) != (tenant_id, str(user_id)):
+            return None
+        return state.body
+
+    async def _recorded_state(self, tenant_id: str, command_id: UUID) -> _State | None:
         async with self._database.statements(tenant_id) as connection:
             recorded = await event_store.recorded_command(connection, command_id)
-            events = await event_store.of_command(connection, command_id) if recorded else []
+            if recorded is None:
+                return None
+            events = await event_store.of_command(connection, command_id)
             told = await outbox.told_of(connection, command_id)
-        if recorded:
-            return self._recorded(recorded, events, *told) if recorded.user_id == user_id else None
-        return await self._running(tenant_id, user_id, command_id)
+        return _State(tenant_id, str(recorded.user_id), self._recorded(recorded, events, *told))
 
     def _recorded(
         self, recorded: RecordedCommand, events: list[Any], told_at: datetime | None, given_up: bool
@@ -251,20 +272,24 @@ class Commands:
             "stages": stages,
         }
 
-    async def _running(self, tenant_id: str, user_id: UUID, command_id: UUID) -> dict[str, Any] | None:
+    def _unrecorded_state(
+        self, workflow: Workflow[Any], command_id: UUID, described: WorkflowExecutionDescription
+    ) -> _State:
+        attributes = described.typed_search_attributes
+        running = described.status is WorkflowExecutionStatus.RUNNING
+        body = {
+            **self._of(workflow, command_id, "RUNNING" if running else "FAILED", described.start_time),
+            "result": None,
+            "problem": None if running else _problem("command-failed", None, None),
+            "stages": [_stage("saved", None)],
+        }
+        return _State(attributes.get(temporal.TENANT_ID) or "", attributes.get(temporal.USER_ID) or "", body)
+
+    async def _described_by_any(self, command_id: UUID) -> tuple[Workflow[Any], WorkflowExecutionDescription | None]:
+        """The workflow of a command whose type is not known, with its description; None where there is none."""
         found = await asyncio.gather(*(self._described(workflow, command_id) for workflow in WORKFLOWS))
-        for workflow, described in zip(WORKFLOWS, found, strict=True):
-            if described is None:
-                continue
-            marks = described.typed_search_attributes
-            if (marks.get(temporal.USER_ID), marks.get(temporal.TENANT_ID)) != (str(user_id), tenant_id):
-                return None
-            running = described.status is WorkflowExecutionStatus.RUNNING
-            status = "RUNNING" if running else "FAILED"
-            answer = self._of(workflow, command_id, status, described.start_time)
-            problem = None if running else _problem("command-failed", None, None)
-            return {**answer, "result": None, "problem": problem, "stages": [_stage("saved", None)]}
-        return None
+        described = [pair for pair in zip(WORKFLOWS, found, strict=True) if pair[1] is not None]
+        return described[0] if described else (WORKFLOWS[0], None)
 
     async def _described(self, workflow: Workflow[Any], command_id: UUID) -> WorkflowExecutionDescription | None:
         try:
@@ -285,6 +310,24 @@ class Commands:
             "startedAt": started_at,
             "traceUrl": self._settings.temporal_ui_url.rstrip("/") + path,
         }
+
+
+def canonical(body: Model) -> bytes:
+    """What a client sent, in one order of its names: two bodies are the same when these bytes are.
+
+    Fields that were not sent are left out, so that a field which a later release adds changes nothing. A password is
+    left out too: a stored hash of it that is fast to compute would undo argon2.
+    """
+    sent = body.model_dump(mode="python", by_alias=True, exclude_unset=True)
+    return orjson.dumps(_without_secrets(sent), default=str, option=orjson.OPT_SORT_KEYS)
+
+
+def _without_secrets(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_secrets(value) if isinstance(value, dict) else value
+        for name, value in fields.items()
+        if not isinstance(value, SecretStr)
+    }
 
 
 def new_id() -> UUID:

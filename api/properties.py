@@ -42,8 +42,7 @@ async def create_property(body: PropertyDetails, caller: CallerDep, parts: Parts
     """List a property. It is public at once, and the event, the history and the owner's confirmation follow."""
     who = str(caller.user_id)
     await parts.limits.count(caller.tenant_id, "commands", who, parts.settings.commands_per_minute)
-    understood = body.model_dump_json().encode() if key else b""
-    ticket = parts.commands.ticket(caller.tenant_id, who, "POST /api/properties", key, understood)
+    ticket = parts.commands.ticket(caller.tenant_id, who, "POST /api/properties", key, body)
     command = CreateProperty(
         command_id=ticket.command_id,
         tenant_id=caller.tenant_id,

@@ -55,6 +55,13 @@ class Sessions:
         async with self._database.transaction(tenant_id) as tx:
             return await _open(tx, tenant_id, user_id, uuid4())
 
+    async def knows_password(self, tenant_id: str, user_id: UUID, password: str) -> bool:
+        """Whether this is the password of the account."""
+        query = select(users.c.password_hash).where(users.c.user_id == user_id)
+        async with self._database.statements(tenant_id) as connection:
+            hashed = (await connection.execute(query)).scalar_one_or_none()
+        return await self._passwords.matches(password, hashed)
+
     async def renew(self, tenant_id: str, token: str) -> Session:
         """A new refresh token for an old one. Raises ApiError invalid-refresh-token or refresh-token-reused."""
         async with self._database.transaction(tenant_id) as tx:

@@ -5,6 +5,7 @@ import os
 import signal
 from uuid import uuid4
 
+import httpx
 import pytest
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
@@ -122,6 +123,21 @@ async def test_registering_twice_with_one_key_opens_one_account(platform: Platfo
     assert first.json()["user"] == again.json()["user"]
     assert first.json()["refreshToken"] != again.json()["refreshToken"]
     assert_problem(other, "idempotency-key-reused")
+
+
+async def test_repeated_registration_is_no_way_to_guess_a_password(platform: Platform) -> None:
+    """A repetition is held to the account's password, and counts as an attempt at it."""
+    body, key = registration(), {"Idempotency-Key": str(uuid4())}
+    await platform.http.post("/api/auth/register", json=body, headers=key)
+
+    async def guess(n: int) -> httpx.Response:
+        return await platform.http.post("/api/auth/register", json={**body, "password": f"guess no. {n}"}, headers=key)
+
+    answers = [await guess(n) for n in range(11)]
+
+    for answer in answers[:10]:
+        assert_problem(answer, "idempotency-key-reused")
+    assert_problem(answers[10], "too-many-requests")
 
 
 async def test_refusal_under_a_key_is_repeated(platform: Platform) -> None:

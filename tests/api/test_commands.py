@@ -1,0 +1,200 @@
+"""What became of a command, asked in the very moment in which it ends; and when two bodies are the same."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import Field, SecretStr
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowFailureError
+
+from adapters import event_store
+from adapters.postgres import Database
+from adapters.sealing import Keyring
+from adapters.settings import Settings
+from api.commands import CREATE_PROPERTY, Commands, Workflow, _search_attributes, canonical
+from api.opaque import Signer
+from domain.model import Model
+from domain.property import CreateProperty
+from tests.platform import Platform, registration
+from tests.samples import create_property, new_id
+from workflows import options
+
+
+class AskedJustBefore(Commands):
+    """Finds no record of a command, and describes its workflow only after something else has happened."""
+
+    meanwhile: Callable[[], Awaitable[None]]
+
+    async def _described(self, workflow: Workflow[Any], command_id: UUID) -> WorkflowExecutionDescription | None:
+        if workflow is CREATE_PROPERTY:
+            await self.meanwhile()
+        return await super()._described(workflow, command_id)
+
+
+@pytest.fixture
+def commands(temporal_client: Client, database: Database, keyring: Keyring, settings: Settings) -> AskedJustBefore:
+    return AskedJustBefore(temporal_client, database, keyring, Signer(settings.secret_bytes), settings)
+
+
+@asynccontextmanager
+async def waiting(platform: Platform, client: Client, command: CreateProperty) -> AsyncIterator[Any]:
+    """A command that waits for a worker; gives what lets it end."""
+    worker = platform.stack.processes["worker"].pid
+    assert worker
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        handle = await client.start_workflow(
+            CREATE_PROPERTY.definition.run,
+            command,
+            id=CREATE_PROPERTY.id(command.command_id),
+            task_queue=options.COMMANDS,
+            search_attributes=_search_attributes(command, command.property_id),
+        )
+
+        async def end() -> None:
+            os.kill(worker, signal.SIGCONT)
+            try:
+                await handle.result()
+            except WorkflowFailureError:
+                return
+
+        yield end
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
+async def test_command_that_is_saved_while_it_is_asked_for_is_completed(
+    platform: Platform, temporal_client: Client, commands: AskedJustBefore
+) -> None:
+    person = await platform.register()
+    command = create_property("hyderabad", UUID(person.id))
+
+    async with waiting(platform, temporal_client, command) as commands.meanwhile:
+        state = await commands.find("hyderabad", command.user_id, command.command_id)
+
+    assert state is not None
+    assert (state["status"], state["problem"]) == ("COMPLETED", None)
+    assert state["result"]["aggregateId"] == str(command.property_id)
+
+
+async def test_command_that_is_refused_while_it_is_asked_for_keeps_its_reason(
+    platform: Platform, temporal_client: Client, commands: AskedJustBefore
+) -> None:
+    command = create_property("hyderabad", new_id())
+
+    async with waiting(platform, temporal_client, command) as commands.meanwhile:
+        state = await commands.find("hyderabad", command.user_id, command.command_id)
+
+    assert state is not None
+    assert (state["status"], state["problem"]["type"]) == ("REFUSED", "/problems/OwnerUnknown")
+
+
+async def test_command_that_somebody_else_has_sent_is_not_found_while_it_runs(
+    platform: Platform, temporal_client: Client, commands: AskedJustBefore
+) -> None:
+    command = create_property("hyderabad", new_id())
+
+    async def nothing() -> None:
+        pass
+
+    commands.meanwhile = nothing
+    async with waiting(platform, temporal_client, command) as end:
+        of_its_sender = await commands.find("hyderabad", command.user_id, command.command_id)
+        of_a_stranger = await commands.find("hyderabad", new_id(), command.command_id)
+        in_another_portal = await commands.find("second", command.user_id, command.command_id)
+        await end()
+
+    assert of_its_sender is not None
+    assert of_its_sender["status"] == "RUNNING"
+    assert (of_a_stranger, in_another_portal) == (None, None)
+
+
+async def test_command_whose_workflow_was_terminated_has_failed(
+    platform: Platform, temporal_client: Client, commands: AskedJustBefore
+) -> None:
+    command = create_property("hyderabad", new_id())
+
+    async with waiting(platform, temporal_client, command):
+        workflow_id = CREATE_PROPERTY.id(command.command_id)
+        commands.meanwhile = temporal_client.get_workflow_handle(workflow_id).terminate
+        state = await commands.find("hyderabad", command.user_id, command.command_id)
+
+    assert state is not None
+    assert (state["status"], state["problem"]["type"]) == ("FAILED", "/problems/command-failed")
+
+
+class Place(Model):
+    latitude: float
+    note: str | None = None
+
+
+class Sent(Model):
+    title: str
+    place: Place | None = None
+    city: str = "Hyderabad"
+    password: SecretStr = SecretStr("")
+
+
+class PlaceOfALaterRelease(Model):
+    note: str | None = None
+    altitude: int | None = None
+    latitude: float
+
+
+class SentToALaterRelease(Model):
+    city: str = "Secunderabad"
+    facing: str = "NORTH"
+    password: SecretStr = SecretStr("")
+    labels: tuple[str, ...] = Field(())
+    place: PlaceOfALaterRelease | None = None
+    title: str
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"title": "A flat"},
+        {"title": "A flat", "city": "Hyderabad"},
+        {"title": "A flat", "place": None},
+        {"title": "A flat", "place": {"note": "by the lake", "latitude": 17.4}},
+    ],
+)
+def test_body_is_the_same_to_a_release_that_knows_more_fields(body: dict[str, Any]) -> None:
+    assert canonical(Sent.model_validate(body)) == canonical(SentToALaterRelease.model_validate(body))
+
+
+def test_bodies_that_differ_in_a_field_are_two() -> None:
+    bodies = [{"title": "A flat"}, {"title": "A flat", "place": None}, {"title": "A house"}]
+
+    assert len({canonical(Sent.model_validate(body)) for body in bodies}) == 3
+
+
+def test_password_is_no_part_of_a_body() -> None:
+    bodies = [{"title": "A flat", "password": password} for password in ("correct horse", "battery staple")]
+
+    assert len({canonical(Sent.model_validate(body)) for body in bodies}) == 1
+
+
+async def test_stored_fingerprint_of_a_registration_says_nothing_of_its_password(
+    platform: Platform, database: Database
+) -> None:
+    """Whoever has a dump and the key could otherwise try passwords a million times a second."""
+    key, fingerprints = {"Idempotency-Key": str(uuid4())}, set()
+    for tenant, host, password in (
+        ("hyderabad", "127.0.0.1", "correct horse battery"),
+        ("second", "second.localhost", "another horse battery"),
+    ):
+        body = registration(username=f"u{key['Idempotency-Key'][:8]}", password=password)
+        body["email"] = f"{body['username']}@example.com"
+        answer = await platform.http.post("/api/auth/register", json=body, headers={**key, "Host": host})
+        async with database.statements(tenant) as connection:
+            recorded = await event_store.recorded_command(connection, UUID(answer.headers["command-id"]))
+        assert recorded is not None
+        fingerprints.add(recorded.fingerprint)
+
+    # Nothing but the portal and the password differs, and the portal is no part of a body.
+    assert len(fingerprints) == 1
