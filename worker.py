@@ -45,7 +45,7 @@ from workflows.register_user import RegisterUserWorkflow
 
 log = logging.getLogger("worker")
 
-_DRAIN = timedelta(seconds=10)
+DRAIN = timedelta(seconds=10)
 """Longer than any activity in the ordinary case; what is cut off is retried by another worker."""
 
 
@@ -85,7 +85,7 @@ class Pools:
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4, maximum=20),
             max_cached_workflows=2000,  # a command waits for a broker that is away; so many may wait at once
             no_remote_activities=True,
-            graceful_shutdown_timeout=_DRAIN,
+            graceful_shutdown_timeout=DRAIN,
         )
 
     def _notifications(self) -> Worker:
@@ -98,7 +98,7 @@ class Pools:
             max_concurrent_workflow_task_polls=2,  # two tasks for up to fifty mails
             activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=10),
             max_concurrent_activities=2,  # of ten mails at a time: as many connections as servers allow one client
-            graceful_shutdown_timeout=_DRAIN,
+            graceful_shutdown_timeout=DRAIN,
         )
 
     def _maintenance(self) -> Worker:
@@ -112,7 +112,7 @@ class Pools:
             activities=[reconciliation.publish_overdue, reconciliation.republish_unprojected, mails.notify_overdue],
             max_concurrent_workflow_task_polls=2,  # one workflow a minute
             max_concurrent_activity_task_polls=1,
-            graceful_shutdown_timeout=_DRAIN,
+            graceful_shutdown_timeout=DRAIN,
         )
 
     async def close(self) -> None:

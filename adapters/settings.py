@@ -80,8 +80,8 @@ class Settings(BaseSettings):
 
     secret_key: Annotated[SecretStr, AfterValidator(_secret)]
     """Base64 of 32 random bytes or more. Wraps the persons' keys, signs cursors and tokens of consistency."""
-    jwt_private_key: SecretStr
-    """Ed25519 private key in PEM, or the path of a file that holds one. Signs access tokens."""
+    jwt_private_key: SecretStr | None = None
+    """Ed25519 private key in PEM, or the path of a file that holds one. Signs access tokens, so only the API has it."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
@@ -127,7 +127,9 @@ class Settings(BaseSettings):
 
     @property
     def jwt_private_pem(self) -> bytes:
-        """Raises ValueError when the setting is neither PEM nor a readable file."""
+        """Raises ValueError when the setting is missing, or neither PEM nor a readable file."""
+        if self.jwt_private_key is None:
+            raise ValueError("JWT_PRIVATE_KEY: the API needs it: openssl genpkey -algorithm ed25519")
         text = self.jwt_private_key.get_secret_value()
         if text.lstrip().startswith("-----BEGIN"):
             return text.replace("\\n", "\n").encode()
@@ -138,7 +140,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """The settings of this process, or its end with one line for each thing to mend."""
+    """The settings of this process, or its end with one line for each one to fix."""
     try:
         return Settings()
     except ValidationError as error:

@@ -9,6 +9,9 @@ from adapters.settings import load_settings
 from adapters.telemetry import set_up_logging
 from api.app import create_app
 
+GRACEFUL_SHUTDOWN_SECONDS = 15
+"""For requests that are being answered: longer than a command waits for its answer."""
+
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m api", description=__doc__).parse_args()
@@ -29,7 +32,7 @@ def main() -> None:
         server_header=False,
         proxy_headers=True,
         forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_graceful_shutdown=15,  # longer than a command's wait for its answer
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
     )
 
 

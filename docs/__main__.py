@@ -24,9 +24,7 @@ Made by `python -m docs` from the code; `make check` compares them.
 
 
 def openapi() -> dict[str, Any]:
-    settings = Settings.model_validate(
-        {"secret_key": base64.b64encode(bytes(32)).decode(), "jwt_private_key": "not needed for the document"}
-    )
+    settings = Settings.model_validate({"secret_key": base64.b64encode(bytes(32)).decode()})
     return create_app(settings).openapi()
 
 

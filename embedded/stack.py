@@ -96,6 +96,7 @@ class Stack:
         specs = []
         for name in commands:
             port = api_port if name == "api" else self.ports[f"{name}_ops"]
+            env = {key: value for key, value in self.env.items() if name == "api" or key != "JWT_PRIVATE_KEY"}
             own = {"PORT": str(port)} if name == "api" else {"OPS_PORT": str(port)}
             specs.append(
                 Spec(
@@ -103,7 +104,7 @@ class Stack:
                     [sys.executable, *commands[name]],
                     self.data / "logs" / f"{name}.log",
                     engines.http_ready(f"http://127.0.0.1:{port}/readyz"),
-                    env={**self.env, **own, **more},
+                    env={**env, **own, **more},
                     cwd=ROOT,
                     stop_seconds=20,
                 )

@@ -107,6 +107,20 @@ async def test_gateway_passes_on_what_the_api_says(edge: str) -> None:
 
 @pytest.mark.gateway
 @no_caddy
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/readyz", "/metrics/", "/%6Detrics", "//metrics", "/./readyz", "/READYZ"]
+)
+async def test_gateway_keeps_what_operators_ask_to_itself(edge: str, path: str) -> None:
+    async with httpx.AsyncClient(base_url=edge, timeout=30, trust_env=False) as http:
+        answer = await http.get(httpx.URL(edge + path))
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "/problems/not-found"
+
+
+@pytest.mark.gateway
+@no_caddy
 async def test_gateway_waits_for_an_api_that_comes_back(edge: str, api: Process) -> None:
     """A request that meets no replica waits for the next one instead of being refused."""
     before = api.pid

@@ -12,8 +12,10 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 
+import worker
 from adapters.settings import Settings
 from adapters.temporal import SEARCH_ATTRIBUTES
+from api.__main__ import GRACEFUL_SHUTDOWN_SECONDS
 from embedded.apache_kafka import java
 from embedded.engines import postgres_programs
 from embedded.paths import ROOT
@@ -36,6 +38,26 @@ def test_every_variable_of_our_services_is_a_setting() -> None:
     for name in OURS:
         variables = {variable.lower() for variable in COMPOSE[name]["environment"]}
         assert variables <= Settings.model_fields.keys(), name
+
+
+def test_only_the_api_can_sign_tokens() -> None:
+    assert [name for name in OURS if "JWT_PRIVATE_KEY" in COMPOSE[name]["environment"]] == ["api"]
+
+
+async def test_only_the_api_is_started_with_the_key_that_signs_tokens(platform: Platform) -> None:
+    processes = platform.stack.processes
+
+    assert "JWT_PRIVATE_KEY" in processes["api"].spec.env
+    for name in ("worker", "projections"):
+        assert "JWT_PRIVATE_KEY" not in processes[name].spec.env, name
+
+
+def test_containers_are_given_longer_to_stop_than_processes_take(platform: Platform) -> None:
+    """Ten seconds, compose's default, would kill a worker that is finishing its activities."""
+    for name in OURS:
+        seconds = int(COMPOSE[name]["stop_grace_period"].removesuffix("s"))
+        assert seconds > max(GRACEFUL_SHUTDOWN_SECONDS, worker.DRAIN.total_seconds()), name
+        assert seconds >= platform.stack.processes["api"].spec.stop_seconds, name
 
 
 def test_every_variable_of_temporal_is_one_that_the_server_runs_with_here(stack: Stack) -> None:
