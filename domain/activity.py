@@ -6,7 +6,15 @@ from uuid import UUID
 
 from domain.events import Event
 from domain.model import Fact
-from domain.property import PropertyCreated
+from domain.property_commands import (
+    PropertyCreated,
+    PropertyDeleted,
+    PropertyFact,
+    PropertyPriceChanged,
+    PropertyStatusChanged,
+    PropertyUpdated,
+)
+from domain.user_commands import UserUpdated
 
 
 class Activity(Fact):
@@ -23,7 +31,7 @@ class Activity(Fact):
 
 def activity_of(event: Event) -> Activity:
     """What `event` looks like in the history of the user who caused it."""
-    description, data = _told(event.data)
+    description, data = _described(event.data)
     return Activity(
         event_id=event.event_id,
         user_id=event.user_id,
@@ -35,14 +43,30 @@ def activity_of(event: Event) -> Activity:
     )
 
 
-def _told(fact: Fact) -> tuple[str, dict[str, Any]]:
-    if isinstance(fact, PropertyCreated):
-        return f"User created property: {fact.title}", {
-            "propertyId": str(fact.property_id),
-            "title": fact.title,
-            "location": fact.location,
-            "price": fact.price,
-            "propertyType": fact.property_type,
-            "listingType": fact.listing_type,
-        }
+def _described(fact: Fact) -> tuple[str, dict[str, Any]]:
+    match fact:
+        case PropertyCreated():
+            return f"User created property: {fact.title}", {
+                **_property(fact),
+                "price": fact.price,
+                "propertyType": fact.property_type,
+                "listingType": fact.listing_type,
+                "status": fact.status,
+            }
+        case PropertyPriceChanged():
+            prices = {"price": fact.price, "previousPrice": fact.previous_price}
+            return f"User changed the price of property: {fact.title}", {**_property(fact), **prices}
+        case PropertyUpdated():
+            return f"User updated property: {fact.title}", {**_property(fact), "changed": list(fact.changed)}
+        case PropertyStatusChanged():
+            change = {"fromStatus": fact.from_status, "toStatus": fact.to_status, "reason": fact.reason}
+            return f"User changed the status of property: {fact.title} ({fact.to_status})", {**_property(fact), **change}
+        case PropertyDeleted():
+            return f"User deleted property: {fact.title}", _property(fact)
+        case UserUpdated():
+            return "User's account changed", {"changed": list(fact.changed)}
     return "User registered", {}
+
+
+def _property(fact: PropertyFact) -> dict[str, Any]:
+    return {"propertyId": str(fact.property_id), "title": fact.title, "location": fact.location}

@@ -11,8 +11,14 @@ from pydantic import ValidationError
 from domain import ids
 from domain.command import Command, SavedEvent
 from domain.model import Fact
-from domain.property import PropertyCreated
-from domain.user import UserRegistered
+from domain.property_commands import (
+    PropertyCreated,
+    PropertyDeleted,
+    PropertyPriceChanged,
+    PropertyStatusChanged,
+    PropertyUpdated,
+)
+from domain.user_commands import UserRegistered, UserUpdated
 
 PROPERTY_EVENTS = "property-events"
 USER_EVENTS = "user-events"
@@ -33,11 +39,13 @@ class EventKind:
     name: str
     model: type[Fact]
     topic: str
-    upcasters: tuple[Upcaster, ...]
+    upcasters: tuple[Upcaster, ...] = ()
+    oldest: int = 1
+    """The oldest schema version that was ever written; 0 is what the seven services wrote."""
 
     @property
     def schema_version(self) -> int:
-        return len(self.upcasters)
+        return self.oldest + len(self.upcasters)
 
 
 class Event(Fact):
@@ -62,9 +70,8 @@ class Event(Fact):
     def saved(self) -> SavedEvent:
         return SavedEvent(
             event_id=self.event_id,
-            aggregate_id=self.aggregate_id,
+            event_type=self.event_type,
             user_id=self.user_id,
-            version=self.version,
             timestamp=self.timestamp,
         )
 
@@ -88,8 +95,13 @@ def _user_registered_from_seven_services(message: dict[str, Any]) -> dict[str, A
 KINDS: dict[str, EventKind] = {
     kind.name: kind
     for kind in (
-        EventKind("PROPERTY_CREATED", PropertyCreated, PROPERTY_EVENTS, (_property_created_from_seven_services,)),
-        EventKind("USER_REGISTERED", UserRegistered, USER_EVENTS, (_user_registered_from_seven_services,)),
+        EventKind("PROPERTY_CREATED", PropertyCreated, PROPERTY_EVENTS, (_property_created_from_seven_services,), 0),
+        EventKind("PROPERTY_UPDATED", PropertyUpdated, PROPERTY_EVENTS),
+        EventKind("PROPERTY_PRICE_CHANGED", PropertyPriceChanged, PROPERTY_EVENTS),
+        EventKind("PROPERTY_STATUS_CHANGED", PropertyStatusChanged, PROPERTY_EVENTS),
+        EventKind("PROPERTY_DELETED", PropertyDeleted, PROPERTY_EVENTS),
+        EventKind("USER_REGISTERED", UserRegistered, USER_EVENTS, (_user_registered_from_seven_services,), 0),
+        EventKind("USER_UPDATED", UserUpdated, USER_EVENTS),
     )
 }
 _KIND_OF: dict[type[Fact], EventKind] = {kind.model: kind for kind in KINDS.values()}
@@ -120,13 +132,13 @@ def read_event(message: Mapping[str, Any]) -> Event:
     if kind is None:
         raise UnreadableEvent(f"unknown event type {message.get('eventType')!r}")
     at = message.get("schemaVersion", 0)
-    if not isinstance(at, int) or not 0 <= at <= kind.schema_version:
+    if not isinstance(at, int) or not kind.oldest <= at <= kind.schema_version:
         raise UnreadableEvent(
-            f"{kind.name} has no schema version {at!r}; this release reads 0 to {kind.schema_version}"
+            f"{kind.name} has no schema version {at!r}; this release reads {kind.oldest} to {kind.schema_version}"
         )
     upcast = dict(message)
     try:
-        for step in kind.upcasters[at:]:
+        for step in kind.upcasters[at - kind.oldest :]:
             upcast = step(upcast)
         upcast["schemaVersion"] = kind.schema_version
         return Event.model_validate({**upcast, "data": kind.model.model_validate(upcast["data"])})
