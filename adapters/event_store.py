@@ -164,15 +164,30 @@ async def unpublished_of(
     return [message_of(row._mapping) for row in await tx.execute(_UNPUBLISHED_OF, which)]
 
 
-async def unpublished_before(tx: AsyncConnection, moment: datetime, limit: int) -> list[dict[str, Any]]:
-    """Messages of every tenant that were stored before `moment` and are still unpublished, oldest first."""
-    query = select(*_FACTS).where(event_store.c.published_at.is_(None), event_store.c.timestamp < moment)
-    return [message_of(row._mapping) for row in await tx.execute(query.order_by(event_store.c.id).limit(limit))]
+async def unpublished_before(
+    tx: AsyncConnection, moment: datetime, *, after_id: int = 0, limit: int
+) -> list[tuple[int, dict[str, Any]]]:
+    """Messages of every tenant that are older than `moment` and still unpublished, with their ids and in their order.
+
+    A page begins after the id that the page before ended with.
+    """
+    query = select(event_store.c.id, *_FACTS).where(
+        event_store.c.published_at.is_(None), event_store.c.timestamp < moment, event_store.c.id > after_id
+    )
+    rows = await tx.execute(query.order_by(event_store.c.id).limit(limit))
+    return [(row.id, message_of(row._mapping)) for row in rows]
 
 
 async def mark_published(tx: AsyncConnection, event_ids: Sequence[UUID]) -> None:
-    """Set the one column of the store that may change, once."""
+    """Record that events are published; `published_at` is the one column of the store that may change."""
     await tx.execute(_MARK_PUBLISHED, {"event_ids": list(event_ids)})
+
+
+async def mark_unpublished(tx: AsyncConnection, event_ids: Sequence[UUID]) -> None:
+    """Have events published once more, by whoever can."""
+    if event_ids:
+        published = event_store.c.event_id.in_(event_ids), event_store.c.published_at.is_not(None)
+        await tx.execute(update(event_store).where(*published).values(published_at=None))
 
 
 async def of_user(
