@@ -30,6 +30,16 @@ _FACTS = (
 )
 
 
+class NotRenumbered(Exception):
+    """The transaction ids of the stored events come from another cluster: there is no order to read them in."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the event store was restored from a dump into another Postgres cluster: "
+            "stop every process and run `python -m migrations restored`"
+        )
+
+
 @dataclass(frozen=True)
 class Position:
     """A place in the order of the store. `BIGSERIAL` alone is no order: it is drawn before the commit."""
@@ -215,8 +225,24 @@ _SETTLED = text(_READ.format(settled="AND tx_id < pg_snapshot_xmin(pg_current_sn
 _VISIBLE = text(_READ.format(settled="")).columns(**_TYPES)
 
 
+_SAME_CLUSTER = text(
+    "SELECT stored.system_identifier = this.system_identifier"
+    " FROM user_history.event_store_cluster stored, pg_control_system() this"
+)
+
+
+async def ensure_order(connection: AsyncConnection) -> None:
+    """Raises NotRenumbered unless this cluster stored the events, or they were renumbered since."""
+    if not (await connection.execute(_SAME_CLUSTER)).scalar_one_or_none():
+        raise NotRenumbered
+
+
 async def in_order(tx: AsyncConnection, after: Position, limit: int) -> list[tuple[Position, dict[str, Any]]]:
-    """The next events of every tenant behind `after`, in the order in which every reader sees them."""
+    """The next events of every tenant after `after`, in the order in which every reader sees them.
+
+    Raises NotRenumbered: a reader that moved its checkpoint through a restored store would pass over events for good.
+    """
+    await ensure_order(tx)
     rows = await tx.execute(_SETTLED, {"tx_id": str(after.tx_id), "id": after.id, "limit": limit})
     return [(Position(row.tx, row.id), message_of(row._mapping)) for row in rows]
 
