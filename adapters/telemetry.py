@@ -1,4 +1,4 @@
-"""Logs, metrics and the operators' door (/livez, /readyz, /metrics) of a process without an API of its own."""
+"""Logs, metrics and the HTTP server (/livez, /readyz, /metrics) of a process without an API of its own."""
 
 import asyncio
 import logging
@@ -92,7 +92,7 @@ async def _not_renumbered(database: Database) -> list[str]:
 
 
 def ops_server(settings: Settings, waiting_for: Callable[[], list[str]]) -> uvicorn.Server:
-    """The operators' door. `waiting_for` names what the process still misses; empty means ready.
+    """Serves /livez, /readyz and /metrics. `waiting_for` names what the process still misses; empty means ready.
 
     No process is ready on a restored event store that was not renumbered.
     """
