@@ -30,6 +30,16 @@ _FACTS = (
 )
 
 
+class NotRenumbered(Exception):
+    """The transaction ids of the stored events come from another cluster: there is no order to read them in."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the event store was restored from a dump into another Postgres cluster: "
+            "stop every process and run `python -m migrations restored`"
+        )
+
+
 @dataclass(frozen=True)
 class Position:
     """A place in the order of the store. `BIGSERIAL` alone is no order: it is drawn before the commit."""
@@ -164,15 +174,30 @@ async def unpublished_of(
     return [message_of(row._mapping) for row in await tx.execute(_UNPUBLISHED_OF, which)]
 
 
-async def unpublished_before(tx: AsyncConnection, moment: datetime, limit: int) -> list[dict[str, Any]]:
-    """Messages of every tenant that were stored before `moment` and are still unpublished, oldest first."""
-    query = select(*_FACTS).where(event_store.c.published_at.is_(None), event_store.c.timestamp < moment)
-    return [message_of(row._mapping) for row in await tx.execute(query.order_by(event_store.c.id).limit(limit))]
+async def unpublished_before(
+    tx: AsyncConnection, moment: datetime, *, after_id: int = 0, limit: int
+) -> list[tuple[int, dict[str, Any]]]:
+    """Messages of every tenant that are older than `moment` and still unpublished, with their ids and in their order.
+
+    A page begins after the id that the page before ended with.
+    """
+    query = select(event_store.c.id, *_FACTS).where(
+        event_store.c.published_at.is_(None), event_store.c.timestamp < moment, event_store.c.id > after_id
+    )
+    rows = await tx.execute(query.order_by(event_store.c.id).limit(limit))
+    return [(row.id, message_of(row._mapping)) for row in rows]
 
 
 async def mark_published(tx: AsyncConnection, event_ids: Sequence[UUID]) -> None:
-    """Set the one column of the store that may change, once."""
+    """Record that events are published; `published_at` is the one column of the store that may change."""
     await tx.execute(_MARK_PUBLISHED, {"event_ids": list(event_ids)})
+
+
+async def mark_unpublished(tx: AsyncConnection, event_ids: Sequence[UUID]) -> None:
+    """Have events published once more, by whoever can."""
+    if event_ids:
+        published = event_store.c.event_id.in_(event_ids), event_store.c.published_at.is_not(None)
+        await tx.execute(update(event_store).where(*published).values(published_at=None))
 
 
 async def of_user(
@@ -200,8 +225,24 @@ _SETTLED = text(_READ.format(settled="AND tx_id < pg_snapshot_xmin(pg_current_sn
 _VISIBLE = text(_READ.format(settled="")).columns(**_TYPES)
 
 
+_SAME_CLUSTER = text(
+    "SELECT stored.system_identifier = this.system_identifier"
+    " FROM user_history.event_store_cluster stored, pg_control_system() this"
+)
+
+
+async def ensure_order(connection: AsyncConnection) -> None:
+    """Raises NotRenumbered unless this cluster stored the events, or they were renumbered since."""
+    if not (await connection.execute(_SAME_CLUSTER)).scalar_one_or_none():
+        raise NotRenumbered
+
+
 async def in_order(tx: AsyncConnection, after: Position, limit: int) -> list[tuple[Position, dict[str, Any]]]:
-    """The next events of every tenant behind `after`, in the order in which every reader sees them."""
+    """The next events of every tenant after `after`, in the order in which every reader sees them.
+
+    Raises NotRenumbered: a reader that moved its checkpoint through a restored store would pass over events for good.
+    """
+    await ensure_order(tx)
     rows = await tx.execute(_SETTLED, {"tx_id": str(after.tx_id), "id": after.id, "limit": limit})
     return [(Position(row.tx, row.id), message_of(row._mapping)) for row in rows]
 

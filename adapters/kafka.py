@@ -38,7 +38,7 @@ class Message:
 
 
 def messages_of(event: dict[str, Any]) -> tuple[Message, Message]:
-    """A stored event as its two messages: the event by aggregate, and the activity by user."""
+    """A stored event as its two messages: the event by aggregate, and the activity by user. Raises UnreadableEvent."""
     activity = activity_of(read_event(event))
     return (
         _message(KINDS[event["eventType"]].topic, event["aggregateId"], orjson.dumps(event), event),
@@ -74,6 +74,8 @@ class Publisher:
 
     async def send(self, messages: Sequence[Message]) -> None:
         """Returns when every message is acknowledged by all replicas. Raises BrokerAway."""
+        if not messages:
+            return
         if time.monotonic() < self._resting_until:
             raise BrokerAway("the broker did not answer a moment ago")
         try:

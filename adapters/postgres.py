@@ -17,6 +17,8 @@ from adapters.settings import Settings
 
 Row = tuple[Table, Mapping[str, Any]]
 """A row to insert: its table and its values by column."""
+APPLICATION_NAME = "hyderabad-infra"
+"""What our sessions are called in `pg_stat_activity`."""
 _TENANT = "tenant"
 
 
@@ -163,7 +165,7 @@ def _engine(settings: Settings, role: str) -> AsyncEngine:
             "timeout": 2,
             "command_timeout": 10,  # nothing here scans; ten seconds means that something is wrong
             # The role is part of the session's defaults, so RESET ROLE comes back to it, not to the login.
-            "server_settings": {"role": role, "application_name": "hyderabad-infra", "timezone": "UTC", "jit": "off"},
+            "server_settings": {"role": role, "application_name": APPLICATION_NAME, "timezone": "UTC", "jit": "off"},
         },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)

@@ -195,6 +195,14 @@ event_store = Table(
     schema="user_history",
 )
 
+event_store_cluster = Table(
+    "event_store_cluster",
+    metadata,
+    Column("singleton", Boolean, primary_key=True, server_default=text("true")),
+    Column("system_identifier", BigInteger, nullable=False),
+    schema="user_history",
+)
+
 user_activity = Table(
     "user_activity",
     metadata,

@@ -1,19 +1,25 @@
-"""Logs, metrics and the operators' door (/livez, /readyz, /metrics) of a process without an API of its own."""
+"""Logs, metrics and the HTTP server (/livez, /readyz, /metrics) of a process without an API of its own."""
 
+import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 
+from adapters.event_store import NotRenumbered, ensure_order
+from adapters.postgres import Database, DatabaseAway
 from adapters.settings import Settings
 
 EVENTS_APPLIED = Counter("projection_events_applied", "Events that a projection has in its sink", ["projection"])
 EVENTS_PARKED = Counter("projection_events_parked", "Events set aside because they cannot be applied", ["projection"])
+EVENTS_UNREADABLE = Counter(
+    "events_unreadable", "Stored events that this release cannot read, each time one is skipped", ["where"]
+)
 PROJECTION_LAG = Gauge("projection_lag_messages", "Messages behind the newest", ["projection", "topic", "partition"])
 PROJECTION_AGE = Gauge("projection_age_seconds", "Age of the newest applied event when it was applied", ["projection"])
 CONSUMERS_RECREATED = Counter("projection_consumers_recreated", "Consumers replaced after a stall", ["projection"])
@@ -25,6 +31,9 @@ COMMAND_SECONDS = Histogram(
     buckets=(0.01, 0.02, 0.03, 0.05, 0.08, 0.13, 0.2, 0.35, 0.6, 1, 2, 5),
 )
 REQUESTS = Counter("http_requests", "Requests by route and status", ["method", "route", "status"])
+
+_PROBE_SECONDS = 1.0
+"""Health checks wait three seconds for an answer."""
 
 
 class NotAgain(logging.Filter):
@@ -70,17 +79,40 @@ class _Unattended(uvicorn.Server):
         yield
 
 
+async def _not_renumbered(database: Database) -> list[str]:
+    """What is to be done about a restored event store; empty also while Postgres cannot be asked."""
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS), database.statements() as connection:
+            await ensure_order(connection)
+    except NotRenumbered as error:
+        return [str(error)]
+    except (DatabaseAway, TimeoutError):
+        return []
+    return []
+
+
 def ops_server(settings: Settings, waiting_for: Callable[[], list[str]]) -> uvicorn.Server:
-    """The operators' door. `waiting_for` names what the process still misses; empty means ready."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    """Serves /livez, /readyz and /metrics. `waiting_for` names what the process still misses; empty means ready.
+
+    No process is ready on a restored event store that was not renumbered.
+    """
+    # A connection of its own: a probe does not wait for one that the work of the process holds.
+    database = Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await database.close()
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
 
     @app.get("/livez")
     def livez() -> dict[str, str]:
         return {"status": "alive"}
 
     @app.get("/readyz")
-    def readyz(response: Response) -> dict[str, object]:
-        missing = waiting_for()
+    async def readyz(response: Response) -> dict[str, object]:
+        missing = [*waiting_for(), *await _not_renumbered(database)]
         response.status_code = 503 if missing else 200
         return {"status": "starting" if missing else "ready", "waitingFor": missing}
 

@@ -9,6 +9,8 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
+from adapters.event_store import NotRenumbered, ensure_order
+from adapters.postgres import Database
 from adapters.telemetry import metrics
 from api.deps import Parts, PartsDep
 from api.errors import KINDS, ApiError, responses
@@ -29,7 +31,8 @@ async def readyz(parts: PartsDep, response: Response) -> dict[str, Any]:
     """What is reached and what is away.
 
     503 until everything was reached once; afterwards 200, for with one part away most of the API works on, and taking
-    every replica out of service would help nobody. `status` says `degraded` then.
+    every replica out of service would help nobody. `status` says `degraded` then. `eventStore` says when the database
+    was restored from a dump and its events are still to be renumbered.
     """
     states = await _states(parts)
     parts.reached.update(name for name, state in states.items() if state == "reached")
@@ -43,16 +46,25 @@ async def readyz(parts: PartsDep, response: Response) -> dict[str, Any]:
 async def _states(parts: Parts) -> dict[str, str]:
     probes: dict[str, Awaitable[Any]] = {
         "postgres": parts.database.ping(),
+        "eventStore": _ensure_order(parts.database),
         "redis": parts.redis.ping(),
         "temporal": parts.temporal.service_client.check_health(),
     }
     results = await asyncio.gather(
         *(asyncio.wait_for(probe, _PROBE_SECONDS) for probe in probes.values()), return_exceptions=True
     )
-    return {
-        name: "reached" if result is None or result is True else f"away ({type(result).__name__})"
-        for name, result in zip(probes, results, strict=True)
-    }
+    return {name: _state(result) for name, result in zip(probes, results, strict=True)}
+
+
+async def _ensure_order(database: Database) -> None:
+    async with database.statements() as connection:
+        await ensure_order(connection)
+
+
+def _state(result: object) -> str:
+    if result is None or result is True:
+        return "reached"
+    return str(result) if isinstance(result, NotRenumbered) else f"away ({type(result).__name__})"
 
 
 router.get("/metrics", response_class=Response)(metrics)

@@ -127,7 +127,11 @@ def recorded(command: Command, aggregate_id: UUID, after_version: int, facts: li
 
 
 def read_event(message: Mapping[str, Any]) -> Event:
-    """The event in a stored or published message of any schema version. Raises UnreadableEvent, saying why."""
+    """The event in a stored or published message of any schema version.
+
+    Raises UnreadableEvent, whose text names the fields that are wrong and repeats no value: it is logged, and a value
+    may be personal.
+    """
     kind = KINDS.get(str(message.get("eventType")))
     if kind is None:
         raise UnreadableEvent(f"unknown event type {message.get('eventType')!r}")
@@ -142,5 +146,16 @@ def read_event(message: Mapping[str, Any]) -> Event:
             upcast = step(upcast)
         upcast["schemaVersion"] = kind.schema_version
         return Event.model_validate({**upcast, "data": kind.model.model_validate(upcast["data"])})
-    except (ValidationError, KeyError, TypeError, ValueError) as error:
-        raise UnreadableEvent(f"{kind.name} {message.get('eventId')}: {error}") from error
+    except ValidationError as error:
+        reasons = [
+            f"{'.'.join(map(str, problem['loc'])) or 'data'}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        raise UnreadableEvent(f"{kind.name} {message.get('eventId')}: {'; '.join(reasons)}") from None
+    except KeyError as error:
+        raise UnreadableEvent(f"{kind.name} {message.get('eventId')}: {error} is missing") from None
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        # What an upcaster raises on a value that it did not expect. The cause would be logged with its text.
+        raise UnreadableEvent(
+            f"{kind.name} {message.get('eventId')}: {type(error).__name__} in schema version {at}"
+        ) from None

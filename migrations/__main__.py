@@ -1,19 +1,32 @@
-"""`python -m migrations`: bring database, topics, search attributes and bucket up to date.
+"""Brings database, topics, search attributes and bucket up to date, before the processes of a release start.
 
-`python -m migrations database` does the first only; `python -m migrations check` tells whether the migrations make the
-tables of adapters/tables.py.
+python -m migrations              all of it
+python -m migrations database     the database only
+python -m migrations check        tell whether the migrations make the tables of adapters/tables.py
+python -m migrations roles        before a dump is restored into a new cluster: make the roles that it names
+python -m migrations restored     after a dump was restored into a new cluster: renumber the stored events
+
+It ends with code 2, before anything is started on it, when a restored database was not renumbered.
 """
 
+import argparse
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NoReturn, TypeVar
 
+import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
 from adapters import kafka, objects, temporal
+from adapters.event_store import NotRenumbered
 from adapters.settings import Settings, load_settings
+from migrations.restore import InUse, make_roles, needs_renumbering, renumber
+
+T = TypeVar("T")
 
 
 def alembic_config(settings: Settings) -> Config:
@@ -23,27 +36,73 @@ def alembic_config(settings: Settings) -> Config:
     return config
 
 
+def migrate_database(settings: Settings) -> None:
+    """Bring the database up to date. Ends the program with code 2 when its events are to be renumbered first."""
+    command.upgrade(alembic_config(settings), "head")
+    if asyncio.run(_as_owner(settings, needs_renumbering)):
+        _end(str(NotRenumbered()))
+
+
 async def _prepare(settings: Settings) -> None:
     await asyncio.gather(
         kafka.ensure_topics(settings), temporal.ensure_search_attributes(settings), objects.ensure_bucket(settings)
     )
 
 
+def restored(settings: Settings) -> None:
+    """Bring a restored database up to date and renumber its events."""
+    command.upgrade(alembic_config(settings), "head")
+
+    async def run(connection: asyncpg.Connection) -> int:
+        return await renumber(connection, _say)
+
+    try:
+        done = asyncio.run(_as_owner(settings, run))
+    except InUse as error:
+        _end(str(error))
+    _say(f"{done} events renumbered; the events of this database are in order")
+
+
+async def _as_owner(settings: Settings, do: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+    connection = await asyncpg.connect(settings.database_url)
+    try:
+        return await do(connection)
+    finally:
+        await connection.close()
+
+
+def _end(message: str) -> NoReturn:
+    sys.stderr.write(message + "\n")
+    raise SystemExit(2)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m migrations", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("step", nargs="?", choices=["database", "check", "roles", "restored"])
+    step: str | None = parser.parse_args().step
     settings = load_settings()
-    match sys.argv[1:]:
-        case []:
-            command.upgrade(alembic_config(settings), "head")
+    match step:
+        case None:
+            migrate_database(settings)
             asyncio.run(_prepare(settings))
-        case ["database"]:
-            command.upgrade(alembic_config(settings), "head")
-        case ["check"]:
+        case "database":
+            migrate_database(settings)
+        case "check":
             try:
                 command.check(alembic_config(settings))
             except CommandError as error:
                 raise SystemExit(f"The migrations do not make the tables of adapters/tables.py: {error}") from error
-        case _:
-            raise SystemExit(__doc__)
+        case "roles":
+            asyncio.run(_as_owner(settings, make_roles))
+        case "restored":
+            restored(settings)
 
 
 if __name__ == "__main__":

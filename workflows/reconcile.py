@@ -25,6 +25,9 @@ class ReconcileWorkflow:
         lost = await workflow.execute_activity_method(Reconciliation.republish_unprojected, **options.RECONCILE)
         if failed:
             raise failed
-        done = f"{overdue} overdue events published, {lost} lost ones published again, {mails} lost mails sent for"
+        done = f"{overdue.published} overdue events published, {lost} lost ones published again"
+        if overdue.unreadable:
+            done += f", {overdue.unreadable} unreadable ones skipped"
+        done += f", {mails} lost mails sent for"
         workflow.set_current_details(done.capitalize())
         return done

@@ -2,16 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
+import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer
-from sqlalchemy import update
+from redis.asyncio import Redis
+from sqlalchemy import select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from temporalio.testing import ActivityEnvironment
 
-from activities.publishing import Published, Publishing, Reconciliation, ripe
+from activities.publishing import Published, PublishedOverdue, Publishing, Reconciliation, ripe
 from activities.saving import Ledger
 from adapters import event_store, kafka
 from adapters.event_store import Position
@@ -19,9 +23,12 @@ from adapters.kafka import BrokerAway, Publisher
 from adapters.postgres import Database, insert_rows
 from adapters.sealing import Keyring
 from adapters.settings import Settings
+from adapters.tables import checkpoints
 from adapters.tables import event_store as table
+from adapters.telemetry import EVENTS_UNREADABLE
 from domain.events import PROPERTY_EVENTS, USER_ACTIVITY, recorded
 from domain.property import CreateProperty, decide
+from projections.history import History, generation_of
 from tests.activities.accounts import registered, saving
 from tests.samples import create_property
 
@@ -63,6 +70,53 @@ async def saved(ledger: Ledger, keyring: Keyring, tenant: str) -> CreateProperty
 
 def of(command: CreateProperty, version: int = 1) -> Published:
     return Published(tenant_id=command.tenant_id, aggregate_id=command.property_id, version=version)
+
+
+Spoil = Callable[..., Awaitable[UUID]]
+
+
+@pytest.fixture
+async def unreadable(settings: Settings) -> AsyncIterator[Spoil]:
+    """Makes the first event of an aggregate unreadable; it goes with the test, for the store is shared by all."""
+    owner = await asyncpg.connect(settings.database_url)
+    spoiled: list[str] = []
+
+    async def spoil(aggregate_id: UUID, change: str = "event_type = 'PROPERTY_DEMOLISHED'") -> UUID:
+        spoiled.append(str(aggregate_id))
+        spoil_one = f"UPDATE user_history.event_store SET {change} WHERE aggregate_id = $1 RETURNING event_id"
+        event_id = await owner.fetchval(spoil_one, str(aggregate_id))
+        return UUID(str(event_id))
+
+    yield spoil
+    await owner.execute("DELETE FROM user_history.event_store WHERE aggregate_id = any($1)", spoiled)
+    await owner.close()
+
+
+async def later_version(database: Database, command: CreateProperty, version: int) -> None:
+    """Store another event of the same aggregate."""
+    later = create_property(command.tenant_id, command.user_id)
+    [event] = recorded(later, command.property_id, version - 1, decide(None, later))
+    async with database.transaction(command.tenant_id) as tx:
+        await insert_rows(tx, [event_store.event_row(event, event.data.model_dump(mode="json", by_alias=True))])
+
+
+async def published_versions(database: Database, aggregate_id: UUID) -> dict[int, bool]:
+    """Whether each version of an aggregate is marked published."""
+    query = select(table.c.version, table.c.published_at).where(table.c.aggregate_id == str(aggregate_id))
+    async with database.transaction() as tx:
+        return {row.version: row.published_at is not None for row in await tx.execute(query)}
+
+
+async def checkpoint_at_the_end(database: Database) -> Position:
+    """Have the walk through the store begin with what is saved from now on."""
+    async with database.transaction() as tx:
+        position = Position()
+        while events := await event_store.in_order(tx, position, 1000):
+            position = events[-1][0]
+        place = {"tx_id": position.tx_id, "id": position.id}
+        insertion = insert(checkpoints).values(name="history-checked", **place)
+        await tx.execute(insertion.on_conflict_do_update(index_elements=["name"], set_=place))
+    return position
 
 
 async def test_published_event_is_two_messages_with_their_keys_and_headers(
@@ -196,11 +250,8 @@ async def test_later_version_is_published_behind_the_earlier_ones(
     tenant: str,
 ) -> None:
     command = await saved(ledger, keyring, tenant)
-    async with database.transaction(tenant) as tx:
-        for version in (2, 3):
-            later = create_property(tenant, command.user_id)
-            [event] = recorded(later, command.property_id, version - 1, decide(None, later))
-            await insert_rows(tx, [event_store.event_row(event, event.data.model_dump(mode="json", by_alias=True))])
+    for version in (2, 3):
+        await later_version(database, command, version)
 
     assert await Publishing(all_tenants, publisher).publish(of(command, version=3)) == 3
 
@@ -229,8 +280,8 @@ async def test_reconciling_publishes_what_its_workflow_did_not(
     command = await saved(ledger, keyring, tenant)
     reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
 
-    assert await ActivityEnvironment().run(reconciliation.publish_overdue) >= 1
-    assert await ActivityEnvironment().run(reconciliation.publish_overdue) == 0
+    assert (await ActivityEnvironment().run(reconciliation.publish_overdue)).published >= 1
+    assert (await ActivityEnvironment().run(reconciliation.publish_overdue)).published == 0
 
     heard = [json.loads(record.value) for record in await listener.hear(3)]
     assert str(command.property_id) in {event.get("aggregateId") for event in heard}
@@ -262,6 +313,137 @@ async def test_reconciling_sends_again_what_kafka_lost(
     # Two activities, of the registration and of the property, and the property's event, in any order.
     heard = [json.loads(record.value) for record in await listener.hear(3)]
     assert str(command.property_id) in {event.get("aggregateId") for event in heard}
+
+
+async def test_command_is_published_though_an_older_event_of_its_aggregate_cannot_be_read(
+    all_tenants: Database,
+    database: Database,
+    ledger: Ledger,
+    keyring: Keyring,
+    publisher: Publisher,
+    listener: Listener,
+    unreadable: Spoil,
+    tenant: str,
+) -> None:
+    command = await saved(ledger, keyring, tenant)
+    await unreadable(command.property_id)
+    await later_version(database, command, 2)
+    publishing = Publishing(all_tenants, publisher)
+
+    assert await publishing.publish(of(command, version=2)) == 1
+    assert await publishing.publish(of(command, version=2)) == 0
+
+    assert await published_versions(all_tenants, command.property_id) == {1: False, 2: True}
+    [event] = [json.loads(r.value) for r in await listener.hear(2) if r.topic == PROPERTY_EVENTS]
+    assert event["version"] == 2
+
+
+@pytest.mark.parametrize("change", ["event_type = 'PROPERTY_DEMOLISHED'", "schema_version = 99", "event_data = '{}'"])
+async def test_unreadable_event_stops_no_other_from_being_published(
+    all_tenants: Database,
+    database: Database,
+    ledger: Ledger,
+    keyring: Keyring,
+    publisher: Publisher,
+    listener: Listener,
+    unreadable: Spoil,
+    tenant: str,
+    caplog: pytest.LogCaptureFixture,
+    change: str,
+) -> None:
+    """The older event of an aggregate cannot be read; the later one of the same and those of others go out."""
+    first, second = await saved(ledger, keyring, tenant), await saved(ledger, keyring, tenant)
+    event_id = await unreadable(first.property_id, change)
+    await later_version(database, first, 2)
+    reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
+    skipped = EVENTS_UNREADABLE.labels("publish_overdue")._value.get()
+
+    for _ in range(2):
+        outcome = await ActivityEnvironment().run(reconciliation.publish_overdue)
+        assert outcome.unreadable == 1
+
+    assert await published_versions(all_tenants, first.property_id) == {1: False, 2: True}
+    assert await published_versions(all_tenants, second.property_id) == {1: True}
+    # Two registrations, which only the activity topic of these two tells of, and two events of properties.
+    heard = [json.loads(r.value) for r in await listener.hear(6) if r.topic == PROPERTY_EVENTS]
+    assert {(event["aggregateId"], event["version"]) for event in heard} == {
+        (str(first.property_id), 2),
+        (str(second.property_id), 1),
+    }
+    assert EVENTS_UNREADABLE.labels("publish_overdue")._value.get() == skipped + 2
+    lines = [record for record in caplog.records if str(event_id) in record.getMessage()]
+    assert [record.levelname for record in lines] == ["ERROR", "ERROR"]
+
+
+async def test_unreadable_events_that_fill_a_batch_do_not_hide_the_next(
+    all_tenants: Database,
+    ledger: Ledger,
+    keyring: Keyring,
+    publisher: Publisher,
+    unreadable: Spoil,
+    settings: Settings,
+    tenant: str,
+) -> None:
+    first = await saved(ledger, keyring, tenant)
+    await unreadable(first.property_id)
+    owner = await asyncpg.connect(settings.database_url)
+    # More of its kind than the activity reads at once.
+    await owner.execute(
+        "INSERT INTO user_history.event_store (event_id, aggregate_id, user_id, event_type, event_data, timestamp,"
+        " version, tenant_id, schema_version, command_id) SELECT gen_random_uuid(), aggregate_id, user_id, event_type,"
+        " event_data, timestamp, version + n, tenant_id, schema_version, command_id"
+        " FROM user_history.event_store, generate_series(1, 500) n WHERE aggregate_id = $1",
+        str(first.property_id),
+    )
+    await owner.close()
+    second = await saved(ledger, keyring, tenant)
+
+    outcome = await ActivityEnvironment().run(Reconciliation(all_tenants, publisher, after_seconds=0).publish_overdue)
+
+    assert outcome.unreadable == 501
+    assert await published_versions(all_tenants, second.property_id) == {1: True}
+
+
+async def test_checkpoint_passes_an_unreadable_event_and_leaves_it_to_a_later_release(
+    all_tenants: Database,
+    ledger: Ledger,
+    keyring: Keyring,
+    publisher: Publisher,
+    listener: Listener,
+    valkey: Redis,
+    unreadable: Spoil,
+    tenant: str,
+) -> None:
+    reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
+    start = await checkpoint_at_the_end(all_tenants)
+    first = await saved(ledger, keyring, tenant)
+    await saved(ledger, keyring, tenant)
+    async with all_tenants.transaction() as tx:
+        await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
+    event_id = await unreadable(first.property_id)
+
+    # The registrations and the second property.
+    assert await ActivityEnvironment().run(reconciliation.republish_unprojected) == 3
+
+    heard = [json.loads(r.value) for r in await listener.hear(4)]
+    assert str(event_id) not in {event["eventId"] for event in heard}
+    assert await published_versions(all_tenants, first.property_id) == {1: False}
+    history = History(valkey)
+    async with all_tenants.transaction() as tx:
+        stored = [message for _, message in await event_store.in_order(tx, start, 10)]
+        await history.apply(
+            tx,
+            [history.read_stored(message) for message in stored if message["eventId"] != str(event_id)],
+            await generation_of(tx, history.name),
+        )
+    assert await ActivityEnvironment().run(reconciliation.republish_unprojected) == 0
+    async with all_tenants.transaction() as tx:
+        checkpoint = (await tx.execute(text("SELECT tx_id, id FROM user_history.checkpoints"))).one()
+        assert await event_store.in_order(tx, Position(checkpoint.tx_id, checkpoint.id), 10) == []
+
+
+def test_number_of_published_events_in_an_old_history_is_read() -> None:
+    assert PublishedOverdue.model_validate(7) == PublishedOverdue(published=7)
 
 
 def test_checkpoint_does_not_pass_a_young_event_for_an_old_one_behind_it() -> None:

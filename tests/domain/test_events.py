@@ -1,10 +1,12 @@
 """Events: the registry, old forms, and what is made of them."""
 
 import json
+import traceback
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from pydantic import ValidationError
 
 from domain import ids
 from domain.activity import activity_of
@@ -71,6 +73,29 @@ def test_fields_of_a_later_release_are_passed_over() -> None:
 def test_what_is_no_event_is_refused_with_the_reason(change: dict[str, object], reason: str) -> None:
     with pytest.raises(UnreadableEvent, match=reason):
         read_event({**message(), **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"data": {"propertyId": "Lakshmi Devi"}}, "propertyId: Input should be a valid UUID"),
+        ({"schemaVersion": 0, "data": {"title": "Flat", "price": "Lakshmi Devi"}}, "ValueError in schema version 0"),
+        ({"schemaVersion": 0, "data": {"title": "Flat", "price": "Infinity"}}, "OverflowError in schema version 0"),
+        ({"schemaVersion": 0, "data": {"title": "Lakshmi Devi"}}, "'price' is missing"),
+    ],
+)
+def test_reason_names_the_field_and_repeats_no_value(change: dict[str, object], reason: str) -> None:
+    with pytest.raises(UnreadableEvent, match=reason) as refused:
+        read_event({**message(), **change})
+
+    assert "Lakshmi" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_refused_command_does_not_repeat_what_was_given() -> None:
+    with pytest.raises(ValidationError) as refused:
+        create_property("hyderabad", new_id(), contactPhone="98480-personal")
+
+    assert "personal" not in str(refused.value)
 
 
 def test_activity_tells_the_event_without_personal_data() -> None:

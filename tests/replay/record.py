@@ -57,6 +57,7 @@ PATHS: dict[str, tuple[Any, Script]] = {
     "reconcile-mails_first": (ReconcileWorkflow, Script()),
     "reconcile-mails_failed": (ReconcileWorkflow, Script(notify_overdue=away(3))),
     "reconcile-done": (ReconcileWorkflow, Script()),
+    "reconcile-unreadable": (ReconcileWorkflow, Script(unreadable=4)),
     "reconcile-failed": (ReconcileWorkflow, Script(publish_overdue=away(3))),
 }
 _QUEUES: dict[Any, str] = {NotifyWorkflow: options.NOTIFICATIONS, ReconcileWorkflow: options.MAINTENANCE}

@@ -7,7 +7,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.notifications import Confirmation
-from activities.publishing import Published
+from activities.publishing import Published, PublishedOverdue
 from activities.relay import Outgoing
 from domain.events import recorded
 from domain.property import CreateProperty, PropertySaved
@@ -21,8 +21,14 @@ from domain.user import evolve as evolve_user
 class Script:
     """What happens at each attempt of each activity, and what did happen."""
 
-    def __init__(self, *, published: bool = False, promised: bool = True, **failures: list[Exception]) -> None:
-        """`published` and `promised` say what saving a property has done already."""
+    def __init__(
+        self, *, published: bool = False, promised: bool = True, unreadable: int = 0, **failures: list[Exception]
+    ) -> None:
+        """`published` and `promised` say what saving a property has done already.
+
+        `unreadable` is how many events reconcile skips.
+        """
+        self._unreadable = unreadable
         self._done = {"published": published, "confirmation_promised": promised}
         self._failures = failures
         self.calls: list[str] = []
@@ -74,9 +80,9 @@ class Script:
             return 3
 
         @activity.defn
-        async def publish_overdue() -> int:
+        async def publish_overdue() -> PublishedOverdue:
             script._happens("publish_overdue")
-            return 2
+            return PublishedOverdue(published=2, unreadable=script._unreadable)
 
         @activity.defn
         async def republish_unprojected() -> int:

@@ -147,6 +147,20 @@ async def test_reconciling_sends_mails_then_publishes_then_sends_again(
     assert script.calls == ["notify_overdue", "publish_overdue", "publish_overdue", "republish_unprojected"]
 
 
+async def test_reconciling_says_how_many_events_it_could_not_read(
+    skipping: WorkflowEnvironment, workers: Workers
+) -> None:
+    async with workers(skipping.client, Script(unreadable=4)):
+        handle = await skipping.client.start_workflow(
+            ReconcileWorkflow.run, id=f"reconcile-{new_id()}", task_queue=options.MAINTENANCE
+        )
+        told = await handle.result()
+
+    assert told == (
+        "2 overdue events published, 1 lost ones published again, 4 unreadable ones skipped, 3 lost mails sent for"
+    )
+
+
 async def test_mails_that_cannot_be_driven_hold_no_event_up(skipping: WorkflowEnvironment, workers: Workers) -> None:
     script = Script(notify_overdue=away(3))
 
