@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -19,14 +20,14 @@ from adapters.sealing import Keyring
 from adapters.tables import person_keys
 from domain.command import Actor, Command, Saved, SealedCommand
 from domain.errors import Refusal
-from domain.events import Event, recorded
+from domain.events import recorded
 from domain.model import Fact, Model
 from domain.notifications import deliveries_of
 
 S = TypeVar("S", bound=Model)
 
 _ATTEMPTS = 5
-"""How often a command that may meet any version is decided anew before its retry policy takes over."""
+"""How often a command that accepts any version is decided anew at once; then its retry policy takes over."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,11 @@ class Loaded(Generic[S]):
     state: S | None
     version: int
     """Of the newest event; 0 when there is none."""
-    actor: Actor
+    actor: Actor | None
+    """None for a command that nobody with an account sends."""
     person_id: UUID
     key: bytes
     """The wrapped key of that person, by which events and answer are sealed."""
-    context: Any = None
-    """What else the decision depends on."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Aggregate(Generic[S]):
 
     commands: TypeAdapter[Any]
     load: Callable[[AsyncConnection, Any], Awaitable[Loaded[S]]]
-    decide: Callable[[Any, Any, Loaded[S]], Sequence[Fact]]
-    evolve: Callable[[Any, Any, int, Any], S | None]
-    rows: Callable[[Any, Loaded[S], S | None], list[Write]]
-    """The rows that follow from the state after the command."""
-    conflicts: Mapping[str, type[Refusal]] = field(default_factory=dict)
-    """The refusal for each unique key that a row may violate, with the field's name in `fields`."""
+    decide: Callable[[S | None, Any, Any], Sequence[Fact]]
+    evolve: Callable[[S | None, Any, int, datetime], S | None]
+    rows: Callable[[Any, Loaded[S], S | None], Sequence[Write]]
+    """The rows that follow from the state after the command, which is None for an aggregate that is gone."""
+    conflicts: Mapping[str, Refusal] = field(default_factory=dict)
+    """The refusal by the name of the unique key that a row violates."""
 
 
 class CommandStore:
@@ -64,48 +64,114 @@ class CommandStore:
     def __init__(
         self, database: Database, keyring: Keyring, enqueued: Callable[[Sequence[PendingDelivery]], None]
     ) -> None:
-        """`enqueued` is told of the deliveries of a command when it is saved."""
+        """`enqueued` is given the deliveries of a command when it is saved."""
         self._database = database
         self._keyring = keyring
         self._enqueued = enqueued
 
     async def save(self, aggregate: Aggregate[S], sealed: SealedCommand) -> Saved:
-        """The answer to a command: decided the first time, read from the record ever after.
+        """The answer to a command, its personal values sealed for the way through Temporal.
 
         Raises ApplicationError named by the refusal's code, not to be retried; DatabaseAway, to be retried.
         """
-        command = aggregate.commands.validate_json(orjson.dumps(self._keyring.unseal_in_transit(sealed)))
-        for _ in range(_ATTEMPTS):
+        command: Command = aggregate.commands.validate_json(
+            orjson.dumps(self._keyring.unseal_in_transit(sealed, UUID(sealed["commandId"])))
+        )
+        attempt = 0
+        while True:
+            attempt += 1
             try:
-                async with self._database.statements(command.tenant_id) as connection:
-                    loaded = await aggregate.load(connection, command)
-                    saved, writes, pending = self._decided(aggregate, command, loaded)
-                    await write_rows(connection, writes)
-            except Refusal as refusal:
-                return await self._recorded_or_refused(command, refusal)
-            except IntegrityError as error:
+                return await self._save(aggregate, command)
+            except (Refusal, IntegrityError) as error:
+                # The command's own row is in the way of a repetition, and its own change may refuse it.
                 if answer := await self._recorded(command):
                     return answer
-                violated = violated_constraint(error)
-                if conflict := aggregate.conflicts.get(violated):
-                    return await self._recorded_or_refused(command, conflict(field=_field_of(violated)))
-                if violated != "event_store_version_key":
+                violated = violated_constraint(error) if isinstance(error, IntegrityError) else ""
+                if violated == "event_store_version_key" and attempt < _ATTEMPTS:
+                    continue  # another command has changed the aggregate meanwhile
+                refusal = error if isinstance(error, Refusal) else aggregate.conflicts.get(violated)
+                if refusal is None:
                     raise
-                # Somebody else has changed the aggregate meanwhile.
-                conflicting = error
-                continue
-            self._enqueued(pending)
-            return self._in_transit(saved)
-        raise conflicting
+                await self._record_refusal(command, refusal)
+                raise refused(refusal.code, refusal.detail, refusal.field) from error
 
-    def _decided(
-        self, aggregate: Aggregate[S], command: Command, loaded: Loaded[S]
-    ) -> tuple[Saved, list[Write], list[PendingDelivery]]:
-        """The answer with the state in the clear, what is to be written, and the deliveries among it."""
-        facts = aggregate.decide(loaded.state, command, loaded)
-        events = recorded(command, command.aggregate_id, loaded.version, list(facts))
-        state = loaded.state
-        for event in events:
-            state = aggregate.evolve(state, event.data, event.version, event.timestamp)
-        resource = state.model_dump(mode="json", by_alias=True) if state else None
-'''+"" if False else '' 
+    async def _save(self, aggregate: Aggregate[S], command: Command) -> Saved:
+        async with self._database.statements(command.tenant_id) as connection:
+            loaded = await aggregate.load(connection, command)
+            facts = aggregate.decide(loaded.state, command, loaded.actor)
+            events = recorded(command, command.aggregate_id, loaded.version, list(facts))
+            state = loaded.state
+            for event in events:
+                state = aggregate.evolve(state, event.data, event.version, event.timestamp)
+            pending = [delivery for event in events for delivery in deliveries_of(event)]
+            saved = Saved(
+                tenant_id=command.tenant_id,
+                command_id=command.command_id,
+                aggregate_id=command.aggregate_id,
+                version=loaded.version + len(events),
+                events=tuple(event.saved() for event in events),
+                resource=None,
+            )
+            await write_rows(
+                connection,
+                [
+                    *(aggregate.rows(command, loaded, state) if events else ()),
+                    *(
+                        event_store.event_row(event, self._sealed(event.data, loaded, event.event_id))
+                        for event in events
+                    ),
+                    *(outbox.delivery_row(command, delivery) for delivery in pending),
+                    event_store.command_row(command, loaded.person_id, answer=self._answer(saved, state, loaded)),
+                ],
+            )
+        self._enqueued([PendingDelivery(command.tenant_id, one.event_id, command.command_id) for one in pending])
+        in_transit = self._keyring.seal_in_transit(state, command.command_id) if state else None
+        return saved.model_copy(update={"resource": in_transit})
+
+    def _answer(self, saved: Saved, state: S | None, loaded: Loaded[S]) -> dict[str, Any]:
+        """The answer as it is kept: personal values sealed by the person's own key."""
+        resource = self._sealed(state, loaded, saved.command_id) if state else None
+        return saved.model_copy(update={"resource": resource}).model_dump(mode="json", by_alias=True)
+
+    def _sealed(self, value: Model, loaded: Loaded[S], context: UUID) -> dict[str, Any]:
+        return self._keyring.seal(value, loaded.key, context)
+
+    async def _recorded(self, command: Command) -> Saved | None:
+        """The recorded answer, if there is one. Raises the recorded refusal."""
+        async with self._database.statements(command.tenant_id) as connection:
+            found = await event_store.recorded_command(connection, command.command_id)
+            if found is None:
+                return None
+            if found.problem:
+                raise refused(**found.problem)
+            key = await wrapped_key(connection, found.person_id)
+        answer = self._keyring.for_transit(found.answer, key, command.command_id)
+        return Saved.model_validate(answer)
+
+    async def _record_refusal(self, command: Command, refusal: Refusal) -> None:
+        problem = {"code": refusal.code, "detail": refusal.detail, "field": refusal.field}
+        try:
+            async with self._database.statements(command.tenant_id) as connection:
+                row = event_store.command_row(command, command.user_id, problem=problem)
+                await write_rows(connection, [row])
+        except IntegrityError as error:
+            # Another attempt recorded the command meanwhile; its record is the one that counts.
+            if violated_constraint(error) != "commands_pkey":
+                raise
+
+
+async def wrapped_key(connection: AsyncConnection, user_id: UUID) -> bytes | None:
+    """The wrapped key of a person of the connection's tenant; None when the person was erased."""
+    return (
+        await connection.execute(select(person_keys.c.wrapped_key).where(person_keys.c.user_id == user_id))
+    ).scalar_one_or_none()
+
+
+def refused(code: str, detail: str, field: str | None) -> ApplicationError:
+    """A refusal as it travels through Temporal."""
+    return ApplicationError(detail, field, type=code, non_retryable=True)
+
+
+def violated_constraint(error: IntegrityError) -> str:
+    """The name of the constraint or index that a statement violated; empty when Postgres does not say."""
+    return getattr(error.orig.__cause__, "constraint_name", None) or "" if error.orig else ""
