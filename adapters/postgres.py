@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -42,20 +42,28 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
-        """Statements that happen together, on what `tenant_id` has. Raises DatabaseAway as `statements` does."""
+        """Statements that happen together, on what `tenant_id` has. Raises DatabaseAway as `statements` does.
+
+        A connection whose BEGIN, COMMIT or ROLLBACK was not answered is closed, and the server rolls back what is left.
+        """
         async with self.statements(tenant_id) as connection:
             driver = _driver(connection)
+            ended = False
             try:
                 await driver.execute("BEGIN")
-                yield connection
+                try:
+                    yield connection
+                except BaseException:
+                    # When the connection is lost as well, the caller is still to see its own error.
+                    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                        await driver.execute("ROLLBACK")
+                        ended = True
+                    raise
                 await driver.execute("COMMIT")
-            except BaseException:
-                if _is_open(driver):
-                    await driver.execute("ROLLBACK")
-                raise
+                ended = True
             finally:
-                if _is_open(driver):
-                    # The way out was cut off: the server rolls back when the connection goes.
+                if not ended:
+                    # Only an answer tells: until it comes, the driver's state is that of the command before.
                     driver.terminate()
 
     @asynccontextmanager
@@ -138,10 +146,6 @@ def _driver(connection: AsyncConnection) -> asyncpg.Connection:
     assert connection.sync_connection is not None
     driver: asyncpg.Connection = connection.sync_connection.connection.driver_connection
     return driver
-
-
-def _is_open(driver: asyncpg.Connection) -> bool:
-    return not driver.is_closed() and bool(driver.is_in_transaction())
 
 
 def async_url(url: str) -> str:

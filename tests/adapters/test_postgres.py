@@ -1,7 +1,7 @@
 """The one function that hands out connections: what is left on them, and what it does when one is cut."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 
 import asyncpg
@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from adapters.postgres import Database, DatabaseAway, insert_rows
 from adapters.settings import Settings
 from adapters.tables import commands, person_keys
-from tests.samples import new_id
+from tests.samples import new_id, new_tenant
 
 _KEYS = text("SELECT count(*) FROM user_management.person_keys")
 _PID = text("SELECT pg_backend_pid()")
@@ -102,6 +102,50 @@ async def test_session_that_was_cut_off_between_two_tenants_keeps_to_the_next(si
         with suppress(asyncio.CancelledError):
             await cut
         assert await keys(single, tenant) == 1
+
+
+async def in_a_transaction(database: Database, tenant: str) -> None:
+    async with database.transaction(tenant) as tx:
+        await insert_rows(tx, [(person_keys, key_row(tenant))])
+
+
+async def in_a_savepoint(database: Database, tenant: str) -> None:
+    async with database.transaction(tenant) as tx, tx.begin_nested():
+        await insert_rows(tx, [(person_keys, key_row(tenant))])
+
+
+async def in_a_transaction_that_fails(database: Database, tenant: str) -> None:
+    with suppress(ZeroDivisionError):
+        async with database.transaction(tenant) as tx:
+            await insert_rows(tx, [(person_keys, key_row(tenant))])
+            raise ZeroDivisionError
+
+
+async def by_one_statement(database: Database, tenant: str) -> None:
+    async with database.statements(tenant) as connection:
+        await insert_rows(connection, [(person_keys, key_row(tenant))])
+
+
+@pytest.mark.parametrize("write", [in_a_transaction, in_a_savepoint, in_a_transaction_that_fails, by_one_statement])
+async def test_caller_cut_off_anywhere_leaves_no_transaction_to_the_next(
+    single: Database, database: Database, tenant: str, write: Callable[[Database, str], Coroutine[object, object, None]]
+) -> None:
+    next_tenant = new_tenant()
+    steps = written = uncut = 0
+    # Later and later, until there have been some that were done before they could be cut off.
+    while uncut < 3:
+        running = asyncio.create_task(write(single, tenant))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        uncut += running.done()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        async with single.statements(next_tenant) as connection:
+            await insert_rows(connection, [(person_keys, key_row(next_tenant))])
+        written += 1
+        assert await keys(database, next_tenant) == written, f"written, but not seen: cut off after {steps} steps"
+        steps += 1
 
 
 async def test_connection_that_postgres_closed_meanwhile_is_made_anew(
