@@ -21,7 +21,7 @@ _TENANT = "tenant"
 
 
 class DatabaseAway(Exception):
-    """Postgres cannot be reached or is not taking work; the same call may succeed later."""
+    """Postgres cannot be reached, is not taking work or broke up a deadlock; the same call may succeed later."""
 
 
 class Database:
@@ -70,9 +70,9 @@ class Database:
     async def statements(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
         """A connection that sees and writes `tenant_id` only, on which each statement is its own transaction.
 
-        Raises DatabaseAway when Postgres cannot be reached.
+        Raises DatabaseAway when the same statements may succeed later.
         """
-        with _telling_when_away():
+        with _translate_connection_errors():
             async with self._engine.connect() as connection:
                 await _keep_to(connection, tenant_id)
                 yield connection
@@ -106,30 +106,32 @@ def _inserting(shape: tuple[tuple[Table, tuple[str, ...]], ...]) -> Select[*tupl
 
 
 @contextmanager
-def _telling_when_away() -> Iterator[None]:
+def _translate_connection_errors() -> Iterator[None]:
+    """Raise DatabaseAway for every error after which the same statements may succeed."""
     try:
         yield
     except DBAPIError as error:
-        if is_away(error):
+        if is_transient(error):
             raise DatabaseAway(str(error.orig)) from error
         raise
     except asyncpg.PostgresError as error:
-        if _is_away_state(error.sqlstate):
+        if _is_transient_state(error.sqlstate):
             raise DatabaseAway(str(error)) from error
         raise
     except (PoolTimeout, OSError, asyncpg.InterfaceError) as error:
         raise DatabaseAway(str(error) or type(error).__name__) from error
 
 
-def is_away(error: DBAPIError) -> bool:
-    """Whether the server is missing, starting or stopping, rather than refusing this statement."""
-    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    return error.connection_invalidated or state is None or _is_away_state(state)
+def is_transient(error: DBAPIError) -> bool:
+    """Whether the same statement may succeed later: the server is unavailable, or chose it as a deadlock's victim."""
+    state = getattr(error.orig, "sqlstate", None)
+    return error.connection_invalidated or state is None or _is_transient_state(state)
 
 
-def _is_away_state(state: str) -> bool:
-    # Connection exceptions, resources, operator intervention (https://www.postgresql.org/docs/18/errcodes-appendix.html).
-    return state[:2] in {"08", "53", "57"}
+def _is_transient_state(state: str) -> bool:
+    # Connection exceptions, transaction rollback (deadlocks, serialization failures), insufficient resources and
+    # operator intervention (https://www.postgresql.org/docs/18/errcodes-appendix.html).
+    return state[:2] in {"08", "40", "53", "57"}
 
 
 async def _keep_to(connection: AsyncConnection, tenant_id: str) -> None:

@@ -174,6 +174,21 @@ async def test_connection_cut_inside_a_transaction_is_told_and_the_next_one_work
     assert await keys(single, tenant) == 0
 
 
+async def test_deadlock_is_broken_up_and_its_victim_may_try_again(database: Database, tenant: str) -> None:
+    rows = [key_row(tenant), key_row(tenant)]
+    both_hold_one = asyncio.Barrier(2)
+
+    async def insert_both(first: dict[str, object], second: dict[str, object]) -> None:
+        async with database.transaction(tenant) as tx:
+            await insert_rows(tx, [(person_keys, first)])
+            await both_hold_one.wait()
+            await insert_rows(tx, [(person_keys, second)])
+
+    outcomes = await asyncio.gather(insert_both(*rows), insert_both(*reversed(rows)), return_exceptions=True)
+
+    assert {type(outcome) for outcome in outcomes} == {DatabaseAway, type(None)}
+
+
 async def _end(settings: Settings, pid: int) -> None:
     """End a session as an operator would, and wait until it is gone: its client has been told by then."""
     operator = await asyncpg.connect(settings.database_url)
