@@ -1,6 +1,7 @@
 """Postgres: the pool, the one function that hands out a tenant's connection, and what each failure of it means."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import lru_cache
@@ -9,6 +10,7 @@ from typing import Any
 import asyncpg
 import orjson
 from sqlalchemy import Select, Table, bindparam, event, insert, literal, select, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -165,6 +167,7 @@ def _engine(settings: Settings, role: str) -> AsyncEngine:
         pool_recycle=1800,  # a connection half an hour old may have been forgotten by a proxy
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
+        hide_parameters=True,  # errors are logged and kept by Temporal
         connect_args={
             "timeout": 2,
             "command_timeout": 10,  # nothing here scans; ten seconds means that something is wrong
@@ -173,6 +176,7 @@ def _engine(settings: Settings, role: str) -> AsyncEngine:
         },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    event.listen(engine.sync_engine, "handle_error", _remove_values)
     return engine
 
 
@@ -180,3 +184,22 @@ def _refuse_closed(dbapi_connection: Any, _record: object, _proxy: object) -> No
     """Have the pool connect again in place of a connection that Postgres has closed meanwhile."""
     if dbapi_connection.driver_connection.is_closed():
         raise DisconnectionError
+
+
+def _remove_values(context: ExceptionContext) -> None:
+    """Take a row's values out of the texts of an error, for those are logged and kept by Temporal.
+
+    Postgres repeats the row in an error's detail. A data exception (class 22, and what the driver cannot encode) has
+    the value in the message itself, in quotation marks or after a colon.
+    """
+    original, wrapping = context.original_exception, context.sqlalchemy_exception
+    cause = original.__cause__
+    if not isinstance(cause, asyncpg.PostgresError) or not isinstance(wrapping, DBAPIError):
+        return
+    cause.detail = None
+    if isinstance(cause, asyncpg.DataError):
+        told = str(original)
+        kept = re.sub('".*"', '"..."', told, flags=re.DOTALL).partition(":")[0]
+        cause.args = original.args = (kept,)
+        cause.__cause__ = None
+        wrapping.args = (wrapping.args[0].replace(told, kept),)

@@ -14,6 +14,7 @@ class Model(BaseModel):
         frozen=True,
         allow_inf_nan=False,
         use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # errors are logged and kept by Temporal
     )
 
 
