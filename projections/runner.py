@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import kafka
-from adapters.postgres import Database, DatabaseAway, is_away
+from adapters.postgres import Database, DatabaseAway, is_transient
 from adapters.redis import RedisError
 from adapters.settings import Settings
 from adapters.telemetry import CONSUMERS_RECREATED, EVENTS_APPLIED, EVENTS_PARKED, PROJECTION_AGE, PROJECTION_LAG
@@ -120,13 +120,13 @@ class Runner:
             log.info("%s: the group gathers anew; what was not committed is read again", self._projection.name)
 
     async def take(self, parcels: Sequence[Parcel], stop: asyncio.Event) -> None:
-        """Write a batch to the sink, waiting while Postgres is away. Raises MostlyPoison."""
+        """Write a batch to the sink, trying again while Postgres is unavailable. Raises MostlyPoison."""
         while not stop.is_set():
             try:
                 await self._write(parcels)
                 return
             except DatabaseAway as error:
-                log.warning("%s: Postgres is away (%s); the batch waits", self._projection.name, error)
+                log.warning("%s: Postgres did not take the batch (%s); trying again", self._projection.name, error)
                 await _pause(stop)
 
     async def _write(self, parcels: Sequence[Parcel]) -> None:
@@ -177,7 +177,7 @@ class Runner:
                     await self._projection.apply(tx, [activity], generation)
                 applied.append(activity)
             except DBAPIError as error:
-                if is_away(error):
+                if is_transient(error):
                     raise
                 refused.append((parcel, f"the sink refuses it: {error.orig}"))
         return applied, refused

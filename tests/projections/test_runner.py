@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -52,6 +53,13 @@ def runner(settings: Settings, all_tenants: Database, valkey: Redis, parked_befo
     return Runner(settings, all_tenants, History(valkey))
 
 
+@pytest.fixture
+async def rival(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(settings.database_url)
+    yield connection
+    await connection.close()
+
+
 async def entries(database: Database, tenant: str, user: UUID) -> int:
     async with database.transaction(tenant) as tx:
         query = text("SELECT count(*) FROM user_history.user_activity WHERE user_id = :user")
@@ -96,6 +104,39 @@ async def test_what_the_sink_refuses_is_parked_alone(
         [parked] = await all_parked(tx, "history", str(ill))
     assert "the sink refuses it" in parked.reason
     assert await entries(database, tenant, well) == 2
+
+
+async def test_victim_of_a_deadlock_is_applied_later_and_not_parked(
+    runner: Runner, rival: asyncpg.Connection, database: Database, all_tenants: Database, tenant: str
+) -> None:
+    """The refused event has the others applied one by one, where the deadlock meets one of them."""
+    ill, well = new_id(), new_id()
+    too_long = parcel(tenant, ill, activityType="X" * 200)
+    first, second = parcel(tenant, well), parcel(tenant, well)
+    insert = """
+        INSERT INTO user_history.user_activity
+            (tenant_id, generation, event_id, user_id, activity_type, description, activity_data, timestamp)
+        SELECT $1, generation, $2, 'rival', 'TEST', '', '{}', now() FROM user_history.read_models
+    """
+    await rival.execute("SET deadlock_timeout = '1min'")  # so the runner's is the one that gives way
+    deadlock = rival.transaction()
+    await deadlock.start()
+    await rival.execute(insert, tenant, json.loads(second.value)["eventId"])
+    taking = asyncio.create_task(runner.take([too_long, first, second], asyncio.Event()))
+
+    async def runner_waits() -> bool:
+        # Not in pg_stat_activity, which stays as a transaction saw it first.
+        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND $1 = ANY(pg_blocking_pids(pid))"
+        return bool(await rival.fetchval(blocked, rival.get_server_pid()))
+
+    await until(runner_waits)
+    await rival.execute(insert, tenant, json.loads(first.value)["eventId"])
+    await deadlock.rollback()
+    await taking
+
+    assert await entries(database, tenant, well) == 2
+    async with all_tenants.transaction() as tx:
+        assert {row.key for row in await all_parked(tx, "history")} & {str(ill), str(well)} == {str(ill)}
 
 
 async def test_poison_that_comes_again_is_parked_once(runner: Runner, all_tenants: Database) -> None:
