@@ -14,6 +14,9 @@ from adapters.settings import Settings
 
 EVENTS_APPLIED = Counter("projection_events_applied", "Events that a projection has in its sink", ["projection"])
 EVENTS_PARKED = Counter("projection_events_parked", "Events set aside because they cannot be applied", ["projection"])
+EVENTS_UNREADABLE = Counter(
+    "events_unreadable", "Stored events that this release cannot read, each time one is skipped", ["where"]
+)
 PROJECTION_LAG = Gauge("projection_lag_messages", "Messages behind the newest", ["projection", "topic", "partition"])
 PROJECTION_AGE = Gauge("projection_age_seconds", "Age of the newest applied event when it was applied", ["projection"])
 CONSUMERS_RECREATED = Counter("projection_consumers_recreated", "Consumers replaced after a stall", ["projection"])
