@@ -20,9 +20,10 @@ from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
 from domain.activity import Activity
 from domain.events import UnreadableEvent
-from projections.history import History, generation_of
+from projections.generations import generation_of
+from projections.history import History
 from projections.parking import all_parked, forget
-from projections.rebuild import rebuild
+from projections.rebuild import RebuildRunning, rebuild
 from projections.runner import Runner
 
 log = logging.getLogger("projections")
@@ -94,7 +95,7 @@ async def replay(settings: Settings, key: str | None) -> None:
                 await history.apply(tx, [activity], generation)
                 await forget(tx, [row.id])
                 done += 1
-        await history.hide({(_tenant(row.payload), row.key) for row in rows if row.key not in stuck}, generation)
+        await history.drop_from_redis({(_tenant(row.payload), row.key) for row in rows if row.key not in stuck}, generation)
         _say(f"{done} of {len(rows)} applied")
     finally:
         await client.aclose()
@@ -143,7 +144,10 @@ def main() -> None:
             parser.error(f"not understood: {' '.join(words)}")
     settings = load_settings()
     set_up_logging(settings)
-    uvloop.run(action(settings))
+    try:
+        uvloop.run(action(settings))
+    except RebuildRunning as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from adapters.settings import Settings
 from adapters.telemetry import CONSUMERS_RECREATED, EVENTS_APPLIED, EVENTS_PARKED, PROJECTION_AGE, PROJECTION_LAG
 from domain.activity import Activity
 from domain.events import UnreadableEvent
-from projections.history import History, generation_of
+from projections.generations import generation_of
+from projections.history import History
 from projections.parking import BEHIND_ANOTHER, Parcel, park, parked_keys
 
 log = logging.getLogger(__name__)
@@ -194,7 +195,7 @@ class Runner:
         newest = max(activity.timestamp for activity in activities)
         PROJECTION_AGE.labels(self._projection.name).set((datetime.now(UTC) - newest).total_seconds())
         try:
-            await self._projection.show(activities, generation)
+            await self._projection.add_to_redis(activities, generation)
         except RedisError as error:
             log.warning("%s: Redis is away (%s); offsets wait for it", self._projection.name, error)
             self._unshown |= {(activity.tenant_id, str(activity.user_id)) for activity in activities}
@@ -205,7 +206,7 @@ class Runner:
             try:
                 async with self._database.transaction() as tx:
                     generation = await generation_of(tx, self._projection.name)
-                await self._projection.hide(self._unshown, generation)
+                await self._projection.drop_from_redis(self._unshown, generation)
                 self._unshown.clear()
             except (RedisError, DatabaseAway):
                 return False
