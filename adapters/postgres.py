@@ -46,29 +46,9 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
-        """Statements that happen together, on what `tenant_id` has. Raises DatabaseAway as `statements` does.
-
-        A connection whose BEGIN, COMMIT or ROLLBACK was not answered is closed, and the server rolls back what is left.
-        """
-        async with self.statements(tenant_id) as connection:
-            driver = _driver(connection)
-            ended = False
-            try:
-                await driver.execute("BEGIN")
-                try:
-                    yield connection
-                except BaseException:
-                    # When the connection is lost as well, the caller is still to see its own error.
-                    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                        await driver.execute("ROLLBACK")
-                        ended = True
-                    raise
-                await driver.execute("COMMIT")
-                ended = True
-            finally:
-                if not ended:
-                    # Only an answer tells: until it comes, the driver's state is that of the command before.
-                    driver.terminate()
+        """Statements that happen together, on what `tenant_id` has. Raises DatabaseAway as `statements` does."""
+        async with self.statements(tenant_id) as connection, transaction_on(connection):
+            yield connection
 
     @asynccontextmanager
     async def statements(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
@@ -91,6 +71,53 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+@asynccontextmanager
+async def transaction_on(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Makes the statements on a connection of `Database.statements` one transaction.
+
+    A connection whose BEGIN, COMMIT or ROLLBACK was not answered is closed, and the server rolls back what is left.
+    """
+    driver = _driver(connection)
+    ended = False
+    try:
+        await driver.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            # When the connection is lost as well, the caller is still to see its own error.
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await driver.execute("ROLLBACK")
+                ended = True
+            raise
+        await driver.execute("COMMIT")
+        ended = True
+    finally:
+        if not ended:
+            # Only an answer tells: until it comes, the driver's state is that of the command before.
+            driver.terminate()
+
+
+@asynccontextmanager
+async def advisory_lock(connection: AsyncConnection, family: int, name: str) -> AsyncIterator[bool]:
+    """Holds the advisory lock `name` of `family` on a connection of `Database.statements`; yields whether it is ours.
+
+    It belongs to the session: it outlives transactions, and is gone with the connection.
+    """
+    driver, released = _driver(connection), False
+    try:
+        taken: bool = await driver.fetchval("SELECT pg_try_advisory_lock($1, hashtext($2))", family, name)
+        try:
+            yield taken
+        finally:
+            if taken and not driver.is_closed():
+                await driver.fetchval("SELECT pg_advisory_unlock($1, hashtext($2))", family, name)
+        released = True
+    finally:
+        if not released:
+            # The session may still hold the lock, and would keep it in the pool.
+            driver.terminate()
 
 
 async def insert_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:

@@ -269,6 +269,7 @@ read_models = Table(
     metadata,
     Column("name", String(100), primary_key=True),
     Column("generation", Integer, nullable=False),
+    Column("newest_generation", Integer, nullable=False, server_default=text("1")),
     schema="user_history",
 )
 
