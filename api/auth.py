@@ -55,9 +55,8 @@ async def register(
     body: Registration, request: Request, parts: PartsDep, tenant_id: TenantDep, key: KeyDep
 ) -> Response:
     """Open an account and sign in. The same Idempotency-Key and body open it once and sign in again."""
-    await parts.limits.count(
-        tenant_id, "register", address_of(request), parts.settings.registrations_per_minute, fail_closed=True
-    )
+    address, per_address = address_of(request), parts.settings.registrations_per_minute
+    await parts.limits.count(tenant_id, "register", address, per_address, fail_closed=True)
     account = Account(**{name: value for name, value in body if name != "password"})
     password = body.password.get_secret_value()
     understood = account.model_dump_json().encode() + b"\0" + password.encode()
@@ -90,9 +89,13 @@ async def register(
 )
 async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Sign in by e-mail address or username."""
-    who = f"{address_of(request)}:{parts.signer.fingerprint('login', body.email_or_username.lower().encode())[:16]}"
-    await parts.limits.count(tenant_id, "login", who, parts.settings.login_attempts_per_minute, fail_closed=True)
-    session = await parts.sessions.sign_in(tenant_id, body.email_or_username, body.password.get_secret_value())
+    address, name, settings = address_of(request), body.email_or_username, parts.settings
+    per_address, per_name = settings.login_attempts_per_minute_per_address, settings.login_attempts_per_minute
+    who = f"{address}:{parts.signer.fingerprint('login', name.encode())[:16]}"
+    # Names are free to make up, so the address is limited first; both before anything is hashed.
+    await parts.limits.count(tenant_id, "login-address", address, per_address, fail_closed=True)
+    await parts.limits.count(tenant_id, "login", who, per_name, fail_closed=True)
+    session = await parts.sessions.sign_in(tenant_id, name, body.password.get_secret_value())
     return _signed_in(parts, tenant_id, session, 200, {})
 
 

@@ -36,10 +36,9 @@ class Sessions:
         self._passwords = passwords
 
     async def sign_in(self, tenant_id: str, name: str, password: str) -> Session:
-        """By e-mail or username. Raises ApiError invalid-credentials or account-closed."""
-        wanted = name.strip().lower()
+        """By e-mail or username, a SignInName. Raises ApiError invalid-credentials or account-closed."""
         query = select(users.c.user_id, users.c.password_hash).where(
-            or_(func.lower(users.c.email) == wanted, func.lower(users.c.username) == wanted)
+            or_(func.lower(users.c.email) == name, func.lower(users.c.username) == name)
         )
         async with self._database.statements(tenant_id) as connection:
             row = (await connection.execute(query)).first()
