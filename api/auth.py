@@ -70,7 +70,7 @@ async def register(
         issued_at=ticket.issued_at,
         fingerprint=ticket.fingerprint,
         account=account,
-        password_hash=await parts.passwords.hash(password),
+        password_hash=await parts.passwords.hash(password, address=address),
     )
     outcome = await parts.commands.run(REGISTER_USER, command, user_id, f"Register a {account.role.value}")
     if isinstance(outcome, Accepted):
@@ -95,7 +95,7 @@ async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id:
     # Names are free to make up, so the address is limited first; both before anything is hashed.
     await parts.limits.count(tenant_id, "login-address", address, per_address, fail_closed=True)
     await parts.limits.count(tenant_id, "login", who, per_name, fail_closed=True)
-    session = await parts.sessions.sign_in(tenant_id, name, body.password.get_secret_value())
+    session = await parts.sessions.sign_in(tenant_id, name, body.password.get_secret_value(), address)
     return _signed_in(parts, tenant_id, session, 200, {})
 
 

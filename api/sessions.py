@@ -35,15 +35,19 @@ class Sessions:
         self._database = database
         self._passwords = passwords
 
-    async def sign_in(self, tenant_id: str, name: str, password: str) -> Session:
-        """By e-mail or username, a SignInName. Raises ApiError invalid-credentials or account-closed."""
+    async def sign_in(self, tenant_id: str, name: str, password: str, address: str) -> Session:
+        """By e-mail or username, a SignInName, for a client at `address`.
+
+        Raises ApiError invalid-credentials, account-closed, or unavailable when too many wait.
+        """
         query = select(users.c.user_id, users.c.password_hash).where(
             or_(func.lower(users.c.email) == name, func.lower(users.c.username) == name)
         )
         async with self._database.statements(tenant_id) as connection:
             row = (await connection.execute(query)).first()
         # Without a connection: hashing takes longer than everything else, and connections are few.
-        if not await self._passwords.matches(password, row.password_hash if row else None) or row is None:
+        hashed = row.password_hash if row else None
+        if not await self._passwords.matches(password, hashed, address=address) or row is None:
             raise ApiError("invalid-credentials")
         async with self._database.transaction(tenant_id) as tx:
             await tx.execute(update(users).where(users.c.user_id == row.user_id).values(last_login=func.now()))

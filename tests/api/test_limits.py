@@ -1,5 +1,7 @@
 """How often one client may do something, and what one client is."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 import httpx
@@ -14,6 +16,7 @@ from api.deps import address_of
 from api.errors import ApiError
 from api.limits import Limits
 from tests.api.test_contract import assert_problem
+from tests.platform import until
 
 
 async def test_party_is_told_how_long_to_wait_and_others_are_not_held_up(valkey: Redis, tenant: str) -> None:
@@ -121,3 +124,27 @@ async def test_name_in_another_spelling_is_the_same_name(app: FastAPI) -> None:
     answers = [await sign_in(app, HERE, spelling) for spelling in spellings]
 
     assert [answer.status_code for answer in answers] == [401, 401, 429]
+
+
+async def test_address_that_fills_its_queue_is_refused_and_another_is_served(app: FastAPI) -> None:
+    threads, release = app.state.parts.passwords.threads, threading.Event()
+    network = "2001:db8:1:2::/64"
+    crowd = [asyncio.create_task(threads.run(network, release.wait)) for _ in range(100)]
+    try:
+        await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)  # the first refusal: its queue is full
+
+        refused = await sign_in(app, "2001:db8:1:2::77", "ravi")
+        other = asyncio.create_task(sign_in(app, HERE, "ravi"))
+
+        async def other_waits_or_is_refused() -> bool:
+            return HERE in threads._queues or other.done()
+
+        await until(other_waits_or_is_refused)
+        release.set()
+
+        assert_problem(refused, "unavailable")
+        assert refused.headers["retry-after"] == "5"
+        assert_problem(await other, "invalid-credentials")
+    finally:
+        release.set()
+        await asyncio.gather(*crowd, return_exceptions=True)
