@@ -41,16 +41,19 @@ class Sessions:
         self._database = database
         self._passwords = passwords
 
-    async def sign_in(self, tenant_id: str, name: str, password: str) -> Session:
-        """By e-mail or username. Raises ApiError invalid-credentials or account-closed."""
-        wanted = name.strip().lower()
+    async def sign_in(self, tenant_id: str, name: str, password: str, address: str) -> Session:
+        """By e-mail or username, a SignInName, for a client at `address`.
+
+        Raises ApiError invalid-credentials, account-closed, or unavailable when too many wait.
+        """
         query = select(users.c.user_id, users.c.password_hash).where(
-            or_(func.lower(users.c.email) == wanted, func.lower(users.c.username) == wanted)
+            or_(func.lower(users.c.email) == name, func.lower(users.c.username) == name)
         )
         async with self._database.statements(tenant_id) as connection:
             row = (await connection.execute(query)).first()
         # Without a connection: hashing takes longer than everything else, and connections are few.
-        if not await self._passwords.matches(password, row.password_hash if row else None) or row is None:
+        hashed = row.password_hash if row else None
+        if not await self._passwords.matches(password, hashed, address=address) or row is None:
             raise ApiError("invalid-credentials")
         async with self._database.transaction(tenant_id) as tx:
             await tx.execute(update(users).where(users.c.user_id == row.user_id).values(last_login=func.now()))
@@ -61,12 +64,12 @@ class Sessions:
         async with self._database.transaction(tenant_id) as tx:
             return await _open(tx, tenant_id, user_id)
 
-    async def knows_password(self, tenant_id: str, user_id: UUID, password: str) -> bool:
-        """Whether this is the password of the account."""
+    async def knows_password(self, tenant_id: str, user_id: UUID, password: str, address: str) -> bool:
+        """Whether this is the password of the account; `address` is whose place is taken among those who wait."""
         query = select(users.c.password_hash).where(users.c.user_id == user_id)
         async with self._database.statements(tenant_id) as connection:
             hashed = (await connection.execute(query)).scalar_one_or_none()
-        return await self._passwords.matches(password, hashed)
+        return await self._passwords.matches(password, hashed, address=address)
 
     async def renew(self, tenant_id: str, token: str) -> Session:
         """A new refresh token for an old one. Raises ApiError invalid-refresh-token or refresh-token-reused."""
