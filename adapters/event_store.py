@@ -215,15 +215,25 @@ _READ = """
     SELECT id, CAST(CAST(tx_id AS text) AS bigint) AS tx, event_id, aggregate_id, user_id, tenant_id,
            event_type, timestamp, version, schema_version, command_id, event_data
     FROM user_history.event_store
-    WHERE (tx_id, id) > (CAST(CAST(:tx_id AS text) AS xid8), :id) {settled}
+    WHERE (tx_id, id) > (CAST(CAST(:tx_id AS text) AS xid8), :id) AND {which}
     ORDER BY tx_id, id
     LIMIT :limit
 """
 _TYPES = {"event_data": JSONB, "event_id": Uuid, "command_id": Uuid}
 # Below `pg_snapshot_xmin` every transaction has ended: nothing can appear behind a reader that stays under it.
-_SETTLED = text(_READ.format(settled="AND tx_id < pg_snapshot_xmin(pg_current_snapshot())")).columns(**_TYPES)
-_VISIBLE = text(_READ.format(settled="")).columns(**_TYPES)
-
+_SETTLED = text(_READ.format(which="tx_id < pg_snapshot_xmin(pg_current_snapshot())")).columns(**_TYPES)
+_SINCE = """
+    tx_id >= pg_snapshot_xmin(CAST(CAST(:since AS text) AS pg_snapshot))
+    AND NOT pg_visible_in_snapshot(tx_id, CAST(CAST(:since AS text) AS pg_snapshot))
+"""
+_UNTIL = "pg_visible_in_snapshot(tx_id, CAST(CAST(:until AS text) AS pg_snapshot))"
+_VISIBLE_BETWEEN = {
+    (bool(since), bool(until)): text(_READ.format(which=" AND ".join(filter(None, (since, until))) or "true")).columns(
+        **_TYPES
+    )
+    for since in ("", _SINCE)
+    for until in ("", _UNTIL)
+}
 
 _SAME_CLUSTER = text(
     "SELECT stored.system_identifier = this.system_identifier"
@@ -247,7 +257,22 @@ async def in_order(tx: AsyncConnection, after: Position, limit: int) -> list[tup
     return [(Position(row.tx, row.id), message_of(row._mapping)) for row in rows]
 
 
-async def visible_after(tx: AsyncConnection, after: Position) -> list[dict[str, Any]]:
-    """Every committed event behind `after`, also where an older transaction is still open: no place to go on from."""
-    rows = await tx.execute(_VISIBLE, {"tx_id": str(after.tx_id), "id": after.id, "limit": None})
-    return [message_of(row._mapping) for row in rows]
+async def current_snapshot(tx: AsyncConnection) -> str:
+    """Which transactions have committed by this moment (Postgres' `pg_snapshot` as text)."""
+    snapshot: str = (await tx.execute(text("SELECT CAST(pg_current_snapshot() AS text)"))).scalar_one()
+    return snapshot
+
+
+async def visible_between(
+    tx: AsyncConnection, since: str | None, until: str | None, after: Position, limit: int
+) -> list[tuple[Position, dict[str, Any]]]:
+    """Events newer than `after` that are visible in the snapshot `until` (None: to this statement), but not in `since`
+    (None: whatever was visible before).
+
+    Unlike `in_order` it does not wait for older transactions that are still open: what they commit is not visible in
+    `until`, so whoever goes on from there, with `until` as the next `since`, finds it.
+    """
+    bounds = {name: snapshot for name, snapshot in (("since", since), ("until", until)) if snapshot is not None}
+    where = {"tx_id": str(after.tx_id), "id": after.id, "limit": limit, **bounds}
+    rows = await tx.execute(_VISIBLE_BETWEEN["since" in bounds, "until" in bounds], where)
+    return [(Position(row.tx, row.id), message_of(row._mapping)) for row in rows]

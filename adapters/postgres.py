@@ -1,14 +1,16 @@
 """Postgres: the pool, the one function that hands out a tenant's connection, and what each failure of it means."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
 import asyncpg
 import orjson
 from sqlalchemy import Select, Table, bindparam, event, insert, literal, select, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -23,7 +25,7 @@ _TENANT = "tenant"
 
 
 class DatabaseAway(Exception):
-    """Postgres cannot be reached or is not taking work; the same call may succeed later."""
+    """Postgres cannot be reached, is not taking work or broke up a deadlock; the same call may succeed later."""
 
 
 class Database:
@@ -45,28 +47,16 @@ class Database:
     @asynccontextmanager
     async def transaction(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
         """Statements that happen together, on what `tenant_id` has. Raises DatabaseAway as `statements` does."""
-        async with self.statements(tenant_id) as connection:
-            driver = _driver(connection)
-            try:
-                await driver.execute("BEGIN")
-                yield connection
-                await driver.execute("COMMIT")
-            except BaseException:
-                if _is_open(driver):
-                    await driver.execute("ROLLBACK")
-                raise
-            finally:
-                if _is_open(driver):
-                    # The way out was cut off: the server rolls back when the connection goes.
-                    driver.terminate()
+        async with self.statements(tenant_id) as connection, transaction_on(connection):
+            yield connection
 
     @asynccontextmanager
     async def statements(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
         """A connection that sees and writes `tenant_id` only, on which each statement is its own transaction.
 
-        Raises DatabaseAway when Postgres cannot be reached.
+        Raises DatabaseAway when the same statements may succeed later.
         """
-        with _telling_when_away():
+        with _translate_connection_errors():
             async with self._engine.connect() as connection:
                 await _keep_to(connection, tenant_id)
                 yield connection
@@ -81,6 +71,53 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+@asynccontextmanager
+async def transaction_on(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Makes the statements on a connection of `Database.statements` one transaction.
+
+    A connection whose BEGIN, COMMIT or ROLLBACK was not answered is closed, and the server rolls back what is left.
+    """
+    driver = _driver(connection)
+    ended = False
+    try:
+        await driver.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            # When the connection is lost as well, the caller is still to see its own error.
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await driver.execute("ROLLBACK")
+                ended = True
+            raise
+        await driver.execute("COMMIT")
+        ended = True
+    finally:
+        if not ended:
+            # Only an answer tells: until it comes, the driver's state is that of the command before.
+            driver.terminate()
+
+
+@asynccontextmanager
+async def advisory_lock(connection: AsyncConnection, family: int, name: str) -> AsyncIterator[bool]:
+    """Holds the advisory lock `name` of `family` on a connection of `Database.statements`; yields whether it is ours.
+
+    It belongs to the session: it outlives transactions, and is gone with the connection.
+    """
+    driver, released = _driver(connection), False
+    try:
+        taken: bool = await driver.fetchval("SELECT pg_try_advisory_lock($1, hashtext($2))", family, name)
+        try:
+            yield taken
+        finally:
+            if taken and not driver.is_closed():
+                await driver.fetchval("SELECT pg_advisory_unlock($1, hashtext($2))", family, name)
+        released = True
+    finally:
+        if not released:
+            # The session may still hold the lock, and would keep it in the pool.
+            driver.terminate()
 
 
 async def insert_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
@@ -100,30 +137,32 @@ def _inserting(shape: tuple[tuple[Table, tuple[str, ...]], ...]) -> Select[*tupl
 
 
 @contextmanager
-def _telling_when_away() -> Iterator[None]:
+def _translate_connection_errors() -> Iterator[None]:
+    """Raise DatabaseAway for every error after which the same statements may succeed."""
     try:
         yield
     except DBAPIError as error:
-        if is_away(error):
+        if is_transient(error):
             raise DatabaseAway(str(error.orig)) from error
         raise
     except asyncpg.PostgresError as error:
-        if _is_away_state(error.sqlstate):
+        if _is_transient_state(error.sqlstate):
             raise DatabaseAway(str(error)) from error
         raise
     except (PoolTimeout, OSError, asyncpg.InterfaceError) as error:
         raise DatabaseAway(str(error) or type(error).__name__) from error
 
 
-def is_away(error: DBAPIError) -> bool:
-    """Whether the server is missing, starting or stopping, rather than refusing this statement."""
-    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    return error.connection_invalidated or state is None or _is_away_state(state)
+def is_transient(error: DBAPIError) -> bool:
+    """Whether the same statement may succeed later: the server is unavailable, or chose it as a deadlock's victim."""
+    state = getattr(error.orig, "sqlstate", None)
+    return error.connection_invalidated or state is None or _is_transient_state(state)
 
 
-def _is_away_state(state: str) -> bool:
-    # Connection exceptions, resources, operator intervention (https://www.postgresql.org/docs/18/errcodes-appendix.html).
-    return state[:2] in {"08", "53", "57"}
+def _is_transient_state(state: str) -> bool:
+    # Connection exceptions, transaction rollback (deadlocks, serialization failures), insufficient resources and
+    # operator intervention (https://www.postgresql.org/docs/18/errcodes-appendix.html).
+    return state[:2] in {"08", "40", "53", "57"}
 
 
 async def _keep_to(connection: AsyncConnection, tenant_id: str) -> None:
@@ -142,10 +181,6 @@ def _driver(connection: AsyncConnection) -> asyncpg.Connection:
     return driver
 
 
-def _is_open(driver: asyncpg.Connection) -> bool:
-    return not driver.is_closed() and bool(driver.is_in_transaction())
-
-
 def async_url(url: str) -> str:
     """The URL with the driver that SQLAlchemy is to use."""
     return "postgresql+asyncpg://" + url.split("://", 1)[1]
@@ -161,6 +196,7 @@ def _engine(settings: Settings, role: str) -> AsyncEngine:
         pool_recycle=1800,  # a connection half an hour old may have been forgotten by a proxy
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
+        hide_parameters=True,  # errors are logged and kept by Temporal
         connect_args={
             "timeout": 2,
             "command_timeout": 10,  # nothing here scans; ten seconds means that something is wrong
@@ -169,6 +205,7 @@ def _engine(settings: Settings, role: str) -> AsyncEngine:
         },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    event.listen(engine.sync_engine, "handle_error", _remove_values)
     return engine
 
 
@@ -176,3 +213,22 @@ def _refuse_closed(dbapi_connection: Any, _record: object, _proxy: object) -> No
     """Have the pool connect again in place of a connection that Postgres has closed meanwhile."""
     if dbapi_connection.driver_connection.is_closed():
         raise DisconnectionError
+
+
+def _remove_values(context: ExceptionContext) -> None:
+    """Take a row's values out of the texts of an error, for those are logged and kept by Temporal.
+
+    Postgres repeats the row in an error's detail. A data exception (class 22, and what the driver cannot encode) has
+    the value in the message itself, in quotation marks or after a colon.
+    """
+    original, wrapping = context.original_exception, context.sqlalchemy_exception
+    cause = original.__cause__
+    if not isinstance(cause, asyncpg.PostgresError) or not isinstance(wrapping, DBAPIError):
+        return
+    cause.detail = None
+    if isinstance(cause, asyncpg.DataError):
+        told = str(original)
+        kept = re.sub('".*"', '"..."', told, flags=re.DOTALL).partition(":")[0]
+        cause.args = original.args = (kept,)
+        cause.__cause__ = None
+        wrapping.args = (wrapping.args[0].replace(told, kept),)

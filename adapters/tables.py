@@ -98,18 +98,29 @@ person_keys = Table(
     schema="user_management",
 )
 
+sessions = Table(
+    "sessions",
+    metadata,
+    _tenant(),
+    Column("session_id", Uuid, primary_key=True),
+    Column("user_id", Uuid, nullable=False),
+    _at("opened_at"),
+    _at("revoked_at", nullable=True),
+    Index("sessions_user", "tenant_id", "user_id"),
+    schema="user_management",
+)
+
 refresh_tokens = Table(
     "refresh_tokens",
     metadata,
     _tenant(),
     Column("token_hash", LargeBinary, primary_key=True),
-    Column("family_id", Uuid, nullable=False),
+    Column("session_id", Uuid, nullable=False),
     Column("user_id", Uuid, nullable=False),
     _at("issued_at"),
     _at("expires_at"),
     _at("used_at", nullable=True),
-    _at("revoked_at", nullable=True),
-    Index("refresh_tokens_family", "tenant_id", "family_id"),
+    Index("refresh_tokens_session", "tenant_id", "session_id"),
     Index("refresh_tokens_user", "tenant_id", "user_id"),
     Index("refresh_tokens_expiry", "expires_at"),
     schema="user_management",
@@ -258,6 +269,7 @@ read_models = Table(
     metadata,
     Column("name", String(100), primary_key=True),
     Column("generation", Integer, nullable=False),
+    Column("newest_generation", Integer, nullable=False, server_default=text("1")),
     schema="user_history",
 )
 

@@ -64,9 +64,8 @@ async def register(
 
     The key keeps no hash of the password: a repetition is held to the password of the account.
     """
-    await parts.limits.count(
-        tenant_id, "register", address_of(request), parts.settings.registrations_per_minute, fail_closed=True
-    )
+    address, per_address = address_of(request), parts.settings.registrations_per_minute
+    await parts.limits.count(tenant_id, "register", address, per_address, fail_closed=True)
     account = Account(**{name: value for name, value in body if name != "password"})
     password = body.password.get_secret_value()
     # Nobody is signed in: the e-mail address is what tells one person's keys from another's.
@@ -79,15 +78,15 @@ async def register(
         issued_at=ticket.issued_at,
         fingerprint=ticket.fingerprint,
         account=account,
-        password_hash=await parts.passwords.hash(password),
+        password_hash=await parts.passwords.hash(password, address=address),
     )
     outcome = await parts.commands.run(REGISTER_USER, command, user_id, f"Register a {account.role.value}")
     if isinstance(outcome, Accepted):
         return accepted(outcome)
     user = outcome.saved.user
     if outcome.repeated:
-        await _count_attempt(parts, request, tenant_id, account.email)
-        if not await parts.sessions.knows_password(tenant_id, user.id, password):
+        await _count_attempt(parts, tenant_id, address, account.email)
+        if not await parts.sessions.knows_password(tenant_id, user.id, password, address):
             raise ApiError("idempotency-key-reused")
     session = await parts.sessions.begin(tenant_id, user.id)
     headers = command_headers(parts, tenant_id, command.command_id, outcome)
@@ -102,8 +101,9 @@ async def register(
 )
 async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Sign in by e-mail address or username."""
-    await _count_attempt(parts, request, tenant_id, body.email_or_username)
-    session = await parts.sessions.sign_in(tenant_id, body.email_or_username, body.password.get_secret_value())
+    name, address = body.email_or_username, address_of(request)
+    await _count_attempt(parts, tenant_id, address, name)
+    session = await parts.sessions.sign_in(tenant_id, name, body.password.get_secret_value(), address)
     return _signed_in(parts, tenant_id, session, 200, {})
 
 
@@ -131,10 +131,16 @@ async def jwks(parts: PartsDep) -> dict[str, Any]:
     return parts.tokens.jwks()
 
 
-async def _count_attempt(parts: Parts, request: Request, tenant_id: str, name: str) -> None:
-    """Count an attempt at the password of `name`. Raises ApiError too-many-requests."""
-    who = f"{address_of(request)}:{parts.signer.fingerprint('login', name.lower().encode())[:16]}"
-    await parts.limits.count(tenant_id, "login", who, parts.settings.login_attempts_per_minute, fail_closed=True)
+async def _count_attempt(parts: Parts, tenant_id: str, address: str, name: str) -> None:
+    """Count an attempt at the password of `name`, before anything is hashed. Raises ApiError too-many-requests."""
+    per_address, per_name = (
+        parts.settings.login_attempts_per_minute_per_address,
+        parts.settings.login_attempts_per_minute,
+    )
+    who = f"{address}:{parts.signer.fingerprint('login', name.encode())[:16]}"
+    # Names are free to make up, so the address is limited first.
+    await parts.limits.count(tenant_id, "login-address", address, per_address, fail_closed=True)
+    await parts.limits.count(tenant_id, "login", who, per_name, fail_closed=True)
 
 
 def _signed_in(parts: PartsDep, tenant_id: str, session: Session, status: int, headers: dict[str, str]) -> Response:

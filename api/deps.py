@@ -1,6 +1,7 @@
 """What routes are given: the parts of the platform that this process has, and who is asking."""
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
@@ -76,8 +77,19 @@ def caller_of(request: Request) -> Caller:
 
 
 def address_of(request: Request) -> str:
-    """The client's address; uvicorn has put in what a trusted proxy forwarded."""
-    return request.client.host if request.client else "unknown"
+    """The client's address as limits count it: IPv4 whole, of IPv6 the /64 network.
+
+    One customer is given at least a /64 (RFC 6177), so the lower half is theirs to vary. An IPv4-mapped address counts
+    as its IPv4 address. uvicorn has put in what a trusted proxy forwarded; what is no IP address is returned as it is.
+    """
+    host = request.client.host if request.client else "unknown"
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
 
 
 async def idempotency_key(

@@ -9,7 +9,7 @@ _WINDOW_SECONDS = 60
 
 
 class Limits:
-    """Counts what one party does. Without Redis, doors that guard a password stay shut; the others stay open."""
+    """Counts requests. Without Redis, limits that protect passwords refuse every request; the others refuse none."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -29,7 +29,8 @@ class Limits:
         except RedisError as error:
             self._rest.begin()
             if fail_closed:
-                raise away("The guard of the passwords") from error
+                raise away("The rate limiter") from error
             return
         if used > most:
-            raise ApiError("too-many-requests", f"At most {most} a minute.", headers={"Retry-After": str(max(1, left))})
+            detail = f"At most {most} a minute. Try again after Retry-After seconds."
+            raise ApiError("too-many-requests", detail, headers={"Retry-After": str(max(1, left))})

@@ -1,16 +1,22 @@
-"""Sessions: refresh tokens, stored as hashes, used once; using one twice closes all that came from the same sign-in."""
+"""Sessions: one for each sign-in, kept by refresh tokens, which are stored as hashes and used once.
+
+Using a token twice closes its session. Renewing and closing lock the session's row first, so that whichever comes
+second sees what the other did, and no token outlives its session.
+"""
 
 import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, func, insert, or_, select, update
+import sqlalchemy as sa
+from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.postgres import Database
-from adapters.tables import refresh_tokens, users
+from adapters.postgres import Database, Row, insert_rows
+from adapters.tables import refresh_tokens, sessions, users
 from api.errors import ApiError
 from api.passwords import Passwords
 from domain.user import MAY_SIGN_IN, User
@@ -35,100 +41,130 @@ class Sessions:
         self._database = database
         self._passwords = passwords
 
-    async def sign_in(self, tenant_id: str, name: str, password: str) -> Session:
-        """By e-mail or username. Raises ApiError invalid-credentials or account-closed."""
-        wanted = name.strip().lower()
+    async def sign_in(self, tenant_id: str, name: str, password: str, address: str) -> Session:
+        """By e-mail or username, a SignInName, for a client at `address`.
+
+        Raises ApiError invalid-credentials, account-closed, or unavailable when too many wait.
+        """
         query = select(users.c.user_id, users.c.password_hash).where(
-            or_(func.lower(users.c.email) == wanted, func.lower(users.c.username) == wanted)
+            or_(func.lower(users.c.email) == name, func.lower(users.c.username) == name)
         )
         async with self._database.statements(tenant_id) as connection:
             row = (await connection.execute(query)).first()
         # Without a connection: hashing takes longer than everything else, and connections are few.
-        if not await self._passwords.matches(password, row.password_hash if row else None) or row is None:
+        hashed = row.password_hash if row else None
+        if not await self._passwords.matches(password, hashed, address=address) or row is None:
             raise ApiError("invalid-credentials")
         async with self._database.transaction(tenant_id) as tx:
             await tx.execute(update(users).where(users.c.user_id == row.user_id).values(last_login=func.now()))
-            return await _open(tx, tenant_id, row.user_id, uuid4())
+            return await _open(tx, tenant_id, row.user_id)
 
     async def begin(self, tenant_id: str, user_id: UUID) -> Session:
         """For a person who has just registered."""
         async with self._database.transaction(tenant_id) as tx:
-            return await _open(tx, tenant_id, user_id, uuid4())
+            return await _open(tx, tenant_id, user_id)
 
-    async def knows_password(self, tenant_id: str, user_id: UUID, password: str) -> bool:
-        """Whether this is the password of the account."""
+    async def knows_password(self, tenant_id: str, user_id: UUID, password: str, address: str) -> bool:
+        """Whether this is the password of the account; `address` is whose place is taken among those who wait."""
         query = select(users.c.password_hash).where(users.c.user_id == user_id)
         async with self._database.statements(tenant_id) as connection:
             hashed = (await connection.execute(query)).scalar_one_or_none()
-        return await self._passwords.matches(password, hashed)
+        return await self._passwords.matches(password, hashed, address=address)
 
     async def renew(self, tenant_id: str, token: str) -> Session:
         """A new refresh token for an old one. Raises ApiError invalid-refresh-token or refresh-token-reused."""
         async with self._database.transaction(tenant_id) as tx:
-            used = await tx.execute(
-                update(refresh_tokens)
-                .where(
-                    refresh_tokens.c.token_hash == _hash(token),
-                    refresh_tokens.c.used_at.is_(None),
-                    refresh_tokens.c.revoked_at.is_(None),
-                    refresh_tokens.c.expires_at > func.now(),
-                )
-                .values(used_at=func.now())
-                .returning(refresh_tokens.c.user_id, refresh_tokens.c.family_id)
-            )
-            row = used.one_or_none()
-            if row:
-                return await _open(tx, tenant_id, row.user_id, row.family_id)
-        if await self._was_used(tenant_id, token):
-            raise ApiError("refresh-token-reused")
-        raise ApiError("invalid-refresh-token")
+            session = await _locked_session(tx, token)
+            if session is None:
+                raise ApiError("invalid-refresh-token")
+            if session.revoked_at is None and await _use(tx, token):
+                return await _issue(tx, tenant_id, session.user_id, session.session_id)
+            reused = await _was_used(tx, token)
+            if reused:
+                await _revoke(tx, token)
+        # Not before the transaction is committed, which an error would roll back.
+        raise ApiError("refresh-token-reused" if reused else "invalid-refresh-token")
 
     async def end(self, tenant_id: str, token: str) -> None:
         """Close the session of a refresh token; one that is unknown has nothing to close."""
         async with self._database.statements(tenant_id) as connection:
-            await _revoke_family(connection, token)
-
-    async def _was_used(self, tenant_id: str, token: str) -> bool:
-        async with self._database.statements(tenant_id) as connection:
-            used_at = await connection.execute(
-                select(refresh_tokens.c.used_at).where(refresh_tokens.c.token_hash == _hash(token))
-            )
-            if used_at.scalar_one_or_none() is None:
-                return False
-            await _revoke_family(connection, token)
-            return True
+            await _revoke(connection, token)
 
 
-async def _open(tx: AsyncConnection, tenant_id: str, user_id: UUID, family_id: UUID) -> Session:
+async def _open(tx: AsyncConnection, tenant_id: str, user_id: UUID) -> Session:
+    session_id = uuid4()
+    row = {"tenant_id": tenant_id, "session_id": session_id, "user_id": user_id, "opened_at": datetime.now(UTC)}
+    return await _issue(tx, tenant_id, user_id, session_id, (sessions, row))
+
+
+async def _issue(tx: AsyncConnection, tenant_id: str, user_id: UUID, session_id: UUID, *opened: Row) -> Session:
+    """The next token of a session, with the row of one that is just opened. Raises ApiError account-closed."""
     user = await find_user(tx, user_id)
     if user is None or user.status not in MAY_SIGN_IN:
         raise ApiError("account-closed")
+    await _delete_expired(tx, user_id)
     token, now = secrets.token_urlsafe(32), datetime.now(UTC)
-    # Nobody can use them any more, and who comes back is the one who leaves them behind.
-    await tx.execute(
-        delete(refresh_tokens).where(refresh_tokens.c.user_id == user_id, refresh_tokens.c.expires_at < func.now())
-    )
-    await tx.execute(
-        insert(refresh_tokens),
-        {
-            "tenant_id": tenant_id,
-            "token_hash": _hash(token),
-            "family_id": family_id,
-            "user_id": user_id,
-            "issued_at": now,
-            "expires_at": now + LIFETIME,
-        },
-    )
+    row = {
+        "tenant_id": tenant_id,
+        "token_hash": _hash(token),
+        "session_id": session_id,
+        "user_id": user_id,
+        "issued_at": now,
+        "expires_at": now + LIFETIME,
+    }
+    await insert_rows(tx, [*opened, (refresh_tokens, row)])
     return Session(user, token)
 
 
-async def _revoke_family(tx: AsyncConnection, token: str) -> None:
-    family = select(refresh_tokens.c.family_id).where(refresh_tokens.c.token_hash == _hash(token)).scalar_subquery()
-    await tx.execute(
+async def _locked_session(tx: AsyncConnection, token: str) -> sa.Row[*tuple[Any, ...]] | None:
+    """The session of a token as it is once no other transaction is renewing or closing it."""
+    query = (
+        select(sessions.c.session_id, sessions.c.user_id, sessions.c.revoked_at)
+        .join_from(sessions, refresh_tokens, refresh_tokens.c.session_id == sessions.c.session_id)
+        .where(refresh_tokens.c.token_hash == _hash(token))
+        # The token's row is read by later statements: this one saw it as it was before the lock.
+        .with_for_update(of=sessions)
+    )
+    return (await tx.execute(query)).one_or_none()
+
+
+async def _use(tx: AsyncConnection, token: str) -> bool:
+    """Mark a token used; False when it was used before or has expired."""
+    used = await tx.execute(
         update(refresh_tokens)
-        .where(refresh_tokens.c.family_id == family, refresh_tokens.c.revoked_at.is_(None))
+        .where(
+            refresh_tokens.c.token_hash == _hash(token),
+            refresh_tokens.c.used_at.is_(None),
+            refresh_tokens.c.expires_at > func.now(),
+        )
+        .values(used_at=func.now())
+    )
+    return used.rowcount == 1
+
+
+async def _was_used(tx: AsyncConnection, token: str) -> bool:
+    used_at = await tx.execute(select(refresh_tokens.c.used_at).where(refresh_tokens.c.token_hash == _hash(token)))
+    return used_at.scalar_one_or_none() is not None
+
+
+async def _revoke(tx: AsyncConnection, token: str) -> None:
+    of_token = select(refresh_tokens.c.session_id).where(refresh_tokens.c.token_hash == _hash(token)).scalar_subquery()
+    await tx.execute(
+        update(sessions)
+        .where(sessions.c.session_id == of_token, sessions.c.revoked_at.is_(None))
         .values(revoked_at=func.now())
     )
+
+
+async def _delete_expired(tx: AsyncConnection, user_id: UUID) -> None:
+    """Delete a person's expired tokens and the sessions that have no other: who comes back tidies up."""
+    await tx.execute(
+        delete(refresh_tokens).where(refresh_tokens.c.user_id == user_id, refresh_tokens.c.expires_at < func.now())
+    )
+    has_token = exists().where(refresh_tokens.c.session_id == sessions.c.session_id)
+    # Who renews holds their session and may wait for a token that was deleted above: waiting here would be a deadlock.
+    abandoned = select(sessions.c.session_id).where(sessions.c.user_id == user_id, ~has_token)
+    await tx.execute(delete(sessions).where(sessions.c.session_id.in_(abandoned.with_for_update(skip_locked=True))))
 
 
 def _hash(token: str) -> bytes:

@@ -56,7 +56,8 @@ Place = Annotated[str, _text(1, 200), _PRINTABLE, _ONE_LINE]
 Address = Annotated[str, _text(1, 500), _PRINTABLE, _ONE_LINE]
 PersonName = Annotated[str, _text(1, 100), _PRINTABLE, _ONE_LINE]
 Label = Annotated[str, _text(1, 60), _PRINTABLE, _ONE_LINE]
-SignInName = Annotated[str, _text(1, 254), _PRINTABLE, _ONE_LINE]
+# In lower case, as accounts are looked up: a limit counts every spelling of a name as the same name.
+SignInName = Annotated[str, _text(1, 254), StringConstraints(to_lower=True), _PRINTABLE, _ONE_LINE]
 _SECRET = AfterValidator(_printable_secret)
 NewPassword = Annotated[SecretStr, Field(min_length=8, max_length=128), _SECRET]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=128), _SECRET]

@@ -14,7 +14,7 @@ class Model(BaseModel):
         frozen=True,
         allow_inf_nan=False,
         use_attribute_docstrings=True,
-        hide_input_in_errors=True,  # what is refused may be personal, and the text of an error is logged
+        hide_input_in_errors=True,  # what is refused may be personal; errors are logged and kept by Temporal
     )
 
 

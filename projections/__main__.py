@@ -1,9 +1,9 @@
 """The projections: `python -m projections [history]` runs them; without a name, all.
 
 python -m projections rebuild history           replay the event store into a new generation, then switch to it
-python -m projections parked                    list the events that were set aside, and why
+python -m projections parked                    list the parked events, each with the reason
 python -m projections replay KEY                apply the parked events of a key, in order (`all` for every key)
-python -m projections discard ID                give up one parked event
+python -m projections discard ID                give up one parked event; replay its key for those that came after it
 """
 
 import argparse
@@ -11,22 +11,30 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import uvloop
+from redis.asyncio import Redis
 
 from adapters import redis
+from adapters.event_store import NotRenumbered
 from adapters.postgres import Database
+from adapters.redis import RedisError
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
-from domain.activity import Activity
-from domain.events import UnreadableEvent
-from projections.history import History, generation_of
-from projections.parking import all_parked, forget
-from projections.rebuild import rebuild
+from projections.history import History
+from projections.parking import all_parked, parked_keys
+from projections.rebuild import RebuildRunning, rebuild
+from projections.replay import discard, replay
 from projections.runner import Runner
 
 log = logging.getLogger("projections")
 NAMES = (History.name,)
+
+
+class NotDone(Exception):
+    """What the operator asked for is not done, or only in part; the message says what is left to do."""
 
 
 async def run(settings: Settings, names: list[str]) -> None:
@@ -35,81 +43,76 @@ async def run(settings: Settings, names: list[str]) -> None:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop.set)
-    database, client = Database.for_all_tenants(settings), redis.connect(settings)
-    runners = [Runner(settings, database, History(client)) for _ in names]
-    ops = ops_server(settings, lambda: [] if all(runner.ready for runner in runners) else ["Kafka"])
-    serving = asyncio.create_task(ops.serve()) if settings.ops_port else None
-    log.info("projecting %s from %s", ", ".join(names), settings.kafka_bootstrap_servers)
-    try:
-        async with asyncio.TaskGroup() as group:
-            for runner in runners:
-                group.create_task(runner.run(stop))
-    finally:
-        if serving:
-            ops.should_exit = True
-            await serving
-        await client.aclose()
-        await database.close()
+    async with _connections(settings) as (database, client):
+        runners = [Runner(settings, database, History(client)) for _ in names]
+        ops = ops_server(settings, lambda: [] if all(runner.ready for runner in runners) else ["Kafka"])
+        serving = asyncio.create_task(ops.serve()) if settings.ops_port else None
+        log.info("projecting %s from %s", ", ".join(names), settings.kafka_bootstrap_servers)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for runner in runners:
+                    group.create_task(runner.run(stop))
+        finally:
+            if serving:
+                ops.should_exit = True
+                await serving
 
 
 async def rebuild_history(settings: Settings) -> None:
-    database, client = Database.for_all_tenants(settings), redis.connect(settings)
-    try:
+    async with _connections(settings) as (database, client):
         entries, generation = await rebuild(database, History(client), lambda done: _say(f"{done} events replayed"))
         _say(f"history is rebuilt: {entries} entries, generation {generation} serves")
-    finally:
-        await client.aclose()
-        await database.close()
 
 
 async def show_parked(settings: Settings) -> None:
-    database = Database.for_all_tenants(settings)
-    async with database.transaction() as tx:
+    async with _connections(settings) as (database, _), database.transaction() as tx:
         rows = await all_parked(tx, History.name)
     for row in rows:
         _say(f"{row.id}\t{row.parked_at:%Y-%m-%dT%H:%M:%SZ}\t{row.topic}\t{row.key}\t{row.reason}")
     _say(f"{len(rows)} parked")
-    await database.close()
 
 
-async def replay(settings: Settings, key: str | None) -> None:
-    """Apply parked events in their order; stops at the first that still fails."""
-    database, client = Database.for_all_tenants(settings), redis.connect(settings)
-    history = History(client)
-    done = 0
-    try:
+async def replay_keys(settings: Settings, key: str) -> None:
+    """Replay one key, or `all`. Raises NotDone when an event still fails or Redis is unavailable."""
+    async with _connections(settings) as (database, client):
         async with database.transaction() as tx:
-            generation = await generation_of(tx, history.name, locked=True)
-            rows = await all_parked(tx, history.name, key)
-            stuck: set[str] = set()
-            for row in rows:
-                if row.key in stuck:
-                    continue
-                try:
-                    activity = history.read(row.payload)
-                except UnreadableEvent as error:
-                    stuck.add(row.key)
-                    _say(f"{row.id} still fails: {error}")
-                    continue
-                await history.apply(tx, [activity], generation)
-                await forget(tx, [row.id])
-                done += 1
-        await history.hide({(_tenant(row.payload), row.key) for row in rows if row.key not in stuck}, generation)
-        _say(f"{done} of {len(rows)} applied")
+            keys = await parked_keys(tx, History.name) if key == "all" else [key]
+        failing = 0
+        for each in keys:
+            try:
+                replayed = await replay(database, History(client), each)
+            except RedisError as error:
+                raise NotDone(
+                    f"Redis is unavailable ({type(error).__name__}): events of {each} are applied, but stay parked, "
+                    "for the history in Redis lacks them; replay again when it is back"
+                ) from error
+            _say(f"{each}: {replayed.applied} applied")
+            if replayed.failure:
+                failing += 1
+                _say(f"{each}: still fails: {replayed.failure}")
+    if failing:
+        raise NotDone(f"{failing} of {len(keys)} keys stay parked")
+
+
+async def discard_one(settings: Settings, parked_id: int) -> None:
+    """Give up one parked event. Raises NotDone when there is none of this id."""
+    async with _connections(settings) as (database, _):
+        discarded = await discard(database, History.name, parked_id)
+    if discarded is None:
+        raise NotDone(f"no parked event has the id {parked_id}")
+    _say(f"{parked_id} of {discarded.key} is given up")
+    if discarded.still_parked:
+        _say(f"{discarded.still_parked} more of this key stay parked: python -m projections replay {discarded.key}")
+
+
+@asynccontextmanager
+async def _connections(settings: Settings) -> AsyncIterator[tuple[Database, Redis]]:
+    database, client = Database.for_all_tenants(settings), redis.connect(settings)
+    try:
+        yield database, client
     finally:
         await client.aclose()
         await database.close()
-
-
-def _tenant(payload: bytes) -> str:
-    return Activity.model_validate_json(payload).tenant_id
-
-
-async def discard(settings: Settings, parked_id: int) -> None:
-    database = Database.for_all_tenants(settings)
-    async with database.transaction() as tx:
-        await forget(tx, [parked_id])
-    await database.close()
 
 
 def _say(line: str) -> None:
@@ -130,11 +133,11 @@ def main() -> None:
         case ["replay", key]:
 
             async def action(settings: Settings) -> None:
-                await replay(settings, None if key == "all" else key)
+                await replay_keys(settings, key)
         case ["discard", parked_id] if parked_id.isdigit():
 
             async def action(settings: Settings) -> None:
-                await discard(settings, int(parked_id))
+                await discard_one(settings, int(parked_id))
         case _ if set(words) <= set(NAMES):
 
             async def action(settings: Settings) -> None:
@@ -143,7 +146,10 @@ def main() -> None:
             parser.error(f"not understood: {' '.join(words)}")
     settings = load_settings()
     set_up_logging(settings)
-    uvloop.run(action(settings))
+    try:
+        uvloop.run(action(settings))
+    except (NotDone, RebuildRunning, NotRenumbered) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

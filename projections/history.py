@@ -18,16 +18,18 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 from redis.asyncio import Redis
-from sqlalchemy import bindparam, select, tuple_
+from sqlalchemy import select, true, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import event_store
-from adapters.postgres import Database, DatabaseAway
+from adapters.postgres import Database
 from adapters.redis import RedisError, Rest, Together
 from adapters.tables import read_models, user_activity
+from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity, activity_of
 from domain.events import USER_ACTIVITY, UnreadableEvent, read_event
+from projections.generations import ServingGeneration
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +41,6 @@ _LEASE_SECONDS = 10
 _TIES = 16
 """Entries of one microsecond that a page may have to skip: a command stores a few events at one time."""
 _LOOK_AGAIN_SECONDS = 0.01
-_GENERATION_SECONDS = 5.0
-"""How long a reader goes on with the old generation after a rebuild has switched."""
 _AT = b'"timestamp":"'
 _ID = slice(len('{"eventId":"'), len('{"eventId":"') + 36)
 
@@ -128,10 +128,6 @@ class History:
             first = error.errors(include_url=False)[0]
             raise UnreadableEvent(f"{'.'.join(map(str, first['loc'])) or 'message'}: {first['msg']}") from error
 
-    def read_stored(self, message: dict[str, Any]) -> Activity:
-        """The activity of a stored event, for a rebuild. Raises UnreadableEvent."""
-        return activity_of(read_event(message))
-
     async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
         """Write entries; those that are there already stay as they are."""
         rows = [
@@ -150,7 +146,7 @@ class History:
         if rows:
             await tx.execute(insert(user_activity).on_conflict_do_nothing(), rows)
 
-    async def show(self, activities: Sequence[Activity], generation: int) -> None:
+    async def add_to_redis(self, activities: Sequence[Activity], generation: int) -> None:
         """Add entries to the sets that Redis holds. Raises RedisError."""
         by_user: dict[tuple[str, str], list[str | bytes]] = defaultdict(list)
         for activity in activities:
@@ -160,22 +156,11 @@ class History:
                 await self._add(keys=_keys(tenant_id, user_id, generation), args=[NEWEST, *entries], client=pipe)
             await pipe.execute()
 
-    async def hide(self, users: set[tuple[str, str]], generation: int) -> None:
+    async def drop_from_redis(self, users: set[tuple[str, str]], generation: int) -> None:
         """Drop users' sets, so that the next reader fills them from Postgres. Raises RedisError."""
         keys = [key for tenant_id, user_id in users for key in _keys(tenant_id, user_id, generation)]
         if keys:
             await self._redis.unlink(*keys)
-
-
-_GENERATION = select(read_models.c.generation).where(read_models.c.name == bindparam("name"))
-_LOCKED_GENERATION = _GENERATION.with_for_update(read=True, key_share=False)
-
-
-async def generation_of(tx: AsyncConnection, name: str, *, locked: bool = False) -> int:
-    """The serving generation of a read model. `locked` keeps a rebuild from switching meanwhile."""
-    query = _LOCKED_GENERATION if locked else _GENERATION
-    generation: int = (await tx.execute(query, {"name": name})).scalar_one()
-    return generation
 
 
 class HistoryPages:
@@ -188,8 +173,7 @@ class HistoryPages:
         self._wait_seconds = wait_seconds
         self._fill = redis.register_script(_FILL)
         self._rest = Rest()
-        self._generation = 1
-        self._generation_until = 0.0
+        self._serving = ServingGeneration(database, History.name)
 
     async def page(
         self, tenant_id: str, user_id: str, limit: int, before: Place | None = None, holding: Place | None = None
@@ -201,7 +185,7 @@ class HistoryPages:
         """
         deadline = time.monotonic() + self._wait_seconds
         while True:
-            generation = await self._current_generation(tenant_id)
+            generation = await self._serving.get(tenant_id)
             page = await self._from_redis(tenant_id, user_id, generation, limit, before)
             if page is None:
                 page = await self._from_postgres(tenant_id, user_id, generation, limit, before)
@@ -210,16 +194,6 @@ class HistoryPages:
             if time.monotonic() >= deadline:
                 return await self._from_store(tenant_id, user_id, limit, before)
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-
-    async def _current_generation(self, tenant_id: str) -> int:
-        if time.monotonic() >= self._generation_until:
-            self._generation_until = time.monotonic() + _GENERATION_SECONDS
-            try:
-                async with self._database.statements(tenant_id) as connection:
-                    self._generation = await generation_of(connection, History.name)
-            except DatabaseAway:
-                log.warning("Postgres is away: histories are served from Redis, generation %d", self._generation)
-        return self._generation
 
     async def _from_redis(
         self, tenant_id: str, user_id: str, generation: int, limit: int, before: Place | None
@@ -254,7 +228,9 @@ class HistoryPages:
     ) -> Page:
         await self._refill(tenant_id, user_id, generation)
         async with self._database.statements(tenant_id) as connection:
-            return _cut(await _rows(connection, user_id, limit + 1, before), limit)
+            serving, entries = await _rows(connection, user_id, limit + 1, before)
+        self._serving.seen(serving)
+        return _cut(entries, limit)
 
     async def _refill(self, tenant_id: str, user_id: str, generation: int) -> None:
         """Give Redis this user's newest entries, unless one is added while they are being read."""
@@ -266,7 +242,9 @@ class HistoryPages:
                 return
             await self._redis.set(keys[1], lease, ex=_LEASE_SECONDS)
             async with self._database.statements(tenant_id) as connection:
-                rows = await _rows(connection, user_id, NEWEST + 1, None)
+                serving, rows = await _rows(connection, user_id, NEWEST + 1, None)
+            if serving != generation:
+                return  # a rebuild has switched: these rows belong in a set that the lease does not cover
             pairs: list[str | bytes] = [] if len(rows) > NEWEST else ["-inf", b""]
             for entry in rows[:NEWEST]:
                 pairs += [str(place_of(entry).score), entry]
@@ -275,10 +253,27 @@ class HistoryPages:
             self._rest.begin()
 
     async def _from_store(self, tenant_id: str, user_id: str, limit: int, before: Place | None) -> Page:
+        """A page of the event store itself; it has fewer entries than `limit` where events are unreadable."""
         async with self._database.statements(tenant_id) as connection:
-            behind = (before.timestamp, before.event_id) if before else None
-            messages = await event_store.of_user(connection, UUID(user_id), before=behind, limit=limit + 1)
-        return _cut([entry_json(activity_of(read_event(message))) for message in messages], limit)
+            older_than = (before.timestamp, before.event_id) if before else None
+            messages = await event_store.of_user(connection, UUID(user_id), before=older_than, limit=limit + 1)
+        entries = [entry_json(activity) for activity in readable(messages[:limit], where="history")]
+        if len(messages) <= limit:
+            return Page(entries, None)
+        last = messages[limit - 1]
+        return Page(entries, Place(datetime.fromisoformat(last["timestamp"]), UUID(last["eventId"])))
+
+
+def readable(messages: Sequence[dict[str, Any]], *, where: str) -> list[Activity]:
+    """The activities of stored events. Events that this release cannot read are skipped, logged and counted."""
+    activities = []
+    for message in messages:
+        try:
+            activities.append(activity_of(read_event(message)))
+        except UnreadableEvent as error:
+            EVENTS_UNREADABLE.labels(where).inc()
+            log.error("%s: event %s is skipped, for it cannot be read: %s", where, message["eventId"], error)
+    return activities
 
 
 def _must_show(page: Page, before: Place | None, entry: Place) -> bool:
@@ -299,15 +294,26 @@ def _cut(entries: list[bytes], limit: int) -> Page:
     return Page(shown, place_of(shown[-1]) if len(entries) > limit else None)
 
 
-async def _rows(connection: AsyncConnection, user_id: str, limit: int, before: Place | None) -> list[bytes]:
-    current = select(read_models.c.generation).where(read_models.c.name == History.name).scalar_subquery()
-    query = select(user_activity).where(user_activity.c.user_id == user_id, user_activity.c.generation == current)
+async def _rows(connection: AsyncConnection, user_id: str, limit: int, before: Place | None) -> tuple[int, list[bytes]]:
+    """The serving generation and a user's entries in it, newest first: by one statement, so that both fit together."""
+    query = select(user_activity).where(
+        user_activity.c.user_id == user_id, user_activity.c.generation == read_models.c.generation
+    )
     if before:
         query = query.where(
             tuple_(user_activity.c.timestamp, user_activity.c.event_id) < tuple_(before.timestamp, before.event_id)
         )
     newest_first = query.order_by(user_activity.c.timestamp.desc(), user_activity.c.event_id.desc())
-    return [
+    # LATERAL, so that its LIMIT ends an index scan; the outer join, so that a user without entries has a generation.
+    page = newest_first.limit(limit).correlate(read_models).lateral("page")
+    with_generation = (
+        select(read_models.c.generation.label("serving"), page)
+        .join_from(read_models, page, true(), isouter=True)
+        .where(read_models.c.name == History.name)
+        .order_by(page.c.timestamp.desc(), page.c.event_id.desc())
+    )
+    rows = list(await connection.execute(with_generation))
+    return rows[0].serving, [
         entry_json(
             Activity(
                 event_id=row.event_id,
@@ -319,5 +325,6 @@ async def _rows(connection: AsyncConnection, user_id: str, limit: int, before: P
                 activity_data=row.activity_data,
             )
         )
-        for row in await connection.execute(newest_first.limit(limit))
+        for row in rows
+        if row.event_id is not None
     ]

@@ -1,21 +1,21 @@
-"""Parked events: what cannot be applied, set aside with everything behind it of the same key until an operator acts."""
+"""Parked events: those that cannot be applied, and later ones of the same key, until an operator acts."""
 
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Row, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.tables import parked_events
 
-BEHIND_ANOTHER = "waits behind a parked event of the same key"
+EARLIER_IS_PARKED = "an earlier event of the same key is parked"
 
 
 @dataclass(frozen=True)
-class Parcel:
+class ConsumedMessage:
     """A message as it came from Kafka."""
 
     topic: str
@@ -23,38 +23,64 @@ class Parcel:
     value: bytes
 
 
-async def parked_keys(tx: AsyncConnection, projection: str, keys: Collection[str]) -> set[str]:
-    """Those of `keys` that have something parked."""
+async def blocked_keys(tx: AsyncConnection, projection: str, keys: Collection[str]) -> set[str]:
+    """Those of `keys` that have something parked; until `tx` ends, nobody takes it out.
+
+    Without the lock, what `tx` parks because of an earlier event could arrive after an operator has taken that out, and
+    would keep its key blocked.
+    """
     query = select(parked_events.c.key).where(
         parked_events.c.projection == projection, parked_events.c.key.in_(list(keys))
     )
-    return {row.key for row in await tx.execute(query.distinct())}
+    # In one order everywhere, so that nobody waits in a circle.
+    locked = query.order_by(parked_events.c.id).with_for_update(read=True, key_share=True)
+    return {row.key for row in await tx.execute(locked)}
 
 
-async def park(tx: AsyncConnection, projection: str, parcels: Sequence[tuple[Parcel, str]]) -> None:
-    """Set messages aside, each with its reason; the same message is kept once."""
+async def park(tx: AsyncConnection, projection: str, messages: Sequence[tuple[ConsumedMessage, str]]) -> None:
+    """Park messages, each with its reason; the same message is kept once."""
     rows = [
         {
             "projection": projection,
-            "topic": parcel.topic,
-            "key": parcel.key,
-            "payload": parcel.value,
-            "digest": hashlib.sha256(parcel.key.encode() + b"\0" + parcel.value).digest(),
+            "topic": message.topic,
+            "key": message.key,
+            "payload": message.value,
+            "digest": hashlib.sha256(message.key.encode() + b"\0" + message.value).digest(),
             "reason": reason,
         }
-        for parcel, reason in parcels
+        for message, reason in messages
     ]
     await tx.execute(insert(parked_events).on_conflict_do_nothing(), rows)
 
 
 async def all_parked(tx: AsyncConnection, projection: str, key: str | None = None) -> list[Row[Any]]:
-    """Parked messages in the order of their parking."""
+    """Parked events in the order of their parking."""
     query = select(parked_events).where(parked_events.c.projection == projection)
     if key is not None:
         query = query.where(parked_events.c.key == key)
     return list(await tx.execute(query.order_by(parked_events.c.id)))
 
 
-async def forget(tx: AsyncConnection, ids: Sequence[int]) -> None:
-    """Take messages out of the park."""
-    await tx.execute(delete(parked_events).where(parked_events.c.id.in_(ids)))
+async def parked_keys(tx: AsyncConnection, projection: str) -> list[str]:
+    """Every key that has something parked."""
+    query = select(parked_events.c.key).where(parked_events.c.projection == projection)
+    return [row.key for row in await tx.execute(query.distinct().order_by(parked_events.c.key))]
+
+
+async def lock_first_of_key(tx: AsyncConnection, projection: str, key: str, limit: int) -> list[Row[Any]]:
+    """The first parked events of a key; until `tx` ends, nobody parks more of the key or takes these out."""
+    query = select(parked_events).where(parked_events.c.projection == projection, parked_events.c.key == key)
+    return list(await tx.execute(query.order_by(parked_events.c.id).limit(limit).with_for_update()))
+
+
+async def count_of_key(tx: AsyncConnection, projection: str, key: str) -> int:
+    """How many events of a key are parked."""
+    query = select(func.count()).where(parked_events.c.projection == projection, parked_events.c.key == key)
+    count: int = (await tx.execute(query)).scalar_one()
+    return count
+
+
+async def take_out(tx: AsyncConnection, ids: Sequence[int]) -> list[str]:
+    """Delete parked events, applied or given up; returns their keys."""
+    query = delete(parked_events).where(parked_events.c.id.in_(ids)).returning(parked_events.c.key)
+    return [row.key for row in await tx.execute(query)]

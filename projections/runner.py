@@ -14,14 +14,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import kafka
-from adapters.postgres import Database, DatabaseAway, is_away
+from adapters.postgres import Database, DatabaseAway, is_transient
 from adapters.redis import RedisError
 from adapters.settings import Settings
 from adapters.telemetry import CONSUMERS_RECREATED, EVENTS_APPLIED, EVENTS_PARKED, PROJECTION_AGE, PROJECTION_LAG
 from domain.activity import Activity
 from domain.events import UnreadableEvent
-from projections.history import History, generation_of
-from projections.parking import BEHIND_ANOTHER, Parcel, park, parked_keys
+from projections.generations import generation_of
+from projections.history import History
+from projections.parking import EARLIER_IS_PARKED, ConsumedMessage, blocked_keys, park
 
 log = logging.getLogger(__name__)
 
@@ -33,17 +34,17 @@ _JOIN_SECONDS = 60.0
 _COMMIT_SECONDS = 5.0
 """A commit takes milliseconds. The client repeats one for ever that a broker refuses which has forgotten the topic."""
 _JUDGED, _TOO_MANY = 100, 50
-"""When more than 50 of the last 100 messages cannot be applied, the fault is ours, not the messages'."""
+"""When more than 50 of the last 100 messages fail, the cause is this release or its sink rather than the messages."""
 
 
 T = TypeVar("T")
-Readable = list[tuple[Parcel, Activity]]
-Applied = tuple[list[Activity], list[tuple[Parcel, str]]]
+Readable = list[tuple[ConsumedMessage, Activity]]
+Applied = tuple[list[Activity], list[tuple[ConsumedMessage, str]]]
 """What the sink has taken, and what it refuses with the reason."""
 Apply = Callable[[AsyncConnection, Readable, int], Awaitable[Applied]]
 
 
-class MostlyPoison(Exception):
+class MostlyFailing(Exception):
     """Most events fail: the projection stops rather than parking everything."""
 
 
@@ -74,12 +75,12 @@ class Runner:
         self._projection = projection
         self._group = group or f"projection-{projection.name}"
         self._outcomes: deque[bool] = deque(maxlen=_JUDGED)
-        self._unshown: set[tuple[str, str]] = set()
+        self._stale_users: set[tuple[str, str]] = set()
         self._active_at = time.monotonic()
         self.ready = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop` is set, through every outage. Raises MostlyPoison."""
+        """Consume until `stop` is set, through every outage. Raises MostlyFailing."""
         while not stop.is_set():
             try:
                 await self._consume(stop)
@@ -101,13 +102,13 @@ class Runner:
             while not stop.is_set():
                 taken = await consumer.getmany(timeout_ms=200, max_records=_BATCH)
                 records = [
-                    Parcel(record.topic, (record.key or b"").decode(errors="replace"), record.value or b"")
+                    ConsumedMessage(record.topic, (record.key or b"").decode(errors="replace"), record.value or b"")
                     for partition in taken.values()
                     for record in partition
                 ]
                 if records:
                     await self.take(records, stop)
-                if (records or self._unshown) and await self._shown() and not stop.is_set():
+                if (records or self._stale_users) and await self._redis_is_current() and not stop.is_set():
                     await self._commit(consumer)
                 await self._measure(consumer, membership, busy=bool(records))
         finally:
@@ -119,49 +120,49 @@ class Runner:
         except CommitFailedError:
             log.info("%s: the group gathers anew; what was not committed is read again", self._projection.name)
 
-    async def take(self, parcels: Sequence[Parcel], stop: asyncio.Event) -> None:
-        """Write a batch to the sink, waiting while Postgres is away. Raises MostlyPoison."""
+    async def take(self, messages: Sequence[ConsumedMessage], stop: asyncio.Event) -> None:
+        """Write a batch to the sink, trying again while Postgres is unavailable. Raises MostlyFailing."""
         while not stop.is_set():
             try:
-                await self._write(parcels)
+                await self._write(messages)
                 return
             except DatabaseAway as error:
-                log.warning("%s: Postgres is away (%s); the batch waits", self._projection.name, error)
+                log.warning("%s: Postgres did not take the batch (%s); trying again", self._projection.name, error)
                 await _pause(stop)
 
-    async def _write(self, parcels: Sequence[Parcel]) -> None:
+    async def _write(self, messages: Sequence[ConsumedMessage]) -> None:
         try:
-            await self._write_by(self._apply_together, parcels)
+            await self._write_by(self._apply_together, messages)
         except DBAPIError:
             # The sink refuses something of it: one by one, to find out what.
-            await self._write_by(self._apply_each, parcels)
+            await self._write_by(self._apply_each, messages)
 
-    async def _write_by(self, apply: Apply, parcels: Sequence[Parcel]) -> None:
-        readable, poison = self._read(parcels)
+    async def _write_by(self, apply: Apply, messages: Sequence[ConsumedMessage]) -> None:
+        readable, unreadable = self._read(messages)
         async with self._database.transaction() as tx:
             generation = await generation_of(tx, self._projection.name, locked=True)
-            blocked = await parked_keys(tx, self._projection.name, {parcel.key for parcel in parcels})
-            blocked |= {parcel.key for parcel, _ in poison}
-            waiting = [(parcel, BEHIND_ANOTHER) for parcel, _ in readable if parcel.key in blocked]
-            free = [(parcel, activity) for parcel, activity in readable if parcel.key not in blocked]
+            blocked = await blocked_keys(tx, self._projection.name, {message.key for message in messages})
+            blocked |= {message.key for message, _ in unreadable}
+            after_parked = [(message, EARLIER_IS_PARKED) for message, _ in readable if message.key in blocked]
+            free = [(message, activity) for message, activity in readable if message.key not in blocked]
             applied, refused = await apply(tx, free, generation)
-            self._judge(len(applied) + len(waiting), [*poison, *refused])
-            if poison or refused or waiting:
-                await park(tx, self._projection.name, [*poison, *refused, *waiting])
-                EVENTS_PARKED.labels(self._projection.name).inc(len(poison) + len(refused) + len(waiting))
-        for parcel, reason in [*poison, *refused]:
-            log.error("%s: parked %s of %s: %s", self._projection.name, parcel.key, parcel.topic, reason)
-        await self._show(applied, generation)
+            self._judge(len(applied) + len(after_parked), [*unreadable, *refused])
+            if unreadable or refused or after_parked:
+                await park(tx, self._projection.name, [*unreadable, *refused, *after_parked])
+                EVENTS_PARKED.labels(self._projection.name).inc(len(unreadable) + len(refused) + len(after_parked))
+        for message, reason in [*unreadable, *refused]:
+            log.error("%s: parked %s of %s: %s", self._projection.name, message.key, message.topic, reason)
+        await self._add_to_redis(applied, generation)
 
-    def _read(self, parcels: Sequence[Parcel]) -> tuple[Readable, list[tuple[Parcel, str]]]:
+    def _read(self, messages: Sequence[ConsumedMessage]) -> tuple[Readable, list[tuple[ConsumedMessage, str]]]:
         readable: Readable = []
-        poison: list[tuple[Parcel, str]] = []
-        for parcel in parcels:
+        unreadable: list[tuple[ConsumedMessage, str]] = []
+        for message in messages:
             try:
-                readable.append((parcel, self._projection.read(parcel.value)))
+                readable.append((message, self._projection.read(message.value)))
             except UnreadableEvent as error:
-                poison.append((parcel, str(error)))
-        return readable, poison
+                unreadable.append((message, str(error)))
+        return readable, unreadable
 
     async def _apply_together(self, tx: AsyncConnection, free: Readable, generation: int) -> Applied:
         everything = [activity for _, activity in free]
@@ -170,43 +171,43 @@ class Runner:
 
     async def _apply_each(self, tx: AsyncConnection, free: Readable, generation: int) -> Applied:
         applied: list[Activity] = []
-        refused: list[tuple[Parcel, str]] = []
-        for parcel, activity in free:
+        refused: list[tuple[ConsumedMessage, str]] = []
+        for message, activity in free:
             try:
                 async with tx.begin_nested():
                     await self._projection.apply(tx, [activity], generation)
                 applied.append(activity)
             except DBAPIError as error:
-                if is_away(error):
+                if is_transient(error):
                     raise
-                refused.append((parcel, f"the sink refuses it: {error.orig}"))
+                refused.append((message, f"the sink refuses it: {error.orig}"))
         return applied, refused
 
-    def _judge(self, good: int, poison: list[tuple[Parcel, str]]) -> None:
-        self._outcomes.extend([True] * good + [False] * len(poison))
+    def _judge(self, good: int, failed: list[tuple[ConsumedMessage, str]]) -> None:
+        self._outcomes.extend([True] * good + [False] * len(failed))
         if self._outcomes.count(False) > _TOO_MANY:
-            raise MostlyPoison(f"more than {_TOO_MANY} of the last {_JUDGED} messages fail; the last: {poison[-1][1]}")
+            raise MostlyFailing(f"more than {_TOO_MANY} of the last {_JUDGED} messages fail; the last: {failed[-1][1]}")
 
-    async def _show(self, activities: list[Activity], generation: int) -> None:
+    async def _add_to_redis(self, activities: list[Activity], generation: int) -> None:
         if not activities:
             return
         EVENTS_APPLIED.labels(self._projection.name).inc(len(activities))
         newest = max(activity.timestamp for activity in activities)
         PROJECTION_AGE.labels(self._projection.name).set((datetime.now(UTC) - newest).total_seconds())
         try:
-            await self._projection.show(activities, generation)
+            await self._projection.add_to_redis(activities, generation)
         except RedisError as error:
             log.warning("%s: Redis is away (%s); offsets wait for it", self._projection.name, error)
-            self._unshown |= {(activity.tenant_id, str(activity.user_id)) for activity in activities}
+            self._stale_users |= {(activity.tenant_id, str(activity.user_id)) for activity in activities}
 
-    async def _shown(self) -> bool:
-        """Whether Redis misses nothing that would be lost from it if the offsets were committed."""
-        if self._unshown:
+    async def _redis_is_current(self) -> bool:
+        """Whether no set in Redis lacks an entry that it would not get again once the offsets are committed."""
+        if self._stale_users:
             try:
                 async with self._database.transaction() as tx:
                     generation = await generation_of(tx, self._projection.name)
-                await self._projection.hide(self._unshown, generation)
-                self._unshown.clear()
+                await self._projection.drop_from_redis(self._stale_users, generation)
+                self._stale_users.clear()
             except (RedisError, DatabaseAway):
                 return False
         return True

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0006"
-down_revision = "0003"
+down_revision = "0005"
 
 _STATEMENTS = (
     "CREATE TABLE user_history.event_store_cluster ("

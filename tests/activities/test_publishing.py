@@ -28,7 +28,9 @@ from adapters.tables import event_store as table
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.events import PROPERTY_EVENTS, USER_ACTIVITY, recorded
 from domain.property import CreateProperty, decide
-from projections.history import History, generation_of
+from projections.generations import generation_of
+from projections.history import History
+from projections.history import readable as activities_of
 from tests.activities.accounts import registered, saving
 from tests.samples import create_property
 
@@ -433,7 +435,7 @@ async def test_checkpoint_passes_an_unreadable_event_and_leaves_it_to_a_later_re
         stored = [message for _, message in await event_store.in_order(tx, start, 10)]
         await history.apply(
             tx,
-            [history.read_stored(message) for message in stored if message["eventId"] != str(event_id)],
+            activities_of([message for message in stored if message["eventId"] != str(event_id)], where="test"),
             await generation_of(tx, history.name),
         )
     assert await ActivityEnvironment().run(reconciliation.republish_unprojected) == 0

@@ -1,9 +1,13 @@
 """Saving: everything or nothing, once for each command, on real Postgres."""
 
 import asyncio
+import traceback
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import select, text
+from temporalio.api.failure.v1 import Failure
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 
 from activities.saving import Ledger
@@ -12,6 +16,7 @@ from adapters import event_store
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.tables import properties, users
+from domain.user import RegisterUser
 from projections.properties import PropertyPages
 from tests.activities.accounts import registered, saving
 from tests.samples import create_property, new_id, register_user
@@ -127,6 +132,42 @@ async def test_name_that_is_taken_is_refused(
         await Users(ledger, keyring).save_user(register_user(tenant, **{same: taken}))
 
     assert (refusal.value.type, refusal.value.details[0]) == (code, field)
+
+
+def new_ids() -> dict[str, object]:
+    return {"command_id": new_id(), "user_id": new_id()}
+
+
+@pytest.mark.parametrize(
+    ("break_it", "text"),
+    [
+        (lambda user: register_user(user.tenant_id, email=user.account.email), "users_email_key"),
+        (lambda user: user.model_copy(update={**new_ids(), "password_hash": None}), "null value in column"),
+        (lambda user: user.model_copy(update={"tenant_id": "t" * 64}), "value too long"),
+        (lambda user: user.model_copy(update={"password_hash": [user.password_hash]}), "query argument"),
+        (lambda user: user.model_copy(update={"user_id": user.account.email}), "validation error"),
+    ],
+    ids=["unique key", "null", "too long", "wrong type", "wrong model"],
+)
+async def test_failure_of_a_save_tells_temporal_nothing_of_the_row(
+    ledger: Ledger,
+    keyring: Keyring,
+    tenant: str,
+    break_it: Callable[[RegisterUser], RegisterUser],
+    text: str,
+) -> None:
+    command = register_user(tenant)
+    await Users(ledger, keyring).save_user(command)
+
+    with pytest.raises(Exception, match=r".") as raised:
+        await Users(ledger, keyring).save_user(break_it(command))
+
+    failure, converter = Failure(), pydantic_data_converter
+    converter.failure_converter.to_failure(raised.value, converter.payload_converter, failure)
+    told = str(failure) + "".join(traceback.format_exception(raised.value))
+    assert text in told
+    assert command.account.email not in told
+    assert command.password_hash not in told
 
 
 async def test_same_name_in_another_portal_is_free(ledger: Ledger, keyring: Keyring) -> None:

@@ -106,8 +106,8 @@ async def test_one_tenant_sees_and_writes_nothing_of_another(
     await saving(ledger).save_property(create_property(mine, owner))
     tables = [
         "user_management.users", "user_management.user_profiles", "user_management.person_keys",
-        "user_management.refresh_tokens", "property_management.properties", "user_history.event_store",
-        "user_history.user_activity", "user_history.commands", "notification.deliveries",
+        "user_management.sessions", "user_management.refresh_tokens", "property_management.properties",
+        "user_history.event_store", "user_history.user_activity", "user_history.commands", "notification.deliveries",
     ]  # fmt: skip
 
     async with database.transaction(theirs) as tx:

@@ -1,7 +1,7 @@
 """The one function that hands out connections: what is left on them, and what it does when one is cut."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 
 import asyncpg
@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from adapters.postgres import Database, DatabaseAway, insert_rows
 from adapters.settings import Settings
 from adapters.tables import commands, person_keys
-from tests.samples import new_id
+from tests.samples import new_id, new_tenant
 
 _KEYS = text("SELECT count(*) FROM user_management.person_keys")
 _PID = text("SELECT pg_backend_pid()")
@@ -104,6 +104,50 @@ async def test_session_that_was_cut_off_between_two_tenants_keeps_to_the_next(si
         assert await keys(single, tenant) == 1
 
 
+async def in_a_transaction(database: Database, tenant: str) -> None:
+    async with database.transaction(tenant) as tx:
+        await insert_rows(tx, [(person_keys, key_row(tenant))])
+
+
+async def in_a_savepoint(database: Database, tenant: str) -> None:
+    async with database.transaction(tenant) as tx, tx.begin_nested():
+        await insert_rows(tx, [(person_keys, key_row(tenant))])
+
+
+async def in_a_transaction_that_fails(database: Database, tenant: str) -> None:
+    with suppress(ZeroDivisionError):
+        async with database.transaction(tenant) as tx:
+            await insert_rows(tx, [(person_keys, key_row(tenant))])
+            raise ZeroDivisionError
+
+
+async def by_one_statement(database: Database, tenant: str) -> None:
+    async with database.statements(tenant) as connection:
+        await insert_rows(connection, [(person_keys, key_row(tenant))])
+
+
+@pytest.mark.parametrize("write", [in_a_transaction, in_a_savepoint, in_a_transaction_that_fails, by_one_statement])
+async def test_caller_cut_off_anywhere_leaves_no_transaction_to_the_next(
+    single: Database, database: Database, tenant: str, write: Callable[[Database, str], Coroutine[object, object, None]]
+) -> None:
+    next_tenant = new_tenant()
+    steps = written = uncut = 0
+    # Later and later, until there have been some that were done before they could be cut off.
+    while uncut < 3:
+        running = asyncio.create_task(write(single, tenant))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        uncut += running.done()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        async with single.statements(next_tenant) as connection:
+            await insert_rows(connection, [(person_keys, key_row(next_tenant))])
+        written += 1
+        assert await keys(database, next_tenant) == written, f"written, but not seen: cut off after {steps} steps"
+        steps += 1
+
+
 async def test_connection_that_postgres_closed_meanwhile_is_made_anew(
     single: Database, settings: Settings, tenant: str
 ) -> None:
@@ -128,6 +172,21 @@ async def test_connection_cut_inside_a_transaction_is_told_and_the_next_one_work
         await cut()
 
     assert await keys(single, tenant) == 0
+
+
+async def test_deadlock_is_broken_up_and_its_victim_may_try_again(database: Database, tenant: str) -> None:
+    rows = [key_row(tenant), key_row(tenant)]
+    both_hold_one = asyncio.Barrier(2)
+
+    async def insert_both(first: dict[str, object], second: dict[str, object]) -> None:
+        async with database.transaction(tenant) as tx:
+            await insert_rows(tx, [(person_keys, first)])
+            await both_hold_one.wait()
+            await insert_rows(tx, [(person_keys, second)])
+
+    outcomes = await asyncio.gather(insert_both(*rows), insert_both(*reversed(rows)), return_exceptions=True)
+
+    assert {type(outcome) for outcome in outcomes} == {DatabaseAway, type(None)}
 
 
 async def _end(settings: Settings, pid: int) -> None:

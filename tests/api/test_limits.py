@@ -1,12 +1,22 @@
-"""How often one party may do something."""
+"""How often one client may do something, and what one client is."""
 
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import httpx
 import pytest
+from fastapi import FastAPI, Request
 from redis.asyncio import Redis
 
 from adapters import redis
 from adapters.settings import Settings
+from api.app import create_app
+from api.deps import address_of
 from api.errors import ApiError
 from api.limits import Limits
+from tests.api.test_contract import assert_problem
+from tests.platform import until
 
 
 async def test_party_is_told_how_long_to_wait_and_others_are_not_held_up(valkey: Redis, tenant: str) -> None:
@@ -36,7 +46,7 @@ async def test_minute_begins_with_the_first_and_is_not_drawn_out_by_the_next(val
     await limits.count(tenant, "login", "ravi", 1)
 
 
-async def test_without_redis_only_the_doors_that_guard_a_password_are_shut(settings: Settings, tenant: str) -> None:
+async def test_without_redis_only_limits_that_protect_passwords_refuse(settings: Settings, tenant: str) -> None:
     away = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     limits = Limits(away)
 
@@ -46,3 +56,95 @@ async def test_without_redis_only_the_doors_that_guard_a_password_are_shut(setti
 
     assert refused.value.kind == "unavailable"
     await away.aclose()
+
+
+@pytest.mark.parametrize(
+    ("host", "counted"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"),
+        ("2001:0DB8:1:2:bbbb:0:0:2", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("what a trusted proxy says", "what a trusted proxy says"),
+    ],
+)
+def test_address_is_counted_by_what_one_customer_is_given(host: str, counted: str) -> None:
+    assert address_of(Request({"type": "http", "client": (host, 50000)})) == counted
+
+
+def test_request_of_no_known_address_is_counted_with_its_like() -> None:
+    assert address_of(Request({"type": "http", "client": None})) == "unknown"
+
+
+LIMIT = 3
+"""Sign-in attempts a minute that the app takes from one address."""
+HERE, ELSEWHERE = "203.0.113.9", "198.51.100.7"
+
+
+@pytest.fixture
+async def app(settings: Settings, tenant: str) -> AsyncIterator[FastAPI]:
+    """An API of the test's own, for its limit is low."""
+    low = {"login_attempts_per_minute_per_address": LIMIT, "login_attempts_per_minute": 2, "default_tenant": tenant}
+    app = create_app(settings.model_copy(update=low))
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+async def sign_in(app: FastAPI, address: str, name: str) -> httpx.Response:
+    """The answer to a client at `address`."""
+    transport = httpx.ASGITransport(app, client=(address, 50000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as http:
+        return await http.post("/api/auth/login", json={"emailOrUsername": name, "password": "a guess"})
+
+
+async def test_fresh_names_from_one_address_are_stopped_and_other_addresses_are_not(app: FastAPI) -> None:
+    answers = [await sign_in(app, HERE, f"name{n}") for n in range(LIMIT + 1)]
+    elsewhere = await sign_in(app, ELSEWHERE, "name0")
+
+    assert [answer.status_code for answer in answers[:LIMIT]] == [401] * LIMIT
+    assert_problem(answers[LIMIT], "too-many-requests")
+    assert 1 <= int(answers[LIMIT].headers["retry-after"]) <= 60
+    assert_problem(elsewhere, "invalid-credentials")
+
+
+async def test_addresses_of_one_ipv6_network_share_a_limit(app: FastAPI) -> None:
+    network = [await sign_in(app, f"2001:db8:1:2::{n + 1}", f"name{n}") for n in range(LIMIT + 1)]
+    neighbour = await sign_in(app, "2001:db8:1:3::1", "name0")
+
+    assert [answer.status_code for answer in network] == [401] * LIMIT + [429]
+    assert neighbour.status_code == 401
+
+
+async def test_name_in_another_spelling_is_the_same_name(app: FastAPI) -> None:
+    spellings = ["ravi@example.com", " RAVI@example.com", "\u2003ravi@EXAMPLE.com\u00a0"]
+
+    answers = [await sign_in(app, HERE, spelling) for spelling in spellings]
+
+    assert [answer.status_code for answer in answers] == [401, 401, 429]
+
+
+async def test_address_that_fills_its_queue_is_refused_and_another_is_served(app: FastAPI) -> None:
+    threads, release = app.state.parts.passwords.threads, threading.Event()
+    network = "2001:db8:1:2::/64"
+    crowd = [asyncio.create_task(threads.run(network, release.wait)) for _ in range(100)]
+    try:
+        await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)  # the first refusal: its queue is full
+
+        refused = await sign_in(app, "2001:db8:1:2::77", "ravi")
+        other = asyncio.create_task(sign_in(app, HERE, "ravi"))
+
+        async def other_waits_or_is_refused() -> bool:
+            return HERE in threads._queues or other.done()
+
+        await until(other_waits_or_is_refused)
+        release.set()
+
+        assert_problem(refused, "unavailable")
+        assert refused.headers["retry-after"] == "5"
+        assert_problem(await other, "invalid-credentials")
+    finally:
+        release.set()
+        await asyncio.gather(*crowd, return_exceptions=True)

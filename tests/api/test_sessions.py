@@ -1,14 +1,25 @@
 """Identity: signing in, renewing, leaving, and what a thief of tokens gets."""
 
 import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.util import await_only
 
+from activities.saving import Ledger
 from adapters.postgres import Database
+from adapters.sealing import Keyring
+from adapters.settings import Settings
+from api.errors import ApiError
+from api.passwords import Passwords
+from api.sessions import Session, Sessions
 from api.tokens import Tokens
+from tests.activities.accounts import registered
 from tests.api.test_contract import assert_problem
-from tests.platform import PASSWORD, Platform, registration
+from tests.platform import PASSWORD, Platform, registration, until
 
 
 async def test_registered_user_is_signed_in_and_sees_their_profile(platform: Platform) -> None:
@@ -77,6 +88,149 @@ async def test_refresh_token_used_by_two_at_once_serves_one(platform: Platform) 
     assert sorted(answer.status_code for answer in answers) == [200, 401, 401, 401, 401]
 
 
+USING = "UPDATE user_management.refresh_tokens"
+STORING = "INSERT INTO user_management.refresh_tokens"
+
+
+@asynccontextmanager
+async def renewing(
+    settings: Settings, operator: Database, tenant: str, token: str, before: str = STORING
+) -> AsyncIterator["Renewal"]:
+    """A renewal of `token` that is held before it uses the token or stores the next one."""
+    database = Database.for_tenants(settings.model_copy(update={"database_pool_size": 1}))
+    async with database.statements(tenant) as connection:
+        pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    @event.listens_for(database._engine.sync_engine, "before_cursor_execute")
+    def hold(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if before in statement:
+            held.set()
+            await_only(go_on.wait())
+
+    passwords = Passwords()
+    running = asyncio.create_task(Sessions(database, passwords).renew(tenant, token))
+
+    async def is_held() -> bool:
+        return held.is_set() or running.done()
+
+    await until(is_held)
+    yield Renewal(operator, pid, running, go_on)
+    passwords.close()
+    await database.close()
+
+
+class Renewal:
+    """A renewal under way, and who comes meanwhile."""
+
+    def __init__(self, operator: Database, pid: int, running: asyncio.Task[Session], go_on: asyncio.Event) -> None:
+        self._operator = operator
+        self._pid = pid
+        self._running = running
+        self._go_on = go_on
+
+    async def meets(self, other: Coroutine[object, object, object]) -> tuple[object, object]:
+        """The outcomes of the renewal and of `other`, during which it goes on when `other` is done or waits for it."""
+        coming = asyncio.create_task(other)
+        blocked = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND :pid = ANY(pg_blocking_pids(pid))")
+
+        async def done_or_waiting() -> bool:
+            async with self._operator.statements() as connection:
+                return coming.done() or (await connection.execute(blocked, {"pid": self._pid})).scalar_one() > 0
+
+        await until(done_or_waiting)
+        self._go_on.set()
+        return await asyncio.gather(self._running, coming, return_exceptions=True)
+
+
+@pytest.fixture
+async def sessions(database: Database) -> AsyncIterator[Sessions]:
+    passwords = Passwords()
+    yield Sessions(database, passwords)
+    passwords.close()
+
+
+@pytest.fixture
+async def person(ledger: Ledger, keyring: Keyring, tenant: str) -> UUID:
+    return await registered(ledger, keyring, tenant)
+
+
+async def refusal(renewal: Coroutine[object, object, Session]) -> str:
+    with pytest.raises(ApiError) as refused:
+        await renewal
+    return refused.value.kind
+
+
+async def test_renewal_under_way_gains_nothing_when_its_session_is_left(
+    settings: Settings, sessions: Sessions, all_tenants: Database, tenant: str, person: UUID
+) -> None:
+    token = (await sessions.begin(tenant, person)).refresh_token
+
+    async with renewing(settings, all_tenants, tenant, token) as renewal:
+        renewed, left = await renewal.meets(sessions.end(tenant, token))
+
+    assert isinstance(renewed, Session)
+    assert left is None
+    assert await refusal(sessions.renew(tenant, renewed.refresh_token)) == "invalid-refresh-token"
+
+
+async def test_renewal_under_way_gains_nothing_when_an_older_token_is_used_again(
+    settings: Settings, sessions: Sessions, all_tenants: Database, tenant: str, person: UUID
+) -> None:
+    stolen = (await sessions.begin(tenant, person)).refresh_token
+    token = (await sessions.renew(tenant, stolen)).refresh_token
+
+    async with renewing(settings, all_tenants, tenant, token) as renewal:
+        renewed, caught = await renewal.meets(sessions.renew(tenant, stolen))
+
+    assert isinstance(renewed, Session)
+    assert isinstance(caught, ApiError)
+    assert caught.kind == "refresh-token-reused"
+    assert await refusal(sessions.renew(tenant, renewed.refresh_token)) == "invalid-refresh-token"
+
+
+async def test_refresh_token_that_is_being_used_serves_nobody_else(
+    settings: Settings, sessions: Sessions, all_tenants: Database, tenant: str, person: UUID
+) -> None:
+    token = (await sessions.begin(tenant, person)).refresh_token
+
+    async with renewing(settings, all_tenants, tenant, token) as renewal:
+        renewed, other = await renewal.meets(sessions.renew(tenant, token))
+
+    assert isinstance(renewed, Session)
+    assert isinstance(other, ApiError)
+    assert other.kind == "refresh-token-reused"
+    assert await refusal(sessions.renew(tenant, renewed.refresh_token)) == "invalid-refresh-token"
+
+
+async def test_person_signs_in_while_they_renew_elsewhere(
+    settings: Settings, sessions: Sessions, all_tenants: Database, tenant: str, person: UUID
+) -> None:
+    token = (await sessions.begin(tenant, person)).refresh_token
+
+    async with renewing(settings, all_tenants, tenant, token) as renewal:
+        renewed, opened = await renewal.meets(sessions.begin(tenant, person))
+
+    for session in (renewed, opened):
+        assert isinstance(session, Session)
+        assert (await sessions.renew(tenant, session.refresh_token)).user.id == person
+
+
+async def test_refresh_token_that_expires_while_it_is_used_is_deleted_without_a_deadlock(
+    settings: Settings, sessions: Sessions, database: Database, all_tenants: Database, tenant: str, person: UUID
+) -> None:
+    token = (await sessions.begin(tenant, person)).refresh_token
+
+    async with renewing(settings, all_tenants, tenant, token, before=USING) as renewal:
+        async with database.statements(tenant) as connection:
+            await connection.execute(text("UPDATE user_management.refresh_tokens SET expires_at = now()"))
+        refused, opened = await renewal.meets(sessions.begin(tenant, person))
+
+    assert isinstance(refused, ApiError)
+    assert refused.kind == "invalid-refresh-token"
+    assert isinstance(opened, Session)
+
+
 async def test_refresh_token_is_of_no_use_after_leaving(platform: Platform) -> None:
     person = await platform.register()
 
@@ -93,11 +247,14 @@ async def test_refresh_token_that_nobody_gave_is_refused(platform: Platform) -> 
     assert_problem(answer, "invalid-refresh-token")
 
 
-async def test_expired_refresh_tokens_go_when_their_owner_comes_back(platform: Platform, database: Database) -> None:
+async def test_expired_sessions_go_when_their_owner_comes_back(platform: Platform, database: Database) -> None:
     person = await platform.register()
     of_person = {"id": person.id}
     expire = "UPDATE user_management.refresh_tokens SET expires_at = now() - interval '1 second' WHERE user_id = :id"
-    count = "SELECT count(*) FROM user_management.refresh_tokens WHERE user_id = :id"
+    count = """
+        SELECT (SELECT count(*) FROM user_management.refresh_tokens WHERE user_id = :id) AS tokens,
+               (SELECT count(*) FROM user_management.sessions WHERE user_id = :id) AS sessions
+    """
     async with database.transaction("hyderabad") as tx:
         await tx.execute(text(expire), of_person)
 
@@ -106,7 +263,7 @@ async def test_expired_refresh_tokens_go_when_their_owner_comes_back(platform: P
 
     assert_problem(refused, "invalid-refresh-token")
     async with database.transaction("hyderabad") as tx:
-        assert (await tx.execute(text(count), of_person)).scalar_one() == 1
+        assert (await tx.execute(text(count), of_person)).one() == (1, 1)
 
 
 async def test_suspended_account_cannot_sign_in_renew_or_list(platform: Platform, database: Database) -> None:

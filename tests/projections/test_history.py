@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -15,8 +16,10 @@ from adapters import redis
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
+from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity
-from projections.history import NEWEST, History, HistoryPages, Place, entry_json, generation_of
+from projections.generations import generation_of
+from projections.history import NEWEST, History, HistoryPages, Place, entry_json
 from tests.activities.accounts import registered, saving
 from tests.samples import create_property, new_id, new_tenant
 
@@ -48,7 +51,7 @@ async def project(all_tenants: Database, history: History, entries: list[Activit
     async with all_tenants.transaction() as tx:
         generation = await generation_of(tx, history.name)
         await history.apply(tx, entries, generation)
-    await history.show(entries, generation)
+    await history.add_to_redis(entries, generation)
 
 
 async def everything(pages: HistoryPages, tenant: str, user: UUID, limit: int) -> list[bytes]:
@@ -158,16 +161,21 @@ async def test_history_longer_than_redis_keeps_is_read_to_its_end(
 async def test_page_of_a_known_history_asks_postgres_nothing(
     all_tenants: Database, history: History, valkey: Redis, settings: Settings, tenant: str
 ) -> None:
-    user = new_id()
+    """Also when it is time to look which generation serves: the one that is known goes on serving."""
+    user, postgres = new_id(), Database.for_tenants(settings)
     entries = activities(tenant, user, 7)
-    warm = HistoryPages(all_tenants, valkey, wait_seconds=0)
+    pages = HistoryPages(postgres, valkey, wait_seconds=0)
     await project(all_tenants, history, entries)
-    await warm.page(tenant, str(user), 5)
+    await pages.page(tenant, str(user), 5)
+    await postgres.close()
     nowhere = Database.for_tenants(settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/none"}))
+    postgres._engine = nowhere._engine
 
-    cold = HistoryPages(nowhere, valkey, wait_seconds=0)
+    known = await everything(pages, tenant, user, 3)
+    pages._serving._fresh_until = time.monotonic()
 
-    assert await everything(cold, tenant, user, 3) == newest_first(entries)
+    assert known == newest_first(entries)
+    assert await everything(pages, tenant, user, 3) == newest_first(entries)
     await nowhere.close()
 
 
@@ -200,6 +208,28 @@ async def test_entry_that_was_promised_comes_from_the_event_store_when_the_proje
     assert late.entries == []
     assert right.holds(event.event_id)
     assert len(right.entries) == 2
+
+
+async def test_unreadable_event_is_skipped_in_a_page_of_the_event_store(
+    database: Database, valkey: Redis, tenant: str, user_with_unreadable_event: UUID
+) -> None:
+    """The projection has nothing of this user, so a read that must have an entry is answered by the event store."""
+    pages, user = HistoryPages(database, valkey, wait_seconds=0), str(user_with_unreadable_event)
+    must_have = Place(START, new_id())
+    skipped = EVENTS_UNREADABLE.labels("history")._value
+    before_all = skipped.get()
+
+    whole = (await pages.page(tenant, user, 5, holding=must_have)).entries
+
+    assert len(whole) == 4
+    assert skipped.get() == before_all + 1
+    for limit in range(1, 5):
+        read: list[bytes] = []
+        before: Place | None = None
+        while (page := await pages.page(tenant, user, limit, before, holding=must_have)).next:
+            read += page.entries
+            before = page.next
+        assert read + page.entries == whole
 
 
 async def test_entry_that_was_promised_is_waited_for(

@@ -1,15 +1,78 @@
 """Rebuild: a new generation from the store, while the old one serves."""
 
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from uuid import UUID
+
+import asyncpg
+import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.saving import Ledger
-from adapters.postgres import Database
+from adapters.postgres import Database, DatabaseAway
 from adapters.sealing import Keyring
+from adapters.settings import Settings
+from adapters.telemetry import EVENTS_UNREADABLE
+from domain.activity import Activity
+from embedded.stack import Stack
+from projections import rebuild as rebuilding
+from projections.generations import generation_of
 from projections.history import History, HistoryPages
-from projections.rebuild import rebuild
+from projections.rebuild import RebuildRunning, rebuild
 from tests.activities.accounts import registered, saving
-from tests.samples import create_property
+from tests.samples import create_property, new_id
+
+
+def no_progress(_: int) -> None:
+    """For rebuilds whose progress is of no interest."""
+
+
+async def generations(all_tenants: Database) -> set[int]:
+    """Those that have rows."""
+    async with all_tenants.transaction() as tx:
+        rows = await tx.execute(text("SELECT DISTINCT generation FROM user_history.user_activity"))
+        return {row.generation for row in rows}
+
+
+async def serving(all_tenants: Database) -> int:
+    async with all_tenants.transaction() as tx:
+        return await generation_of(tx, "history")
+
+
+async def rows_of(all_tenants: Database, generation: int) -> int:
+    async with all_tenants.transaction() as tx:
+        query = text("SELECT count(*) FROM user_history.user_activity WHERE generation = :generation")
+        count: int = (await tx.execute(query, {"generation": generation})).scalar_one()
+        return count
+
+
+async def stored_events(all_tenants: Database) -> int:
+    async with all_tenants.transaction() as tx:
+        count: int = (await tx.execute(text("SELECT count(*) FROM user_history.event_store"))).scalar_one()
+        return count
+
+
+async def with_wrong_rows(all_tenants: Database, tenant: str, count: int) -> None:
+    """Rows in the serving generation that no event accounts for."""
+    wrong = (
+        "INSERT INTO user_history.user_activity (tenant_id, generation, event_id, user_id, activity_type,"
+        " description, activity_data, timestamp) SELECT :tenant, :generation, gen_random_uuid(), :user, 'WRONG',"
+        " 'never happened', '{}', now() FROM generate_series(1, :count)"
+    )
+    async with all_tenants.transaction() as tx:
+        where = {"tenant": tenant, "generation": await generation_of(tx, "history"), "user": str(new_id())}
+        await tx.execute(text(wrong), where | {"count": count})
+
+
+@pytest.fixture
+async def other_process(settings: Settings) -> AsyncIterator[Database]:
+    """Sessions of their own: a lock that a pooled connection kept would not keep its own session out."""
+    database = Database.for_all_tenants(settings)
+    yield database
+    await database.close()
 
 
 async def test_rebuilt_history_has_every_event_and_nothing_else(
@@ -17,23 +80,251 @@ async def test_rebuilt_history_has_every_event_and_nothing_else(
 ) -> None:
     owner = await registered(ledger, keyring, tenant)
     saved = [await saving(ledger).save_property(create_property(tenant, owner)) for _ in range(3)]
-    async with all_tenants.transaction() as tx:
-        before = (await tx.execute(text("SELECT generation FROM user_history.read_models"))).scalar_one()
-        wrong = (
-            "INSERT INTO user_history.user_activity (tenant_id, generation, event_id, user_id, activity_type,"
-            " description, activity_data, timestamp) VALUES (:tenant, :generation, gen_random_uuid(), :user, 'WRONG',"
-            " 'never happened', '{}', now())"
-        )
-        await tx.execute(text(wrong), {"tenant": tenant, "user": str(owner), "generation": before})
+    before = await serving(all_tenants)
+    await with_wrong_rows(all_tenants, tenant, 1)
     progress: list[int] = []
 
-    _, generation = await rebuild(all_tenants, History(valkey), progress.append)
+    entries, generation = await rebuild(all_tenants, History(valkey), progress.append)
 
     page = await HistoryPages(database, valkey, wait_seconds=0).page(tenant, str(owner), 10)
-    assert generation == before + 1
-    assert progress[-1] >= 4
+    assert generation > before
+    assert entries == progress[-1] == await stored_events(all_tenants)
     assert len(page.entries) == 4
     assert all(page.holds(answer.events[0].event_id) for answer in saved)
+    assert await generations(all_tenants) == {generation}
+
+
+class HeldBeforeBatch(History):
+    """Stops before it applies a batch (1 for the first), until `go_on` is set."""
+
+    def __init__(self, redis: Redis, batch: int) -> None:
+        super().__init__(redis)
+        self._batches_until_held = batch
+        self.is_held, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
+        self._batches_until_held -= 1
+        if self._batches_until_held == 0:
+            self.is_held.set()
+            await self.go_on.wait()
+        await super().apply(tx, activities, generation)
+
+
+@pytest.fixture
+async def held(
+    valkey: Redis, ledger: Ledger, keyring: Keyring, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> HeldBeforeBatch:
+    """Holds a rebuild when a batch of the new generation is committed and more are to come."""
+    monkeypatch.setattr(rebuilding, "_BATCH", 2)
+    user = await registered(ledger, keyring, tenant)
+    for _ in range(3):
+        await saving(ledger).save_property(create_property(tenant, user))
+    return HeldBeforeBatch(valkey, 2)
+
+
+async def test_second_rebuild_ends_at_once_and_the_first_loses_nothing(
+    all_tenants: Database, other_process: Database, valkey: Redis, held: HeldBeforeBatch
+) -> None:
+    """A second one would delete what the first has committed, and the first would switch to the rest."""
+    first = asyncio.create_task(rebuild(all_tenants, held, no_progress))
+    await held.is_held.wait()
+
+    waiting = HeldBeforeBatch(valkey, 1)
+    second = asyncio.create_task(rebuild(other_process, waiting, no_progress))
+    begun = asyncio.create_task(waiting.is_held.wait())
+    await asyncio.wait([second, begun], return_when=asyncio.FIRST_COMPLETED)
+    held.go_on.set()
+    entries, generation = await first
+    served = await rows_of(all_tenants, generation)
+    begun.cancel()
+    waiting.go_on.set()
+
+    assert entries == served == await stored_events(all_tenants)
+    with pytest.raises(RebuildRunning, match="another rebuild of history is running"):
+        await second
+
+
+async def test_command_of_a_second_rebuild_says_so_and_fails(
+    stack: Stack, all_tenants: Database, held: HeldBeforeBatch
+) -> None:
+    first = asyncio.create_task(rebuild(all_tenants, held, no_progress))
+    await held.is_held.wait()
+
+    command = [sys.executable, "-m", "projections", "rebuild", "history"]
+    second = await asyncio.create_subprocess_exec(*command, env=stack.env, stderr=asyncio.subprocess.PIPE)
+    _, said = await second.communicate()
+    held.go_on.set()
+    await first
+
+    assert second.returncode == 1
+    assert said.decode().startswith("another rebuild of history is running")
+
+
+class Interrupted(Exception):
+    """What ends a rebuild in a test."""
+
+
+async def test_interrupted_rebuild_leaves_the_old_generation_and_gives_its_number_to_nobody(
+    all_tenants: Database, other_process: Database, valkey: Redis, ledger: Ledger, keyring: Keyring, tenant: str
+) -> None:
+    await registered(ledger, keyring, tenant)
+    await with_wrong_rows(all_tenants, tenant, 1)
+    before = await serving(all_tenants)
+
+    def interrupt(_: int) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        await rebuild(all_tenants, History(valkey), interrupt)
+    served = await serving(all_tenants)
+    begun = await generations(all_tenants)
+    _, generation = await rebuild(other_process, History(valkey), no_progress)
+
+    assert served == before
+    assert len(begun) == 2
+    assert generation not in begun
+    assert await generations(all_tenants) == {generation}
+
+
+async def test_cancelled_rebuild_lets_the_next_one_run(
+    all_tenants: Database, other_process: Database, valkey: Redis, held: HeldBeforeBatch
+) -> None:
+    first = asyncio.create_task(rebuild(all_tenants, held, no_progress))
+    await held.is_held.wait()
+
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    _, generation = await rebuild(other_process, History(valkey), no_progress)
+
+    assert await generations(all_tenants) == {generation}
+
+
+class CutOff(History):
+    """Loses the connection of the rebuild before the first batch is applied."""
+
+    def __init__(self, redis: Redis, owner: asyncpg.Connection) -> None:
+        super().__init__(redis)
+        self._owner = owner
+
+    async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
+        session = (await tx.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        await self._owner.execute("SELECT pg_terminate_backend($1, 5000)", session)
+        await super().apply(tx, activities, generation)
+
+
+async def test_rebuild_that_loses_its_connection_does_not_go_on_without_its_lock(
+    all_tenants: Database,
+    other_process: Database,
+    valkey: Redis,
+    ledger: Ledger,
+    keyring: Keyring,
+    tenant: str,
+    owner: asyncpg.Connection,
+) -> None:
+    await registered(ledger, keyring, tenant)
+
+    with pytest.raises(DatabaseAway):
+        await rebuild(all_tenants, CutOff(valkey, owner), no_progress)
+    _, generation = await rebuild(other_process, History(valkey), no_progress)
+
+    assert await generations(all_tenants) == {generation}
+
+
+_AT_MOST_TEN = """
+CREATE FUNCTION user_history.at_most_ten() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT count(*) FROM gone) > 10 THEN
+        RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = 'query_canceled';
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER at_most_ten AFTER DELETE ON user_history.user_activity
+    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION user_history.at_most_ten();
+"""
+
+
+async def test_old_generation_is_deleted_in_statements_that_end_in_time(
+    all_tenants: Database, valkey: Redis, tenant: str, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres cancels a long statement; here one is long that deletes more than ten rows."""
+    monkeypatch.setattr(rebuilding, "_IDS_DELETED", 10)
+    await with_wrong_rows(all_tenants, tenant, 100)
+    await owner.execute(_AT_MOST_TEN)
+    try:
+        _, generation = await rebuild(all_tenants, History(valkey), no_progress)
+    finally:
+        await owner.execute("DROP FUNCTION user_history.at_most_ten CASCADE")
+
+    assert await generations(all_tenants) == {generation}
+
+
+class SwitchRecorded(History):
+    """Counts what is applied in the transaction that switches, which projections wait for."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis)
+        self.while_switching = 0
+
+    async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
+        if await generation_of(tx, self.name) == generation:
+            self.while_switching += len(activities)
+        await super().apply(tx, activities, generation)
+
+
+async def test_old_open_transaction_does_not_leave_the_replay_to_the_switch(
+    all_tenants: Database, valkey: Redis, ledger: Ledger, keyring: Keyring, tenant: str
+) -> None:
+    """Events that are newer than a transaction still open are not settled, for as long as it stays open."""
+    history = SwitchRecorded(valkey)
     async with all_tenants.transaction() as tx:
-        generations = await tx.execute(text("SELECT DISTINCT generation FROM user_history.user_activity"))
-        assert [row.generation for row in generations] == [generation]
+        await tx.execute(text("SELECT pg_current_xact_id()"))
+        owner = await registered(ledger, keyring, tenant)
+        for _ in range(3):
+            await saving(ledger).save_property(create_property(tenant, owner))
+        entries, _ = await rebuild(all_tenants, history, no_progress)
+
+    assert history.while_switching == 0
+    assert entries == await stored_events(all_tenants)
+
+
+class StoresMore(History):
+    """Has an event stored when a batch is applied, as a busy platform does."""
+
+    def __init__(self, redis: Redis, ledger: Ledger, keyring: Keyring, tenant: str, count: int) -> None:
+        super().__init__(redis)
+        self._more = [(ledger, keyring, tenant)] * count
+
+    async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
+        if self._more:
+            await registered(*self._more.pop())
+        await super().apply(tx, activities, generation)
+
+
+async def test_events_that_are_stored_during_a_rebuild_are_in_it_once(
+    all_tenants: Database,
+    valkey: Redis,
+    ledger: Ledger,
+    keyring: Keyring,
+    tenant: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rebuilding, "_BATCH", 2)
+    await registered(ledger, keyring, tenant)
+
+    entries, generation = await rebuild(all_tenants, StoresMore(valkey, ledger, keyring, tenant, 5), no_progress)
+
+    assert entries == await rows_of(all_tenants, generation) == await stored_events(all_tenants)
+
+
+async def test_unreadable_event_is_left_out_and_counted(
+    all_tenants: Database, valkey: Redis, user_with_unreadable_event: UUID
+) -> None:
+    counter = EVENTS_UNREADABLE.labels("rebuild")._value
+    before = counter.get()
+
+    entries, _ = await rebuild(all_tenants, History(valkey), no_progress)
+
+    assert counter.get() == before + 1
+    assert entries == await stored_events(all_tenants) - 1

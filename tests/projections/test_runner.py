@@ -1,16 +1,15 @@
-"""The loop of a projection: what it does with poison, and when it commits."""
+"""The loop of a projection: what it does with messages that it cannot apply, and when it commits."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from uuid import UUID, uuid4
+from uuid import uuid4
 
+import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from redis.asyncio import Redis
-from sqlalchemy import text
 
 from adapters import redis
 from adapters.kafka import BrokerAway, Message, Publisher
@@ -18,33 +17,19 @@ from adapters.postgres import Database
 from adapters.settings import Settings
 from adapters.telemetry import CONSUMERS_RECREATED
 from domain.events import USER_ACTIVITY
-from projections.__main__ import replay
 from projections.history import History, HistoryPages
-from projections.parking import BEHIND_ANOTHER, Parcel, all_parked, forget
-from projections.runner import Membership, MostlyPoison, Runner
+from projections.parking import EARLIER_IS_PARKED, ConsumedMessage, all_parked, take_out
+from projections.runner import Membership, MostlyFailing, Runner
 from tests.platform import until
+from tests.projections.messages import consumed, entries
 from tests.samples import new_id, new_tenant
-
-
-def parcel(tenant: str, user: UUID, **change: object) -> Parcel:
-    message = {
-        "eventId": str(new_id()),
-        "userId": str(user),
-        "tenantId": tenant,
-        "activityType": "PROPERTY_CREATED",
-        "description": "User created property: a flat",
-        "timestamp": datetime.now(UTC).isoformat(),
-        "activityData": {},
-        **change,
-    }
-    return Parcel(USER_ACTIVITY, str(user), json.dumps(message).encode())
 
 
 @pytest.fixture
 async def parked_before(all_tenants: Database) -> AsyncIterator[None]:
     yield
     async with all_tenants.transaction() as tx:
-        await forget(tx, [row.id for row in await all_parked(tx, "history")])
+        await take_out(tx, [row.id for row in await all_parked(tx, "history")])
 
 
 @pytest.fixture
@@ -52,11 +37,11 @@ def runner(settings: Settings, all_tenants: Database, valkey: Redis, parked_befo
     return Runner(settings, all_tenants, History(valkey))
 
 
-async def entries(database: Database, tenant: str, user: UUID) -> int:
-    async with database.transaction(tenant) as tx:
-        query = text("SELECT count(*) FROM user_history.user_activity WHERE user_id = :user")
-        count: int = (await tx.execute(query, {"user": str(user)})).scalar_one()
-        return count
+@pytest.fixture
+async def rival(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(settings.database_url)
+    yield connection
+    await connection.close()
 
 
 @pytest.mark.parametrize(
@@ -68,67 +53,85 @@ async def entries(database: Database, tenant: str, user: UUID) -> int:
         (json.dumps({"eventId": "7", "userId": 1}).encode(), "eventId"),
     ],
 )
-async def test_poison_is_parked_with_its_reason_and_others_go_on(
+async def test_unreadable_message_is_parked_with_its_reason_and_others_go_on(
     runner: Runner, database: Database, all_tenants: Database, tenant: str, value: bytes, reason: str
 ) -> None:
-    ill, well = new_id(), new_id()
+    failing, other = new_id(), new_id()
 
     await runner.take(
-        [Parcel(USER_ACTIVITY, str(ill), value), parcel(tenant, ill), parcel(tenant, well)], asyncio.Event()
+        [ConsumedMessage(USER_ACTIVITY, str(failing), value), consumed(tenant, failing), consumed(tenant, other)],
+        asyncio.Event(),
     )
 
     async with all_tenants.transaction() as tx:
-        parked = await all_parked(tx, "history", str(ill))
-    assert [reason in parked[0].reason, parked[1].reason] == [True, BEHIND_ANOTHER]
-    assert await entries(database, tenant, ill) == 0
-    assert await entries(database, tenant, well) == 1
+        parked = await all_parked(tx, "history", str(failing))
+    assert [reason in parked[0].reason, parked[1].reason] == [True, EARLIER_IS_PARKED]
+    assert await entries(database, tenant, failing) == 0
+    assert await entries(database, tenant, other) == 1
 
 
 async def test_what_the_sink_refuses_is_parked_alone(
     runner: Runner, database: Database, all_tenants: Database, tenant: str
 ) -> None:
-    ill, well = new_id(), new_id()
-    too_long = parcel(tenant, ill, activityType="X" * 200)
+    failing, other = new_id(), new_id()
+    too_long = consumed(tenant, failing, activityType="X" * 200)
 
-    await runner.take([parcel(tenant, well), too_long, parcel(tenant, well)], asyncio.Event())
+    await runner.take([consumed(tenant, other), too_long, consumed(tenant, other)], asyncio.Event())
 
     async with all_tenants.transaction() as tx:
-        [parked] = await all_parked(tx, "history", str(ill))
+        [parked] = await all_parked(tx, "history", str(failing))
     assert "the sink refuses it" in parked.reason
-    assert await entries(database, tenant, well) == 2
+    assert await entries(database, tenant, other) == 2
 
 
-async def test_poison_that_comes_again_is_parked_once(runner: Runner, all_tenants: Database) -> None:
-    ill = str(new_id())
+async def test_victim_of_a_deadlock_is_applied_later_and_not_parked(
+    runner: Runner, rival: asyncpg.Connection, database: Database, all_tenants: Database, tenant: str
+) -> None:
+    """The refused event has the others applied one by one, where the deadlock meets one of them."""
+    failing, other = new_id(), new_id()
+    too_long = consumed(tenant, failing, activityType="X" * 200)
+    first, second = consumed(tenant, other), consumed(tenant, other)
+    insert = """
+        INSERT INTO user_history.user_activity
+            (tenant_id, generation, event_id, user_id, activity_type, description, activity_data, timestamp)
+        SELECT $1, generation, $2, 'rival', 'TEST', '', '{}', now() FROM user_history.read_models
+    """
+    await rival.execute("SET deadlock_timeout = '1min'")  # so the runner's is the one that gives way
+    deadlock = rival.transaction()
+    await deadlock.start()
+    await rival.execute(insert, tenant, json.loads(second.value)["eventId"])
+    taking = asyncio.create_task(runner.take([too_long, first, second], asyncio.Event()))
+
+    async def runner_waits() -> bool:
+        # Not in pg_stat_activity, which stays as a transaction saw it first.
+        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND $1 = ANY(pg_blocking_pids(pid))"
+        return bool(await rival.fetchval(blocked, rival.get_server_pid()))
+
+    await until(runner_waits)
+    await rival.execute(insert, tenant, json.loads(first.value)["eventId"])
+    await deadlock.rollback()
+    await taking
+
+    assert await entries(database, tenant, other) == 2
+    async with all_tenants.transaction() as tx:
+        assert {row.key for row in await all_parked(tx, "history")} & {str(failing), str(other)} == {str(failing)}
+
+
+async def test_unreadable_message_that_comes_again_is_parked_once(runner: Runner, all_tenants: Database) -> None:
+    failing = str(new_id())
 
     for _ in range(2):
-        await runner.take([Parcel(USER_ACTIVITY, ill, b"poison")], asyncio.Event())
+        await runner.take([ConsumedMessage(USER_ACTIVITY, failing, b"unreadable")], asyncio.Event())
 
     async with all_tenants.transaction() as tx:
-        assert len(await all_parked(tx, "history", ill)) == 1
-
-
-async def test_mended_events_are_replayed_in_order(
-    runner: Runner, database: Database, all_tenants: Database, settings: Settings, tenant: str
-) -> None:
-    user = new_id()
-    await runner.take([Parcel(USER_ACTIVITY, str(user), b"poison"), parcel(tenant, user)], asyncio.Event())
-    async with all_tenants.transaction() as tx:
-        [poison, _] = await all_parked(tx, "history", str(user))
-        await forget(tx, [poison.id])
-
-    await replay(settings, str(user))
-
-    assert await entries(database, tenant, user) == 1
-    async with all_tenants.transaction() as tx:
-        assert await all_parked(tx, "history", str(user)) == []
+        assert len(await all_parked(tx, "history", failing)) == 1
 
 
 async def test_projection_stops_rather_than_parking_everything(runner: Runner, all_tenants: Database) -> None:
     keys = [str(new_id()) for _ in range(60)]
 
-    with pytest.raises(MostlyPoison, match="more than 50"):
-        await runner.take([Parcel(USER_ACTIVITY, key, b"poison") for key in keys], asyncio.Event())
+    with pytest.raises(MostlyFailing, match="more than 50"):
+        await runner.take([ConsumedMessage(USER_ACTIVITY, key, b"unreadable") for key in keys], asyncio.Event())
 
     async with all_tenants.transaction() as tx:
         assert {row.key for row in await all_parked(tx, "history")}.isdisjoint(keys)
@@ -145,12 +148,12 @@ async def test_offsets_wait_until_redis_has_the_entries(
     away = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     runner = Runner(settings, all_tenants, History(away))
 
-    await runner.take([parcel(tenant, user)], asyncio.Event())
-    shown_while_away = await runner._shown()
+    await runner.take([consumed(tenant, user)], asyncio.Event())
+    current_while_away = await runner._redis_is_current()
     runner._projection = History(valkey)
-    shown_when_back = await runner._shown()
+    current_when_back = await runner._redis_is_current()
 
-    assert (shown_while_away, shown_when_back) == (False, True)
+    assert (current_while_away, current_when_back) == (False, True)
     assert await entries(database, tenant, user) == 1
     assert len((await pages.page(tenant, str(user), 5)).entries) == 1
     await away.aclose()
@@ -162,7 +165,7 @@ async def test_message_from_kafka_reaches_the_history_and_its_offset_is_committe
 ) -> None:
     user, stop, group = new_id(), asyncio.Event(), f"test-{tenant}"
     running = asyncio.create_task(Runner(settings, all_tenants, History(valkey), group).run(stop))
-    message = parcel(tenant, user)
+    message = consumed(tenant, user)
 
     async def sent() -> bool:
         """As a workflow sends: again when the broker did not take it (the embedded one sometimes answers -1)."""
@@ -200,7 +203,7 @@ async def test_gathering_of_a_group_is_no_stall(
     await until(lambda: there(first))
     running.append(asyncio.create_task(second.run(stop)))
     await until(lambda: there(second))
-    message = parcel(tenant, user)
+    message = consumed(tenant, user)
 
     async def arrived() -> bool:
         return await entries(database, tenant, user) == 1

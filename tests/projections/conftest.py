@@ -1,0 +1,35 @@
+"""What several tests of the projections need."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from activities.saving import Ledger
+from adapters.sealing import Keyring
+from adapters.settings import Settings
+from tests.activities.accounts import registered, saving
+from tests.samples import create_property
+
+
+@pytest.fixture
+async def owner(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
+    """The tables' owner, who may do what no role of the application may."""
+    connection = await asyncpg.connect(settings.database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def user_with_unreadable_event(
+    ledger: Ledger, keyring: Keyring, tenant: str, owner: asyncpg.Connection
+) -> AsyncIterator[UUID]:
+    """A user with five events, the third of a type that this release does not know."""
+    user = await registered(ledger, keyring, tenant)
+    saved = [await saving(ledger).save_property(create_property(tenant, user)) for _ in range(4)]
+    event = saved[1].events[0].event_id
+    change = "UPDATE user_history.event_store SET event_type = $2 WHERE event_id = $1"
+    await owner.execute(change, event, "FROM_A_LATER_RELEASE")
+    yield user
+    await owner.execute(change, event, "PROPERTY_CREATED")

@@ -1,0 +1,60 @@
+"""Messages as a projection consumes them, and ways to hold it where a test wants it."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.postgres import Database
+from domain.activity import Activity
+from domain.events import USER_ACTIVITY
+from projections.history import History
+from projections.parking import ConsumedMessage
+from tests.samples import new_id
+
+
+def consumed(tenant: str, user: UUID, **change: object) -> ConsumedMessage:
+    activity = {
+        "eventId": str(new_id()),
+        "userId": str(user),
+        "tenantId": tenant,
+        "activityType": "PROPERTY_CREATED",
+        "description": "User created property: a flat",
+        "timestamp": datetime.now(UTC).isoformat(),
+        "activityData": {},
+        **change,
+    }
+    return ConsumedMessage(USER_ACTIVITY, str(user), json.dumps(activity).encode())
+
+
+async def entries(database: Database, tenant: str, user: UUID) -> int:
+    """How many entries of a user Postgres has."""
+    async with database.transaction(tenant) as tx:
+        query = text("SELECT count(*) FROM user_history.user_activity WHERE user_id = :user")
+        count: int = (await tx.execute(query, {"user": str(user)})).scalar_one()
+        return count
+
+
+class HeldHistory(History):
+    """Stops after it has applied something, inside the transaction, until `go_on` is set."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis)
+        self.applied, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
+        await super().apply(tx, activities, generation)
+        if activities:
+            self.applied.set()
+            await self.go_on.wait()
+
+
+async def someone_waits_for_a_lock(database: Database) -> bool:
+    async with database.statements() as connection:
+        waiting: bool = (await connection.execute(text("SELECT bool_or(NOT granted) FROM pg_locks"))).scalar_one()
+        return waiting

@@ -1,0 +1,157 @@
+"""What an operator does with parked events, while the projection runs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+from redis.asyncio import Redis
+
+from adapters import redis
+from adapters.postgres import Database
+from adapters.redis import RedisError
+from adapters.settings import Settings
+from domain.events import USER_ACTIVITY
+from projections.history import History, HistoryPages
+from projections.parking import ConsumedMessage, all_parked, park, take_out
+from projections.replay import discard, replay
+from projections.runner import Runner
+from tests.platform import until
+from tests.projections.messages import HeldHistory, consumed, entries, someone_waits_for_a_lock
+from tests.samples import new_id
+
+
+@pytest.fixture(autouse=True)
+async def nothing_parked_after(all_tenants: Database) -> AsyncIterator[None]:
+    yield
+    async with all_tenants.transaction() as tx:
+        await take_out(tx, [row.id for row in await all_parked(tx, "history")])
+
+
+async def parked(all_tenants: Database, user: UUID) -> list[int]:
+    async with all_tenants.transaction() as tx:
+        return [row.id for row in await all_parked(tx, "history", str(user))]
+
+
+async def park_each(all_tenants: Database, *messages: ConsumedMessage) -> None:
+    async with all_tenants.transaction() as tx:
+        for message in messages:
+            await park(tx, "history", [(message, "a mistake that is fixed since")])
+
+
+async def waits_or_is_done(all_tenants: Database, task: asyncio.Task[object]) -> None:
+    async def either() -> bool:
+        return task.done() or await someone_waits_for_a_lock(all_tenants)
+
+    await until(either)
+
+
+async def test_replayed_events_are_in_the_history_and_parked_no_more(
+    database: Database, all_tenants: Database, valkey: Redis, tenant: str
+) -> None:
+    user = new_id()
+    pages = HistoryPages(database, valkey, wait_seconds=0)
+    await pages.page(tenant, str(user), 5)  # Redis knows an empty history
+    await park_each(all_tenants, *[consumed(tenant, user) for _ in range(3)])
+
+    replayed = await replay(all_tenants, History(valkey), str(user))
+
+    assert (replayed.applied, replayed.failure) == (3, None)
+    assert await parked(all_tenants, user) == []
+    assert len((await pages.page(tenant, str(user), 5)).entries) == 3
+
+
+@pytest.mark.parametrize("activity_type", ["X" * 200, None])
+async def test_replay_stops_at_the_first_event_that_still_fails(
+    database: Database, all_tenants: Database, valkey: Redis, tenant: str, activity_type: str | None
+) -> None:
+    user = new_id()
+    failing = consumed(tenant, user, activityType=activity_type)
+    await park_each(all_tenants, consumed(tenant, user), failing, consumed(tenant, user))
+    _, second, third = await parked(all_tenants, user)
+
+    replayed = await replay(all_tenants, History(valkey), str(user))
+
+    assert replayed.applied == 1
+    assert replayed.failure is not None
+    assert replayed.failure.startswith(f"{second}: ")
+    assert await parked(all_tenants, user) == [second, third]
+    assert await entries(database, tenant, user) == 1
+
+
+async def test_event_that_comes_during_a_replay_is_not_parked_for_good(
+    settings: Settings, database: Database, all_tenants: Database, valkey: Redis, tenant: str
+) -> None:
+    """The replay has applied what is parked and has not committed when the projection has the next event of the key."""
+    user, held = new_id(), HeldHistory(valkey)
+    await park_each(all_tenants, consumed(tenant, user))
+    replaying = asyncio.create_task(replay(all_tenants, held, str(user)))
+    await held.applied.wait()
+
+    runner = Runner(settings, all_tenants, History(valkey))
+    taking = asyncio.create_task(runner.take([consumed(tenant, user)], asyncio.Event()))
+    await waits_or_is_done(all_tenants, taking)
+    held.go_on.set()
+    await asyncio.gather(replaying, taking)
+
+    assert await parked(all_tenants, user) == []
+    assert await entries(database, tenant, user) == 2
+
+
+async def test_event_that_the_projection_is_about_to_park_is_replayed_as_well(
+    settings: Settings, database: Database, all_tenants: Database, valkey: Redis, tenant: str
+) -> None:
+    """The projection has seen that the key is blocked and has not committed when the replay begins."""
+    user, held = new_id(), HeldHistory(valkey)
+    await park_each(all_tenants, consumed(tenant, user))
+    runner = Runner(settings, all_tenants, held)
+    batch = [consumed(tenant, user), consumed(tenant, new_id())]
+    taking = asyncio.create_task(runner.take(batch, asyncio.Event()))
+    await held.applied.wait()
+
+    replaying = asyncio.create_task(replay(all_tenants, History(valkey), str(user)))
+    await waits_or_is_done(all_tenants, replaying)
+    held.go_on.set()
+    await asyncio.gather(replaying, taking)
+
+    assert await parked(all_tenants, user) == []
+    assert await entries(database, tenant, user) == 2
+
+
+async def test_events_stay_parked_until_redis_can_drop_the_history_that_lacks_them(
+    settings: Settings, database: Database, all_tenants: Database, valkey: Redis, tenant: str
+) -> None:
+    user = new_id()
+    pages = HistoryPages(database, valkey, wait_seconds=0)
+    await pages.page(tenant, str(user), 5)
+    await park_each(all_tenants, consumed(tenant, user))
+    unavailable = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
+
+    with pytest.raises(RedisError):
+        await replay(all_tenants, History(unavailable), str(user))
+    parked_meanwhile = await parked(all_tenants, user)
+    replayed = await replay(all_tenants, History(valkey), str(user))
+
+    assert len(parked_meanwhile) == 1
+    assert replayed.applied == 1
+    assert len((await pages.page(tenant, str(user), 5)).entries) == 1
+    assert await parked(all_tenants, user) == []
+    await unavailable.aclose()
+
+
+async def test_discarding_tells_how_many_events_of_the_key_stay_parked(
+    settings: Settings, all_tenants: Database, valkey: Redis, tenant: str
+) -> None:
+    user = new_id()
+    unreadable = ConsumedMessage(USER_ACTIVITY, str(user), b"unreadable")
+    await Runner(settings, all_tenants, History(valkey)).take(
+        [unreadable, consumed(tenant, user), consumed(tenant, user)], asyncio.Event()
+    )
+    first, *later = await parked(all_tenants, user)
+
+    discarded = await discard(all_tenants, "history", first)
+
+    assert discarded is not None
+    assert (discarded.key, discarded.still_parked) == (str(user), 2)
+    assert await parked(all_tenants, user) == later
+    assert await discard(all_tenants, "history", first) is None
