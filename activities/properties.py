@@ -1,6 +1,7 @@
 """Saves the commands on listings."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import bindparam, func, select
@@ -8,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
 from activities.saving import Aggregate, CommandStore, Loaded
-from adapters.postgres import Remove, Upsert, Write
+from adapters.current_state import PROPERTY_STATE, property_of
+from adapters.postgres import Write
 from adapters.tables import person_keys, properties, users
 from domain.command import Actor, Saved, SealedCommand
 from domain.errors import AccountClosed
@@ -17,9 +19,8 @@ from domain.property_commands import PropertyCommand, decide, evolve
 from domain.roles import UserRole
 from domain.user import MAY_SIGN_IN
 
-_STATE = [column for column in properties.c if column.name != "tenant_id"]
 _LOAD = (
-    select(users.c.role, users.c.status.label("account_status"), person_keys.c.wrapped_key, *_STATE)
+    select(users.c.role, users.c.status.label("account_status"), person_keys.c.wrapped_key, *PROPERTY_STATE)
     .select_from(users)
     .outerjoin(properties, properties.c.property_id == bindparam("property_id"))
     .outerjoin(person_keys, person_keys.c.user_id == func.coalesce(properties.c.owner_id, users.c.user_id))
@@ -27,15 +28,25 @@ _LOAD = (
 )
 
 
-async def _load(connection: AsyncConnection, command: PropertyCommand) -> Loaded[Property]:
+class Properties:
+    """Saves every command on a listing; may be called twice with the same one."""
+
+    def __init__(self, store: CommandStore) -> None:
+        self._store = store
+
+    @activity.defn
+    async def save_property(self, command: SealedCommand) -> Saved:
+        """Decide the command and store what follows. Refuses by the rules of `domain/property_commands.py`."""
+        return await self._store.save(PROPERTY, command)
+
+
+async def _load(connection: AsyncConnection, command: Any) -> Loaded[Property]:
     """The listing with its owner's key, and who sends the command. Raises AccountClosed."""
     found = await connection.execute(_LOAD, {"property_id": command.property_id, "actor_id": command.user_id})
     row = found.mappings().one_or_none()
     if row is None or row["account_status"] not in MAY_SIGN_IN or row["wrapped_key"] is None:
         raise AccountClosed
-    state = None
-    if row["property_id"] is not None:
-        state = property_of({column.name: row[column.name] for column in _STATE})
+    state = property_of(row) if row["property_id"] else None
     return Loaded(
         state=state,
         version=state.version if state else 0,
@@ -45,6 +56,14 @@ async def _load(connection: AsyncConnection, command: PropertyCommand) -> Loaded
     )
 
 
-def property_of(row: dict[str, object]) -> Property:
-    """A row of `properties` without its tenant as the state of a listing."""
-    return Property.model_validate({**row, "id": row["property_id"]} ...)
+def _rows(command: Any, _: Loaded[Property], state: Property | None) -> Sequence[Write]:
+    place = {"tenant_id": command.tenant_id, "property_id": command.property_id}
+    if state is None:
+        return [Write(properties, place, "delete")]
+    row = state.model_dump(exclude={"id", "images"}) | {"amenities": list(state.amenities)}
+    return [Write(properties, {**place, **row}, "upsert")]
+
+
+PROPERTY: Aggregate[Property] = Aggregate(
+    commands=TypeAdapter(PropertyCommand), load=_load, decide=decide, evolve=evolve, rows=_rows
+)

@@ -11,7 +11,7 @@ from sqlalchemy import ARRAY, Uuid, any_, bindparam, func, select, text, tuple_,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.postgres import Row
+from adapters.postgres import Write
 from adapters.tables import commands, event_store
 from domain.command import Command
 from domain.events import Event
@@ -56,6 +56,8 @@ class RecordedCommand:
     type: str
     user_id: UUID
     aggregate_id: UUID
+    person_id: UUID
+    """Whose key the answer is sealed by."""
     fingerprint: str | None
     status: str
     answer: dict[str, Any] | None
@@ -80,9 +82,9 @@ def message_of(row: Mapping[Any, Any]) -> dict[str, Any]:
     }
 
 
-def event_row(event: Event, sealed_data: dict[str, Any]) -> Row:
+def event_row(event: Event, sealed_data: dict[str, Any]) -> Write:
     """A row that adds an event. A version that is taken violates `event_store_version_key`."""
-    return event_store, {
+    values = {
         "event_id": event.event_id,
         "aggregate_id": str(event.aggregate_id),
         "user_id": str(event.user_id),
@@ -94,28 +96,31 @@ def event_row(event: Event, sealed_data: dict[str, Any]) -> Row:
         "schema_version": event.schema_version,
         "command_id": event.command_id,
     }
+    return Write(event_store, values)
 
 
 def command_row(
     command: Command,
-    aggregate_id: UUID,
+    person_id: UUID,
     *,
     answer: dict[str, Any] | None = None,
     problem: dict[str, Any] | None = None,
-) -> Row:
-    """A row that keeps a command's answer, or the problem it was refused for, for whoever sends it again."""
-    return commands, {
+) -> Write:
+    """A row that keeps a command's answer, sealed by the key of `person_id`, or the problem it was refused for."""
+    values = {
         "tenant_id": command.tenant_id,
         "command_id": command.command_id,
-        "type": type(command).__name__,
+        "type": command.type,
         "user_id": command.user_id,
-        "aggregate_id": aggregate_id,
+        "aggregate_id": command.aggregate_id,
+        "person_id": person_id,
         "fingerprint": command.fingerprint,
         "status": "COMPLETED" if problem is None else "REFUSED",
         "answer": answer,
         "problem": problem,
         "started_at": command.issued_at,
     }
+    return Write(commands, values)
 
 
 # The statements of every command are made once: making one costs as much as running it.

@@ -20,7 +20,7 @@ from activities.saving import Ledger
 from adapters import event_store, kafka
 from adapters.event_store import Position
 from adapters.kafka import BrokerAway, Publisher
-from adapters.postgres import Database, insert_rows
+from adapters.postgres import Database, write_rows
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.tables import checkpoints
@@ -99,7 +99,7 @@ async def later_version(database: Database, command: CreateProperty, version: in
     later = create_property(command.tenant_id, command.user_id)
     [event] = recorded(later, command.property_id, version - 1, decide(None, later))
     async with database.transaction(command.tenant_id) as tx:
-        await insert_rows(tx, [event_store.event_row(event, event.data.model_dump(mode="json", by_alias=True))])
+        await write_rows(tx, [event_store.event_row(event, event.data.model_dump(mode="json", by_alias=True))])
 
 
 async def published_versions(database: Database, aggregate_id: UUID) -> dict[int, bool]:

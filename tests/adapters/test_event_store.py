@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from activities.saving import Ledger
 from adapters import event_store
 from adapters.event_store import Position
-from adapters.postgres import Database, DatabaseAway, insert_rows
+from adapters.postgres import Database, DatabaseAway, write_rows
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from domain.events import Event, recorded
@@ -48,14 +48,14 @@ async def test_reader_in_order_waits_for_an_older_transaction_that_is_still_open
 
     async def slowly() -> None:
         async with database.transaction(tenant) as tx:
-            await insert_rows(tx, [event_store.event_row(slow, plain(slow))])
+            await write_rows(tx, [event_store.event_row(slow, plain(slow))])
             both_open.set()
             await go_on.wait()
 
     writing = asyncio.create_task(slowly())
     await both_open.wait()
     async with database.transaction(tenant) as tx:
-        await insert_rows(tx, [event_store.event_row(fast, plain(fast))])
+        await write_rows(tx, [event_store.event_row(fast, plain(fast))])
     async with all_tenants.transaction() as tx:
         early = await event_store.in_order(tx, start, 10)
     go_on.set()
@@ -71,11 +71,11 @@ async def test_version_is_taken_once(database: Database, tenant: str) -> None:
     event = one_event(tenant)
     rival = one_event(tenant).model_copy(update={"aggregate_id": event.aggregate_id})
     async with database.transaction(tenant) as tx:
-        await insert_rows(tx, [event_store.event_row(event, plain(event))])
+        await write_rows(tx, [event_store.event_row(event, plain(event))])
 
     with pytest.raises(IntegrityError, match="event_store_version_key"):
         async with database.transaction(tenant) as tx:
-            await insert_rows(tx, [event_store.event_row(rival, plain(rival))])
+            await write_rows(tx, [event_store.event_row(rival, plain(rival))])
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ async def test_one_tenant_sees_and_writes_nothing_of_another(
     foreign = one_event(mine)
     with pytest.raises(ProgrammingError, match="row-level security"):
         async with database.transaction(theirs) as tx:
-            await insert_rows(tx, [event_store.event_row(foreign, plain(foreign))])
+            await write_rows(tx, [event_store.event_row(foreign, plain(foreign))])
 
 
 async def test_every_table_with_a_tenant_is_held_by_row_level_security(all_tenants: Database) -> None:

@@ -25,7 +25,7 @@ from activities.saving import Ledger
 from adapters import event_store
 from adapters.event_store import NotRenumbered, Position
 from adapters.kafka import Publisher
-from adapters.postgres import Database, insert_rows
+from adapters.postgres import Database, write_rows
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.telemetry import ops_server
@@ -129,7 +129,7 @@ async def dump(stack: Stack, settings: Settings, keyring: Keyring, tmp_path_fact
             await slow.execute(text("SELECT pg_current_xact_id()"))
             await store(tenants, overtaken)
             passed = one_event()
-            await insert_rows(slow, [event_store.event_row(passed, sealed(passed))])
+            await write_rows(slow, [event_store.event_row(passed, sealed(passed))])
         async with everybody.transaction() as tx:
             events = await event_store.in_order(tx, Position(), 100)
             [checkpoint] = [at for at, message in events if message["eventId"] == str(passed.event_id)]
@@ -157,7 +157,7 @@ def sealed(event: Event) -> dict[str, object]:
 async def store(database: Database, event: Event) -> str:
     """Store an event in a transaction of its own; returns its id."""
     async with database.transaction(TENANT) as tx:
-        await insert_rows(tx, [event_store.event_row(event, sealed(event))])
+        await write_rows(tx, [event_store.event_row(event, sealed(event))])
     return str(event.event_id)
 
 
