@@ -19,7 +19,7 @@ from adapters import event_store
 from adapters.event_store import Position
 from adapters.kafka import BrokerAway, Message, Publisher, messages_of
 from adapters.postgres import Database, DatabaseAway
-from adapters.tables import checkpoints, parked_events, user_activity
+from adapters.tables import checkpoints, parked_events, read_models, user_activity
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.events import UnreadableEvent
 from domain.model import Fact, Model
@@ -219,10 +219,12 @@ async def _move_checkpoint(tx: AsyncConnection, to: Position) -> None:
 
 
 async def _projected(tx: AsyncConnection, events: list[dict[str, str]]) -> set[str]:
-    """Ids of the events that are in the history, or that wait with their user's parked ones for an operator."""
+    """Ids of the events that are in the history, or that are parked with an earlier one of their user."""
     ids = [UUID(event["eventId"]) for event in events]
-    rows = await tx.execute(select(user_activity.c.event_id).where(user_activity.c.event_id.in_(ids)))
-    there = {str(row.event_id) for row in rows}
+    # A rebuild that was interrupted may have left entries that nobody is shown.
+    serving = select(read_models.c.generation).where(read_models.c.name == "history").scalar_subquery()
+    entries = select(user_activity.c.event_id).where(user_activity.c.event_id.in_(ids))
+    there = {str(row.event_id) for row in await tx.execute(entries.where(user_activity.c.generation == serving))}
     parked = await tx.execute(select(parked_events.c.key).where(parked_events.c.projection == "history").distinct())
     keys = {row.key for row in parked}
     return there | {event["eventId"] for event in events if event["userId"] in keys}

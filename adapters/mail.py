@@ -47,13 +47,14 @@ class Mailer:
         try:
             async with asyncio.timeout(MAIL_SECONDS):
                 await self._hand_over(to, mail.as_bytes())
+        # What the server says may name the recipient, and causes are kept by Temporal.
         except aiosmtplib.SMTPRecipientsRefused as error:
             if all(refusal.code >= 500 for refusal in error.recipients):
-                raise MailRefused("the mail server refuses the recipient") from error
-            raise MailAway("the mail server puts the recipient off") from error
+                raise MailRefused("the mail server refuses the recipient") from None
+            raise MailAway("the mail server puts the recipient off") from None
         except aiosmtplib.SMTPResponseException as error:
             if error.code >= 500 and isinstance(error, aiosmtplib.SMTPDataError):
-                raise MailRefused(f"the mail server answered {error.code}") from error
+                raise MailRefused(f"the mail server answered {error.code}") from None
             # Who may not sign in, or not send as MAIL_FROM, has settings to mend, and then the mail goes.
             raise MailAway(f"the mail server answered {error.code} {error.message}") from error
         except (aiosmtplib.SMTPException, OSError) as error:

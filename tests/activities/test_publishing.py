@@ -448,6 +448,26 @@ def test_number_of_published_events_in_an_old_history_is_read() -> None:
     assert PublishedOverdue.model_validate(7) == PublishedOverdue(published=7)
 
 
+async def test_reconciling_sends_again_what_only_an_unfinished_rebuild_has(
+    ledger: Ledger, keyring: Keyring, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
+) -> None:
+    command = await saved(ledger, keyring, tenant)
+    async with all_tenants.transaction() as tx:
+        await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
+        unfinished = """
+            INSERT INTO user_history.user_activity
+                (tenant_id, generation, event_id, user_id, activity_type, description, activity_data, timestamp)
+            SELECT tenant_id, 999, event_id, user_id, event_type, '', '{}', timestamp
+            FROM user_history.event_store WHERE tenant_id = :tenant
+        """
+        await tx.execute(text(unfinished), {"tenant": tenant})
+
+    await ActivityEnvironment().run(Reconciliation(all_tenants, publisher, after_seconds=0).republish_unprojected)
+
+    heard = [json.loads(record.value) for record in await listener.hear(3)]
+    assert str(command.property_id) in {event.get("aggregateId") for event in heard}
+
+
 def test_checkpoint_does_not_pass_a_young_event_for_an_old_one_behind_it() -> None:
     moment = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
     events = [
