@@ -24,11 +24,11 @@ from temporalio.client import (
 )
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
-from activities.notifications import Notifications, OverdueMails
+from activities.notifications import Notifications, OverdueDeliveries
+from activities.outbox_relay import OutboxRelay
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
-from activities.relay import Relay
-from activities.saving import Ledger
+from activities.saving import CommandStore
 from activities.users import Users
 from adapters import temporal
 from adapters.kafka import Publisher
@@ -38,10 +38,7 @@ from adapters.sealing import Keyring
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
 from workflows import options
-from workflows.create_property import CreatePropertyWorkflow
-from workflows.notify import NotifyWorkflow
-from workflows.reconcile import ReconcileWorkflow
-from workflows.register_user import RegisterUserWorkflow
+from workflows.registry import WORKFLOWS
 
 log = logging.getLogger("worker")
 
@@ -59,7 +56,7 @@ class Pools:
         self._all_tenants = Database.for_all_tenants(settings)
         self._publisher = Publisher(settings)
         self._mailer = Mailer(settings)
-        self._relay = Relay(client, options.NOTIFICATIONS)
+        self._relay = OutboxRelay(client, options.NOTIFICATIONS)
         self._publishing = Publishing(self._all_tenants, self._publisher)
         self._keyring = Keyring(settings.secret_bytes)
 
@@ -72,14 +69,14 @@ class Pools:
         }[queue]()
 
     def _commands(self) -> Worker:
-        ledger = Ledger(self._tenants, self._keyring, self._publishing.at_once)
+        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
         return Worker(
             self._client,
             task_queue=options.COMMANDS,
-            workflows=[CreatePropertyWorkflow, RegisterUserWorkflow],
+            workflows=WORKFLOWS[options.COMMANDS],
             activities=[
-                Properties(ledger, self._relay.promised).save_property,
-                Users(ledger, self._keyring).save_user,
+                Properties(store).save_property,
+                Users(store, self._keyring.new_wrapped_key).save_user,
                 self._publishing.publish,
             ],
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4, maximum=20),
@@ -93,8 +90,8 @@ class Pools:
         return Worker(
             self._client,
             task_queue=options.NOTIFICATIONS,
-            workflows=[NotifyWorkflow],
-            activities=[notifications.send_promised, notifications.confirm_property_created],
+            workflows=WORKFLOWS[options.NOTIFICATIONS],
+            activities=[notifications.send_deliveries],
             max_concurrent_workflow_task_polls=2,  # two tasks for up to fifty mails
             activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=10),
             max_concurrent_activities=2,  # of ten mails at a time: as many connections as servers allow one client
@@ -104,12 +101,12 @@ class Pools:
     def _maintenance(self) -> Worker:
         after = self._settings.reconcile_after_seconds
         reconciliation = Reconciliation(self._all_tenants, self._publisher, after)
-        mails = OverdueMails(self._all_tenants, self._relay, after)
+        deliveries = OverdueDeliveries(self._all_tenants, self._relay, after)
         return Worker(
             self._client,
             task_queue=options.MAINTENANCE,
-            workflows=[ReconcileWorkflow],
-            activities=[reconciliation.publish_overdue, reconciliation.republish_unprojected, mails.notify_overdue],
+            workflows=WORKFLOWS[options.MAINTENANCE],
+            activities=[reconciliation.publish_overdue, reconciliation.republish_unprojected, deliveries.start_overdue],
             max_concurrent_workflow_task_polls=2,  # one workflow a minute
             max_concurrent_activity_task_polls=1,
             graceful_shutdown_timeout=DRAIN,

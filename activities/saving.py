@@ -142,6 +142,8 @@ class CommandStore:
             found = await event_store.recorded_command(connection, command.command_id)
             if found is None:
                 return None
+            if found.fingerprint != command.fingerprint:
+                raise refused("idempotency-key-reused", "Use a new key for a new command.", None)
             if found.problem:
                 raise refused(**found.problem)
             key = await wrapped_key(connection, found.person_id)

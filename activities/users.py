@@ -22,6 +22,9 @@ _PROFILE = {"first_name", "last_name", "phone_number"}
 _KEY = select(person_keys.c.wrapped_key).where(person_keys.c.user_id == bindparam("user_id"))
 
 
+_CONFLICTS = {"users_email_key": EmailTaken(field="email"), "users_username_key": UsernameTaken(field="username")}
+
+
 class Users:
     """Saves every command on an account; may be called twice with the same one."""
 
@@ -35,7 +38,10 @@ class Users:
             decide=decide,
             evolve=evolve,
             rows=_rows,
-            conflicts={"users_email_key": EmailTaken(field="email"), "users_username_key": UsernameTaken(field="username")},
+            conflicts={
+                "users_email_key": EmailTaken(field="email"),
+                "users_username_key": UsernameTaken(field="username"),
+            },
         )
 
     @activity.defn

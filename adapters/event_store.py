@@ -164,6 +164,15 @@ async def of_aggregate(
     return [message_of(row._mapping) for row in rows]
 
 
+async def owner_of_deleted(tx: AsyncConnection, property_id: UUID) -> UUID | None:
+    """Whose listing it was that is deleted; None for one that is not, or never was."""
+    query = select(event_store.c.event_data["ownerId"].astext).where(
+        event_store.c.aggregate_id == str(property_id), event_store.c.event_type == "PROPERTY_DELETED"
+    )
+    owner = (await tx.execute(query)).scalar_one_or_none()
+    return UUID(owner) if owner else None
+
+
 async def of_command(tx: AsyncConnection, command_id: UUID) -> list[sa.Row[*tuple[Any, ...]]]:
     """Id, publication and type of the events that a command stored, in order."""
     query = select(event_store.c.event_id, event_store.c.event_type, event_store.c.published_at)

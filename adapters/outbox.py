@@ -89,7 +89,11 @@ class Outcome:
 
 async def outcome_of(connection: AsyncConnection, command_id: UUID) -> Outcome:
     """What became of the deliveries of a command."""
-    newest, pending, given_up = func.max(_D.sent_at), func.count().filter(_PENDING), func.bool_or(_D.given_up.is_not(None))
+    newest, pending, given_up = (
+        func.max(_D.sent_at),
+        func.count().filter(_PENDING),
+        func.bool_or(_D.given_up.is_not(None)),
+    )
     query = select(func.count(), newest, pending, given_up).where(_D.command_id == command_id)
     count, sent_at, left, failed = (await connection.execute(query)).one()
     return Outcome(count, None if left else sent_at, bool(failed))
@@ -125,7 +129,7 @@ CLAIMED = (
     .returning(_D.event_id, _D.recipient_id, _D.about_id, _D.template)
     .cte("claimed")
 )
-"""Those mails about `event_ids` that are pending and nobody else is sending; they are the caller's for half a minute."""
+"""Those deliveries of `event_ids` that are pending and claimed by nobody; they are the caller's for half a minute."""
 _SETTLED = (
     func.unnest(
         bindparam("events", type_=ARRAY(Uuid)),

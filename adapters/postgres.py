@@ -20,7 +20,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from adapters.settings import Settings
 
 
-
 @dataclass(frozen=True)
 class Write:
     """A row to write: its values by column, among them its primary key."""
@@ -155,7 +154,9 @@ def _writing(shape: tuple[tuple[Table, tuple[str, ...], str], ...]) -> Select[*t
         else:
             write = insert(table).values(values)
             if how == "upsert":
-                write = write.on_conflict_do_update(index_elements=key, set_={name: write.excluded[name] for name in others})
+                write = write.on_conflict_do_update(
+                    index_elements=key, set_={name: write.excluded[name] for name in others}
+                )
         statement = statement.add_cte(write.cte(f"row_{n}"))
     return statement
 

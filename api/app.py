@@ -24,7 +24,6 @@ from api.tokens import Tokens
 from domain.activity import Activity
 from domain.events import Event
 from projections.history import HistoryPages
-from projections.properties import PropertyPages
 
 # In the order of their traffic, for they are asked in turn.
 ROUTERS = {
@@ -101,7 +100,6 @@ async def _parts(settings: Settings) -> Parts:
         sessions=Sessions(database, passwords),
         limits=Limits(client),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
-        properties=PropertyPages(database),
     )
 
 

@@ -5,14 +5,15 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 
 from api.answers import accepted, command_headers
-from api.commands import REGISTER_USER, Accepted, new_id
+from api.commands import Accepted, new_id
 from api.deps import KeyDep, Parts, PartsDep, TenantDep, address_of
 from api.errors import ApiError, responses
 from api.sessions import Session
 from api.tokens import LIFETIME_SECONDS
 from domain import fields as f
 from domain.model import Model
-from domain.user import Account, RegisterUser, Registration, User
+from domain.user import Registration, User
+from domain.user_commands import Account, RegisterUser
 
 router = APIRouter(tags=["auth"])
 
@@ -48,8 +49,8 @@ _BODY = ("invalid-request", "malformed-json", "unsupported-media-type", "body-to
         202: {"description": "The command is durable; sign in when it is done"},
         **responses(
             *_BODY,
-            "EmailTaken",
-            "UsernameTaken",
+            "email-taken",
+            "username-taken",
             "invalid-idempotency-key",
             "idempotency-key-reused",
             "command-running",
@@ -80,17 +81,18 @@ async def register(
         account=account,
         password_hash=await parts.passwords.hash(password, address=address),
     )
-    outcome = await parts.commands.run(REGISTER_USER, command, user_id, f"Register a {account.role.value}")
+    outcome = await parts.commands.run(command, f"Register a {account.role.value}")
     if isinstance(outcome, Accepted):
         return accepted(outcome)
-    user = outcome.saved.user
-    if outcome.repeated:
+    # An account of another id was opened by an earlier request, whoever found its answer.
+    if outcome.repeated or outcome.saved.aggregate_id != user_id:
+        user_id = outcome.saved.aggregate_id
         await _count_attempt(parts, tenant_id, address, account.email)
-        if not await parts.sessions.knows_password(tenant_id, user.id, password, address):
+        if not await parts.sessions.knows_password(tenant_id, user_id, password, address):
             raise ApiError("idempotency-key-reused")
-    session = await parts.sessions.begin(tenant_id, user.id)
-    headers = command_headers(parts, tenant_id, command.command_id, outcome)
-    headers |= {"Location": f"/api/users/{user.id}", "ETag": f'"{user.version}"'}
+    session = await parts.sessions.begin(tenant_id, user_id)
+    headers = command_headers(parts, outcome)
+    headers |= {"Location": "/api/users/profile", "ETag": f'"{outcome.saved.version}"'}
     return _signed_in(parts, tenant_id, session, 201, headers)
 
 

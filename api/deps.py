@@ -1,8 +1,10 @@
 """What routes are given: the parts of the platform that this process has, and who is asking."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import Depends, Header, Request
 from redis.asyncio import Redis
@@ -18,7 +20,6 @@ from api.passwords import Passwords
 from api.sessions import Sessions
 from api.tokens import Caller, Tokens
 from projections.history import HistoryPages, Place
-from projections.properties import PropertyPages
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,6 @@ class Parts:
     sessions: Sessions
     limits: Limits
     histories: HistoryPages
-    properties: PropertyPages
     reached: set[str] = field(default_factory=set)
     """Dependencies that have answered since the process started."""
 
@@ -106,6 +106,10 @@ async def idempotency_key(
     return key
 
 
+NO_PLACE = Place(datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
+"""What a command that stored no event has its sender wait for: nothing."""
+
+
 def held_by(parts: Parts, tenant_id: str, user_id: str, token: str | None) -> Place | None:
     """The entry that a Consistency-Token promises of this user's history; None when it speaks of another's."""
     if token is None:
@@ -115,7 +119,7 @@ def held_by(parts: Parts, tenant_id: str, user_id: str, token: str | None) -> Pl
         place = parts.signer.open(consistency_use(tenant_id, owner), signed)
     except Tampered as error:
         raise ApiError("invalid-consistency-token") from error
-    return place if owner == user_id else None
+    return place if owner == user_id and place != NO_PLACE else None
 
 
 def consistency_use(tenant_id: str, user_id: str) -> str:

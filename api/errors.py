@@ -30,7 +30,9 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "invalid-request": Kind(422, "The request is not valid", "Mend the fields that `errors` names and send it again."),
+    "invalid-request": Kind(
+        422, "The request is not valid", "Fix the fields listed in errors and send the request again."
+    ),
     "malformed-json": Kind(400, "The body is not JSON", "Send one JSON document in UTF-8."),
     "unsupported-media-type": Kind(415, "The body has a type that is not taken here", "Send application/json."),
     "body-too-large": Kind(413, "The body is too large", "Send a smaller body."),
@@ -53,23 +55,26 @@ KINDS: dict[str, Kind] = {
     "forbidden": Kind(403, "You may not do this", "Ask somebody with the right role."),
     "not-found": Kind(404, "There is no such thing", "Check the address; it may exist and not be yours."),
     "method-not-allowed": Kind(405, "This address does not take this method", "See /docs."),
-    "EmailTaken": Kind(409, "The e-mail address has an account", "Sign in instead."),
-    "UsernameTaken": Kind(409, "The username is taken", "Choose another."),
-    "OwnerUnknown": Kind(403, "The account may not do this", "Sign in again, or ask support."),
-    "VersionConflict": Kind(412, "It has changed since", "Read it again and repeat your change."),
+    "email-taken": Kind(409, "The e-mail address has an account", "Sign in instead."),
+    "username-taken": Kind(409, "The username is taken", "Choose another."),
+    "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),
+    "status-refused": Kind(409, "The status may not follow the present one", "Choose one that `detail` names."),
+    "gone": Kind(410, "The listing was deleted", "Its events are at /api/properties/{id}/history."),
+    "version-conflict": Kind(412, "It has changed since", "Read it again and repeat your change with its new ETag."),
+    "precondition-required": Kind(428, "If-Match is missing", 'Send the ETag that your change is based on, or "*".'),
     "idempotency-key-reused": Kind(
         422, "The Idempotency-Key was used with another body", "Use a new key for a new command."
     ),
     "command-running": Kind(409, "The command is still running", "Ask its Location for its state."),
     "command-failed": Kind(409, "The command failed", "Send it again with a new Idempotency-Key."),
     "too-many-requests": Kind(429, "Too many requests", "Wait as long as Retry-After says."),
-    "internal": Kind(500, "The fault is ours", "Try again later; tell support the time and the address."),
-    "unavailable": Kind(503, "A part of the platform is away", "Try again after Retry-After seconds."),
+    "internal": Kind(500, "Server error", "Try again later; tell support the time and the address."),
+    "unavailable": Kind(503, "A part of the platform is unavailable", "Try again after Retry-After seconds."),
 }
 
 
 class FieldError(Model):
-    """One thing to mend: where it is (`price`, `header.Idempotency-Key`, `query.limit`) and why it is refused."""
+    """One thing to fix: where it is (`price`, `header.Idempotency-Key`, `query.limit`) and why it is refused."""
 
     field: str
     reason: str

@@ -15,12 +15,12 @@ import sqlalchemy as sa
 from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.current_state import find_user
 from adapters.postgres import Database, Write, write_rows
 from adapters.tables import refresh_tokens, sessions, users
 from api.errors import ApiError
 from api.passwords import Passwords
 from domain.user import MAY_SIGN_IN, User
-from adapters.current_state import find_user
 
 LIFETIME = timedelta(days=30)
 """People come back to a search for a home for weeks."""

@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter, Response
 
+from adapters.current_state import find_user
 from api.deps import CallerDep, PartsDep
 from api.errors import ApiError, responses
 from domain.user import MAY_SIGN_IN, User
-from projections.users import find_user
 
 router = APIRouter(prefix="/api/users", tags=["users"])
 

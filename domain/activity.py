@@ -60,7 +60,10 @@ def _described(fact: Fact) -> tuple[str, dict[str, Any]]:
             return f"User updated property: {fact.title}", {**_property(fact), "changed": list(fact.changed)}
         case PropertyStatusChanged():
             change = {"fromStatus": fact.from_status, "toStatus": fact.to_status, "reason": fact.reason}
-            return f"User changed the status of property: {fact.title} ({fact.to_status})", {**_property(fact), **change}
+            return f"User changed the status of property: {fact.title} ({fact.to_status})", {
+                **_property(fact),
+                **change,
+            }
         case PropertyDeleted():
             return f"User deleted property: {fact.title}", _property(fact)
         case UserUpdated():

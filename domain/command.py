@@ -34,8 +34,8 @@ class Command(Model):
 class Change(Command):
     """A command on an aggregate that exists."""
 
-    expected_version: int | None = None
-    """The version that the sender has seen (`If-Match`); None accepts any."""
+    expected_versions: tuple[int, ...] | None = None
+    """The versions that the sender has seen (`If-Match`); None accepts any."""
 
 
 class Actor(Model):

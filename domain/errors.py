@@ -89,7 +89,7 @@ class StatusRefused(Refusal):
         return cls(f"After {status} may follow: {', '.join(possible) or 'nothing'}.", "status")
 
 
-def check_version(expected: int | None, version: int) -> None:
-    """Raises VersionConflict when the sender has seen another version; None accepts any."""
-    if expected is not None and expected != version:
+def check_version(expected: tuple[int, ...] | None, version: int) -> None:
+    """Raises VersionConflict when the sender has seen other versions; None accepts any."""
+    if expected is not None and version not in expected:
         raise VersionConflict(f"It is at version {version} by now. {VersionConflict.advice}")

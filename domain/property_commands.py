@@ -203,7 +203,7 @@ def _to_be_changed(state: Property | None, command: Change, by: Actor) -> Proper
         raise PropertyNotFound()
     if not _may_change(state, by):
         raise NotOwner()
-    check_version(command.expected_version, state.version)
+    check_version(command.expected_versions, state.version)
     return state
 
 

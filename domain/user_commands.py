@@ -89,7 +89,7 @@ def decide(state: User | None, command: UserCommand, by: Actor | None) -> list[U
         return [UserRegistered(**opened)]
     if state is None:
         raise UserNotFound()
-    check_version(command.expected_version, state.version)
+    check_version(command.expected_versions, state.version)
     if command.role is state.role:
         return []
     fields = {name: getattr(state, name) for name in _IN_EVENTS} | {"role": command.role}

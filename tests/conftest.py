@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 from temporalio.client import Client
 
-from activities.saving import Ledger
+from activities.saving import CommandStore
 from adapters import redis, temporal
 from adapters.kafka import Publisher
 from adapters.postgres import Database
@@ -18,6 +18,7 @@ from adapters.sealing import Keyring
 from adapters.settings import Settings
 from embedded.paths import Ports
 from embedded.stack import ENGINES, Stack
+from tests.activities.accounts import Saving
 from tests.platform import Platform
 from tests.samples import new_tenant
 
@@ -123,8 +124,14 @@ def keyring(settings: Settings) -> Keyring:
 
 
 @pytest.fixture(scope="session")
-def ledger(database: Database, keyring: Keyring) -> Ledger:
-    return Ledger(database, keyring)
+def store(database: Database, keyring: Keyring) -> CommandStore:
+    """With no relay: what is enqueued stays in the outbox."""
+    return CommandStore(database, keyring, lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def saving(saving: Saving) -> Saving:
+    return Saving(store, keyring)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from domain import ids
-from domain.property import CreateProperty, PropertyDetails
-from domain.user import Account, RegisterUser
+from domain.property import PropertyDetails
+from domain.property_commands import CreateProperty
+from domain.user_commands import Account, RegisterUser
 
 
 def new_tenant() -> str:

@@ -3,6 +3,7 @@
 import asyncio
 
 from activities.gathering import Gathering
+
 from tests.platform import until
 
 

@@ -8,13 +8,12 @@ from uuid import UUID
 
 import httpx
 import pytest
+from activities.relay import Outgoing, Promise, Relay
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import select, text
 from temporalio.testing import ActivityEnvironment
 
 from activities.notifications import Confirmation, Notifications, OverdueMails, rupees
-from activities.relay import Outgoing, Promise, Relay
-from activities.saving import Ledger
 from adapters import outbox
 from adapters.mail import MailAway, Mailer
 from adapters.postgres import Database
@@ -25,16 +24,16 @@ from domain import ids
 from domain.property import CreateProperty
 from embedded.mailbox import Mailbox
 from embedded.stack import Stack
-from tests.activities.accounts import registered, saving
+from tests.activities.accounts import Saving
 from tests.samples import create_property
 
 
-async def promised(ledger: Ledger, keyring: Keyring, tenant: str, *emails: str) -> list[CreateProperty]:
+async def promised(saving: Saving, tenant: str, *emails: str) -> list[CreateProperty]:
     """A property of each of the owners; nobody has been told yet."""
-    owners = [await registered(ledger, keyring, tenant, email=email) for email in emails]
+    owners = [await saving.registered(tenant, email=email) for email in emails]
     commands = [create_property(tenant, owner) for owner in owners]
     for command in commands:
-        await saving(ledger).save_property(command)
+        await saving.property(command)
     return commands
 
 
@@ -54,10 +53,10 @@ async def stage(database: Database, command: CreateProperty) -> str:
 
 
 async def test_owner_is_told_once(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, stack: Stack, tenant: str
+    database: Database, saving: Saving, settings: Settings, stack: Stack, tenant: str
 ) -> None:
     email = f"{tenant}@example.com"
-    [command] = await promised(ledger, keyring, tenant, email)
+    [command] = await promised(saving, tenant, email)
 
     done = [await send(database, Mailer(settings), outgoing(command)) for _ in range(2)]
 
@@ -71,9 +70,9 @@ async def test_owner_is_told_once(
 
 
 async def test_command_from_before_the_outbox_still_tells_its_owner(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+    database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await promised(saving, tenant, f"{tenant}@example.com")
     async with database.transaction(tenant) as tx:
         await tx.execute(deliveries.delete())
     what = Confirmation(
@@ -206,7 +205,7 @@ class Unwilling(Mailbox):
 )
 async def test_reply_of_the_mail_server_decides_what_becomes_of_a_mail(
     database: Database,
-    ledger: Ledger,
+    saving: Saving,
     keyring: Keyring,
     settings: Settings,
     tmp_path: Path,
@@ -214,7 +213,7 @@ async def test_reply_of_the_mail_server_decides_what_becomes_of_a_mail(
     reply: str,
     became: str,
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await promised(saving, tenant, f"{tenant}@example.com")
 
     async with mail_server(Unwilling(tmp_path, reply), settings) as (mailer, _):
         with nullcontext() if became != "waiting" else pytest.raises(MailAway, match=r"1 of 1 mails wait: .*451"):
@@ -233,9 +232,9 @@ class Strict(Mailbox):
 
 
 async def test_mails_wait_for_settings_that_have_to_be_mended(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+    database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await promised(saving, tenant, f"{tenant}@example.com")
 
     async with mail_server(Strict(tmp_path), settings) as (mailer, _):
         with pytest.raises(MailAway, match="553 sender not allowed"):
@@ -259,10 +258,10 @@ class Choosy(Mailbox):
 
 
 async def test_one_mail_that_is_put_off_keeps_no_other_back(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+    database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
 ) -> None:
     names = ("later", "never", *(f"at-once-{n}" for n in range(12)))
-    commands = await promised(ledger, keyring, tenant, *(f"{name}-{tenant}@example.com" for name in names))
+    commands = await promised(saving, tenant, *(f"{name}-{tenant}@example.com" for name in names))
 
     async with mail_server(Choosy(tmp_path), settings) as (mailer, _):
         with pytest.raises(MailAway, match="1 of 14 mails wait"):
@@ -276,9 +275,9 @@ async def test_one_mail_that_is_put_off_keeps_no_other_back(
 
 
 async def test_mail_that_somebody_is_sending_is_left_to_them(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+    database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await promised(saving, tenant, f"{tenant}@example.com")
     mailbox = Slow(tmp_path)
     async with mail_server(mailbox, settings) as (mailer, _):
         first = asyncio.create_task(send(database, mailer, outgoing(command)))
@@ -293,9 +292,9 @@ async def test_mail_that_somebody_is_sending_is_left_to_them(
 
 
 async def test_claim_of_a_worker_that_died_ends_by_itself(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+    database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await promised(saving, tenant, f"{tenant}@example.com")
     async with database.transaction(tenant) as tx:
         claimed = await tx.execute(select(outbox.CLAIMED), {"event_ids": list(outgoing(command).event_ids)})
         assert len(claimed.all()) == 1
@@ -306,9 +305,9 @@ async def test_claim_of_a_worker_that_died_ends_by_itself(
 
 
 async def test_template_of_a_newer_release_waits_for_it(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+    database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await promised(saving, tenant, f"{tenant}@example.com")
     async with database.transaction(tenant) as tx:
         await tx.execute(deliveries.update().values(template="property_praised"))
 
@@ -336,11 +335,11 @@ class Starts(Relay):
 
 
 async def test_lost_promises_are_driven_again_and_live_ones_left_alone(
-    database: Database, all_tenants: Database, ledger: Ledger, keyring: Keyring, tenant: str
+    database: Database, all_tenants: Database, saving: Saving, tenant: str
 ) -> None:
     names = ("lost", "new", "tried", "abandoned", "sent")
     lost, new, tried, abandoned, sent = await promised(
-        ledger, keyring, tenant, *(f"{name}-{tenant}@example.com" for name in names)
+        saving, tenant, *(f"{name}-{tenant}@example.com" for name in names)
     )
     ages = {
         lost: {"promised_at": "1 hour"},
@@ -363,9 +362,9 @@ async def test_lost_promises_are_driven_again_and_live_ones_left_alone(
 
 
 async def test_mail_that_nobody_took_for_days_is_given_up(
-    database: Database, all_tenants: Database, ledger: Ledger, keyring: Keyring, tenant: str
+    database: Database, all_tenants: Database, saving: Saving, tenant: str
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await promised(saving, tenant, f"{tenant}@example.com")
     async with database.transaction(tenant) as tx:
         await tx.execute(deliveries.update().values(promised_at=text("now() - interval '97 hours'")))
     starts = Starts()
@@ -384,9 +383,9 @@ async def test_mail_server_that_is_away_is_told_as_such(settings: Settings) -> N
 
 
 async def test_owner_who_is_gone_is_not_told(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tenant: str
+    database: Database, saving: Saving, settings: Settings, tenant: str
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await promised(saving, tenant, f"{tenant}@example.com")
     async with database.transaction(tenant) as tx:
         await tx.execute(properties.delete().where(properties.c.property_id == command.property_id))
 

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from activities.relay import AT_MOST, Outgoing, Promise, Relay, together
 from temporalio.client import Client, WorkflowExecution
 
-from activities.relay import AT_MOST, Outgoing, Promise, Relay, together
 from adapters import temporal
 from adapters.settings import Settings
 from tests.platform import until

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from temporalio.testing import ActivityEnvironment
 
 from activities.publishing import Published, PublishedOverdue, Publishing, Reconciliation, ripe
-from activities.saving import Ledger
+from activities.saving import CommandStore
 from adapters import event_store, kafka
 from adapters.event_store import Position
 from adapters.kafka import BrokerAway, Publisher
@@ -31,7 +31,7 @@ from domain.property import CreateProperty, decide
 from projections.generations import generation_of
 from projections.history import History
 from projections.history import readable as activities_of
-from tests.activities.accounts import registered, saving
+from tests.activities.accounts import Saving
 from tests.samples import create_property
 
 pytestmark = pytest.mark.kafka
@@ -63,10 +63,10 @@ async def listener(settings: Settings, tenant: str) -> AsyncIterator[Listener]:
     await consumer.stop()
 
 
-async def saved(ledger: Ledger, keyring: Keyring, tenant: str) -> CreateProperty:
-    owner = await registered(ledger, keyring, tenant)
+async def saved(saving: Saving, tenant: str) -> CreateProperty:
+    owner = await saving.registered(tenant)
     command = create_property(tenant, owner, contactPhone="9848022338")
-    await saving(ledger).save_property(command)
+    await saving.property(command)
     return command
 
 
@@ -124,13 +124,13 @@ async def checkpoint_at_the_end(database: Database) -> Position:
 async def test_published_event_is_two_messages_with_their_keys_and_headers(
     all_tenants: Database,
     database: Database,
-    ledger: Ledger,
+    saving: Saving,
     keyring: Keyring,
     publisher: Publisher,
     listener: Listener,
     tenant: str,
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
 
     await Publishing(all_tenants, publisher).publish(of(command))
 
@@ -149,13 +149,13 @@ async def test_published_event_is_two_messages_with_their_keys_and_headers(
 async def test_publishing_twice_publishes_once(
     all_tenants: Database,
     database: Database,
-    ledger: Ledger,
+    saving: Saving,
     keyring: Keyring,
     publisher: Publisher,
     listener: Listener,
     tenant: str,
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
     publishing = Publishing(all_tenants, publisher)
 
     assert await publishing.publish(of(command)) == 1
@@ -176,11 +176,11 @@ async def test_new_aggregate_is_published_while_it_is_saved(
     tenant: str,
 ) -> None:
     publishing = Publishing(all_tenants, publisher)
-    ledger = Ledger(database, keyring, publishing.at_once)
-    owner = await registered(ledger, keyring, tenant)
+    store = CommandStore(database, keyring, publishing.at_once)
+    owner = await saving.registered(tenant)
     command = create_property(tenant, owner, contactPhone="9848022338")
 
-    answer = await saving(ledger).save_property(command)
+    answer = await saving.property(command)
     await publishing.close()
 
     async with database.transaction(tenant) as tx:
@@ -190,7 +190,7 @@ async def test_new_aggregate_is_published_while_it_is_saved(
     assert answer.published
     assert heard == stored
     assert events[0].published_at is not None
-    assert not (await saving(ledger).save_property(command)).published  # whoever asks again leaves it to the workflow
+    assert not (await saving.property(command)).published  # whoever asks again leaves it to the workflow
 
 
 async def test_event_that_could_not_be_marked_is_published_once_more(
@@ -207,11 +207,11 @@ async def test_event_that_could_not_be_marked_is_published_once_more(
         settings.model_copy(update={"database_url": "postgresql://hyderabad@127.0.0.1:1/hyderabad"})
     )
     publishing = Publishing(nowhere, publisher)
-    ledger = Ledger(database, keyring, publishing.at_once)
-    owner = await registered(ledger, keyring, tenant)
+    store = CommandStore(database, keyring, publishing.at_once)
+    owner = await saving.registered(tenant)
     command = create_property(tenant, owner)
 
-    answer = await saving(ledger).save_property(command)
+    answer = await saving.property(command)
     await publishing.close()
 
     assert answer.published
@@ -224,7 +224,7 @@ async def test_event_that_could_not_be_marked_is_published_once_more(
 async def test_broker_that_is_away_leaves_publishing_to_the_workflow(
     all_tenants: Database,
     database: Database,
-    ledger: Ledger,
+    saving: Saving,
     keyring: Keyring,
     settings: Settings,
     publisher: Publisher,
@@ -232,10 +232,12 @@ async def test_broker_that_is_away_leaves_publishing_to_the_workflow(
     tenant: str,
 ) -> None:
     nobody = Publisher(settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"}))
-    owner = await registered(ledger, keyring, tenant)
+    owner = await saving.registered(tenant)
     command = create_property(tenant, owner)
 
-    answer = await saving(Ledger(database, keyring, Publishing(all_tenants, nobody).at_once)).save_property(command)
+    answer = await saving(CommandStore(database, keyring, Publishing(all_tenants, nobody).at_once)).save_property(
+        command
+    )
 
     assert not answer.published
     assert await Publishing(all_tenants, publisher).publish(of(command)) == 1
@@ -245,13 +247,13 @@ async def test_broker_that_is_away_leaves_publishing_to_the_workflow(
 async def test_later_version_is_published_behind_the_earlier_ones(
     all_tenants: Database,
     database: Database,
-    ledger: Ledger,
+    saving: Saving,
     keyring: Keyring,
     publisher: Publisher,
     listener: Listener,
     tenant: str,
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
     for version in (2, 3):
         await later_version(database, command, version)
 
@@ -262,9 +264,9 @@ async def test_later_version_is_published_behind_the_earlier_ones(
 
 
 async def test_broker_that_is_away_marks_nothing_and_is_told(
-    all_tenants: Database, database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tenant: str
+    all_tenants: Database, database: Database, saving: Saving, settings: Settings, tenant: str
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
     nowhere = Publisher(settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"}))
 
     for _ in range(2):
@@ -277,9 +279,9 @@ async def test_broker_that_is_away_marks_nothing_and_is_told(
 
 
 async def test_reconciling_publishes_what_its_workflow_did_not(
-    ledger: Ledger, keyring: Keyring, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
+    saving: Saving, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
     reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
 
     assert (await ActivityEnvironment().run(reconciliation.publish_overdue)).published >= 1
@@ -290,9 +292,9 @@ async def test_reconciling_publishes_what_its_workflow_did_not(
 
 
 async def test_reconciling_leaves_young_events_to_their_workflows(
-    ledger: Ledger, keyring: Keyring, all_tenants: Database, database: Database, publisher: Publisher, tenant: str
+    saving: Saving, all_tenants: Database, database: Database, publisher: Publisher, tenant: str
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
 
     await ActivityEnvironment().run(Reconciliation(all_tenants, publisher, after_seconds=3600).publish_overdue)
 
@@ -302,10 +304,10 @@ async def test_reconciling_leaves_young_events_to_their_workflows(
 
 
 async def test_reconciling_sends_again_what_kafka_lost(
-    ledger: Ledger, keyring: Keyring, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
+    saving: Saving, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
 ) -> None:
     """Marked as published, never projected: as after a broker that forgot."""
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
     async with all_tenants.transaction() as tx:
         await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
     reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
@@ -320,14 +322,14 @@ async def test_reconciling_sends_again_what_kafka_lost(
 async def test_command_is_published_though_an_older_event_of_its_aggregate_cannot_be_read(
     all_tenants: Database,
     database: Database,
-    ledger: Ledger,
+    saving: Saving,
     keyring: Keyring,
     publisher: Publisher,
     listener: Listener,
     unreadable: Spoil,
     tenant: str,
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
     await unreadable(command.property_id)
     await later_version(database, command, 2)
     publishing = Publishing(all_tenants, publisher)
@@ -344,7 +346,7 @@ async def test_command_is_published_though_an_older_event_of_its_aggregate_canno
 async def test_unreadable_event_stops_no_other_from_being_published(
     all_tenants: Database,
     database: Database,
-    ledger: Ledger,
+    saving: Saving,
     keyring: Keyring,
     publisher: Publisher,
     listener: Listener,
@@ -354,7 +356,7 @@ async def test_unreadable_event_stops_no_other_from_being_published(
     change: str,
 ) -> None:
     """The older event of an aggregate cannot be read; the later one of the same and those of others go out."""
-    first, second = await saved(ledger, keyring, tenant), await saved(ledger, keyring, tenant)
+    first, second = await saved(saving, tenant), await saved(saving, tenant)
     event_id = await unreadable(first.property_id, change)
     await later_version(database, first, 2)
     reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
@@ -379,14 +381,14 @@ async def test_unreadable_event_stops_no_other_from_being_published(
 
 async def test_unreadable_events_that_fill_a_batch_do_not_hide_the_next(
     all_tenants: Database,
-    ledger: Ledger,
+    saving: Saving,
     keyring: Keyring,
     publisher: Publisher,
     unreadable: Spoil,
     settings: Settings,
     tenant: str,
 ) -> None:
-    first = await saved(ledger, keyring, tenant)
+    first = await saved(saving, tenant)
     await unreadable(first.property_id)
     owner = await asyncpg.connect(settings.database_url)
     # More of its kind than the activity reads at once.
@@ -398,7 +400,7 @@ async def test_unreadable_events_that_fill_a_batch_do_not_hide_the_next(
         str(first.property_id),
     )
     await owner.close()
-    second = await saved(ledger, keyring, tenant)
+    second = await saved(saving, tenant)
 
     outcome = await ActivityEnvironment().run(Reconciliation(all_tenants, publisher, after_seconds=0).publish_overdue)
 
@@ -408,7 +410,7 @@ async def test_unreadable_events_that_fill_a_batch_do_not_hide_the_next(
 
 async def test_checkpoint_passes_an_unreadable_event_and_leaves_it_to_a_later_release(
     all_tenants: Database,
-    ledger: Ledger,
+    saving: Saving,
     keyring: Keyring,
     publisher: Publisher,
     listener: Listener,
@@ -418,8 +420,8 @@ async def test_checkpoint_passes_an_unreadable_event_and_leaves_it_to_a_later_re
 ) -> None:
     reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
     start = await checkpoint_at_the_end(all_tenants)
-    first = await saved(ledger, keyring, tenant)
-    await saved(ledger, keyring, tenant)
+    first = await saved(saving, tenant)
+    await saved(saving, tenant)
     async with all_tenants.transaction() as tx:
         await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
     event_id = await unreadable(first.property_id)
@@ -449,9 +451,9 @@ def test_number_of_published_events_in_an_old_history_is_read() -> None:
 
 
 async def test_reconciling_sends_again_what_only_an_unfinished_rebuild_has(
-    ledger: Ledger, keyring: Keyring, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
+    saving: Saving, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
     async with all_tenants.transaction() as tx:
         await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
         unfinished = """

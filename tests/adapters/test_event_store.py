@@ -6,15 +6,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from activities.saving import Ledger
 from adapters import event_store
 from adapters.event_store import Position
 from adapters.postgres import Database, DatabaseAway, write_rows
-from adapters.sealing import Keyring
 from adapters.settings import Settings
 from domain.events import Event, recorded
 from domain.property import decide
-from tests.activities.accounts import registered, saving
+from tests.activities.accounts import Saving
 from tests.samples import create_property, new_id, new_tenant
 
 
@@ -98,12 +96,10 @@ async def test_no_role_of_the_application_changes_a_fact(
                 await tx.execute(text(statement))
 
 
-async def test_one_tenant_sees_and_writes_nothing_of_another(
-    database: Database, ledger: Ledger, keyring: Keyring
-) -> None:
+async def test_one_tenant_sees_and_writes_nothing_of_another(database: Database, saving: Saving) -> None:
     mine, theirs = new_tenant(), new_tenant()
-    owner = await registered(ledger, keyring, mine)
-    await saving(ledger).save_property(create_property(mine, owner))
+    owner = await saving.registered(mine)
+    await saving.property(create_property(mine, owner))
     tables = [
         "user_management.users", "user_management.user_profiles", "user_management.person_keys",
         "user_management.sessions", "user_management.refresh_tokens", "property_management.properties",

@@ -48,7 +48,9 @@ async def test_rows_of_several_tables_are_there_together_or_not_at_all(single: D
         "started_at": (await _now(single)),
     }
     async with single.transaction(tenant) as tx:
-        await write_rows(tx, [Write(person_keys, key_row(tenant)), Write(person_keys, key_row(tenant)), Write(commands, command)])
+        await write_rows(
+            tx, [Write(person_keys, key_row(tenant)), Write(person_keys, key_row(tenant)), Write(commands, command)]
+        )
     with pytest.raises(IntegrityError, match="commands_pkey"):
         async with single.transaction(tenant) as tx:
             await write_rows(tx, [Write(person_keys, key_row(tenant)), Write(commands, command)])

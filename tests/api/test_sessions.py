@@ -9,15 +9,13 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.util import await_only
 
-from activities.saving import Ledger
 from adapters.postgres import Database
-from adapters.sealing import Keyring
 from adapters.settings import Settings
 from api.errors import ApiError
 from api.passwords import Passwords
 from api.sessions import Session, Sessions
 from api.tokens import Tokens
-from tests.activities.accounts import registered
+from tests.activities.accounts import Saving
 from tests.api.test_contract import assert_problem
 from tests.platform import PASSWORD, Platform, registration, until
 
@@ -151,8 +149,8 @@ async def sessions(database: Database) -> AsyncIterator[Sessions]:
 
 
 @pytest.fixture
-async def person(ledger: Ledger, keyring: Keyring, tenant: str) -> UUID:
-    return await registered(ledger, keyring, tenant)
+async def person(saving: Saving, tenant: str) -> UUID:
+    return await saving.registered(tenant)
 
 
 async def refusal(renewal: Coroutine[object, object, Session]) -> str:

@@ -14,14 +14,12 @@ import pytest
 from redis.asyncio import Redis
 from temporalio.client import Client
 
-from activities.saving import Ledger
 from adapters import kafka
 from adapters.postgres import Database
-from adapters.sealing import Keyring
 from adapters.settings import Settings
 from domain.events import TOPICS
 from embedded.paths import ROOT
-from tests.activities.accounts import registered, saving
+from tests.activities.accounts import Saving
 from tests.platform import Platform, registration, until
 from tests.samples import create_property, listing
 
@@ -91,13 +89,11 @@ async def test_web_ui_finds_a_command_by_its_number_and_serves_its_trace(platfor
     assert (page.status_code, page.headers["content-type"].partition(";")[0]) == (200, "text/html")
 
 
-async def test_mail_whose_workflow_was_lost_is_sent(
-    platform: Platform, ledger: Ledger, keyring: Keyring, tenant: str
-) -> None:
+async def test_mail_whose_workflow_was_lost_is_sent(platform: Platform, saving: Saving, tenant: str) -> None:
     """As when Temporal was wiped: the promise is in Postgres, and nothing else knows of it."""
     email = f"{tenant}@example.com"
-    owner = await registered(ledger, keyring, tenant, email=email)
-    await saving(ledger).save_property(create_property(tenant, owner))
+    owner = await saving.registered(tenant, email=email)
+    await saving.property(create_property(tenant, owner))
 
     async def mails() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = (await platform.mailbox.get("/api/messages", params={"to": email})).json()

@@ -21,7 +21,7 @@ from sqlalchemy import text
 from temporalio.testing import ActivityEnvironment
 
 from activities.publishing import Reconciliation
-from activities.saving import Ledger
+from activities.saving import CommandStore
 from adapters import event_store
 from adapters.event_store import NotRenumbered, Position
 from adapters.kafka import Publisher
@@ -39,7 +39,6 @@ from migrations.__main__ import alembic_config
 from migrations.restore import needs_renumbering, renumber
 from projections.history import History
 from projections.rebuild import rebuild
-from tests.activities.accounts import registered, saving
 from tests.samples import create_property, new_id
 
 TENANT = "restored"
@@ -114,15 +113,15 @@ async def dump(stack: Stack, settings: Settings, keyring: Keyring, tmp_path_fact
         await shell.succeeds("python -m migrations database")
         source = settings.model_copy(update={"database_url": url})
         tenants, everybody = Database.for_tenants(source), Database.for_all_tenants(source)
-        ledger = Ledger(tenants, keyring)
-        owner = await registered(ledger, keyring, TENANT)
+        store = CommandStore(tenants, keyring)
+        owner = await saving.registered(TENANT)
         for _ in range(3):
-            await saving(ledger).save_property(create_property(TENANT, owner))
+            await saving.property(create_property(TENANT, owner))
         connection = await asyncpg.connect(url)
         await connection.execute(BURN)
         await connection.close()
         for _ in range(3):
-            await saving(ledger).save_property(create_property(TENANT, owner))
+            await saving.property(create_property(TENANT, owner))
         overtaken = one_event()
         async with tenants.transaction(TENANT) as slow:
             # Older by its transaction, younger by its id than the one that is stored meanwhile.
@@ -273,9 +272,9 @@ async def test_renumbered_store_is_read_to_its_end(
 
     newest = (await restored.read())[-1]
     tenants = Database.for_tenants(restored.settings)
-    ledger = Ledger(tenants, keyring)
-    owner = await registered(ledger, keyring, TENANT)
-    answer = await saving(ledger).save_property(create_property(TENANT, owner))
+    store = CommandStore(tenants, keyring)
+    owner = await saving.registered(TENANT)
+    answer = await saving.property(create_property(TENANT, owner))
     await tenants.close()
     found = await restored.read()
     assert found.index(newest) == len(everything) - 1

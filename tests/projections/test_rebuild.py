@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from activities.saving import Ledger
 from adapters.postgres import Database, DatabaseAway
 from adapters.sealing import Keyring
 from adapters.settings import Settings
@@ -22,7 +21,7 @@ from projections import rebuild as rebuilding
 from projections.generations import generation_of
 from projections.history import History, HistoryPages
 from projections.rebuild import RebuildRunning, rebuild
-from tests.activities.accounts import registered, saving
+from tests.activities.accounts import Saving
 from tests.samples import create_property, new_id
 
 
@@ -76,10 +75,10 @@ async def other_process(settings: Settings) -> AsyncIterator[Database]:
 
 
 async def test_rebuilt_history_has_every_event_and_nothing_else(
-    database: Database, all_tenants: Database, valkey: Redis, ledger: Ledger, keyring: Keyring, tenant: str
+    database: Database, all_tenants: Database, valkey: Redis, saving: Saving, tenant: str
 ) -> None:
-    owner = await registered(ledger, keyring, tenant)
-    saved = [await saving(ledger).save_property(create_property(tenant, owner)) for _ in range(3)]
+    owner = await saving.registered(tenant)
+    saved = [await saving.property(create_property(tenant, owner)) for _ in range(3)]
     before = await serving(all_tenants)
     await with_wrong_rows(all_tenants, tenant, 1)
     progress: list[int] = []
@@ -111,14 +110,12 @@ class HeldBeforeBatch(History):
 
 
 @pytest.fixture
-async def held(
-    valkey: Redis, ledger: Ledger, keyring: Keyring, tenant: str, monkeypatch: pytest.MonkeyPatch
-) -> HeldBeforeBatch:
+async def held(valkey: Redis, saving: Saving, tenant: str, monkeypatch: pytest.MonkeyPatch) -> HeldBeforeBatch:
     """Holds a rebuild when a batch of the new generation is committed and more are to come."""
     monkeypatch.setattr(rebuilding, "_BATCH", 2)
-    user = await registered(ledger, keyring, tenant)
+    user = await saving.registered(tenant)
     for _ in range(3):
-        await saving(ledger).save_property(create_property(tenant, user))
+        await saving.property(create_property(tenant, user))
     return HeldBeforeBatch(valkey, 2)
 
 
@@ -165,9 +162,9 @@ class Interrupted(Exception):
 
 
 async def test_interrupted_rebuild_leaves_the_old_generation_and_gives_its_number_to_nobody(
-    all_tenants: Database, other_process: Database, valkey: Redis, ledger: Ledger, keyring: Keyring, tenant: str
+    all_tenants: Database, other_process: Database, valkey: Redis, saving: Saving, tenant: str
 ) -> None:
-    await registered(ledger, keyring, tenant)
+    await saving.registered(tenant)
     await with_wrong_rows(all_tenants, tenant, 1)
     before = await serving(all_tenants)
 
@@ -217,12 +214,12 @@ async def test_rebuild_that_loses_its_connection_does_not_go_on_without_its_lock
     all_tenants: Database,
     other_process: Database,
     valkey: Redis,
-    ledger: Ledger,
+    saving: Saving,
     keyring: Keyring,
     tenant: str,
     owner: asyncpg.Connection,
 ) -> None:
-    await registered(ledger, keyring, tenant)
+    await saving.registered(tenant)
 
     with pytest.raises(DatabaseAway):
         await rebuild(all_tenants, CutOff(valkey, owner), no_progress)
@@ -274,15 +271,15 @@ class SwitchRecorded(History):
 
 
 async def test_old_open_transaction_does_not_leave_the_replay_to_the_switch(
-    all_tenants: Database, valkey: Redis, ledger: Ledger, keyring: Keyring, tenant: str
+    all_tenants: Database, valkey: Redis, saving: Saving, tenant: str
 ) -> None:
     """Events that are newer than a transaction still open are not settled, for as long as it stays open."""
     history = SwitchRecorded(valkey)
     async with all_tenants.transaction() as tx:
         await tx.execute(text("SELECT pg_current_xact_id()"))
-        owner = await registered(ledger, keyring, tenant)
+        owner = await saving.registered(tenant)
         for _ in range(3):
-            await saving(ledger).save_property(create_property(tenant, owner))
+            await saving.property(create_property(tenant, owner))
         entries, _ = await rebuild(all_tenants, history, no_progress)
 
     assert history.while_switching == 0
@@ -292,9 +289,9 @@ async def test_old_open_transaction_does_not_leave_the_replay_to_the_switch(
 class StoresMore(History):
     """Has an event stored when a batch is applied, as a busy platform does."""
 
-    def __init__(self, redis: Redis, ledger: Ledger, keyring: Keyring, tenant: str, count: int) -> None:
+    def __init__(self, redis: Redis, saving: Saving, tenant: str, count: int) -> None:
         super().__init__(redis)
-        self._more = [(ledger, keyring, tenant)] * count
+        self._more = [(saving, tenant)] * count
 
     async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
         if self._more:
@@ -305,15 +302,15 @@ class StoresMore(History):
 async def test_events_that_are_stored_during_a_rebuild_are_in_it_once(
     all_tenants: Database,
     valkey: Redis,
-    ledger: Ledger,
+    saving: Saving,
     keyring: Keyring,
     tenant: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rebuilding, "_BATCH", 2)
-    await registered(ledger, keyring, tenant)
+    await saving.registered(tenant)
 
-    entries, generation = await rebuild(all_tenants, StoresMore(valkey, ledger, keyring, tenant, 5), no_progress)
+    entries, generation = await rebuild(all_tenants, StoresMore(valkey, saving, tenant, 5), no_progress)
 
     assert entries == await rows_of(all_tenants, generation) == await stored_events(all_tenants)
 

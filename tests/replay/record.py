@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from activities.relay import Outgoing
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
@@ -19,7 +20,6 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.testing import WorkflowEnvironment
 
-from activities.relay import Outgoing
 from adapters import temporal
 from embedded.engines import binary
 from tests.samples import create_property, new_id, register_user

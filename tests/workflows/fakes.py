@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+from activities.relay import Outgoing
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.notifications import Confirmation
 from activities.publishing import Published, PublishedOverdue
-from activities.relay import Outgoing
 from domain.events import recorded
 from domain.property import CreateProperty, PropertySaved
 from domain.property import decide as decide_property

@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from activities.relay import Outgoing
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from activities.relay import Outgoing
 from tests.samples import create_property, new_id, register_user
 from tests.workflows.conftest import Workers
 from tests.workflows.fakes import Script, away, refusal

@@ -1,4 +1,4 @@
-"""The first house: accounts, listings, the event store, the history and the deliveries, each row with its tenant."""
+"""Accounts, listings, the event store, the history and the deliveries, each row with its tenant."""
 
 from alembic import op
 
@@ -61,18 +61,27 @@ CREATE TABLE user_management.person_keys (
     PRIMARY KEY (tenant_id, user_id)
 );
 
+CREATE TABLE user_management.sessions (
+    tenant_id varchar(63) NOT NULL,
+    session_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    opened_at timestamptz NOT NULL,
+    revoked_at timestamptz,
+    PRIMARY KEY (tenant_id, session_id)
+);
+CREATE INDEX sessions_user ON user_management.sessions (tenant_id, user_id);
+
 CREATE TABLE user_management.refresh_tokens (
     tenant_id varchar(63) NOT NULL,
     token_hash bytea NOT NULL,
-    family_id uuid NOT NULL,
+    session_id uuid NOT NULL,
     user_id uuid NOT NULL,
     issued_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     used_at timestamptz,
-    revoked_at timestamptz,
     PRIMARY KEY (tenant_id, token_hash)
 );
-CREATE INDEX refresh_tokens_family ON user_management.refresh_tokens (tenant_id, family_id);
+CREATE INDEX refresh_tokens_session ON user_management.refresh_tokens (tenant_id, session_id);
 CREATE INDEX refresh_tokens_user ON user_management.refresh_tokens (tenant_id, user_id);
 CREATE INDEX refresh_tokens_expiry ON user_management.refresh_tokens (expires_at);
 
@@ -111,8 +120,6 @@ CREATE TABLE property_management.properties (
     contact_email varchar(254),
     is_featured boolean NOT NULL DEFAULT false,
     is_verified boolean NOT NULL DEFAULT false,
-    views_count bigint NOT NULL DEFAULT 0,
-    favorites_count bigint NOT NULL DEFAULT 0,
     previous_price bigint,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
@@ -143,7 +150,6 @@ CREATE INDEX event_store_user ON user_history.event_store (user_id, timestamp, e
 CREATE INDEX event_store_type ON user_history.event_store (event_type);
 CREATE INDEX event_store_command ON user_history.event_store (command_id);
 CREATE INDEX event_store_order ON user_history.event_store (tx_id, id);
-CREATE INDEX event_store_time ON user_history.event_store (timestamp);
 CREATE INDEX event_store_unpublished ON user_history.event_store (id) WHERE published_at IS NULL;
 
 CREATE TABLE user_history.user_activity (
@@ -166,6 +172,7 @@ CREATE TABLE user_history.commands (
     type varchar(100) NOT NULL,
     user_id uuid NOT NULL,
     aggregate_id uuid NOT NULL,
+    person_id uuid NOT NULL,
     fingerprint varchar(64),
     status varchar(20) NOT NULL,
     answer jsonb,
@@ -190,9 +197,16 @@ CREATE INDEX parked_events_key ON user_history.parked_events (projection, key);
 
 CREATE TABLE user_history.read_models (
     name varchar(100) PRIMARY KEY,
-    generation integer NOT NULL
+    generation integer NOT NULL,
+    newest_generation integer NOT NULL DEFAULT 1
 );
 INSERT INTO user_history.read_models (name, generation) VALUES ('history', 1);
+
+CREATE TABLE user_history.event_store_cluster (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    system_identifier bigint NOT NULL
+);
+INSERT INTO user_history.event_store_cluster (system_identifier) SELECT system_identifier FROM pg_control_system();
 
 CREATE TABLE user_history.checkpoints (
     name varchar(100) PRIMARY KEY,
@@ -208,10 +222,15 @@ CREATE TABLE notification.deliveries (
     recipient_id uuid NOT NULL,
     command_id uuid NOT NULL,
     template varchar(100) NOT NULL,
-    sent_at timestamptz NOT NULL DEFAULT now(),
+    about_id uuid,
+    enqueued_at timestamptz NOT NULL DEFAULT now(),
+    claimed_until timestamptz,
+    sent_at timestamptz,
+    given_up text,
     PRIMARY KEY (tenant_id, event_id, channel, recipient_id)
 );
 CREATE INDEX deliveries_command ON notification.deliveries (tenant_id, command_id);
+CREATE INDEX deliveries_pending ON notification.deliveries (enqueued_at) WHERE sent_at IS NULL AND given_up IS NULL;
 """
 
 # Roles belong to the whole server, so another database on it may have made them already.
@@ -236,12 +255,11 @@ GRANT USAGE ON SCHEMA user_management, property_management, search, user_history
     TO hyderabad_app, hyderabad_all_tenants;
 GRANT SELECT ON user_management.tenants TO hyderabad_app, hyderabad_all_tenants;
 GRANT SELECT, INSERT, UPDATE, DELETE ON
-    user_management.users, user_management.user_profiles, user_management.person_keys, user_management.refresh_tokens,
-    property_management.properties, notification.deliveries TO hyderabad_app;
+    user_management.users, user_management.user_profiles, user_management.person_keys, user_management.sessions,
+    user_management.refresh_tokens, property_management.properties, notification.deliveries TO hyderabad_app;
 GRANT SELECT ON
     user_management.users, user_management.user_profiles, user_management.person_keys,
     property_management.properties, user_history.commands, notification.deliveries TO hyderabad_all_tenants;
-GRANT DELETE, SELECT ON user_management.refresh_tokens TO hyderabad_all_tenants;
 GRANT SELECT, INSERT ON user_history.event_store, user_history.commands TO hyderabad_app;
 GRANT SELECT ON user_history.event_store TO hyderabad_all_tenants;
 GRANT UPDATE (published_at) ON user_history.event_store TO hyderabad_app, hyderabad_all_tenants;
@@ -249,6 +267,10 @@ GRANT SELECT ON user_history.user_activity, user_history.read_models TO hyderaba
 GRANT SELECT, UPDATE ON user_history.read_models TO hyderabad_all_tenants;
 GRANT SELECT, INSERT, DELETE ON user_history.user_activity, user_history.parked_events TO hyderabad_all_tenants;
 GRANT SELECT, INSERT, UPDATE, DELETE ON user_history.checkpoints TO hyderabad_all_tenants;
+GRANT SELECT ON user_history.event_store_cluster TO hyderabad_app, hyderabad_all_tenants;
+GRANT UPDATE (given_up) ON notification.deliveries TO hyderabad_all_tenants;
+-- Postgres lets only those lock a row who may update some column of it.
+GRANT UPDATE (reason) ON user_history.parked_events TO hyderabad_all_tenants;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA user_history TO hyderabad_app, hyderabad_all_tenants;
 """
 
@@ -256,6 +278,7 @@ _OF_ONE_TENANT = (
     "user_management.users",
     "user_management.user_profiles",
     "user_management.person_keys",
+    "user_management.sessions",
     "user_management.refresh_tokens",
     "property_management.properties",
     "user_history.event_store",
