@@ -144,7 +144,7 @@ def _writing(shape: tuple[tuple[Table, tuple[str, ...], str], ...]) -> Select[*t
     for n, (table, columns, how) in enumerate(shape):
         values = {column: bindparam(f"{column}_{n}", type_=table.c[column].type) for column in columns}
         key = [column.name for column in table.primary_key]
-        this_row = [table.c[name] == values[name] for name in key]
+        this_row = [table.c[name] == values[name] for name in key if name in values]
         others = {name: value for name, value in values.items() if name not in key}
         write: Insert | Update | Delete
         if how == "delete":

@@ -130,7 +130,7 @@ def store(database: Database, keyring: Keyring) -> CommandStore:
 
 
 @pytest.fixture(scope="session")
-def saving(saving: Saving) -> Saving:
+def saving(store: CommandStore, keyring: Keyring) -> Saving:
     return Saving(store, keyring)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from domain import ids
+from domain.command import Command, SealedCommand
 from domain.property import PropertyDetails
 from domain.property_commands import CreateProperty
 from domain.user_commands import Account, RegisterUser
@@ -55,3 +56,8 @@ def register_user(tenant: str, **more: Any) -> RegisterUser:
         account=Account.model_validate(person),
         password_hash="$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$aGFzaA",
     )
+
+
+def sent(command: Command) -> SealedCommand:
+    """A command as it passes through Temporal, with nothing sealed."""
+    return command.model_dump(mode="json", by_alias=True)
