@@ -62,6 +62,9 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+Amenities = Annotated[tuple[f.Label, ...], Field(max_length=100), AfterValidator(_distinct)]
+
+
 class PropertyFacts(Model):
     """What is said of the property itself. Money is whole rupees, area is square feet."""
 
@@ -87,7 +90,7 @@ class PropertyFacts(Model):
     """Whole years."""
     facing: Facing | None = None
     furnished_status: FurnishedStatus | None = None
-    amenities: Annotated[tuple[f.Label, ...], Field(max_length=100), AfterValidator(_distinct)] = ()
+    amenities: Amenities = ()
     nearby_facilities: f.Note | None = None
     latitude: f.Latitude | None = None
     longitude: f.Longitude | None = None
@@ -131,6 +134,9 @@ class PropertyPatch(PropertyDetails):
     location: f.Place = Field(default="", validate_default=False)
     property_type: PropertyType = Field(default=PropertyType.APARTMENT)
     listing_type: ListingType = Field(default=ListingType.SALE)
+    city: f.Place | None = None  # type: ignore[assignment]  # what is removed has its default again
+    state: f.Place | None = None  # type: ignore[assignment]
+    amenities: Amenities | None = None  # type: ignore[assignment]
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from domain import ids
-from domain.command import Command, SealedCommand
+from domain.command import Actor, Command, SealedCommand
 from domain.property import PropertyDetails
 from domain.property_commands import CreateProperty
+from domain.roles import UserRole
 from domain.user_commands import Account, RegisterUser
 
 
@@ -56,6 +57,10 @@ def register_user(tenant: str, **more: Any) -> RegisterUser:
         account=Account.model_validate(person),
         password_hash="$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$aGFzaA",
     )
+
+
+def actor(user_id: UUID, role: UserRole = UserRole.USER) -> Actor:
+    return Actor(user_id=user_id, role=role)
 
 
 def sent(command: Command) -> SealedCommand:

@@ -64,4 +64,5 @@ def cause_of(error: FailureError) -> ApplicationError:
     cause = error.cause if isinstance(error, ActivityError) else error
     if isinstance(cause, ApplicationError) and cause.non_retryable:
         return ApplicationError(cause.message, *cause.details, type=cause.type, non_retryable=True)
-    return ApplicationError(str(cause or error), type="CommandFailed", non_retryable=True)
+    message = cause.message if isinstance(cause, FailureError) else error.message
+    return ApplicationError(message, type="CommandFailed", non_retryable=True)

@@ -17,8 +17,9 @@ from domain.model import Fact
 from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted
 from domain.property_commands import decide as decide_property
 from domain.roles import UserRole
-from domain.user_commands import RegisterUser, UserCommand
+from domain.user_commands import RegisterUser, UserCommand, UserUpdated
 from domain.user_commands import decide as decide_user
+from tests.samples import register_user
 
 _SOMEBODY = Actor(user_id=UUID(int=1), role=UserRole.USER)
 
@@ -72,8 +73,10 @@ class Script:
         async def save_user(sealed: SealedCommand) -> Saved:
             script._happens("save_user")
             command = TypeAdapter[Any](UserCommand).validate_json(orjson.dumps(sealed))
-            assert isinstance(command, RegisterUser)
-            return script._saved(command, list(decide_user(None, command, None)))
+            if isinstance(command, RegisterUser):
+                return script._saved(command, list(decide_user(None, command, None)))
+            opened = decide_user(None, register_user(command.tenant_id), None)[0]
+            return script._saved(command, [UserUpdated(**dict(opened), changed=("role",))])
 
         @activity.defn
         async def publish(saved: Saved) -> int:
