@@ -171,6 +171,10 @@ class Commands:
         except RuntimeError as error:
             # The SDK's lazy connection reports a server that is unavailable so.
             raise away("The command service") from error
+        finally:
+            # The SDK keeps the same error for `workflow_handle()`, which nobody awaits: asyncio would log it as lost.
+            if start._workflow_handle.done():
+                start._workflow_handle.exception()
 
     async def _accepted(self, command: Command) -> Accepted:
         """202 when Temporal has the command, 503 when it has not: the client must know which."""
