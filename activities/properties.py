@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
@@ -65,5 +65,10 @@ def _rows(command: Any, _: Loaded[Property], state: Property | None) -> Sequence
 
 
 PROPERTY: Aggregate[Property] = Aggregate(
-    commands=TypeAdapter(PropertyCommand), load=_load, decide=decide, evolve=evolve, rows=_rows
+    # Temporal keeps the error of a command that cannot be read.
+    commands=TypeAdapter(PropertyCommand, config=ConfigDict(hide_input_in_errors=True)),
+    load=_load,
+    decide=decide,
+    evolve=evolve,
+    rows=_rows,
 )

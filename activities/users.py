@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
@@ -20,8 +20,6 @@ from domain.user_commands import RegisterUser, UserCommand, decide, evolve
 _ACCOUNT = {"version", "username", "email", "role", "status", "created_at", "updated_at"}
 _PROFILE = {"first_name", "last_name", "phone_number"}
 _KEY = select(person_keys.c.wrapped_key).where(person_keys.c.user_id == bindparam("user_id"))
-
-
 _CONFLICTS = {"users_email_key": EmailTaken(field="email"), "users_username_key": UsernameTaken(field="username")}
 
 
@@ -33,15 +31,12 @@ class Users:
         self._store = store
         self._new_wrapped_key = new_wrapped_key
         self._user: Aggregate[User] = Aggregate(
-            commands=TypeAdapter(UserCommand),
+            commands=TypeAdapter(UserCommand, config=ConfigDict(hide_input_in_errors=True)),
             load=self._load,
             decide=decide,
             evolve=evolve,
             rows=_rows,
-            conflicts={
-                "users_email_key": EmailTaken(field="email"),
-                "users_username_key": UsernameTaken(field="username"),
-            },
+            conflicts=_CONFLICTS,
         )
 
     @activity.defn

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     ARRAY,
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -240,7 +241,7 @@ commands = Table(
     Column("person_id", Uuid, nullable=False),
     Column("fingerprint", String(64)),
     Column("status", String(20), nullable=False),
-    Column("answer", JSONB),
+    Column("answer", JSON),  # not JSONB: a repeated answer has its fields in the same order
     Column("problem", JSONB),
     _at("started_at"),
     _at("finished_at", now=True),

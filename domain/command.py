@@ -67,6 +67,6 @@ class Saved(Fact):
     version: int
     """Of the aggregate; as before where the command changed nothing."""
     events: tuple[SavedEvent, ...]
-    """None where the command changed nothing."""
+    """Empty where the command changed nothing."""
     resource: dict[str, Any] | None
     """The state as the API answers it, personal values sealed; None when the aggregate is gone."""

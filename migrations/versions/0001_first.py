@@ -175,7 +175,7 @@ CREATE TABLE user_history.commands (
     person_id uuid NOT NULL,
     fingerprint varchar(64),
     status varchar(20) NOT NULL,
-    answer jsonb,
+    answer json, -- as it was written: a repeated answer has its fields in the same order
     problem jsonb,
     started_at timestamptz NOT NULL,
     finished_at timestamptz NOT NULL DEFAULT now(),

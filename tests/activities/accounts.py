@@ -1,14 +1,19 @@
 """Commands that are saved by the real activities, and accounts that own what they make."""
 
-from typing import Any
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 from uuid import UUID
 
 from activities.properties import Properties
 from activities.saving import CommandStore
 from activities.users import Users
 from adapters.sealing import Keyring
-from domain.command import Command, Saved
-from tests.samples import register_user
+from domain.command import Change, Command, Saved
+from domain.property_commands import CreateProperty
+from tests.samples import create_property, new_id, register_user
+
+C = TypeVar("C", bound=Change)
 
 
 class Saving:
@@ -29,6 +34,28 @@ class Saving:
         resource: dict[str, Any] = self._keyring.unseal_in_transit(saved.resource, saved.command_id)
         return resource
 
+    def answer(self, saved: Saved) -> Saved:
+        """An answer in the clear: two answers to one command are sealed differently and say the same."""
+        return saved.model_copy(update={"resource": self.resource(saved)})
+
     async def registered(self, tenant: str, **more: object) -> UUID:
         """The id of a user who has just registered."""
         return (await self.user(register_user(tenant, **more))).aggregate_id
+
+    async def listed(self, tenant: str, **more: object) -> CreateProperty:
+        """The command that has just listed a property of an owner of its own."""
+        command = create_property(tenant, await self.registered(tenant), **more)
+        await self.property(command)
+        return command
+
+
+def change(command: Callable[..., C], listed: CreateProperty, by: UUID | None = None, **fields: Any) -> C:
+    """A change of a listing by its owner, or by somebody else; it accepts any version unless `fields` say otherwise."""
+    return command(
+        command_id=new_id(),
+        tenant_id=listed.tenant_id,
+        user_id=by or listed.user_id,
+        issued_at=datetime.now(UTC),
+        property_id=listed.property_id,
+        **fields,
+    )
