@@ -1,64 +1,63 @@
-"""Gathering: what comes within a moment goes together, also under load and at the end."""
+"""Batching: what is added within an interval is flushed together, also under load and at the end."""
 
 import asyncio
 
-from activities.gathering import Gathering
-
+from activities.batching import Batcher
 from tests.platform import until
 
 
-class Door:
-    """Takes what is handed over, as slowly as it is told to."""
+class Sink:
+    """Takes the batches that are flushed, each one when it is open."""
 
     def __init__(self) -> None:
-        self.taken: list[list[int]] = []
+        self.batches: list[list[int]] = []
         self.open = asyncio.Event()
 
-    async def take(self, things: list[int]) -> None:
-        self.taken.append(things)
+    async def flush(self, batch: list[int]) -> None:
+        self.batches.append(batch)
         await self.open.wait()
 
-    async def has_taken(self, times: int) -> bool:
-        return len(self.taken) == times
+    async def has_batches(self, count: int) -> bool:
+        return len(self.batches) == count
 
 
-async def test_what_comes_within_a_moment_goes_together() -> None:
-    door = Door()
-    door.open.set()
-    gathering = Gathering(0.2, door.take)
+async def test_items_of_an_interval_are_one_batch() -> None:
+    sink = Sink()
+    sink.open.set()
+    batcher = Batcher(0.2, sink.flush)
 
     for n in range(3):
-        gathering.add(n)
+        batcher.add(n)
         await asyncio.sleep(0)
 
-    await until(lambda: door.has_taken(1))
-    assert door.taken == [[0, 1, 2]]
+    await until(lambda: sink.has_batches(1))
+    assert sink.batches == [[0, 1, 2]]
 
 
-async def test_what_comes_while_others_are_handed_over_has_a_moment_of_its_own() -> None:
-    """Going at once, it would go one by one under load: at 90 commands a second every third mail by itself."""
-    door = Door()
-    gathering = Gathering(0.2, door.take)
-    gathering.add(0)
-    await until(lambda: door.has_taken(1))
+async def test_items_that_are_added_during_a_flush_have_an_interval_of_their_own() -> None:
+    """Flushed at once, they would go one by one under load: at 90 commands a second every third mail by itself."""
+    sink = Sink()
+    batcher = Batcher(0.2, sink.flush)
+    batcher.add(0)
+    await until(lambda: sink.has_batches(1))
 
-    gathering.add(1)
-    door.open.set()
-    await asyncio.sleep(0)  # the first handing over returns
+    batcher.add(1)
+    sink.open.set()
+    await asyncio.sleep(0)  # the first flush returns
     await asyncio.sleep(0)
-    gathering.add(2)
+    batcher.add(2)
 
-    await until(lambda: door.has_taken(2))
-    assert door.taken == [[0], [1, 2]]
+    await until(lambda: sink.has_batches(2))
+    assert sink.batches == [[0], [1, 2]]
 
 
-async def test_closing_waits_for_no_moment() -> None:
-    door = Door()
-    door.open.set()
-    gathering = Gathering(3600, door.take)
-    gathering.add(0, 1)
+async def test_closing_flushes_without_waiting_for_the_interval() -> None:
+    sink = Sink()
+    sink.open.set()
+    batcher = Batcher(3600, sink.flush)
+    batcher.add(0, 1)
 
     async with asyncio.timeout(10):
-        await gathering.close()
+        await batcher.close()
 
-    assert door.taken == [[0, 1]]
+    assert sink.batches == [[0, 1]]
