@@ -277,7 +277,7 @@ async def test_suspended_account_cannot_sign_in_renew_or_list(platform: Platform
 
     for answer in (login, renewed, profile):
         assert_problem(answer, "account-closed")
-    assert_problem(await platform.create(person), "OwnerUnknown")
+    assert_problem(await platform.create(person), "account-closed")
 
 
 async def test_guesser_of_a_password_is_stopped(platform: Platform) -> None:
