@@ -11,14 +11,14 @@ from adapters.event_store import Position
 from adapters.postgres import Database, DatabaseAway, write_rows
 from adapters.settings import Settings
 from domain.events import Event, recorded
-from domain.property import decide
+from domain.property_commands import decide
 from tests.activities.accounts import Saving
-from tests.samples import create_property, new_id, new_tenant
+from tests.samples import actor, create_property, new_id, new_tenant
 
 
 def one_event(tenant: str) -> Event:
     command = create_property(tenant, new_id())
-    return recorded(command, command.property_id, 0, decide(None, command))[0]
+    return recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))[0]
 
 
 def plain(event: Event) -> dict[str, object]:
@@ -136,7 +136,7 @@ async def test_tenant_of_one_transaction_is_forgotten_in_the_next(database: Data
         assert (await tx.execute(text("SELECT current_setting('app.tenant', true)"))).scalar_one() in ("", None)
 
 
-async def test_database_that_is_away_is_told_as_such(settings: Settings) -> None:
+async def test_database_that_is_unavailable_raises_an_error_of_its_own(settings: Settings) -> None:
     nowhere = settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/nothing"})
     database = Database.for_tenants(nowhere)
 

@@ -43,6 +43,7 @@ async def test_rows_of_several_tables_are_there_together_or_not_at_all(single: D
         "type": "Test",
         "user_id": new_id(),
         "aggregate_id": new_id(),
+        "person_id": new_id(),
         "status": "COMPLETED",
         "answer": {"a": 1},
         "started_at": (await _now(single)),

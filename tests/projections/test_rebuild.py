@@ -12,7 +12,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres import Database, DatabaseAway
-from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity
@@ -215,7 +214,6 @@ async def test_rebuild_that_loses_its_connection_does_not_go_on_without_its_lock
     other_process: Database,
     valkey: Redis,
     saving: Saving,
-    keyring: Keyring,
     tenant: str,
     owner: asyncpg.Connection,
 ) -> None:
@@ -291,11 +289,12 @@ class StoresMore(History):
 
     def __init__(self, redis: Redis, saving: Saving, tenant: str, count: int) -> None:
         super().__init__(redis)
-        self._more = [(saving, tenant)] * count
+        self._saving, self._tenant, self._more = saving, tenant, count
 
     async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
         if self._more:
-            await registered(*self._more.pop())
+            self._more -= 1
+            await self._saving.registered(self._tenant)
         await super().apply(tx, activities, generation)
 
 
@@ -303,7 +302,6 @@ async def test_events_that_are_stored_during_a_rebuild_are_in_it_once(
     all_tenants: Database,
     valkey: Redis,
     saving: Saving,
-    keyring: Keyring,
     tenant: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
