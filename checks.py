@@ -1,4 +1,4 @@
-"""`make check`: style, types, the arrows between rooms, migrations, the compose file and the Dockerfile."""
+"""`make check`: style, types, the imports between packages, migrations, the compose file and the Dockerfile."""
 
 import asyncio
 import os
