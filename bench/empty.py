@@ -48,5 +48,6 @@ class EmptyStepsWorkflow:
     async def run(self, command: str) -> str:
         self._saved = await workflow.execute_local_activity(nothing, command, start_to_close_timeout=_AT_MOST)
         await workflow.execute_local_activity(nothing, command, start_to_close_timeout=_AT_MOST)
+        await workflow.execute_local_activity(nothing, command, start_to_close_timeout=_AT_MOST)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return command
