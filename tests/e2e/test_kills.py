@@ -50,7 +50,7 @@ async def test_worker_killed_between_saving_and_publishing_loses_nothing(platfor
     async def published() -> bool:
         state = await platform.http.get(f"/api/commands/{created.headers['command-id']}", headers=person.headers)
         stages = {stage["name"]: stage["status"] for stage in state.json().get("stages", [])}
-        return stages.get("published") == stages.get("confirmed") == "DONE"
+        return stages.get("published") == stages.get("notified") == "DONE"
 
     await until(published, seconds=60)
     state = await platform.http.get(f"/api/commands/{created.headers['command-id']}", headers=person.headers)

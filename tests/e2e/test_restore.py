@@ -14,7 +14,6 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
-from alembic.script import ScriptDirectory
 from fastapi import FastAPI
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -31,15 +30,15 @@ from adapters.settings import Settings
 from adapters.telemetry import ops_server
 from api.app import create_app
 from domain.events import Event, recorded
-from domain.property import decide
+from domain.property_commands import decide
 from embedded.engines import postgres_programs
 from embedded.paths import ROOT
 from embedded.stack import Stack
-from migrations.__main__ import alembic_config
 from migrations.restore import needs_renumbering, renumber
 from projections.history import History
 from projections.rebuild import rebuild
-from tests.samples import create_property, new_id
+from tests.activities.accounts import Saving
+from tests.samples import actor, create_property, new_id
 
 TENANT = "restored"
 STEP = "python -m migrations restored"
@@ -113,7 +112,7 @@ async def dump(stack: Stack, settings: Settings, keyring: Keyring, tmp_path_fact
         await shell.succeeds("python -m migrations database")
         source = settings.model_copy(update={"database_url": url})
         tenants, everybody = Database.for_tenants(source), Database.for_all_tenants(source)
-        store = CommandStore(tenants, keyring)
+        saving = Saving(CommandStore(tenants, keyring, lambda _: None), keyring)
         owner = await saving.registered(TENANT)
         for _ in range(3):
             await saving.property(create_property(TENANT, owner))
@@ -145,7 +144,7 @@ async def dump(stack: Stack, settings: Settings, keyring: Keyring, tmp_path_fact
 
 def one_event() -> Event:
     command = create_property(TENANT, new_id())
-    return recorded(command, command.property_id, 0, decide(None, command))[0]
+    return recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))[0]
 
 
 def sealed(event: Event) -> dict[str, object]:
@@ -272,7 +271,7 @@ async def test_renumbered_store_is_read_to_its_end(
 
     newest = (await restored.read())[-1]
     tenants = Database.for_tenants(restored.settings)
-    store = CommandStore(tenants, keyring)
+    saving = Saving(CommandStore(tenants, keyring, lambda _: None), keyring)
     owner = await saving.registered(TENANT)
     answer = await saving.property(create_property(TENANT, owner))
     await tenants.close()
@@ -332,21 +331,6 @@ async def test_login_that_is_no_superuser_restores_a_dump(
             count = await connection.execute(text("SELECT count(*) FROM user_history.event_store"))
             assert count.scalar_one() == len(dump.event_ids)
         await tenants.close()
-
-
-async def test_dump_from_before_its_cluster_was_kept_is_noticed(restored: Restored, dump: Dump) -> None:
-    migrations = ScriptDirectory.from_config(alembic_config(restored.settings))
-    await restored.owner.execute("DROP TABLE user_history.event_store_cluster")
-    older = migrations.get_revision("0006").down_revision
-    await restored.owner.execute("UPDATE alembic_version SET version_num = $1", older)
-
-    code, complaint = await restored.shell.fails("python -m migrations database")
-
-    assert (code, STEP in complaint) == (2, True)
-    with pytest.raises(NotRenumbered):
-        await restored.read()
-    await restored.shell.succeeds(STEP, "python -m migrations database")
-    assert set(await restored.read()) == set(dump.event_ids)
 
 
 async def test_database_that_was_not_restored_needs_nothing(settings: Settings) -> None:
