@@ -84,7 +84,8 @@ async def register(
     if isinstance(outcome, Accepted):
         return accepted(outcome)
     user = outcome.saved.user
-    if outcome.repeated:
+    # An account of another id was opened by an earlier request, whoever found its answer.
+    if outcome.repeated or user.id != user_id:
         await _count_attempt(parts, tenant_id, address, account.email)
         if not await parts.sessions.knows_password(tenant_id, user.id, password, address):
             raise ApiError("idempotency-key-reused")

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -147,8 +148,11 @@ class Commands:
         self, workflow: Workflow[S], command: Command, aggregate_id: UUID, summary: str
     ) -> Done[S] | Accepted:
         keyed = command.fingerprint is not None
-        if keyed and (known := await self._known(workflow, command)):
-            return known
+        if keyed:
+            # Without Postgres the workflow's id still guards.
+            with suppress(DatabaseAway):
+                if known := await self._known(workflow, command):
+                    return known
         start = WithStartWorkflowOperation(
             workflow.definition.run,
             command,
@@ -196,16 +200,13 @@ class Commands:
         return Accepted(command.command_id)
 
     async def _known(self, workflow: Workflow[S], command: Command) -> Done[S] | None:
-        """The answer that was given under the same key. With Postgres away, None: the workflow's id still guards."""
-        try:
-            async with self._database.statements(command.tenant_id) as connection:
-                recorded = await event_store.recorded_command(connection, command.command_id)
-                if recorded is None:
-                    return None
-                query = select(person_keys.c.wrapped_key).where(person_keys.c.user_id == recorded.user_id)
-                key = (await connection.execute(query)).scalar_one_or_none()
-        except DatabaseAway:
-            return None
+        """The answer that was given under the same key. Raises DatabaseAway."""
+        async with self._database.statements(command.tenant_id) as connection:
+            recorded = await event_store.recorded_command(connection, command.command_id)
+            if recorded is None:
+                return None
+            query = select(person_keys.c.wrapped_key).where(person_keys.c.user_id == recorded.user_id)
+            key = (await connection.execute(query)).scalar_one_or_none()
         if recorded.fingerprint != command.fingerprint:
             raise ApiError("idempotency-key-reused")
         if recorded.problem:

@@ -6,6 +6,8 @@ revision = "0004"
 down_revision = "0003"
 
 _STATEMENTS = (
+    # First: a logout or a sign-in that commits while the sessions are gathered would be missed.
+    "LOCK TABLE user_management.refresh_tokens IN ACCESS EXCLUSIVE MODE",
     "CREATE TABLE user_management.sessions ("
     "tenant_id varchar(63) NOT NULL, "
     "session_id uuid NOT NULL, "
