@@ -174,7 +174,12 @@ def ripe(events: list[tuple[Position, dict[str, Any]]], moment: datetime) -> lis
     Time and order need not agree (a command may wait before it is saved): the checkpoint must not pass a young event
     for the sake of an old one behind it.
     """
-    return list(takewhile(lambda pair: datetime.fromisoformat(pair[1]["timestamp"]) < moment, events))
+
+    def is_ripe(pair: tuple[Position, dict[str, Any]]) -> bool:
+        at = pair[1]["timestamp"]
+        return at is None or datetime.fromisoformat(at) < moment
+
+    return list(takewhile(is_ripe, events))
 
 
 async def _checkpoint(tx: AsyncConnection) -> Position:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
-from sqlalchemy import ARRAY, Uuid, any_, bindparam, func, select, text, tuple_, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import ARRAY, Text, Uuid, any_, bindparam, case, cast, func, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres import Write
@@ -16,17 +16,21 @@ from adapters.tables import commands, event_store
 from domain.command import Command
 from domain.events import Event
 
+# Postgres has times before year 1 and JSON of any depth and size of number; Python cannot decode them. One such event
+# must not fail the statement that reads it with others, so they come as None and are unreadable by themselves.
+_EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+_HAS_TIME = event_store.c.timestamp.between(_EARLIEST, _LATEST)
 _FACTS = (
     event_store.c.event_id,
     event_store.c.aggregate_id,
     event_store.c.user_id,
     event_store.c.tenant_id,
     event_store.c.event_type,
-    event_store.c.timestamp,
+    case((_HAS_TIME, event_store.c.timestamp)).label("timestamp"),
     event_store.c.version,
     event_store.c.schema_version,
     event_store.c.command_id,
-    event_store.c.event_data,
+    cast(event_store.c.event_data, Text).label("event_data"),
 )
 
 
@@ -67,19 +71,29 @@ class RecordedCommand:
 
 
 def message_of(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """An event's row as the message that is published: camelCase, personal fields still sealed."""
+    """An event's row as the message that is published: camelCase, personal fields still sealed.
+
+    `timestamp` or `data` is None where Python cannot decode what is stored.
+    """
     return {
         "eventId": str(row["event_id"]),
         "aggregateId": row["aggregate_id"],
         "userId": row["user_id"],
         "tenantId": row["tenant_id"],
         "eventType": row["event_type"],
-        "timestamp": row["timestamp"].isoformat().replace("+00:00", "Z"),
+        "timestamp": row["timestamp"].isoformat().replace("+00:00", "Z") if row["timestamp"] else None,
         "version": row["version"],
         "schemaVersion": row["schema_version"],
         "commandId": str(row["command_id"]),
-        "data": row["event_data"],
+        "data": _decoded(row["event_data"]),
     }
+
+
+def _decoded(data: str) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def event_row(event: Event, sealed_data: dict[str, Any]) -> Write:
@@ -218,7 +232,7 @@ async def of_user(
     tx: AsyncConnection, user_id: UUID, *, before: tuple[datetime, UUID] | None, limit: int
 ) -> list[dict[str, Any]]:
     """Messages of a user's events, newest first, starting behind `before` (time and event id)."""
-    query = select(*_FACTS).where(event_store.c.user_id == str(user_id))
+    query = select(*_FACTS).where(event_store.c.user_id == str(user_id), _HAS_TIME)
     if before:
         query = query.where(tuple_(event_store.c.timestamp, event_store.c.event_id) < tuple_(*before))
     newest_first = query.order_by(event_store.c.timestamp.desc(), event_store.c.event_id.desc())
@@ -227,13 +241,14 @@ async def of_user(
 
 _READ = """
     SELECT id, CAST(CAST(tx_id AS text) AS bigint) AS tx, event_id, aggregate_id, user_id, tenant_id,
-           event_type, timestamp, version, schema_version, command_id, event_data
+           event_type, CASE WHEN timestamp BETWEEN '0001-01-02 Z' AND '9999-12-30 Z' THEN timestamp END AS timestamp,
+           version, schema_version, command_id, CAST(event_data AS text) AS event_data
     FROM user_history.event_store
     WHERE (tx_id, id) > (CAST(CAST(:tx_id AS text) AS xid8), :id) AND {which}
     ORDER BY tx_id, id
     LIMIT :limit
 """
-_TYPES = {"event_data": JSONB, "event_id": Uuid, "command_id": Uuid}
+_TYPES = {"event_id": Uuid, "command_id": Uuid}
 # Below `pg_snapshot_xmin` every transaction has ended: nothing can appear behind a reader that stays under it.
 _SETTLED = text(_READ.format(which="tx_id < pg_snapshot_xmin(pg_current_snapshot())")).columns(**_TYPES)
 _SINCE = """

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -131,8 +132,11 @@ class Commands:
 
     async def _run(self, command: Command, summary: str) -> Done | Accepted:
         keyed = command.fingerprint is not None
-        if keyed and (known := await self._known(command)):
-            return known
+        if keyed:
+            # Without Postgres the workflow's id still guards.
+            with suppress(DatabaseAway):
+                if known := await self._known(command):
+                    return known
         definition: Any = registry.COMMANDS[command.type]
         workflow_id = registry.workflow_id(command.type, command.command_id)
         start = WithStartWorkflowOperation(
@@ -187,16 +191,13 @@ class Commands:
         return Accepted(command.command_id)
 
     async def _known(self, command: Command) -> Done | None:
-        """The answer that was given under the same key. Without Postgres, None: the workflow's id still guards."""
-        try:
-            async with self._database.statements(command.tenant_id) as connection:
-                recorded = await event_store.recorded_command(connection, command.command_id)
-                if recorded is None:
-                    return None
-                query = select(person_keys.c.wrapped_key).where(person_keys.c.user_id == recorded.person_id)
-                key = (await connection.execute(query)).scalar_one_or_none()
-        except DatabaseAway:
-            return None
+        """The answer that was given under the same key. Raises DatabaseAway."""
+        async with self._database.statements(command.tenant_id) as connection:
+            recorded = await event_store.recorded_command(connection, command.command_id)
+            if recorded is None:
+                return None
+            query = select(person_keys.c.wrapped_key).where(person_keys.c.user_id == recorded.person_id)
+            key = (await connection.execute(query)).scalar_one_or_none()
         if recorded.fingerprint != command.fingerprint:
             raise ApiError("idempotency-key-reused")
         if recorded.problem:

@@ -80,13 +80,12 @@ def address_of(request: Request) -> str:
     """The client's address as limits count it: IPv4 whole, of IPv6 the /64 network.
 
     One customer is given at least a /64 (RFC 6177), so the lower half is theirs to vary. An IPv4-mapped address counts
-    as its IPv4 address. uvicorn has put in what a trusted proxy forwarded; what is no IP address is returned as it is.
+    as its IPv4 address. uvicorn has put in what a trusted proxy forwarded; all that is no IP address counts as one.
     """
-    host = request.client.host if request.client else "unknown"
     try:
-        address = ip_address(host)
+        address = ip_address(request.client.host if request.client else "")
     except ValueError:
-        return host
+        return "unknown"
     if isinstance(address, IPv4Address):
         return str(address)
     return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))

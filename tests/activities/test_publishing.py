@@ -301,7 +301,18 @@ async def test_command_is_published_though_an_older_event_of_its_aggregate_canno
     assert event["version"] == 2
 
 
-@pytest.mark.parametrize("change", ["event_type = 'PROPERTY_DEMOLISHED'", "schema_version = 99", "event_data = '{}'"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "event_type = 'PROPERTY_DEMOLISHED'",
+        "schema_version = 99",
+        "event_data = '{}'",
+        "event_data = '{\"price\": 1e400}'",
+        "event_data = (repeat('[', 2000) || repeat(']', 2000))::jsonb",
+        "timestamp = '-infinity'",
+        "timestamp = '4000-01-01 BC'",
+    ],
+)
 async def test_unreadable_event_stops_no_other_from_being_published(
     all_tenants: Database,
     database: Database,

@@ -29,7 +29,7 @@ from tests.samples import new_id, new_tenant
 async def parked_before(all_tenants: Database) -> AsyncIterator[None]:
     yield
     async with all_tenants.transaction() as tx:
-        await take_out(tx, [row.id for row in await all_parked(tx, "history")])
+        await take_out(tx, "history", [row.id for row in await all_parked(tx, "history")])
 
 
 @pytest.fixture
