@@ -1,4 +1,4 @@
-"""Kafka: publishing with acknowledgement, topics, and consumers whose settings hold on every broker we run on."""
+"""Kafka: publishing with acknowledgement, topics and consumers."""
 
 import asyncio
 import time
@@ -99,7 +99,7 @@ class Publisher:
                 producer = AIOKafkaProducer(
                     bootstrap_servers=self._settings.kafka_bootstrap_servers,
                     acks="all",
-                    enable_idempotence=self._settings.kafka_idempotence,
+                    enable_idempotence=True,
                     linger_ms=2,  # lets commands that run side by side share a request
                     request_timeout_ms=5000,
                     retry_backoff_ms=50,
@@ -142,7 +142,7 @@ def consumer(settings: Settings, group: str | None, *topics: str) -> AIOKafkaCon
         bootstrap_servers=settings.kafka_bootstrap_servers,
         group_id=group,
         enable_auto_commit=False,
-        auto_offset_reset="earliest",  # the embedded broker answers `latest` wrongly, and we may not miss any
+        auto_offset_reset="earliest",  # a group without offsets may not miss what is there already
         fetch_max_wait_ms=250,
         max_poll_interval_ms=120_000,  # a batch takes milliseconds; a sink that is away may take a while
         session_timeout_ms=10_000,

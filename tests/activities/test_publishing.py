@@ -34,8 +34,6 @@ from projections.history import readable as activities_of
 from tests.activities.accounts import registered, saving
 from tests.samples import create_property
 
-pytestmark = pytest.mark.kafka
-
 
 class Listener:
     """Reads what is published about one tenant."""
