@@ -18,13 +18,13 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def _run(data: Path, kafka: str, temporal: str) -> int:
+async def _run(data: Path, temporal: str) -> int:
     port = api_port()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(signum, stop.set)
-    stack = Stack(data, _say, kafka=kafka, temporal=temporal)
+    stack = Stack(data, _say, temporal=temporal)
     began = time.monotonic()
     starting = asyncio.create_task(_start(stack, port))
     stopping = asyncio.create_task(stop.wait())
@@ -70,7 +70,6 @@ def _addresses(stack: Stack, port: int, seconds: float) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m embedded", description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT / ".data", help="where everything is kept (default: .data)")
-    parser.add_argument("--kafka", choices=["tansu", "apache"], default="tansu", help="which broker (default: tansu)")
     parser.add_argument(
         "--temporal",
         choices=["development", "server"],
@@ -86,7 +85,7 @@ def main() -> int:
         except BlockingIOError:
             _say(f"Another `make run` is using {data}. Stop it first, or run from another checkout.")
             return 1
-        return asyncio.run(_run(data, chosen.kafka, chosen.temporal))
+        return asyncio.run(_run(data, chosen.temporal))
 
 
 if __name__ == "__main__":

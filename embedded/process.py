@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 Say = Callable[[str], None]
 
@@ -39,6 +40,30 @@ class Spec:
     ready_seconds: float = 60.0
     after_restart: Callable[[], Awaitable[None]] | None = None
     """What an engine forgets when it dies and needs to be told again."""
+
+
+async def run_to_end(
+    command: Sequence[str], what: str, log: Path, env: Mapping[str, str] = MappingProxyType({}), cwd: Path | None = None
+) -> None:
+    """Run a step of the set-up, with its output in `log`. Raises StartFailed unless it ends with code 0."""
+    with log.open("ab") as out:
+        child = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **env}, cwd=cwd
+        )
+    try:
+        code = await child.wait()
+    except asyncio.CancelledError:
+        # Ctrl-C reaches it by itself, SIGTERM only us; interrupted, it removes what is half done.
+        child.send_signal(signal.SIGINT)
+        await child.wait()
+        raise
+    if code != 0:
+        raise StartFailed(f"{what} ended with code {code}.{_tail(log)}")
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()[-8:] if log.exists() else []
+    return "".join(f"\n      | {line[:300]}" for line in lines) + f"\n    Its whole log: {log}"
 
 
 def _die_with_parent(by: signal.Signals) -> None:
@@ -106,7 +131,7 @@ class Process:
         last: Exception | None = None
         while time.monotonic() < deadline:
             if self._child.returncode is not None:
-                raise StartFailed(f"{self.spec.name} ended with code {self._child.returncode}.{self._log_tail()}")
+                raise StartFailed(f"{self.spec.name} ended with code {self._child.returncode}.{_tail(self.spec.log)}")
             try:
                 await asyncio.wait_for(self.spec.ready(), 5)
                 return
@@ -114,7 +139,7 @@ class Process:
                 last = error
             await asyncio.sleep(0.1)
         raise StartFailed(
-            f"{self.spec.name} was not ready within {self.spec.ready_seconds:.0f} s ({last!r}).{self._log_tail()}"
+            f"{self.spec.name} was not ready within {self.spec.ready_seconds:.0f} s ({last!r}).{_tail(self.spec.log)}"
         )
 
     async def _keep_running(self) -> None:
@@ -146,7 +171,3 @@ class Process:
             os.killpg(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             return  # the group is gone, or the id belongs to somebody else by now
-
-    def _log_tail(self) -> str:
-        lines = self.spec.log.read_text(errors="replace").splitlines()[-8:] if self.spec.log.exists() else []
-        return "".join(f"\n      | {line[:300]}" for line in lines) + f"\n    Its whole log: {self.spec.log}"

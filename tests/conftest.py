@@ -78,19 +78,14 @@ def data() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 async def stack(data: Path) -> AsyncIterator[Stack]:
-    """Every engine; Apache Kafka or the production Temporal server where TEST_KAFKA or TEST_TEMPORAL ask for it."""
+    """Every engine; the production Temporal server where TEST_TEMPORAL asks for it."""
     supervisor = data / "logs" / "supervisor.log"
 
     def say(line: str) -> None:
         with supervisor.open("a") as log:
             log.write(line + "\n")
 
-    stack = Stack(
-        data,
-        say,
-        kafka=os.environ.get("TEST_KAFKA", "tansu"),
-        temporal=os.environ.get("TEST_TEMPORAL", "development"),
-    )
+    stack = Stack(data, say, temporal=os.environ.get("TEST_TEMPORAL", "development"))
     try:
         await stack.start_engines(ENGINES)
         await stack.prepare()

@@ -33,8 +33,6 @@ from projections.history import readable as activities_of
 from tests.activities.accounts import Saving
 from tests.samples import actor, create_property
 
-pytestmark = pytest.mark.kafka
-
 
 class Listener:
     """Reads what is published about one tenant."""

@@ -27,7 +27,6 @@ from tests.samples import create_property, listing
 REAL_LISTINGS = ROOT.parent / "shared" / "data" / "listings_sale_geo.csv"
 
 
-@pytest.mark.kafka
 @pytest.mark.temporal
 async def test_newcomer_lists_a_property_and_everything_follows(platform: Platform, temporal_client: Client) -> None:
     person = await platform.register()

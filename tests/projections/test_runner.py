@@ -151,7 +151,6 @@ async def test_projection_stops_rather_than_parking_everything(runner: Runner, a
         assert {row.key for row in await all_parked(tx, "history")}.isdisjoint(keys)
 
 
-@pytest.mark.kafka
 async def test_offsets_wait_until_redis_has_the_entries(
     settings: Settings, database: Database, all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
@@ -173,7 +172,6 @@ async def test_offsets_wait_until_redis_has_the_entries(
     await away.aclose()
 
 
-@pytest.mark.kafka
 async def test_message_from_kafka_reaches_the_history_and_its_offset_is_committed(
     settings: Settings, database: Database, all_tenants: Database, valkey: Redis, publisher: Publisher, tenant: str
 ) -> None:
@@ -202,7 +200,6 @@ async def test_message_from_kafka_reaches_the_history_and_its_offset_is_committe
     await running
 
 
-@pytest.mark.kafka
 async def test_gathering_of_a_group_is_no_stall(
     settings: Settings, database: Database, all_tenants: Database, valkey: Redis, publisher: Publisher, tenant: str
 ) -> None:
@@ -240,7 +237,6 @@ class GivenAway(AIOKafkaConsumer):  # type: ignore[misc]
         return found
 
 
-@pytest.mark.kafka
 async def test_partition_that_leaves_while_the_lag_is_measured_ends_nothing(settings: Settings, runner: Runner) -> None:
     partitions = [TopicPartition(USER_ACTIVITY, n) for n in range(settings.kafka_partitions)]
     consumer = GivenAway(bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest")
