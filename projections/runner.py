@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 _BATCH = 500
 """Messages in one transaction: enough to spread its cost, few enough for a quarter of a second."""
 _PAUSE_SECONDS = 1.0
-_JOIN_SECONDS = 60.0
-"""A group waits for a dead member until its session ends (10 s) and gathers for some seconds; more is a stall."""
+_JOIN_SECONDS = 30.0
+"""A rebalance waits for a dead member until its session ends (10 s); three times that is a stall."""
 _COMMIT_SECONDS = 5.0
 """A commit takes milliseconds. The client repeats one for ever that a broker refuses which has forgotten the topic."""
 _JUDGED, _TOO_MANY = 100, 50
@@ -53,17 +53,16 @@ class Stalled(Exception):
 
 
 class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Where a consumer stands in its group: nothing is read while the members gather, and that is no stall."""
+    """When a consumer was given its partitions: it has heard of none of them before, and that is no stall."""
 
     def __init__(self) -> None:
-        self.gathering: float | None = time.monotonic()
         self.assigned_at = 0.0
 
     def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        self.gathering = self.gathering or time.monotonic()
+        return
 
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        self.gathering, self.assigned_at = None, time.monotonic()
+        self.assigned_at = time.monotonic()
 
 
 class Runner:
@@ -100,7 +99,9 @@ class Runner:
             self.ready = True
             self._active_at = time.monotonic()
             while not stop.is_set():
-                taken = await consumer.getmany(timeout_ms=200, max_records=_BATCH)
+                # In a rebalance it waits for the end, whatever the timeout says.
+                polled = consumer.getmany(timeout_ms=200, max_records=_BATCH)
+                taken = await _answered("a rebalance", polled, _JOIN_SECONDS)
                 records = [
                     ConsumedMessage(record.topic, (record.key or b"").decode(errors="replace"), record.value or b"")
                     for partition in taken.values()
@@ -222,10 +223,6 @@ class Runner:
         now = time.monotonic()
         if busy:
             self._active_at = now
-        if membership.gathering:
-            if now - membership.gathering > _JOIN_SECONDS:
-                raise Stalled(f"the group has not come together for {now - membership.gathering:.0f} s")
-            return
         assigned: set[TopicPartition] = consumer.assignment()
         heard = []
         for partition in assigned:

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import signal
+import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import asyncpg
@@ -11,8 +14,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from redis.asyncio import Redis
 
-from adapters import redis
-from adapters.kafka import BrokerAway, Message, Publisher
+from adapters import kafka, redis
+from adapters.kafka import Message, Publisher
 from adapters.postgres import Database
 from adapters.settings import Settings
 from adapters.telemetry import CONSUMERS_RECREATED
@@ -179,52 +182,96 @@ async def test_message_from_kafka_reaches_the_history_and_its_offset_is_committe
     running = asyncio.create_task(Runner(settings, all_tenants, History(valkey), group).run(stop))
     message = consumed(tenant, user)
 
-    async def sent() -> bool:
-        """As a workflow sends: again when the broker did not take it (the embedded one sometimes answers -1)."""
-        try:
-            await publisher.send([Message(message.topic, message.key.encode(), message.value, [])] * 2)
-        except BrokerAway:
-            return False
-        return True
-
     async def arrived() -> bool:
         return await entries(database, tenant, user) == 1
 
     async def is_committed() -> bool:
         return await committed(settings, group) >= 2
 
-    await until(sent)
+    await publisher.send([Message(message.topic, message.key.encode(), message.value, [])] * 2)
     await until(arrived)
     await until(is_committed)
     stop.set()
     await running
 
 
-async def test_gathering_of_a_group_is_no_stall(
+_DYING_MEMBER = """
+import asyncio, os, signal, sys
+from aiokafka import AIOKafkaConsumer
+
+async def join(topic, servers, group):
+    member = AIOKafkaConsumer(topic, bootstrap_servers=servers, group_id=group, session_timeout_ms=10_000)
+    await member.start()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(join(*sys.argv[1:]))
+"""
+
+
+@asynccontextmanager
+async def rebalance(settings: Settings, group: str) -> AsyncIterator[None]:
+    """A rebalance that has begun and waits for a dead member, until its session ends after ten seconds."""
+    words = [sys.executable, "-c", _DYING_MEMBER, USER_ACTIVITY, settings.kafka_bootstrap_servers, group]
+    dying = await asyncio.create_subprocess_exec(*words)
+    assert await dying.wait() == -signal.SIGKILL
+    newcomer = kafka.consumer(settings, group, USER_ACTIVITY)
+    joining = asyncio.create_task(newcomer.start())
+
+    async def begun() -> bool:
+        return await state(settings, group) == "PreparingRebalance"
+
+    await until(begun)
+    try:
+        yield
+    finally:
+        await joining
+        await newcomer.stop()
+
+
+async def test_rebalance_that_waits_for_a_dead_member_is_no_stall(
     settings: Settings, database: Database, all_tenants: Database, valkey: Redis, publisher: Publisher, tenant: str
 ) -> None:
-    """The embedded broker lets members gather for five seconds; a watchdog that took it for silence left the group,
-    which made it gather again, and so on."""
     hasty = settings.model_copy(update={"stall_seconds": 3.0})
     user, stop, group = new_id(), asyncio.Event(), f"test-{tenant}"
     recreated = CONSUMERS_RECREATED.labels("history")._value
     before = recreated.get()
-    first, second = (Runner(hasty, all_tenants, History(valkey), group) for _ in range(2))
-    running = [asyncio.create_task(first.run(stop))]
-    await until(lambda: there(first))
-    running.append(asyncio.create_task(second.run(stop)))
-    await until(lambda: there(second))
+    runner = Runner(hasty, all_tenants, History(valkey), group)
+    running = asyncio.create_task(runner.run(stop))
+    await until(lambda: there(runner))
     message = consumed(tenant, user)
 
     async def arrived() -> bool:
         return await entries(database, tenant, user) == 1
 
-    await publisher.send([Message(message.topic, message.key.encode(), message.value, [])])
-    await until(arrived, seconds=60)
+    async with rebalance(settings, group):
+        await publisher.send([Message(message.topic, message.key.encode(), message.value, [])])
+    await until(arrived)
     stop.set()
-    await asyncio.gather(*running)
+    await running
 
     assert recreated.get() == before
+
+
+async def test_consumer_whose_rebalance_does_not_end_is_made_anew(
+    settings: Settings, all_tenants: Database, valkey: Redis, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is measured while it waits, so the wait itself has an end."""
+    stop, group = asyncio.Event(), f"test-{tenant}"
+    recreated = CONSUMERS_RECREATED.labels("history")._value
+    before = recreated.get()
+    runner = Runner(settings, all_tenants, History(valkey), group)
+    running = asyncio.create_task(runner.run(stop))
+    await until(lambda: there(runner))
+    monkeypatch.setattr("projections.runner._JOIN_SECONDS", 1.0)
+
+    async def made_anew() -> bool:
+        return recreated.get() > before
+
+    async with rebalance(settings, group):
+        await until(made_anew)
+    monkeypatch.undo()
+    stop.set()
+    await running
 
 
 class GivenAway(AIOKafkaConsumer):  # type: ignore[misc]
@@ -259,6 +306,18 @@ async def test_partition_that_leaves_while_the_lag_is_measured_ends_nothing(sett
 
 async def there(runner: Runner) -> bool:
     return runner.ready
+
+
+async def state(settings: Settings, group: str) -> str:
+    """Where a group stands, as Kafka names it."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        [answer] = await admin.describe_consumer_groups([group])
+    finally:
+        await admin.close()
+    found: str = answer.groups[0][2]
+    return found
 
 
 async def committed(settings: Settings, group: str) -> int:
