@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres import Database, DatabaseAway
@@ -15,14 +15,21 @@ log = logging.getLogger(__name__)
 _FRESH_SECONDS = 5.0
 """How long a reader goes on with the old generation after a rebuild has switched."""
 
+_LOCKS = 7237004
+"""Sets our advisory locks apart from those that something else takes in this database."""
 _GENERATION = select(read_models.c.generation).where(read_models.c.name == bindparam("name"))
-_LOCKED_GENERATION = _GENERATION.with_for_update(read=True, key_share=False)
+# Not a lock of the row: new writers would share it before the switch that waits for those who hold it already, and a
+# rebuild under load would never switch. Advisory locks are granted in the order in which they are asked for.
+_LOCK_FOR_WRITING = text("SELECT pg_advisory_xact_lock_shared(:locks, hashtext(:name))")
+_LOCK_FOR_SWITCHING = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:name))")
 
 
 async def generation_of(tx: AsyncConnection, name: str, *, locked: bool = False) -> int:
     """The serving generation of a read model. `locked` keeps a rebuild from switching meanwhile."""
-    query = _LOCKED_GENERATION if locked else _GENERATION
-    generation: int = (await tx.execute(query, {"name": name})).scalar_one()
+    if locked:
+        # A statement of its own: what the next one reads is what the switch has left.
+        await tx.execute(_LOCK_FOR_WRITING, {"locks": _LOCKS, "name": name})
+    generation: int = (await tx.execute(_GENERATION, {"name": name})).scalar_one()
     return generation
 
 
@@ -36,6 +43,7 @@ async def claim_generation(connection: AsyncConnection, name: str) -> int:
 
 async def switch_generation(tx: AsyncConnection, name: str, generation: int) -> None:
     """Have another generation serve once `tx` commits. Waits for those who hold `generation_of` locked."""
+    await tx.execute(_LOCK_FOR_SWITCHING, {"locks": _LOCKS, "name": name})
     await tx.execute(update(read_models).where(read_models.c.name == name).values(generation=generation))
 
 
@@ -62,19 +70,21 @@ class ServingGeneration:
         # A reader that goes away does not take the look-up from those who wait with it.
         return await asyncio.shield(self._look_up)
 
-    def seen(self, generation: int) -> None:
-        """Note a generation that was just read from Postgres."""
-        self._known = generation
+    def seen(self, generation: int) -> int:
+        """Note a generation that was read from Postgres; returns the newest one that is known."""
+        # Numbers only rise: a slow answer of before a switch does not bring the old one back.
+        self._known = max(generation, self._known or 0)
+        return self._known
 
     async def _look(self, tenant_id: str) -> int:
         try:
             async with self._database.statements(tenant_id) as connection:
-                self._known = await generation_of(connection, self._name)
+                return self.seen(await generation_of(connection, self._name))
         except DatabaseAway:
             if self._known is None:
                 raise
             log.warning("Postgres is unavailable: %s is read from Redis, generation %d", self._name, self._known)
+            return self._known
         finally:
             self._look_up = None
             self._fresh_until = float("-inf") if self._known is None else time.monotonic() + _FRESH_SECONDS
-        return self._known

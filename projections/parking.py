@@ -80,7 +80,8 @@ async def count_of_key(tx: AsyncConnection, projection: str, key: str) -> int:
     return count
 
 
-async def take_out(tx: AsyncConnection, ids: Sequence[int]) -> list[str]:
-    """Delete parked events, applied or given up; returns their keys."""
-    query = delete(parked_events).where(parked_events.c.id.in_(ids)).returning(parked_events.c.key)
+async def take_out(tx: AsyncConnection, projection: str, ids: Sequence[int]) -> list[str]:
+    """Delete parked events of a projection, applied or given up; returns their keys."""
+    of_projection = parked_events.c.projection == projection
+    query = delete(parked_events).where(of_projection, parked_events.c.id.in_(ids)).returning(parked_events.c.key)
     return [row.key for row in await tx.execute(query)]

@@ -39,10 +39,10 @@ async def rebuild(database: Database, projection: History, progress: Callable[[i
     ):
         if not locked:
             raise RebuildRunning(f"another rebuild of {projection.name} is running: wait for its end, or stop it")
+        await event_store.ensure_order(connection)
         await _delete_all_but(connection, await generation_of(connection, projection.name))
         generation = await claim_generation(connection, projection.name)
         replay = _Replay(connection, projection, generation, progress)
-        await event_store.ensure_order(connection)
         since: str | None = None
         far_behind = True
         while far_behind:
@@ -85,8 +85,10 @@ class _Replay:
 async def _delete_all_but(connection: AsyncConnection, generation: int) -> None:
     """Delete the rows of other generations, a range of ids at a time, each in a transaction of its own."""
     # Rows that are written from here on belong to the serving generation or to this rebuild.
-    next_id = text("SELECT nextval('user_history.user_activity_id_seq')")
-    end: int = (await connection.execute(next_id)).scalar_one()
-    for first in range(0, end, _IDS_DELETED):
+    bounds = text(
+        "SELECT (SELECT min(id) FROM user_history.user_activity), nextval('user_history.user_activity_id_seq')"
+    )
+    begin, end = (await connection.execute(bounds)).one()
+    for first in range(begin or end, end, _IDS_DELETED):
         ids = user_activity.c.id.between(first, first + _IDS_DELETED - 1)
         await connection.execute(delete(user_activity).where(ids, user_activity.c.generation != generation))

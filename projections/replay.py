@@ -52,7 +52,7 @@ async def replay(database: Database, history: History, key: str) -> Replayed:
             users = {(activity.tenant_id, str(activity.user_id)) for activity in activities}
             await history.drop_from_redis(users, generation)
             async with database.transaction() as tx:
-                await take_out(tx, [row.id for row in rows[: len(activities)]])
+                await take_out(tx, history.name, [row.id for row in rows[: len(activities)]])
             applied += len(activities)
         if failure or not rows:
             return Replayed(applied, failure)
@@ -81,6 +81,5 @@ async def _apply(
 async def discard(database: Database, projection: str, parked_id: int) -> Discarded | None:
     """Give up one parked event; None if there is none of that id."""
     async with database.transaction() as tx:
-        for key in await take_out(tx, [parked_id]):
-            return Discarded(key, await count_of_key(tx, projection, key))
-    return None
+        keys = await take_out(tx, projection, [parked_id])
+        return Discarded(keys[0], await count_of_key(tx, projection, keys[0])) if keys else None

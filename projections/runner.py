@@ -146,6 +146,8 @@ class Runner:
             after_parked = [(message, EARLIER_IS_PARKED) for message, _ in readable if message.key in blocked]
             free = [(message, activity) for message, activity in readable if message.key not in blocked]
             applied, refused = await apply(tx, free, generation)
+            after_parked += [pair for pair in refused if pair[1] is EARLIER_IS_PARKED]
+            refused = [pair for pair in refused if pair[1] is not EARLIER_IS_PARKED]
             self._judge(len(applied) + len(after_parked), [*unreadable, *refused])
             if unreadable or refused or after_parked:
                 await park(tx, self._projection.name, [*unreadable, *refused, *after_parked])
@@ -173,6 +175,9 @@ class Runner:
         applied: list[Activity] = []
         refused: list[tuple[ConsumedMessage, str]] = []
         for message, activity in free:
+            if message.key in {earlier.key for earlier, _ in refused}:
+                refused.append((message, EARLIER_IS_PARKED))
+                continue
             try:
                 async with tx.begin_nested():
                     await self._projection.apply(tx, [activity], generation)

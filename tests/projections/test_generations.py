@@ -141,10 +141,12 @@ async def test_readers_after_a_long_pause_do_not_read_the_generation_of_before(
 async def test_process_that_knows_no_generation_reads_nothing_without_postgres(
     settings: Settings, valkey: Redis, tenant: str
 ) -> None:
+    user = new_id()
+    await valkey.zadd(_keys(tenant, str(user), 1)[0], {b"": "-inf"})  # the first generation, which served long ago
     nowhere = Database.for_tenants(settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/none"}))
     pages = HistoryPages(nowhere, valkey, wait_seconds=0)
 
-    read = await asyncio.gather(*[pages.page(tenant, str(new_id()), 10) for _ in range(3)], return_exceptions=True)
+    read = await asyncio.gather(*[pages.page(tenant, str(user), 10) for _ in range(3)], return_exceptions=True)
 
     assert [type(outcome) for outcome in read] == [DatabaseAway] * 3
     await nowhere.close()

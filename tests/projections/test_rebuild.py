@@ -23,6 +23,7 @@ from projections.generations import generation_of
 from projections.history import History, HistoryPages
 from projections.rebuild import RebuildRunning, rebuild
 from tests.activities.accounts import registered, saving
+from tests.platform import until
 from tests.samples import create_property, new_id
 
 
@@ -328,3 +329,33 @@ async def test_unreadable_event_is_left_out_and_counted(
 
     assert counter.get() == before + 1
     assert entries == await stored_events(all_tenants) - 1
+
+
+async def test_writer_that_comes_while_the_switch_waits_is_served_after_it(
+    all_tenants: Database, valkey: Redis, ledger: Ledger, keyring: Keyring, tenant: str
+) -> None:
+    """Let in at once, writers that overlap would keep a rebuild from switching for ever."""
+    await registered(ledger, keyring, tenant)
+
+    async def write() -> int:
+        async with all_tenants.transaction() as tx:
+            return await generation_of(tx, "history", locked=True)
+
+    async with all_tenants.transaction() as writer:
+        await generation_of(writer, "history", locked=True)
+        rebuilding = asyncio.create_task(rebuild(all_tenants, History(valkey), lambda _: None))
+        await until(lambda: _waiting(all_tenants, 1))
+        later = asyncio.create_task(write())
+        both_wait = asyncio.create_task(until(lambda: _waiting(all_tenants, 2)))
+        await asyncio.wait({later, both_wait}, return_when=asyncio.FIRST_COMPLETED)
+        both_wait.cancel()
+    _, generation = await rebuilding
+
+    assert await later == generation
+
+
+async def _waiting(database: Database, count: int) -> bool:
+    """Whether so many wait for a lock."""
+    async with database.statements() as connection:
+        waiting = await connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        return bool(waiting.scalar_one() >= count)

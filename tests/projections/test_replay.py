@@ -25,7 +25,7 @@ from tests.samples import new_id
 async def nothing_parked_after(all_tenants: Database) -> AsyncIterator[None]:
     yield
     async with all_tenants.transaction() as tx:
-        await take_out(tx, [row.id for row in await all_parked(tx, "history")])
+        await take_out(tx, "history", [row.id for row in await all_parked(tx, "history")])
 
 
 async def parked(all_tenants: Database, user: UUID) -> list[int]:

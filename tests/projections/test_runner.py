@@ -29,7 +29,7 @@ from tests.samples import new_id, new_tenant
 async def parked_before(all_tenants: Database) -> AsyncIterator[None]:
     yield
     async with all_tenants.transaction() as tx:
-        await take_out(tx, [row.id for row in await all_parked(tx, "history")])
+        await take_out(tx, "history", [row.id for row in await all_parked(tx, "history")])
 
 
 @pytest.fixture
@@ -82,6 +82,20 @@ async def test_what_the_sink_refuses_is_parked_alone(
         [parked] = await all_parked(tx, "history", str(failing))
     assert "the sink refuses it" in parked.reason
     assert await entries(database, tenant, other) == 2
+
+
+async def test_later_events_of_a_key_wait_for_the_one_that_the_sink_refuses(
+    runner: Runner, database: Database, all_tenants: Database, tenant: str
+) -> None:
+    failing = new_id()
+    too_long = consumed(tenant, failing, activityType="X" * 200)
+
+    await runner.take([consumed(tenant, failing), too_long, consumed(tenant, failing)], asyncio.Event())
+
+    async with all_tenants.transaction() as tx:
+        parked = await all_parked(tx, "history", str(failing))
+    assert ["the sink refuses it" in parked[0].reason, parked[1].reason] == [True, EARLIER_IS_PARKED]
+    assert await entries(database, tenant, failing) == 1
 
 
 async def test_victim_of_a_deadlock_is_applied_later_and_not_parked(
