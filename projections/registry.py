@@ -5,9 +5,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from projections.counts import Counts
 from projections.history import History
 from projections.projection import Projection
 
 PROJECTIONS: dict[str, Callable[[Redis], Projection[Any]]] = {
     History.name: History,
+    Counts.name: lambda _: Counts(),
 }
