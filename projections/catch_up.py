@@ -44,12 +44,13 @@ class CatchUp(Generic[E]):
         """Catch up, then move the checkpoint every few seconds, until `stop` is set. Raises MostlyFailing."""
         while not stop.is_set():
             try:
-                await self._round(stop)
+                await self.round(stop)
             except (DatabaseAway, NotRenumbered) as error:
                 log.warning("%s: the event store cannot be read: %s; trying again", self._projection.name, error)
             await pause(stop, _ROUND_SECONDS if self.done else PAUSE_SECONDS)
 
-    async def _round(self, stop: asyncio.Event) -> None:
+    async def round(self, stop: asyncio.Event) -> None:
+        """Apply what is due and move the checkpoint. Raises DatabaseAway, NotRenumbered, MostlyFailing."""
         async with self._database.statements() as connection:
             settled = await event_store.settled_below(connection)
         if await self._apply_settled(stop) and not self.done and await self._apply_unsettled(stop):

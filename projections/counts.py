@@ -35,7 +35,7 @@ class Counted:
     kind: Kind
     item_id: UUID
     subject_id: UUID | None
-    """The same in every event of an item; None where the event does not say it."""
+    """The same in every event of an item; None where the event does not say it, as a deletion need not."""
     version: int
     """Of the item, so that the newest event decides; 0 for what happens once."""
     counts: bool
@@ -82,11 +82,14 @@ _APPLY = text("""
             WITH ORDINALITY AS event (tenant_id, kind, item_id, subject_id, version, counts, n)
         ORDER BY n
         ON CONFLICT (tenant_id, kind, item_id, generation) DO UPDATE
-            SET version = excluded.version, counts = excluded.counts,
-                subject_id = coalesce(excluded.subject_id, known.subject_id)
+            SET version = greatest(excluded.version, known.version),
+                counts = CASE WHEN excluded.version > known.version THEN excluded.counts ELSE known.counts END,
+                subject_id = coalesce(known.subject_id, excluded.subject_id)
             WHERE excluded.version > known.version
+                OR known.subject_id IS NULL AND excluded.subject_id IS NOT NULL
         RETURNING new.tenant_id, new.kind, new.subject_id,
-            CAST(new.counts AS integer) - CAST(coalesce(old.counts, false) AS integer) AS difference
+            CAST(new.counts AS integer)
+            - CAST(old.counts IS TRUE AND old.subject_id IS NOT NULL AS integer) AS difference
     )
     INSERT INTO search.counts AS known (tenant_id, generation, kind, subject_id, total)
     SELECT tenant_id, :generation, kind, subject_id, sum(difference) FROM changed
@@ -127,7 +130,7 @@ class Counts(Projection[Counted]):
         """Write what counts, and the difference that it makes to the totals."""
         newest: dict[tuple[str, str, int], Counted] = {}
         for event in sorted(events, key=lambda event: (event.key, event.version)):
-            # One statement writes a row once; a deletion need not say whose property it was.
+            # One statement writes a row once.
             known = newest.get(event.key)
             newest[event.key] = replace(event, subject_id=event.subject_id or known.subject_id) if known else event
         rows = list(newest.values())
