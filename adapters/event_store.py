@@ -9,10 +9,11 @@ from uuid import UUID
 import orjson
 import sqlalchemy as sa
 from sqlalchemy import ARRAY, Text, Uuid, any_, bindparam, case, cast, func, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres import Write
-from adapters.tables import commands, event_store
+from adapters.tables import checkpoints, commands, event_store
 from domain.command import Command
 from domain.events import Event
 
@@ -44,7 +45,7 @@ class NotRenumbered(Exception):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Position:
     """A place in the order of the store. `BIGSERIAL` alone is no order: it is drawn before the commit."""
 
@@ -284,6 +285,27 @@ async def in_order(tx: AsyncConnection, after: Position, limit: int) -> list[tup
     await ensure_order(tx)
     rows = await tx.execute(_SETTLED, {"tx_id": str(after.tx_id), "id": after.id, "limit": limit})
     return [(Position(row.tx, row.id), message_of(row._mapping)) for row in rows]
+
+
+async def settled_below(tx: AsyncConnection) -> int:
+    """The transaction id below which every transaction has ended, so that `in_order` reads what they stored."""
+    query = text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
+    below: int = (await tx.execute(query)).scalar_one()
+    return below
+
+
+async def checkpoint(tx: AsyncConnection, name: str) -> Position:
+    """How far a reader in order has got; before the first event when it has not begun."""
+    row = (await tx.execute(select(checkpoints).where(checkpoints.c.name == name))).one_or_none()
+    return Position(row.tx_id, row.id) if row else Position()
+
+
+async def move_checkpoint(tx: AsyncConnection, name: str, to: Position) -> None:
+    """Record how far a reader in order has got, unless another process of the same reader has got further."""
+    place = {"tx_id": to.tx_id, "id": to.id, "updated_at": func.now()}
+    newer = tuple_(checkpoints.c.tx_id, checkpoints.c.id) < tuple_(to.tx_id, to.id)
+    record = insert(checkpoints).values(name=name, **place)
+    await tx.execute(record.on_conflict_do_update(index_elements=["name"], set_=place, where=newer))
 
 
 async def current_snapshot(tx: AsyncConnection) -> str:

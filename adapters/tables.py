@@ -283,6 +283,30 @@ checkpoints = Table(
     schema="user_history",
 )
 
+counted = Table(
+    "counted",
+    metadata,
+    _tenant(),
+    Column("kind", String(20), primary_key=True),
+    Column("item_id", Uuid, primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("subject_id", Uuid),
+    Column("version", BigInteger, nullable=False),
+    Column("counts", Boolean, nullable=False),
+    schema="search",
+)
+
+counts = Table(
+    "counts",
+    metadata,
+    _tenant(),
+    Column("kind", String(20), primary_key=True),
+    Column("subject_id", Uuid, primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("total", BigInteger, nullable=False),
+    schema="search",
+)
+
 deliveries = Table(
     "deliveries",
     metadata,

@@ -6,20 +6,30 @@ from adapters.current_state import find_user
 from api.deps import CallerDep, PartsDep
 from api.errors import ApiError, responses
 from domain.user import MAY_SIGN_IN, User
+from projections.counts import Kind, counts_of
 
 router = APIRouter(prefix="/api/users", tags=["users"])
 
 
+class Profile(User):
+    """The account, and numbers that follow it within a second."""
+
+    property_count: int
+    """The properties that the user has listed and not deleted."""
+
+
 @router.get(
     "/profile",
-    response_model=User,
+    response_model=Profile,
     responses=responses("unauthenticated", "invalid-token", "expired-token", "account-closed", "unavailable"),
 )
 async def own_profile(caller: CallerDep, parts: PartsDep) -> Response:
     """The account of whoever asks."""
     async with parts.database.statements(caller.tenant_id) as connection:
         user = await find_user(connection, caller.user_id)
+        owned = await counts_of(connection, Kind.PROPERTY, [caller.user_id])
     if user is None or user.status not in MAY_SIGN_IN:
         raise ApiError("account-closed")
     headers = {"ETag": f'"{user.version}"', "Cache-Control": "private, no-store"}
-    return Response(user.model_dump_json(by_alias=True), 200, headers, "application/json")
+    profile = Profile(**dict(user), property_count=owned[caller.user_id])
+    return Response(profile.model_dump_json(by_alias=True), 200, headers, "application/json")

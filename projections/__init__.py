@@ -1,1 +1,1 @@
-"""Read models: one file for each, with `apply` and the query that reads what it writes."""
+"""Read models: one file for each, with the projection that writes it and the query that reads it."""

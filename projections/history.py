@@ -30,6 +30,7 @@ from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity, activity_of
 from domain.events import USER_ACTIVITY, UnreadableEvent, read_event
 from projections.generations import ServingGeneration
+from projections.projection import CacheKey, Projection
 
 log = logging.getLogger(__name__)
 
@@ -110,17 +111,18 @@ def _place(activity: Activity) -> Place:
     return Place(activity.timestamp, activity.event_id)
 
 
-class History:
-    """The way in."""
+class History(Projection[Activity]):
+    """The projection: entries into Postgres, and into those sets that Redis holds."""
 
     name = "history"
     topics = (USER_ACTIVITY,)
+    tables = (user_activity,)
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._add = redis.register_script(_ADD)
 
-    def read(self, value: bytes) -> Activity:
+    def read(self, topic: str, value: bytes) -> Activity:
         """The activity in a message. Raises UnreadableEvent, saying why."""
         try:
             return Activity.model_validate_json(value)
@@ -141,12 +143,12 @@ class History:
                 "activity_data": activity.activity_data,
                 "timestamp": activity.timestamp,
             }
-            for activity in activities
+            for activity in sorted(activities, key=lambda activity: activity.event_id.int)
         ]
         if rows:
             await tx.execute(insert(user_activity).on_conflict_do_nothing(), rows)
 
-    async def add_to_redis(self, activities: Sequence[Activity], generation: int) -> None:
+    async def update_cache(self, activities: Sequence[Activity], generation: int) -> None:
         """Add entries to the sets that Redis holds. Raises RedisError."""
         by_user: dict[tuple[str, str], list[str | bytes]] = defaultdict(list)
         for activity in activities:
@@ -156,7 +158,11 @@ class History:
                 await self._add(keys=_keys(tenant_id, user_id, generation), args=[NEWEST, *entries], client=pipe)
             await pipe.execute()
 
-    async def drop_from_redis(self, users: set[tuple[str, str]], generation: int) -> None:
+    def cache_keys(self, activities: Sequence[Activity]) -> set[CacheKey]:
+        """The users whose sets the entries belong to."""
+        return {(activity.tenant_id, str(activity.user_id)) for activity in activities}
+
+    async def drop_cached(self, users: set[CacheKey], generation: int) -> None:
         """Drop users' sets, so that the next reader fills them from Postgres. Raises RedisError."""
         keys = [key for tenant_id, user_id in users for key in _keys(tenant_id, user_id, generation)]
         if keys:
@@ -164,7 +170,7 @@ class History:
 
 
 class HistoryPages:
-    """The way out: Redis first, then `user_activity`, then the event store itself."""
+    """The query: Redis first, then `user_activity`, then the event store itself."""
 
     def __init__(self, database: Database, redis: Redis, wait_seconds: float) -> None:
         self._database = database

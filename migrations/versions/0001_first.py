@@ -200,7 +200,7 @@ CREATE TABLE user_history.read_models (
     generation integer NOT NULL,
     newest_generation integer NOT NULL DEFAULT 1
 );
-INSERT INTO user_history.read_models (name, generation) VALUES ('history', 1);
+INSERT INTO user_history.read_models (name, generation) VALUES ('history', 1), ('counts', 1);
 
 CREATE TABLE user_history.event_store_cluster (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
@@ -213,6 +213,26 @@ CREATE TABLE user_history.checkpoints (
     tx_id bigint NOT NULL,
     id bigint NOT NULL,
     updated_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE search.counted (
+    tenant_id varchar(63) NOT NULL,
+    kind varchar(20) NOT NULL,
+    item_id uuid NOT NULL,
+    generation integer NOT NULL,
+    subject_id uuid,
+    version bigint NOT NULL,
+    counts boolean NOT NULL,
+    PRIMARY KEY (tenant_id, kind, item_id, generation)
+);
+
+CREATE TABLE search.counts (
+    tenant_id varchar(63) NOT NULL,
+    kind varchar(20) NOT NULL,
+    subject_id uuid NOT NULL,
+    generation integer NOT NULL,
+    total bigint NOT NULL,
+    PRIMARY KEY (tenant_id, kind, subject_id, generation)
 );
 
 CREATE TABLE notification.deliveries (
@@ -267,6 +287,8 @@ GRANT SELECT ON user_history.user_activity, user_history.read_models TO hyderaba
 GRANT SELECT, UPDATE ON user_history.read_models TO hyderabad_all_tenants;
 GRANT SELECT, INSERT, DELETE ON user_history.user_activity, user_history.parked_events TO hyderabad_all_tenants;
 GRANT SELECT, INSERT, UPDATE, DELETE ON user_history.checkpoints TO hyderabad_all_tenants;
+GRANT SELECT ON search.counts TO hyderabad_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON search.counted, search.counts TO hyderabad_all_tenants;
 GRANT SELECT ON user_history.event_store_cluster TO hyderabad_app, hyderabad_all_tenants;
 GRANT UPDATE (given_up) ON notification.deliveries TO hyderabad_all_tenants;
 -- Postgres lets only those lock a row who may update some column of it.
@@ -281,6 +303,8 @@ _OF_ONE_TENANT = (
     "user_management.sessions",
     "user_management.refresh_tokens",
     "property_management.properties",
+    "search.counted",
+    "search.counts",
     "user_history.event_store",
     "user_history.user_activity",
     "user_history.commands",

@@ -407,8 +407,8 @@ async def test_checkpoint_passes_an_unreadable_event_and_leaves_it_to_a_later_re
         )
     assert await ActivityEnvironment().run(reconciliation.republish_unprojected) == 0
     async with all_tenants.transaction() as tx:
-        checkpoint = (await tx.execute(text("SELECT tx_id, id FROM user_history.checkpoints"))).one()
-        assert await event_store.in_order(tx, Position(checkpoint.tx_id, checkpoint.id), 10) == []
+        checkpoint = await event_store.checkpoint(tx, "history-checked")
+        assert await event_store.in_order(tx, checkpoint, 10) == []
 
 
 async def test_reconciling_sends_again_what_only_an_unfinished_rebuild_has(

@@ -30,6 +30,23 @@ async def test_registered_user_is_signed_in_and_sees_their_profile(platform: Pla
     assert "password" not in str(profile).lower()
 
 
+async def test_profile_tells_how_many_properties_a_user_has_listed(platform: Platform) -> None:
+    person = await platform.register()
+
+    async def property_count() -> int:
+        count: int = (await platform.http.get("/api/users/profile", headers=person.headers)).json()["propertyCount"]
+        return count
+
+    assert await property_count() == 0
+    for _ in range(2):
+        await platform.create(person)
+
+    async def both_are_counted() -> bool:
+        return await property_count() == 2
+
+    await until(both_are_counted)
+
+
 @pytest.mark.parametrize("name", ["email", "username", "upper-case email"])
 async def test_sign_in_by_email_or_username(platform: Platform, name: str) -> None:
     person = await platform.register()

@@ -190,7 +190,7 @@ class Restored:
         return [message["eventId"] for _, message in events]
 
     async def checkpoint(self) -> Position:
-        row = await self.owner.fetchrow("SELECT tx_id, id FROM user_history.checkpoints")
+        row = await self.owner.fetchrow("SELECT tx_id, id FROM user_history.checkpoints WHERE name = 'history-checked'")
         return Position(row["tx_id"], row["id"])
 
 

@@ -1,14 +1,16 @@
 """What several tests of the projections need."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
 import pytest
 
 from adapters.settings import Settings
+from domain.property_commands import DeleteProperty
 from tests.activities.accounts import Saving
-from tests.samples import create_property
+from tests.samples import create_property, new_id
 
 
 @pytest.fixture
@@ -29,3 +31,19 @@ async def user_with_unreadable_event(saving: Saving, tenant: str, owner: asyncpg
     await owner.execute(change, event, "FROM_A_LATER_RELEASE")
     yield user
     await owner.execute(change, event, "PROPERTY_CREATED")
+
+
+Delete = Callable[[UUID, UUID], Awaitable[None]]
+
+
+@pytest.fixture
+def delete_property(saving: Saving, tenant: str) -> Delete:
+    """Deletes a user's property."""
+
+    async def delete(user: UUID, property_id: UUID) -> None:
+        command = DeleteProperty(
+            command_id=new_id(), tenant_id=tenant, user_id=user, issued_at=datetime.now(UTC), property_id=property_id
+        )
+        await saving.property(command)
+
+    return delete

@@ -49,7 +49,7 @@ async def project(all_tenants: Database, history: History, entries: list[Activit
     async with all_tenants.transaction() as tx:
         generation = await generation_of(tx, history.name)
         await history.apply(tx, entries, generation)
-    await history.add_to_redis(entries, generation)
+    await history.update_cache(entries, generation)
 
 
 async def everything(pages: HistoryPages, tenant: str, user: UUID, limit: int) -> list[bytes]:

@@ -227,31 +227,31 @@ async def test_rebuild_that_loses_its_connection_does_not_go_on_without_its_lock
     assert await generations(all_tenants) == {generation}
 
 
-_AT_MOST_TEN = """
-CREATE FUNCTION user_history.at_most_ten() RETURNS trigger LANGUAGE plpgsql AS $$
+_SHORT_DELETIONS = """
+CREATE FUNCTION user_history.short_deletions() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF (SELECT count(*) FROM gone) > 10 THEN
+    IF (SELECT count(*) FROM gone) > 200 THEN
         RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = 'query_canceled';
     END IF;
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER at_most_ten AFTER DELETE ON user_history.user_activity
-    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION user_history.at_most_ten();
+CREATE TRIGGER short_deletions AFTER DELETE ON user_history.user_activity
+    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION user_history.short_deletions();
 """
 
 
 async def test_old_generation_is_deleted_in_statements_that_end_in_time(
     all_tenants: Database, valkey: Redis, tenant: str, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Postgres cancels a long statement; here one is long that deletes more than ten rows."""
-    monkeypatch.setattr(rebuilding, "_IDS_DELETED", 10)
-    await with_wrong_rows(all_tenants, tenant, 100)
-    await owner.execute(_AT_MOST_TEN)
+    """Postgres cancels a long statement; here one is long that deletes more than two hundred rows."""
+    monkeypatch.setattr(rebuilding, "_BLOCKS_DELETED", 1)
+    await with_wrong_rows(all_tenants, tenant, 1000)
+    await owner.execute(_SHORT_DELETIONS)
     try:
         _, generation = await rebuild(all_tenants, History(valkey), no_progress)
     finally:
-        await owner.execute("DROP FUNCTION user_history.at_most_ten CASCADE")
+        await owner.execute("DROP FUNCTION user_history.short_deletions CASCADE")
 
     assert await generations(all_tenants) == {generation}
 
@@ -290,7 +290,7 @@ class StoresMore(History):
 
     def __init__(self, redis: Redis, saving: Saving, tenant: str, count: int) -> None:
         super().__init__(redis)
-        self._saving, self._tenant, self._more = saving, tenant, count
+        self._more, self._saving, self._tenant = count, saving, tenant
 
     async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
         if self._more:
