@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS = never
 # Every run of a workflow loads its modules; without bytecode each of them would be compiled every time.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run demo test test-kafka test-temporal test-gateway check bench kafka temporal gateway migrate lock clean
+.PHONY: help run demo admin test test-kafka test-temporal test-gateway check bench kafka temporal gateway migrate lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -25,6 +25,11 @@ run: .venv/.installed ## everything on this machine: engines, workers, projectio
 
 demo: .venv/.installed ## sign up owners and list properties through the API (CSV=path for real rows)
 	@$(PY) -m demo --url http://127.0.0.1:$(PORT) $(if $(CSV),--csv $(CSV))
+
+admin: .venv/.installed ## make somebody an administrator of the platform that `make run` runs (EMAIL=ravi@example.com)
+	@test -n "$$EMAIL" || { echo "Say whom: make admin EMAIL=ravi@example.com"; exit 2; }
+	@test -f .data/environment || { echo "The platform is not running here. Start it first: make run"; exit 1; }
+	@set -a; . .data/environment; exec $(PY) -m admin --email "$$EMAIL"
 
 test: .venv/.installed ## the tests, on embedded engines
 	@$(PY) -m pytest

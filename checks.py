@@ -36,7 +36,7 @@ def style() -> None:
 
 def types() -> None:
     _run(binary("mypy"), "domain", "adapters", "activities", "workflows", "projections", "api", "embedded", "demo")
-    _run(binary("mypy"), "bench", "worker.py", "checks.py", "docs", "migrations/__main__.py", "tests")
+    _run(binary("mypy"), "bench", "worker.py", "admin.py", "checks.py", "docs", "migrations/__main__.py", "tests")
 
 
 def arrows() -> None:

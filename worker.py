@@ -24,6 +24,7 @@ from temporalio.client import (
 )
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
+from activities.favorites import Favorites
 from activities.notifications import Notifications, OverdueDeliveries
 from activities.outbox_relay import OutboxRelay
 from activities.properties import Properties
@@ -76,6 +77,7 @@ class Pools:
             workflows=WORKFLOWS[options.COMMANDS],
             activities=[
                 Properties(store).save_property,
+                Favorites(store).save_favorite,
                 Users(store, self._keyring.new_wrapped_key).save_user,
                 self._publishing.publish,
             ],

@@ -167,7 +167,46 @@ properties = Table(
     Column("previous_price", BigInteger),
     _at("created_at"),
     _at("updated_at"),
-    Index("properties_owner", "tenant_id", "owner_id", "created_at"),
+    Index("properties_owner", "tenant_id", "owner_id", text("created_at DESC"), text("property_id DESC")),
+    Index(
+        "properties_newest",
+        "tenant_id",
+        text("created_at DESC"),
+        text("property_id DESC"),
+        postgresql_where=text("status = 'ACTIVE'"),
+    ),
+    Index(
+        "properties_featured",
+        "tenant_id",
+        text("created_at DESC"),
+        text("property_id DESC"),
+        postgresql_where=text("status = 'ACTIVE' AND is_featured"),
+    ),
+    schema="property_management",
+)
+
+favorites = Table(
+    "favorites",
+    metadata,
+    _tenant(),
+    Column("favorite_id", Uuid, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("property_id", Uuid, nullable=False),
+    Column("owner_id", Uuid, nullable=False),
+    Column("title", String(200), nullable=False),
+    Column("location", String(200), nullable=False),
+    Column("is_favorite", Boolean, nullable=False),
+    _at("changed_at"),
+    Index(
+        "favorites_user",
+        "tenant_id",
+        "user_id",
+        text("changed_at DESC"),
+        text("property_id DESC"),
+        postgresql_where=text("is_favorite"),
+    ),
+    Index("favorites_property", "tenant_id", "property_id"),
     schema="property_management",
 )
 

@@ -13,7 +13,7 @@ from api.errors import ApiError
 from api.tokens import Caller
 from domain.command import Command
 from domain.model import Model
-from projections.history import Place
+from projections.paging import Place
 
 C = TypeVar("C", bound=Command)
 
@@ -85,14 +85,14 @@ def accepted(outcome: Accepted) -> Response:
 
 
 def answered(sender: Sender, outcome: Done | Accepted, status: int = 200, location: str = "") -> Response:
-    """The answer to a command: the resource with its version, nothing where it is gone, or 202.
+    """The answer to a command: the resource with its version, nothing where it is gone or `status` is 204, or 202.
 
     `location` is the path of a resource that was made, with `{id}` in it.
     """
     if isinstance(outcome, Accepted):
         return accepted(outcome)
     headers = command_headers(sender.parts, outcome)
-    if outcome.resource is None:
+    if outcome.resource is None or status == 204:
         return Response(status_code=204, headers=headers)
     headers["ETag"] = f'"{outcome.saved.version}"'
     if location:

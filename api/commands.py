@@ -290,14 +290,12 @@ class Commands:
             raise away("The command service") from error
 
     def _of(self, type: str, command_id: UUID, status: str, started_at: datetime) -> dict[str, Any]:
-        workflow_id = quote(registry.workflow_id(type, command_id), safe="")
-        path = f"/namespaces/{self._settings.temporal_namespace}/workflows/{workflow_id}"
         return {
             "commandId": str(command_id),
             "type": type,
             "status": status,
             "startedAt": started_at,
-            "traceUrl": self._settings.temporal_ui_url.rstrip("/") + path,
+            "traceUrl": trace_url(self._settings, type, command_id),
         }
 
 
@@ -317,6 +315,13 @@ def _without_secrets(fields: dict[str, Any]) -> dict[str, Any]:
         for name, value in fields.items()
         if not isinstance(value, SecretStr)
     }
+
+
+def trace_url(settings: Settings, type: str, command_id: UUID) -> str:
+    """Where the Temporal web UI shows the workflow of a command."""
+    workflow_id = quote(registry.workflow_id(type, command_id), safe="")
+    path = f"/namespaces/{settings.temporal_namespace}/workflows/{workflow_id}"
+    return settings.temporal_ui_url.rstrip("/") + path
 
 
 def new_id() -> UUID:

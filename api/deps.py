@@ -19,7 +19,8 @@ from api.opaque import Signer, Tampered
 from api.passwords import Passwords
 from api.sessions import Sessions
 from api.tokens import Caller, Tokens
-from projections.history import HistoryPages, Place
+from projections.history import HistoryPages
+from projections.paging import Place
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from adapters import event_store
 from adapters.current_state import find_property
+from api import listings
 from api.answers import IfMatchDep, NoBody, SenderDep, answered
 from api.commands import new_id
 from api.deps import CallerDep, MaybeCallerDep, Parts, PartsDep, TenantDep
@@ -15,6 +16,7 @@ from api.errors import ApiError, responses
 from api.opaque import Tampered
 from api.tokens import Caller
 from domain import fields as f
+from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
 from domain.model import Model
 from domain.property import Property, PropertyDetails, PropertyPatch
 from domain.property_commands import (
@@ -29,6 +31,8 @@ from domain.property_commands import (
 from domain.property_status import PropertyStatus
 
 router = APIRouter(prefix="/api/properties", tags=["properties"])
+# Before the routes by id, for which `favorites` would be an id that is not valid.
+router.routes.extend(listings.router.routes)
 
 _AUTH = ("unauthenticated", "invalid-token", "expired-token")
 _BODY = ("invalid-request", "malformed-json", "unsupported-media-type", "body-too-large")
@@ -49,6 +53,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
 _CHANGE: dict[int | str, dict[str, Any]] = _ACCEPTED | responses(
     *_COMMAND, "forbidden", "not-found", "precondition-required", "version-conflict", "listing-closed", "status-refused"
 )
+_FAVORITE: dict[int | str, dict[str, Any]] = _ACCEPTED | responses(*_COMMAND, "not-found")
 
 
 class NewProperty(PropertyDetails):
@@ -135,6 +140,20 @@ async def verify_property(property_id: UUID, body: Switch, sender: SenderDep, ex
         VerifyProperty, body, str(body.value), property_id=property_id, expected_versions=expected, value=body.value
     )
     return answered(sender, outcome)
+
+
+@router.put("/{property_id}/favorite", status_code=204, response_class=Response, responses=_FAVORITE)
+async def favorite_property(property_id: UUID, sender: SenderDep) -> Response:
+    """Add a listing to one's favourites. Repeating it changes nothing."""
+    outcome = await sender.send(FavoriteProperty, NoBody(), str(property_id), property_id=property_id)
+    return answered(sender, outcome, 204)
+
+
+@router.delete("/{property_id}/favorite", status_code=204, response_class=Response, responses=_FAVORITE)
+async def unfavorite_property(property_id: UUID, sender: SenderDep) -> Response:
+    """Remove a listing from one's favourites, even one that is deleted. Repeating it changes nothing."""
+    outcome = await sender.send(UnfavoriteProperty, NoBody(), str(property_id), property_id=property_id)
+    return answered(sender, outcome, 204)
 
 
 @router.get(

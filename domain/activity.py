@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.events import Event
+from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.property_commands import (
     PropertyCreated,
@@ -66,10 +67,14 @@ def _described(fact: Fact) -> tuple[str, dict[str, Any]]:
             }
         case PropertyDeleted():
             return f"User deleted property: {fact.title}", _property(fact)
+        case PropertyFavorited():
+            return f"User added property to favourites: {fact.title}", _property(fact)
+        case PropertyUnfavorited():
+            return f"User removed property from favourites: {fact.title}", _property(fact)
         case UserUpdated():
             return "User's account changed", {"changed": list(fact.changed)}
     return "User registered", {}
 
 
-def _property(fact: PropertyFact) -> dict[str, Any]:
+def _property(fact: PropertyFact | FavoriteFact) -> dict[str, Any]:
     return {"propertyId": str(fact.property_id), "title": fact.title, "location": fact.location}

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from domain import ids
 from domain.command import Command, SavedEvent
+from domain.favorite_commands import PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.property_commands import (
     PropertyCreated,
@@ -100,6 +101,8 @@ KINDS: dict[str, EventKind] = {
         EventKind("PROPERTY_PRICE_CHANGED", PropertyPriceChanged, PROPERTY_EVENTS),
         EventKind("PROPERTY_STATUS_CHANGED", PropertyStatusChanged, PROPERTY_EVENTS),
         EventKind("PROPERTY_DELETED", PropertyDeleted, PROPERTY_EVENTS),
+        EventKind("PROPERTY_FAVORITED", PropertyFavorited, PROPERTY_EVENTS),
+        EventKind("PROPERTY_UNFAVORITED", PropertyUnfavorited, PROPERTY_EVENTS),
         EventKind("USER_REGISTERED", UserRegistered, USER_EVENTS, (_user_registered_from_seven_services,), 0),
         EventKind("USER_UPDATED", UserUpdated, USER_EVENTS),
     )

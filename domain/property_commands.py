@@ -180,6 +180,11 @@ def evolve(state: Property | None, fact: PropertyFact, version: int, at: datetim
     )
 
 
+def may_see(listing: Property, by: Actor) -> bool:
+    """Whether `by` may know of the listing; to everybody else it does not exist."""
+    return listing.is_public or _may_change(listing, by)
+
+
 def patched(details: PropertyDetails, changes: PropertyPatch) -> PropertyDetails:
     """The details with changes merged in. Raises InvalidChange when the whole contradicts itself."""
     merged = details.model_dump() | changes.model_dump()
@@ -199,7 +204,7 @@ def _created(command: CreateProperty) -> PropertyCreated:
 
 
 def _to_be_changed(state: Property | None, command: Change, by: Actor) -> Property:
-    if state is None or not (state.is_public or _may_change(state, by)):
+    if state is None or not may_see(state, by):
         raise PropertyNotFound()
     if not _may_change(state, by):
         raise NotOwner()

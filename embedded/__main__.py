@@ -3,14 +3,19 @@
 import argparse
 import asyncio
 import fcntl
+import os
 import signal
 import sys
 import time
 from pathlib import Path
 
-from embedded.paths import ROOT, api_port
+from adapters.settings import Settings
+from embedded.paths import ROOT, api_port, write_environment
 from embedded.process import StartFailed
 from embedded.stack import Stack
+
+_ENVIRONMENT = "environment"
+"""The file in the data folder by which `make admin` reaches the running stack."""
 
 
 def _say(line: str) -> None:
@@ -42,6 +47,7 @@ async def _run(data: Path, temporal: str) -> int:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         _say("\nStopping ...")
+        (data / _ENVIRONMENT).unlink(missing_ok=True)
         await stack.stop()
         _say("Everything is stopped; the data is kept in " + str(data))
 
@@ -53,6 +59,13 @@ async def _start(stack: Stack, port: int) -> None:
     await stack.prepare()
     _say("  up to date\nProcesses:")
     await stack.start_processes(port)
+    write_environment(stack.data / _ENVIRONMENT, _environment(stack))
+
+
+def _environment(stack: Stack) -> dict[str, str]:
+    """The settings of the workers, for commands of an operator: what the stack made, and what was set before."""
+    given = {name: value for name, value in os.environ.items() if name.lower() in Settings.model_fields}
+    return {name: value for name, value in {**given, **stack.env}.items() if name != "JWT_PRIVATE_KEY"}
 
 
 def _addresses(stack: Stack, port: int, seconds: float) -> str:

@@ -30,6 +30,7 @@ from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity, activity_of
 from domain.events import USER_ACTIVITY, UnreadableEvent, read_event
 from projections.generations import ServingGeneration
+from projections.paging import Place
 from projections.projection import CacheKey, Projection
 
 log = logging.getLogger(__name__)
@@ -59,19 +60,6 @@ for i = 3, #ARGV, 200 do redis.call('ZADD', KEYS[1], unpack(ARGV, i, math.min(i 
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
 """
-
-
-@dataclass(frozen=True, order=True)
-class Place:
-    """Where an entry stands in a history: newest first, by time, then by event id."""
-
-    timestamp: datetime
-    event_id: UUID
-
-    @property
-    def score(self) -> int:
-        """Microseconds since 1970: below 2**53, so exact as Redis' floating-point score."""
-        return round(self.timestamp.timestamp() * 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -195,7 +183,7 @@ class HistoryPages:
             page = await self._from_redis(tenant_id, user_id, generation, limit, before)
             if page is None:
                 page = await self._from_postgres(tenant_id, user_id, generation, limit, before)
-            if holding is None or page.holds(holding.event_id) or not _must_show(page, before, holding):
+            if holding is None or page.holds(holding.id) or not _must_show(page, before, holding):
                 return page
             if time.monotonic() >= deadline:
                 return await self._from_store(tenant_id, user_id, limit, before)
@@ -224,7 +212,7 @@ class HistoryPages:
         found = await self._redis.zrange(
             key, str(before.score), "-inf", desc=True, byscore=True, offset=0, num=limit + 1 + _TIES, withscores=True
         )
-        edge = str(before.event_id).encode()
+        edge = str(before.id).encode()
         scored = cast(list[tuple[bytes, float]], found)
         behind = [entry for entry, score in scored if score < before.score or entry[_ID] < edge]
         return behind[: limit + 1]
@@ -261,7 +249,7 @@ class HistoryPages:
     async def _from_store(self, tenant_id: str, user_id: str, limit: int, before: Place | None) -> Page:
         """A page of the event store itself; it has fewer entries than `limit` where events are unreadable."""
         async with self._database.statements(tenant_id) as connection:
-            older_than = (before.timestamp, before.event_id) if before else None
+            older_than = (before.timestamp, before.id) if before else None
             messages = await event_store.of_user(connection, UUID(user_id), before=older_than, limit=limit + 1)
         entries = [entry_json(activity) for activity in readable(messages[:limit], where="history")]
         if len(messages) <= limit:
@@ -307,7 +295,7 @@ async def _rows(connection: AsyncConnection, user_id: str, limit: int, before: P
     )
     if before:
         query = query.where(
-            tuple_(user_activity.c.timestamp, user_activity.c.event_id) < tuple_(before.timestamp, before.event_id)
+            tuple_(user_activity.c.timestamp, user_activity.c.event_id) < tuple_(before.timestamp, before.id)
         )
     newest_first = query.order_by(user_activity.c.timestamp.desc(), user_activity.c.event_id.desc())
     # LATERAL, so that its LIMIT ends an index scan; the outer join, so that a user without entries has a generation.

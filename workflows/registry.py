@@ -8,11 +8,13 @@ from workflows.change_role import ChangeRoleWorkflow
 from workflows.command import CommandWorkflow
 from workflows.create_property import CreatePropertyWorkflow
 from workflows.delete_property import DeletePropertyWorkflow
+from workflows.favorite_property import FavoritePropertyWorkflow
 from workflows.feature_property import FeaturePropertyWorkflow
 from workflows.notify import NotifyWorkflow
 from workflows.patch_property import PatchPropertyWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.register_user import RegisterUserWorkflow
+from workflows.unfavorite_property import UnfavoritePropertyWorkflow
 from workflows.update_property import UpdatePropertyWorkflow
 from workflows.verify_property import VerifyPropertyWorkflow
 
@@ -24,6 +26,8 @@ COMMANDS: dict[str, type[CommandWorkflow]] = {
     "feature-property": FeaturePropertyWorkflow,
     "verify-property": VerifyPropertyWorkflow,
     "delete-property": DeletePropertyWorkflow,
+    "favorite-property": FavoritePropertyWorkflow,
+    "unfavorite-property": UnfavoritePropertyWorkflow,
     "register-user": RegisterUserWorkflow,
     "change-role": ChangeRoleWorkflow,
 }

@@ -125,7 +125,29 @@ CREATE TABLE property_management.properties (
     updated_at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, property_id)
 );
-CREATE INDEX properties_owner ON property_management.properties (tenant_id, owner_id, created_at);
+CREATE INDEX properties_owner
+    ON property_management.properties (tenant_id, owner_id, created_at DESC, property_id DESC);
+CREATE INDEX properties_newest ON property_management.properties (tenant_id, created_at DESC, property_id DESC)
+    WHERE status = 'ACTIVE';
+CREATE INDEX properties_featured ON property_management.properties (tenant_id, created_at DESC, property_id DESC)
+    WHERE status = 'ACTIVE' AND is_featured;
+
+CREATE TABLE property_management.favorites (
+    tenant_id varchar(63) NOT NULL,
+    favorite_id uuid NOT NULL,
+    version bigint NOT NULL,
+    user_id uuid NOT NULL,
+    property_id uuid NOT NULL,
+    owner_id uuid NOT NULL,
+    title varchar(200) NOT NULL,
+    location varchar(200) NOT NULL,
+    is_favorite boolean NOT NULL,
+    changed_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, favorite_id)
+);
+CREATE INDEX favorites_user ON property_management.favorites (tenant_id, user_id, changed_at DESC, property_id DESC)
+    WHERE is_favorite;
+CREATE INDEX favorites_property ON property_management.favorites (tenant_id, property_id);
 
 CREATE TABLE user_history.event_store (
     id bigserial PRIMARY KEY,
@@ -276,10 +298,12 @@ GRANT USAGE ON SCHEMA user_management, property_management, search, user_history
 GRANT SELECT ON user_management.tenants TO hyderabad_app, hyderabad_all_tenants;
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     user_management.users, user_management.user_profiles, user_management.person_keys, user_management.sessions,
-    user_management.refresh_tokens, property_management.properties, notification.deliveries TO hyderabad_app;
+    user_management.refresh_tokens, property_management.properties, property_management.favorites,
+    notification.deliveries TO hyderabad_app;
 GRANT SELECT ON
     user_management.users, user_management.user_profiles, user_management.person_keys,
-    property_management.properties, user_history.commands, notification.deliveries TO hyderabad_all_tenants;
+    property_management.properties, property_management.favorites, user_history.commands, notification.deliveries
+    TO hyderabad_all_tenants;
 GRANT SELECT, INSERT ON user_history.event_store, user_history.commands TO hyderabad_app;
 GRANT SELECT ON user_history.event_store TO hyderabad_all_tenants;
 GRANT UPDATE (published_at) ON user_history.event_store TO hyderabad_app, hyderabad_all_tenants;
@@ -305,6 +329,7 @@ _OF_ONE_TENANT = (
     "property_management.properties",
     "search.counted",
     "search.counts",
+    "property_management.favorites",
     "user_history.event_store",
     "user_history.user_activity",
     "user_history.commands",

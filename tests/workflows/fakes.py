@@ -13,6 +13,7 @@ from activities.outbox_relay import Outgoing
 from activities.publishing import PublishedOverdue
 from domain.command import Actor, Command, Saved, SealedCommand
 from domain.events import recorded
+from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted
 from domain.property_commands import decide as decide_property
@@ -70,6 +71,17 @@ class Script:
             return script._saved(command, [gone])
 
         @activity.defn
+        async def save_favorite(sealed: SealedCommand) -> Saved:
+            script._happens("save_favorite")
+            command = TypeAdapter[Any](FavoriteCommand).validate_json(orjson.dumps(sealed))
+            added = isinstance(command, FavoriteProperty)
+            listing = {"owner_id": UUID(int=2), "title": "A flat", "location": "Uppal"}
+            fact = (PropertyFavorited if added else PropertyUnfavorited)(
+                property_id=command.property_id, user_id=command.user_id, **listing
+            )
+            return script._saved(command, [fact])
+
+        @activity.defn
         async def save_user(sealed: SealedCommand) -> Saved:
             script._happens("save_user")
             command = TypeAdapter[Any](UserCommand).validate_json(orjson.dumps(sealed))
@@ -105,6 +117,7 @@ class Script:
 
         return [
             save_property,
+            save_favorite,
             save_user,
             publish,
             send_deliveries,

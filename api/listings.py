@@ -1,0 +1,108 @@
+"""Lists of listings: /api/properties, `featured`, `my-properties` and `favorites` below it."""
+
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Query, Response
+
+from api.deps import CallerDep, MaybeCallerDep, PartsDep, TenantDep
+from api.errors import ApiError, responses
+from api.opaque import Signer, Tampered
+from domain.model import Model
+from domain.property import Property
+from domain.property_status import PropertyStatus
+from projections import listings
+from projections.listings import ListingPage
+from projections.paging import Place
+
+router = APIRouter(prefix="/api/properties", tags=["properties"])
+
+_PRIVATE = {"Cache-Control": "private, no-store"}
+_PUBLIC_LIST = responses("invalid-token", "expired-token", "invalid-request", "invalid-cursor", "unavailable")
+_OWN_LIST = responses(
+    "unauthenticated", "invalid-token", "expired-token", "invalid-request", "invalid-cursor", "unavailable"
+)
+
+LimitQuery = Annotated[int, Query(ge=1, le=100, description="How many listings a page has at the most.")]
+CursorQuery = Annotated[
+    str | None, Query(max_length=200, description="`nextCursor` of the page before; absent for the first page.")
+]
+
+
+class PropertyPage(Model):
+    """Listings, newest first."""
+
+    items: tuple[Property, ...]
+    next_cursor: str | None
+    """For the next page; null on the last."""
+
+
+@router.get("", response_model=PropertyPage, responses=_PUBLIC_LIST)
+async def list_properties(
+    caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep, limit: LimitQuery = 20, cursor: CursorQuery = None
+) -> Response:
+    """The active listings, newest first."""
+    tenant_id = caller.tenant_id if caller else tenant_id
+    use = f"listings:{tenant_id}"
+    after = _after(parts.signer, use, cursor)
+    async with parts.database.statements(tenant_id) as connection:
+        page = await listings.newest(connection, limit, after)
+    return _answer(page, parts.signer, use)
+
+
+@router.get("/featured", response_model=PropertyPage, responses=_PUBLIC_LIST)
+async def featured_properties(
+    caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep, limit: LimitQuery = 20, cursor: CursorQuery = None
+) -> Response:
+    """The active listings that stand out, newest first."""
+    tenant_id = caller.tenant_id if caller else tenant_id
+    use = f"featured:{tenant_id}"
+    after = _after(parts.signer, use, cursor)
+    async with parts.database.statements(tenant_id) as connection:
+        page = await listings.featured(connection, limit, after)
+    return _answer(page, parts.signer, use)
+
+
+@router.get("/my-properties", response_model=PropertyPage, responses=_OWN_LIST)
+async def own_properties(
+    caller: CallerDep,
+    parts: PartsDep,
+    status: Annotated[PropertyStatus | None, Query(description="Only listings in this status.")] = None,
+    limit: LimitQuery = 20,
+    cursor: CursorQuery = None,
+) -> Response:
+    """The listings of whoever asks, in every status, newest first."""
+    use = f"own:{caller.tenant_id}:{caller.user_id}:{status}"
+    after = _after(parts.signer, use, cursor)
+    async with parts.database.statements(caller.tenant_id) as connection:
+        page = await listings.of_owner(connection, caller.user_id, status, limit, after)
+    return _answer(page, parts.signer, use, _PRIVATE)
+
+
+@router.get("/favorites", response_model=PropertyPage, responses=_OWN_LIST)
+async def favorite_properties(
+    caller: CallerDep, parts: PartsDep, limit: LimitQuery = 20, cursor: CursorQuery = None
+) -> Response:
+    """The favourites of whoever asks, the newest favourite first; without listings that they may not see any more."""
+    use = f"favorites:{caller.tenant_id}:{caller.user_id}"
+    after = _after(parts.signer, use, cursor)
+    async with parts.database.statements(caller.tenant_id) as connection:
+        page = await listings.favorites_of(connection, caller.user_id, limit, after, sees_all=caller.is_admin)
+    return _answer(page, parts.signer, use, _PRIVATE)
+
+
+def _after(signer: Signer, use: str, cursor: str | None) -> Place | None:
+    """The place that a cursor names. Raises ApiError invalid-cursor."""
+    if cursor is None:
+        return None
+    try:
+        return signer.open(use, cursor)
+    except Tampered as error:
+        raise ApiError("invalid-cursor") from error
+
+
+def _answer(page: ListingPage, signer: Signer, use: str, headers: dict[str, str] | None = None) -> Response:
+    items = b",".join(item.model_dump_json(by_alias=True).encode() for item in page.items)
+    next_cursor = orjson.dumps(signer.sign(use, page.next)) if page.next else b"null"
+    body = b'{"items":[' + items + b'],"nextCursor":' + next_cursor + b"}"
+    return Response(body, headers=headers, media_type="application/json")
