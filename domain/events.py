@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -111,7 +111,10 @@ _KIND_OF: dict[type[Fact], EventKind] = {kind.model: kind for kind in KINDS.valu
 
 
 def recorded(command: Command, aggregate_id: UUID, after_version: int, facts: list[Any]) -> list[Event]:
-    """The events that `command` adds to an aggregate at `after_version`, with their ids, versions and time."""
+    """The events that `command` adds to an aggregate at `after_version`, with their ids, versions and times.
+
+    They are a microsecond apart: a history is read in the order of time.
+    """
     return [
         Event(
             event_id=ids.event_id(command.command_id, n),
@@ -119,7 +122,7 @@ def recorded(command: Command, aggregate_id: UUID, after_version: int, facts: li
             user_id=command.user_id,
             tenant_id=command.tenant_id,
             event_type=_KIND_OF[type(fact)].name,
-            timestamp=command.issued_at,
+            timestamp=command.issued_at + timedelta(microseconds=n - 1),
             version=after_version + n,
             schema_version=_KIND_OF[type(fact)].schema_version,
             command_id=command.command_id,

@@ -312,6 +312,8 @@ async def test_change_is_a_row_and_events_and_is_answered_alike_when_it_is_repea
     assert [event["eventType"] for event in stored] == ["PROPERTY_CREATED", *event_types]
     assert [event["eventId"] for event in stored[1:]] == [str(event.event_id) for event in first.events]
     assert first.version == stored[-1]["version"] == 1 + len(event_types)
+    times = [event.timestamp for event in first.events]
+    assert times == sorted(set(times))  # a history shows them in their order
     assert "98480" not in str(stored)
     assert await rows(database, tenant) == before | {
         "user_history.event_store": before["user_history.event_store"] + len(event_types),
