@@ -1,7 +1,9 @@
 """How a command is sent in the name of whoever asks, and how its outcome is answered."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -84,10 +86,16 @@ def accepted(outcome: Accepted) -> Response:
     return Response(orjson.dumps(body), 202, headers, "application/json")
 
 
-def answered(sender: Sender, outcome: Done | Accepted, status: int = 200, location: str = "") -> Response:
+def answered(
+    sender: Sender,
+    outcome: Done | Accepted,
+    status: int = 200,
+    location: str = "",
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> Response:
     """The answer to a command: the resource with its version, nothing where it is gone or `status` is 204, or 202.
 
-    `location` is the path of a resource that was made, with `{id}` in it.
+    `location` is the path of a resource that was made, with `{id}` in it; `more` is added to the resource.
     """
     if isinstance(outcome, Accepted):
         return accepted(outcome)
@@ -97,7 +105,7 @@ def answered(sender: Sender, outcome: Done | Accepted, status: int = 200, locati
     headers["ETag"] = f'"{outcome.saved.version}"'
     if location:
         headers["Location"] = location.format(id=outcome.saved.aggregate_id)
-    return Response(orjson.dumps(outcome.resource), status, headers, "application/json")
+    return Response(orjson.dumps({**outcome.resource, **more}), status, headers, "application/json")
 
 
 def command_headers(parts: Parts, outcome: Done) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Lists of listings: /api/properties, `featured`, `my-properties` and `favorites` below it."""
 
 from typing import Annotated
+from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Query, Response
@@ -8,8 +9,8 @@ from fastapi import APIRouter, Query, Response
 from api.deps import CallerDep, MaybeCallerDep, PartsDep, TenantDep
 from api.errors import ApiError, responses
 from api.opaque import Signer, Tampered
+from api.property_answers import CountedProperty, as_json, numbers_of
 from domain.model import Model
-from domain.property import Property
 from domain.property_status import PropertyStatus
 from projections import listings
 from projections.listings import ListingPage
@@ -32,7 +33,7 @@ CursorQuery = Annotated[
 class PropertyPage(Model):
     """Listings, newest first."""
 
-    items: tuple[Property, ...]
+    items: tuple[CountedProperty, ...]
     next_cursor: str | None
     """For the next page; null on the last."""
 
@@ -47,7 +48,8 @@ async def list_properties(
     after = _after(parts.signer, use, cursor)
     async with parts.database.statements(tenant_id) as connection:
         page = await listings.newest(connection, limit, after)
-    return _answer(page, parts.signer, use)
+        numbers = await numbers_of(connection, [item.id for item in page.items])
+    return _answer(page, numbers, parts.signer, use)
 
 
 @router.get("/featured", response_model=PropertyPage, responses=_PUBLIC_LIST)
@@ -60,7 +62,8 @@ async def featured_properties(
     after = _after(parts.signer, use, cursor)
     async with parts.database.statements(tenant_id) as connection:
         page = await listings.featured(connection, limit, after)
-    return _answer(page, parts.signer, use)
+        numbers = await numbers_of(connection, [item.id for item in page.items])
+    return _answer(page, numbers, parts.signer, use)
 
 
 @router.get("/my-properties", response_model=PropertyPage, responses=_OWN_LIST)
@@ -76,7 +79,8 @@ async def own_properties(
     after = _after(parts.signer, use, cursor)
     async with parts.database.statements(caller.tenant_id) as connection:
         page = await listings.of_owner(connection, caller.user_id, status, limit, after)
-    return _answer(page, parts.signer, use, _PRIVATE)
+        numbers = await numbers_of(connection, [item.id for item in page.items])
+    return _answer(page, numbers, parts.signer, use, _PRIVATE)
 
 
 @router.get("/favorites", response_model=PropertyPage, responses=_OWN_LIST)
@@ -88,7 +92,8 @@ async def favorite_properties(
     after = _after(parts.signer, use, cursor)
     async with parts.database.statements(caller.tenant_id) as connection:
         page = await listings.favorites_of(connection, caller.user_id, limit, after, sees_all=caller.is_admin)
-    return _answer(page, parts.signer, use, _PRIVATE)
+        numbers = await numbers_of(connection, [item.id for item in page.items])
+    return _answer(page, numbers, parts.signer, use, _PRIVATE)
 
 
 def _after(signer: Signer, use: str, cursor: str | None) -> Place | None:
@@ -101,8 +106,14 @@ def _after(signer: Signer, use: str, cursor: str | None) -> Place | None:
         raise ApiError("invalid-cursor") from error
 
 
-def _answer(page: ListingPage, signer: Signer, use: str, headers: dict[str, str] | None = None) -> Response:
-    items = b",".join(item.model_dump_json(by_alias=True).encode() for item in page.items)
+def _answer(
+    page: ListingPage,
+    numbers: dict[UUID, dict[str, int]],
+    signer: Signer,
+    use: str,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    items = b",".join(as_json(item, numbers[item.id]) for item in page.items)
     next_cursor = orjson.dumps(signer.sign(use, page.next)) if page.next else b"null"
     body = b'{"items":[' + items + b'],"nextCursor":' + next_cursor + b"}"
     return Response(body, headers=headers, media_type="application/json")

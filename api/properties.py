@@ -14,6 +14,7 @@ from api.commands import new_id
 from api.deps import CallerDep, MaybeCallerDep, Parts, PartsDep, TenantDep
 from api.errors import ApiError, responses
 from api.opaque import Tampered
+from api.property_answers import CountedProperty, answered_property, as_json, numbers_of
 from api.tokens import Caller
 from domain import fields as f
 from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
@@ -71,7 +72,7 @@ class Switch(Model):
     value: bool
 
 
-@router.post("", status_code=201, response_model=Property, responses=_ACCEPTED | responses(*_COMMAND))
+@router.post("", status_code=201, response_model=CountedProperty, responses=_ACCEPTED | responses(*_COMMAND))
 async def create_property(body: NewProperty, sender: SenderDep) -> Response:
     """List a property. Unless it is a draft, it is public at once; event, history and the owner's mail follow."""
     property_id = new_id()
@@ -80,10 +81,10 @@ async def create_property(body: NewProperty, sender: SenderDep) -> Response:
     outcome = await sender.send(
         CreateProperty, body, summary, property_id=property_id, details=details, status=body.status
     )
-    return answered(sender, outcome, 201, location="/api/properties/{id}")
+    return await answered_property(sender, outcome, 201, location="/api/properties/{id}")
 
 
-@router.put("/{property_id}", response_model=Property, responses=_CHANGE)
+@router.put("/{property_id}", response_model=CountedProperty, responses=_CHANGE)
 async def update_property(
     property_id: UUID, body: PropertyDetails, sender: SenderDep, expected: IfMatchDep
 ) -> Response:
@@ -92,17 +93,17 @@ async def update_property(
     outcome = await sender.send(
         UpdateProperty, body, summary, property_id=property_id, expected_versions=expected, details=body
     )
-    return answered(sender, outcome)
+    return await answered_property(sender, outcome)
 
 
-@router.patch("/{property_id}", response_model=Property, responses=_CHANGE)
+@router.patch("/{property_id}", response_model=CountedProperty, responses=_CHANGE)
 async def patch_property(property_id: UUID, body: PropertyPatch, sender: SenderDep, expected: IfMatchDep) -> Response:
     """Say some things of a listing anew (JSON Merge Patch, RFC 7396): absent fields stay, `null` removes."""
     summary = ", ".join(sorted(body.model_fields_set)) or "nothing"
     outcome = await sender.send(
         PatchProperty, body, summary, property_id=property_id, expected_versions=expected, changes=body
     )
-    return answered(sender, outcome)
+    return await answered_property(sender, outcome)
 
 
 @router.delete("/{property_id}", status_code=204, response_class=Response, responses=_CHANGE)
@@ -112,7 +113,7 @@ async def delete_property(property_id: UUID, sender: SenderDep, expected: IfMatc
     return answered(sender, outcome)
 
 
-@router.put("/{property_id}/status", response_model=Property, responses=_CHANGE)
+@router.put("/{property_id}/status", response_model=CountedProperty, responses=_CHANGE)
 async def change_property_status(
     property_id: UUID, body: StatusChange, sender: SenderDep, expected: IfMatchDep
 ) -> Response:
@@ -121,25 +122,25 @@ async def change_property_status(
     outcome = await sender.send(
         ChangePropertyStatus, body, body.status.value, property_id=property_id, expected_versions=expected, **fields
     )
-    return answered(sender, outcome)
+    return await answered_property(sender, outcome)
 
 
-@router.put("/{property_id}/featured", response_model=Property, responses=_CHANGE)
+@router.put("/{property_id}/featured", response_model=CountedProperty, responses=_CHANGE)
 async def feature_property(property_id: UUID, body: Switch, sender: SenderDep, expected: IfMatchDep) -> Response:
     """Have a listing stand out, or no longer: for administrators."""
     outcome = await sender.send(
         FeatureProperty, body, str(body.value), property_id=property_id, expected_versions=expected, value=body.value
     )
-    return answered(sender, outcome)
+    return await answered_property(sender, outcome)
 
 
-@router.put("/{property_id}/verified", response_model=Property, responses=_CHANGE)
+@router.put("/{property_id}/verified", response_model=CountedProperty, responses=_CHANGE)
 async def verify_property(property_id: UUID, body: Switch, sender: SenderDep, expected: IfMatchDep) -> Response:
     """Vouch for a listing, or no longer: for administrators."""
     outcome = await sender.send(
         VerifyProperty, body, str(body.value), property_id=property_id, expected_versions=expected, value=body.value
     )
-    return answered(sender, outcome)
+    return await answered_property(sender, outcome)
 
 
 @router.put("/{property_id}/favorite", status_code=204, response_class=Response, responses=_FAVORITE)
@@ -158,7 +159,7 @@ async def unfavorite_property(property_id: UUID, sender: SenderDep) -> Response:
 
 @router.get(
     "/{property_id}",
-    response_model=Property,
+    response_model=CountedProperty,
     responses={
         304: {"description": "It is still the version that If-None-Match names"},
         **responses("invalid-request", "invalid-token", "expired-token", "not-found", "gone", "unavailable"),
@@ -172,11 +173,11 @@ async def get_property(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """A listing. In a status that is not public, only its owner and administrators see it."""
-    found = await _visible(parts, caller.tenant_id if caller else tenant_id, property_id, caller)
+    found, numbers = await _visible(parts, caller.tenant_id if caller else tenant_id, property_id, caller)
     etag = f'"{found.version}"'
     if if_none_match and etag in {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}:
         return Response(status_code=304, headers={"ETag": etag})
-    return Response(found.model_dump_json(by_alias=True), 200, {"ETag": etag}, "application/json")
+    return Response(as_json(found, numbers), 200, {"ETag": etag}, "application/json")
 
 
 @router.get(
@@ -221,13 +222,18 @@ async def property_events(
     return Response(orjson.dumps(page), media_type="application/json")
 
 
-async def _visible(parts: Parts, tenant_id: str, property_id: UUID, caller: Caller | None) -> Property:
-    """The listing, for somebody who may see it. Raises ApiError not-found, or gone for who owned a deleted one."""
+async def _visible(
+    parts: Parts, tenant_id: str, property_id: UUID, caller: Caller | None
+) -> tuple[Property, dict[str, int]]:
+    """The listing with its numbers, for somebody who may see it.
+
+    Raises ApiError not-found, or gone for who owned a deleted one.
+    """
     async with parts.database.statements(tenant_id) as connection:
         found = await find_property(connection, property_id)
-        deleted_from = await event_store.owner_of_deleted(connection, property_id) if caller and not found else None
-    if caller and deleted_from == caller.user_id:
-        raise ApiError("gone")
-    if found and (found.is_public or (caller and (caller.is_admin or caller.user_id == found.owner_id))):
-        return found
-    raise ApiError("not-found")
+        if found is None:
+            deleted_from = await event_store.owner_of_deleted(connection, property_id) if caller else None
+            raise ApiError("gone" if caller and deleted_from == caller.user_id else "not-found")
+        if not (found.is_public or (caller and (caller.is_admin or caller.user_id == found.owner_id))):
+            raise ApiError("not-found")
+        return found, (await numbers_of(connection, [property_id]))[property_id]

@@ -27,9 +27,9 @@ async def own_profile(caller: CallerDep, parts: PartsDep) -> Response:
     """The account of whoever asks."""
     async with parts.database.statements(caller.tenant_id) as connection:
         user = await find_user(connection, caller.user_id)
-        owned = await counts_of(connection, Kind.PROPERTY, [caller.user_id])
+        [(owned,)] = (await counts_of(connection, [caller.user_id], Kind.PROPERTY)).values()
     if user is None or user.status not in MAY_SIGN_IN:
         raise ApiError("account-closed")
     headers = {"ETag": f'"{user.version}"', "Cache-Control": "private, no-store"}
-    profile = Profile(**dict(user), property_count=owned[caller.user_id])
+    profile = Profile(**dict(user), property_count=owned)
     return Response(profile.model_dump_json(by_alias=True), 200, headers, "application/json")

@@ -1,4 +1,4 @@
-"""How many: the properties of an owner, counted from events, and the query that reads the numbers.
+"""How many: properties of an owner, favourites and views of a property, counted from events; and the query of the numbers.
 
 `search.counted` has a row for each thing that is counted, with the newest version that was seen of it; `search.counts`
 has the totals. One statement writes a row and the difference that it makes, so a repeated or an older event makes none.
@@ -25,6 +25,10 @@ class Kind(StrEnum):
 
     PROPERTY = "property"
     """Properties of the user who owns them."""
+    FAVORITE = "favorite"
+    """Users who have a property among their favourites."""
+    VIEW = "view"
+    """Views of a property."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,9 @@ class _Rule:
 _RULES = {
     "PROPERTY_CREATED": _Rule(Kind.PROPERTY, counts=True, subject_of=lambda data: data.owner_id),
     "PROPERTY_DELETED": _Rule(Kind.PROPERTY, counts=False),
+    "PROPERTY_FAVORITED": _Rule(Kind.FAVORITE, counts=True, subject_of=lambda data: data.property_id),
+    "PROPERTY_UNFAVORITED": _Rule(Kind.FAVORITE, counts=False, subject_of=lambda data: data.property_id),
+    "PROPERTY_VIEWED": _Rule(Kind.VIEW, counts=True, subject_of=lambda data: data.property_id),
 }
 
 _APPLY = text("""
@@ -146,14 +153,17 @@ class Counts(Projection[Counted]):
             await tx.execute(_APPLY, {"generation": generation, **columns})
 
 
-_COUNTS_OF = select(counts.c.subject_id, counts.c.total).where(
-    counts.c.kind == bindparam("kind"),
+_COUNTS_OF = select(counts.c.subject_id, counts.c.kind, counts.c.total).where(
+    counts.c.kind == any_(bindparam("kinds", type_=ARRAY(Text))),
     counts.c.subject_id == any_(bindparam("subject_ids", type_=ARRAY(Uuid))),
     counts.c.generation == select(read_models.c.generation).where(read_models.c.name == Counts.name).scalar_subquery(),
 )
 
 
-async def counts_of(connection: AsyncConnection, kind: Kind, subject_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """How many of a kind each subject of the connection's tenant has; 0 where nothing was counted."""
-    rows = await connection.execute(_COUNTS_OF, {"kind": kind.value, "subject_ids": list(subject_ids)})
-    return dict.fromkeys(subject_ids, 0) | {row.subject_id: row.total for row in rows}
+async def counts_of(
+    connection: AsyncConnection, subject_ids: Sequence[UUID], *kinds: Kind
+) -> dict[UUID, tuple[int, ...]]:
+    """How many of each kind, in their order, each subject of the connection's tenant has; 0 where none was counted."""
+    asked = {"kinds": [kind.value for kind in kinds], "subject_ids": list(subject_ids)}
+    found = {(row.subject_id, row.kind): row.total for row in await connection.execute(_COUNTS_OF, asked)}
+    return {subject: tuple(found.get((subject, kind.value), 0) for kind in kinds) for subject in subject_ids}

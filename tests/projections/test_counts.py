@@ -32,7 +32,7 @@ async def project(all_tenants: Database, events: list[Counted]) -> None:
 
 async def count(database: Database, tenant: str, subject: UUID) -> int:
     async with database.statements(tenant) as connection:
-        return (await counts_of(connection, Kind.PROPERTY, [subject]))[subject]
+        return (await counts_of(connection, [subject], Kind.PROPERTY))[subject][0]
 
 
 async def project_stored(all_tenants: Database, tenant: str) -> None:
