@@ -1,4 +1,4 @@
-"""How many: properties of an owner, favourites and views of a property, counted from events; and the query of the numbers.
+"""How many: properties of an owner, favourites and views of a property, counted from events; and the query of them.
 
 `search.counted` has a row for each thing that is counted, with the newest version that was seen of it; `search.counts`
 has the totals. One statement writes a row and the difference that it makes, so a repeated or an older event makes none.
