@@ -8,6 +8,7 @@ from api.answers import accepted, command_headers
 from api.commands import REGISTER_USER, Accepted, new_id
 from api.deps import KeyDep, Parts, PartsDep, TenantDep, address_of
 from api.errors import ApiError, responses
+from api.openapi import BODY, command
 from api.sessions import Session
 from api.tokens import LIFETIME_SECONDS
 from domain import fields as f
@@ -37,26 +38,7 @@ class RefreshToken(Model):
     refresh_token: f.Token
 
 
-_BODY = ("invalid-request", "malformed-json", "unsupported-media-type", "body-too-large", "unavailable")
-
-
-@router.post(
-    "/api/auth/register",
-    status_code=201,
-    response_model=SignedIn,
-    responses={
-        202: {"description": "The command is durable; sign in when it is done"},
-        **responses(
-            *_BODY,
-            "EmailTaken",
-            "UsernameTaken",
-            "invalid-idempotency-key",
-            "idempotency-key-reused",
-            "command-running",
-            "too-many-requests",
-        ),
-    },
-)
+@router.post("/api/auth/register", **command(201, SignedIn, "EmailTaken", "UsernameTaken", signed_in="no"))
 async def register(
     body: Registration, request: Request, parts: PartsDep, tenant_id: TenantDep, key: KeyDep
 ) -> Response:
@@ -71,7 +53,7 @@ async def register(
     # Nobody is signed in: the e-mail address is what tells one person's keys from another's.
     ticket = parts.commands.ticket(tenant_id, account.email, "POST /api/auth/register", key, body)
     user_id = new_id()
-    command = RegisterUser(
+    register = RegisterUser(
         command_id=ticket.command_id,
         tenant_id=tenant_id,
         user_id=user_id,
@@ -80,7 +62,7 @@ async def register(
         account=account,
         password_hash=await parts.passwords.hash(password, address=address),
     )
-    outcome = await parts.commands.run(REGISTER_USER, command, user_id, f"Register a {account.role.value}")
+    outcome = await parts.commands.run(REGISTER_USER, register, user_id, f"Register a {account.role.value}")
     if isinstance(outcome, Accepted):
         return accepted(outcome)
     user = outcome.saved.user
@@ -89,15 +71,15 @@ async def register(
         if not await parts.sessions.knows_password(tenant_id, user.id, password, address):
             raise ApiError("idempotency-key-reused")
     session = await parts.sessions.begin(tenant_id, user.id)
-    headers = command_headers(parts, tenant_id, command.command_id, outcome)
-    headers |= {"Location": f"/api/users/{user.id}", "ETag": f'"{user.version}"'}
+    headers = command_headers(parts, tenant_id, register.command_id, outcome)
+    headers |= {"Location": "/api/users/profile", "ETag": f'"{user.version}"'}
     return _signed_in(parts, tenant_id, session, 201, headers)
 
 
 @router.post(
     "/api/auth/login",
     response_model=SignedIn,
-    responses=responses(*_BODY, "invalid-credentials", "account-closed", "too-many-requests"),
+    responses=responses(*BODY, "invalid-credentials", "account-closed", "too-many-requests"),
 )
 async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Sign in by e-mail address or username."""
@@ -110,7 +92,7 @@ async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id:
 @router.post(
     "/api/auth/refresh",
     response_model=SignedIn,
-    responses=responses(*_BODY, "invalid-refresh-token", "account-closed"),
+    responses=responses(*BODY, "invalid-refresh-token", "refresh-token-reused", "account-closed"),
 )
 async def refresh(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Renew a session. A refresh token works once; using it again closes the session everywhere."""
@@ -118,7 +100,7 @@ async def refresh(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> 
     return _signed_in(parts, tenant_id, session, 200, {})
 
 
-@router.post("/api/auth/logout", status_code=204, response_class=Response, responses=responses(*_BODY))
+@router.post("/api/auth/logout", status_code=204, response_class=Response, responses=responses(*BODY))
 async def logout(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Close the session of a refresh token. Access tokens that are out expire within a quarter of an hour."""
     await parts.sessions.end(tenant_id, body.refresh_token.get_secret_value())

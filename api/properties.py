@@ -9,41 +9,24 @@ from fastapi import APIRouter, Header, Query, Response
 from adapters import event_store
 from api.answers import accepted, command_headers
 from api.commands import CREATE_PROPERTY, Accepted, new_id
-from api.deps import CallerDep, KeyDep, MaybeCallerDep, Parts, PartsDep, TenantDep
-from api.errors import ApiError, responses
+from api.conditional import is_unchanged
+from api.deps import CallerDep, Cursor, KeyDep, MaybeCallerDep, Parts, PartsDep, TenantDep
+from api.errors import ApiError
 from api.opaque import Tampered
+from api.openapi import command, query
 from api.tokens import Caller
 from domain.property import PUBLIC_STATUSES, CreateProperty, Property, PropertyDetails
 
 router = APIRouter(prefix="/api/properties", tags=["properties"])
 
-_AUTH = ("unauthenticated", "invalid-token", "expired-token")
-_BODY = ("invalid-request", "malformed-json", "unsupported-media-type", "body-too-large", "unavailable")
 
-
-@router.post(
-    "",
-    status_code=201,
-    response_model=Property,
-    responses={
-        202: {"description": "The command is durable and will be done; ask its Location"},
-        **responses(
-            *_AUTH,
-            *_BODY,
-            "OwnerUnknown",
-            "invalid-idempotency-key",
-            "idempotency-key-reused",
-            "command-running",
-            "too-many-requests",
-        ),
-    },
-)
+@router.post("", **command(201, Property, "OwnerUnknown"))
 async def create_property(body: PropertyDetails, caller: CallerDep, parts: PartsDep, key: KeyDep) -> Response:
     """List a property. It is public at once, and the event, the history and the owner's confirmation follow."""
     who = str(caller.user_id)
     await parts.limits.count(caller.tenant_id, "commands", who, parts.settings.commands_per_minute)
     ticket = parts.commands.ticket(caller.tenant_id, who, "POST /api/properties", key, body)
-    command = CreateProperty(
+    create = CreateProperty(
         command_id=ticket.command_id,
         tenant_id=caller.tenant_id,
         user_id=caller.user_id,
@@ -53,23 +36,16 @@ async def create_property(body: PropertyDetails, caller: CallerDep, parts: Parts
         details=body,
     )
     summary = f"{body.listing_type.value} {body.property_type.value}: {body.title} ({body.location})"
-    outcome = await parts.commands.run(CREATE_PROPERTY, command, command.property_id, summary[:200])
+    outcome = await parts.commands.run(CREATE_PROPERTY, create, create.property_id, summary[:200])
     if isinstance(outcome, Accepted):
         return accepted(outcome)
     listed = outcome.saved.property
-    headers = command_headers(parts, caller.tenant_id, command.command_id, outcome)
+    headers = command_headers(parts, caller.tenant_id, create.command_id, outcome)
     headers |= {"Location": f"/api/properties/{listed.id}", "ETag": f'"{listed.version}"'}
     return Response(listed.model_dump_json(by_alias=True), 201, headers, "application/json")
 
 
-@router.get(
-    "/{property_id}",
-    response_model=Property,
-    responses={
-        304: {"description": "It is still the version that If-None-Match names"},
-        **responses("invalid-request", "invalid-token", "expired-token", "not-found", "unavailable"),
-    },
-)
+@router.get("/{property_id}", **query(Property, "invalid-request", "not-found", signed_in="optional", etag=True))
 async def get_property(
     property_id: UUID,
     caller: MaybeCallerDep,
@@ -80,27 +56,18 @@ async def get_property(
     """A listing. In a status that is not public, only its owner and administrators see it."""
     found = await _visible(parts, caller.tenant_id if caller else tenant_id, property_id, caller)
     etag = f'"{found.version}"'
-    if if_none_match and etag in {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}:
+    if is_unchanged(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
     return Response(found.model_dump_json(by_alias=True), 200, {"ETag": etag}, "application/json")
 
 
-@router.get(
-    "/{property_id}/history",
-    responses={
-        200: {
-            "description": "Events in the order of their versions",
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/EventPage"}}},
-        },
-        **responses(*_AUTH, "invalid-request", "invalid-cursor", "not-found", "unavailable"),
-    },
-)
+@router.get("/{property_id}/history", **query("EventPage", "invalid-request", "invalid-cursor", "not-found"))
 async def property_events(
     property_id: UUID,
     caller: CallerDep,
     parts: PartsDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    cursor: Annotated[Cursor, Query()] = None,
 ) -> Response:
     """The events of a listing, oldest first, as they were published: for its owner and administrators."""
     found = await _visible(parts, caller.tenant_id, property_id, caller)

@@ -1,25 +1,29 @@
 """Accounts: /api/users."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
 
+from fastapi import APIRouter, Header, Response
+
+from api.conditional import is_unchanged
 from api.deps import CallerDep, PartsDep
-from api.errors import ApiError, responses
+from api.errors import ApiError
+from api.openapi import query
 from domain.user import MAY_SIGN_IN, User
 from projections.users import find_user
 
 router = APIRouter(prefix="/api/users", tags=["users"])
 
 
-@router.get(
-    "/profile",
-    response_model=User,
-    responses=responses("unauthenticated", "invalid-token", "expired-token", "account-closed", "unavailable"),
-)
-async def own_profile(caller: CallerDep, parts: PartsDep) -> Response:
+@router.get("/profile", **query(User, "account-closed", etag=True))
+async def own_profile(
+    caller: CallerDep, parts: PartsDep, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
     """The account of whoever asks."""
     async with parts.database.statements(caller.tenant_id) as connection:
         user = await find_user(connection, caller.user_id)
     if user is None or user.status not in MAY_SIGN_IN:
         raise ApiError("account-closed")
     headers = {"ETag": f'"{user.version}"', "Cache-Control": "private, no-store"}
+    if is_unchanged(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
     return Response(user.model_dump_json(by_alias=True), 200, headers, "application/json")
