@@ -8,6 +8,7 @@ import uvicorn
 from adapters.settings import load_settings
 from adapters.telemetry import set_up_logging
 from api.app import create_app
+from api.server import BoundedHttp
 
 GRACEFUL_SHUTDOWN_SECONDS = 15
 """For requests that are being answered: longer than a command waits for its answer."""
@@ -25,6 +26,7 @@ def main() -> None:
         raise SystemExit(2) from error
     uvicorn.run(
         app,
+        http=BoundedHttp,
         host=settings.host,
         port=settings.port,
         log_config=None,

@@ -8,6 +8,7 @@ from api.answers import accepted, command_headers
 from api.commands import Accepted, new_id
 from api.deps import KeyDep, Parts, PartsDep, TenantDep, address_of
 from api.errors import ApiError, responses
+from api.openapi import BODY, command
 from api.sessions import Session
 from api.tokens import LIFETIME_SECONDS
 from domain import fields as f
@@ -38,26 +39,7 @@ class RefreshToken(Model):
     refresh_token: f.Token
 
 
-_BODY = ("invalid-request", "malformed-json", "unsupported-media-type", "body-too-large", "unavailable")
-
-
-@router.post(
-    "/api/auth/register",
-    status_code=201,
-    response_model=SignedIn,
-    responses={
-        202: {"description": "The command is durable; sign in when it is done"},
-        **responses(
-            *_BODY,
-            "email-taken",
-            "username-taken",
-            "invalid-idempotency-key",
-            "idempotency-key-reused",
-            "command-running",
-            "too-many-requests",
-        ),
-    },
-)
+@router.post("/api/auth/register", **command(201, SignedIn, "email-taken", "username-taken", signed_in="no"))
 async def register(
     body: Registration, request: Request, parts: PartsDep, tenant_id: TenantDep, key: KeyDep
 ) -> Response:
@@ -72,7 +54,7 @@ async def register(
     # Nobody is signed in: the e-mail address is what tells one person's keys from another's.
     ticket = parts.commands.ticket(tenant_id, account.email, "POST /api/auth/register", key, body)
     user_id = new_id()
-    command = RegisterUser(
+    register = RegisterUser(
         command_id=ticket.command_id,
         tenant_id=tenant_id,
         user_id=user_id,
@@ -81,7 +63,7 @@ async def register(
         account=account,
         password_hash=await parts.passwords.hash(password, address=address),
     )
-    outcome = await parts.commands.run(command, f"Register a {account.role.value}")
+    outcome = await parts.commands.run(register, f"Register a {account.role.value}")
     if isinstance(outcome, Accepted):
         return accepted(outcome)
     # An account of another id was opened by an earlier request, whoever found its answer.
@@ -99,7 +81,7 @@ async def register(
 @router.post(
     "/api/auth/login",
     response_model=SignedIn,
-    responses=responses(*_BODY, "invalid-credentials", "account-closed", "too-many-requests"),
+    responses=responses(*BODY, "invalid-credentials", "account-closed", "too-many-requests"),
 )
 async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Sign in by e-mail address or username."""
@@ -112,7 +94,7 @@ async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id:
 @router.post(
     "/api/auth/refresh",
     response_model=SignedIn,
-    responses=responses(*_BODY, "invalid-refresh-token", "account-closed"),
+    responses=responses(*BODY, "invalid-refresh-token", "refresh-token-reused", "account-closed"),
 )
 async def refresh(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Renew a session. A refresh token works once; using it again closes the session everywhere."""
@@ -120,7 +102,7 @@ async def refresh(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> 
     return _signed_in(parts, tenant_id, session, 200, {})
 
 
-@router.post("/api/auth/logout", status_code=204, response_class=Response, responses=responses(*_BODY))
+@router.post("/api/auth/logout", status_code=204, response_class=Response, responses=responses(*BODY))
 async def logout(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Close the session of a refresh token. Access tokens that are out expire within a quarter of an hour."""
     await parts.sessions.end(tenant_id, body.refresh_token.get_secret_value())

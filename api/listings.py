@@ -6,9 +6,10 @@ from uuid import UUID
 import orjson
 from fastapi import APIRouter, Query, Response
 
-from api.deps import CallerDep, MaybeCallerDep, PartsDep, TenantDep
-from api.errors import ApiError, responses
+from api.deps import CallerDep, Cursor, MaybeCallerDep, PartsDep, TenantDep
+from api.errors import ApiError
 from api.opaque import Signer, Tampered
+from api.openapi import query
 from api.property_answers import CountedProperty, as_json, numbers_of
 from domain.model import Model
 from domain.property_status import PropertyStatus
@@ -19,15 +20,10 @@ from projections.paging import Place
 router = APIRouter(prefix="/api/properties", tags=["properties"])
 
 _PRIVATE = {"Cache-Control": "private, no-store"}
-_PUBLIC_LIST = responses("invalid-token", "expired-token", "invalid-request", "invalid-cursor", "unavailable")
-_OWN_LIST = responses(
-    "unauthenticated", "invalid-token", "expired-token", "invalid-request", "invalid-cursor", "unavailable"
-)
+_LIST = ("invalid-request", "invalid-cursor")
 
 LimitQuery = Annotated[int, Query(ge=1, le=100, description="How many listings a page has at the most.")]
-CursorQuery = Annotated[
-    str | None, Query(max_length=200, description="`nextCursor` of the page before; absent for the first page.")
-]
+CursorQuery = Annotated[Cursor, Query()]
 
 
 class PropertyPage(Model):
@@ -38,7 +34,7 @@ class PropertyPage(Model):
     """For the next page; null on the last."""
 
 
-@router.get("", response_model=PropertyPage, responses=_PUBLIC_LIST)
+@router.get("", **query(PropertyPage, *_LIST, signed_in="optional"))
 async def list_properties(
     caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep, limit: LimitQuery = 20, cursor: CursorQuery = None
 ) -> Response:
@@ -52,7 +48,7 @@ async def list_properties(
     return _answer(page, numbers, parts.signer, use)
 
 
-@router.get("/featured", response_model=PropertyPage, responses=_PUBLIC_LIST)
+@router.get("/featured", **query(PropertyPage, *_LIST, signed_in="optional"))
 async def featured_properties(
     caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep, limit: LimitQuery = 20, cursor: CursorQuery = None
 ) -> Response:
@@ -66,7 +62,7 @@ async def featured_properties(
     return _answer(page, numbers, parts.signer, use)
 
 
-@router.get("/my-properties", response_model=PropertyPage, responses=_OWN_LIST)
+@router.get("/my-properties", **query(PropertyPage, *_LIST))
 async def own_properties(
     caller: CallerDep,
     parts: PartsDep,
@@ -83,7 +79,7 @@ async def own_properties(
     return _answer(page, numbers, parts.signer, use, _PRIVATE)
 
 
-@router.get("/favorites", response_model=PropertyPage, responses=_OWN_LIST)
+@router.get("/favorites", **query(PropertyPage, *_LIST))
 async def favorite_properties(
     caller: CallerDep, parts: PartsDep, limit: LimitQuery = 20, cursor: CursorQuery = None
 ) -> Response:

@@ -11,9 +11,11 @@ from adapters.current_state import find_property
 from api import listings
 from api.answers import IfMatchDep, NoBody, SenderDep, answered
 from api.commands import new_id
-from api.deps import CallerDep, MaybeCallerDep, Parts, PartsDep, TenantDep
-from api.errors import ApiError, responses
+from api.conditional import is_unchanged
+from api.deps import CallerDep, Cursor, MaybeCallerDep, Parts, PartsDep, TenantDep
+from api.errors import ApiError
 from api.opaque import Tampered
+from api.openapi import CHANGE, command, query
 from api.property_answers import CountedProperty, answered_property, as_json, numbers_of
 from api.tokens import Caller
 from domain import fields as f
@@ -35,27 +37,6 @@ router = APIRouter(prefix="/api/properties", tags=["properties"])
 # Before the routes by id, for which `favorites` would be an id that is not valid.
 router.routes.extend(listings.router.routes)
 
-_AUTH = ("unauthenticated", "invalid-token", "expired-token")
-_BODY = ("invalid-request", "malformed-json", "unsupported-media-type", "body-too-large")
-_COMMAND = (
-    *_AUTH,
-    *_BODY,
-    "account-closed",
-    "invalid-idempotency-key",
-    "idempotency-key-reused",
-    "command-running",
-    "command-failed",
-    "too-many-requests",
-    "unavailable",
-)
-_ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {"description": "The command is durable and will be done; ask its Location"}
-}
-_CHANGE: dict[int | str, dict[str, Any]] = _ACCEPTED | responses(
-    *_COMMAND, "forbidden", "not-found", "precondition-required", "version-conflict", "listing-closed", "status-refused"
-)
-_FAVORITE: dict[int | str, dict[str, Any]] = _ACCEPTED | responses(*_COMMAND, "not-found")
-
 
 class NewProperty(PropertyDetails):
     """A listing to be made, public at once unless it is a draft."""
@@ -72,7 +53,7 @@ class Switch(Model):
     value: bool
 
 
-@router.post("", status_code=201, response_model=CountedProperty, responses=_ACCEPTED | responses(*_COMMAND))
+@router.post("", **command(201, CountedProperty, "account-closed"))
 async def create_property(body: NewProperty, sender: SenderDep) -> Response:
     """List a property. Unless it is a draft, it is public at once; event, history and the owner's mail follow."""
     property_id = new_id()
@@ -84,7 +65,7 @@ async def create_property(body: NewProperty, sender: SenderDep) -> Response:
     return await answered_property(sender, outcome, 201, location="/api/properties/{id}")
 
 
-@router.put("/{property_id}", response_model=CountedProperty, responses=_CHANGE)
+@router.put("/{property_id}", **command(200, CountedProperty, *CHANGE, "listing-closed"))
 async def update_property(
     property_id: UUID, body: PropertyDetails, sender: SenderDep, expected: IfMatchDep
 ) -> Response:
@@ -96,7 +77,7 @@ async def update_property(
     return await answered_property(sender, outcome)
 
 
-@router.patch("/{property_id}", response_model=CountedProperty, responses=_CHANGE)
+@router.patch("/{property_id}", **command(200, CountedProperty, *CHANGE, "listing-closed"))
 async def patch_property(property_id: UUID, body: PropertyPatch, sender: SenderDep, expected: IfMatchDep) -> Response:
     """Say some things of a listing anew (JSON Merge Patch, RFC 7396): absent fields stay, `null` removes."""
     summary = ", ".join(sorted(body.model_fields_set)) or "nothing"
@@ -106,14 +87,14 @@ async def patch_property(property_id: UUID, body: PropertyPatch, sender: SenderD
     return await answered_property(sender, outcome)
 
 
-@router.delete("/{property_id}", status_code=204, response_class=Response, responses=_CHANGE)
+@router.delete("/{property_id}", **command(204, None, *CHANGE, body=False))
 async def delete_property(property_id: UUID, sender: SenderDep, expected: IfMatchDep) -> Response:
     """Take a listing away for good. Its events stay, for its owner and administrators."""
     outcome = await sender.send(DeleteProperty, NoBody(), "delete", property_id=property_id, expected_versions=expected)
     return answered(sender, outcome)
 
 
-@router.put("/{property_id}/status", response_model=CountedProperty, responses=_CHANGE)
+@router.put("/{property_id}/status", **command(200, CountedProperty, *CHANGE, "status-refused"))
 async def change_property_status(
     property_id: UUID, body: StatusChange, sender: SenderDep, expected: IfMatchDep
 ) -> Response:
@@ -125,7 +106,7 @@ async def change_property_status(
     return await answered_property(sender, outcome)
 
 
-@router.put("/{property_id}/featured", response_model=CountedProperty, responses=_CHANGE)
+@router.put("/{property_id}/featured", **command(200, CountedProperty, *CHANGE))
 async def feature_property(property_id: UUID, body: Switch, sender: SenderDep, expected: IfMatchDep) -> Response:
     """Have a listing stand out, or no longer: for administrators."""
     outcome = await sender.send(
@@ -134,7 +115,7 @@ async def feature_property(property_id: UUID, body: Switch, sender: SenderDep, e
     return await answered_property(sender, outcome)
 
 
-@router.put("/{property_id}/verified", response_model=CountedProperty, responses=_CHANGE)
+@router.put("/{property_id}/verified", **command(200, CountedProperty, *CHANGE))
 async def verify_property(property_id: UUID, body: Switch, sender: SenderDep, expected: IfMatchDep) -> Response:
     """Vouch for a listing, or no longer: for administrators."""
     outcome = await sender.send(
@@ -143,14 +124,14 @@ async def verify_property(property_id: UUID, body: Switch, sender: SenderDep, ex
     return await answered_property(sender, outcome)
 
 
-@router.put("/{property_id}/favorite", status_code=204, response_class=Response, responses=_FAVORITE)
+@router.put("/{property_id}/favorite", **command(204, None, "account-closed", "not-found", body=False))
 async def favorite_property(property_id: UUID, sender: SenderDep) -> Response:
     """Add a listing to one's favourites. Repeating it changes nothing."""
     outcome = await sender.send(FavoriteProperty, NoBody(), str(property_id), property_id=property_id)
     return answered(sender, outcome, 204)
 
 
-@router.delete("/{property_id}/favorite", status_code=204, response_class=Response, responses=_FAVORITE)
+@router.delete("/{property_id}/favorite", **command(204, None, "account-closed", "not-found", body=False))
 async def unfavorite_property(property_id: UUID, sender: SenderDep) -> Response:
     """Remove a listing from one's favourites, even one that is deleted. Repeating it changes nothing."""
     outcome = await sender.send(UnfavoriteProperty, NoBody(), str(property_id), property_id=property_id)
@@ -158,12 +139,7 @@ async def unfavorite_property(property_id: UUID, sender: SenderDep) -> Response:
 
 
 @router.get(
-    "/{property_id}",
-    response_model=CountedProperty,
-    responses={
-        304: {"description": "It is still the version that If-None-Match names"},
-        **responses("invalid-request", "invalid-token", "expired-token", "not-found", "gone", "unavailable"),
-    },
+    "/{property_id}", **query(CountedProperty, "invalid-request", "not-found", "gone", signed_in="optional", etag=True)
 )
 async def get_property(
     property_id: UUID,
@@ -175,27 +151,18 @@ async def get_property(
     """A listing. In a status that is not public, only its owner and administrators see it."""
     found, numbers = await _visible(parts, caller.tenant_id if caller else tenant_id, property_id, caller)
     etag = f'"{found.version}"'
-    if if_none_match and etag in {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}:
+    if is_unchanged(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
     return Response(as_json(found, numbers), 200, {"ETag": etag}, "application/json")
 
 
-@router.get(
-    "/{property_id}/history",
-    responses={
-        200: {
-            "description": "Events in the order of their versions",
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/EventPage"}}},
-        },
-        **responses(*_AUTH, "invalid-request", "invalid-cursor", "not-found", "unavailable"),
-    },
-)
+@router.get("/{property_id}/history", **query("EventPage", "invalid-request", "invalid-cursor", "not-found"))
 async def property_events(
     property_id: UUID,
     caller: CallerDep,
     parts: PartsDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    cursor: Annotated[Cursor, Query()] = None,
 ) -> Response:
     """The events of a listing, oldest first, as they were published: for its owner and administrators.
 
