@@ -5,7 +5,6 @@ Each named task queue gets a pool of its own, so operators scale the queues apar
 
 import argparse
 import asyncio
-import dataclasses
 import logging
 import signal
 from datetime import timedelta
@@ -15,12 +14,10 @@ from temporalio.client import (
     Client,
     Schedule,
     ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
     ScheduleIntervalSpec,
     ScheduleOverlapPolicy,
     SchedulePolicy,
     ScheduleSpec,
-    ScheduleUpdate,
 )
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
@@ -38,6 +35,7 @@ from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
+from adapters.upkeep import LOOK_SECONDS, Upkeep
 from workflows import options
 from workflows.registry import WORKFLOWS
 
@@ -120,59 +118,71 @@ class Pools:
         await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())
 
 
-async def ensure_schedule(client: Client, settings: Settings) -> None:
-    """Have Temporal start `reconcile` again and again; a schedule that exists takes the settings of this process."""
-    schedule = Schedule(
+def _schedules(settings: Settings) -> dict[str, Schedule]:
+    """What Temporal is to start again and again, by the schedule's id."""
+    every = timedelta(seconds=settings.reconcile_every_seconds)
+    reconcile = Schedule(
         action=ScheduleActionStartWorkflow("reconcile", id="reconcile", task_queue=options.MAINTENANCE),
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(seconds=settings.reconcile_every_seconds))]),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=1)),
     )
-    try:
-        await client.create_schedule("reconcile", schedule)
-    except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle("reconcile").update(
-            lambda found: _with_schedule(found.description.schedule, schedule)
-        )
-
-
-def _with_schedule(found: Schedule, wanted: Schedule) -> ScheduleUpdate:
-    return ScheduleUpdate(dataclasses.replace(found, spec=wanted.spec, action=wanted.action, policy=wanted.policy))
+    return {"reconcile": reconcile}
 
 
 async def run(settings: Settings, queues: list[str]) -> None:
+    """Work on task queues until SIGTERM. Workers that Temporal refuses are started anew once it can be worked with."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop.set)
-    missing = ["Temporal"]
-    ops = ops_server(settings, lambda: missing)
+    upkeep = Upkeep(_schedules(settings) if options.MAINTENANCE in queues else {})
+    ops = ops_server(settings, lambda: upkeep.missing)
     serving = asyncio.create_task(ops.serve()) if settings.ops_port else None
-    connecting = asyncio.create_task(temporal.connect_when_up(settings))
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({connecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if connecting.done():
-        await _work(settings, connecting.result(), queues, missing, stopping)
-    connecting.cancel()
+    while not stop.is_set():
+        connecting = asyncio.create_task(_connected(settings, upkeep))
+        await asyncio.wait({connecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done():
+            await _work(settings, connecting.result(), queues, upkeep, stopping)
+        connecting.cancel()
     if serving:
         ops.should_exit = True
         await serving
 
 
+async def _connected(settings: Settings, upkeep: Upkeep) -> Client:
+    """A client of a server that has what the workers need, however long that takes."""
+    client = await temporal.connect_when_up(settings)
+    await upkeep.look(client)
+    while upkeep.missing:
+        await asyncio.sleep(LOOK_SECONDS)
+        await upkeep.look(client)
+    return client
+
+
 async def _work(
-    settings: Settings, client: Client, queues: list[str], missing: list[str], stopping: "asyncio.Task[object]"
+    settings: Settings, client: Client, queues: list[str], upkeep: Upkeep, stopping: "asyncio.Task[object]"
 ) -> None:
+    """Work until `stopping` is done, or until Temporal refuses a worker, as it does when it has lost the namespace."""
     pools = Pools(settings, client)
     workers = [pools.worker(queue) for queue in queues]
     running = [asyncio.create_task(worker.run()) for worker in workers]
-    if options.MAINTENANCE in queues:
-        await ensure_schedule(client, settings)
-    missing.clear()
+    looking = asyncio.create_task(upkeep.run(client))
     log.info("working on %s for Temporal at %s", ", ".join(queues), settings.temporal_address)
     await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
     log.info("draining")
+    looking.cancel()
     await asyncio.gather(*(worker.shutdown() for worker in workers))
-    await asyncio.gather(*running)
+    ended = await asyncio.gather(*running, return_exceptions=True)
     await pools.close()
+    for error in ended:
+        if isinstance(error, RuntimeError):
+            log.error("a worker ended and is started anew: %s", error.__cause__ or error)
+            upkeep.missing = ["Temporal"]
+        elif error:
+            raise error
+    if upkeep.missing:
+        await asyncio.wait({stopping}, timeout=LOOK_SECONDS)
 
 
 def main() -> None:

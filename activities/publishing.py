@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
@@ -195,12 +195,14 @@ async def _move_checkpoint(tx: AsyncConnection, to: Position) -> None:
 
 
 async def _projected(tx: AsyncConnection, events: list[dict[str, str]]) -> set[str]:
-    """Ids of the events that are in the history, or that are parked with an earlier one of their user."""
+    """Ids of the events that are in the history, or parked for an operator."""
     ids = [UUID(event["eventId"]) for event in events]
     # A rebuild that was interrupted may have left entries that nobody is shown.
     serving = select(read_models.c.generation).where(read_models.c.name == "history").scalar_subquery()
     entries = select(user_activity.c.event_id).where(user_activity.c.event_id.in_(ids))
     there = {str(row.event_id) for row in await tx.execute(entries.where(user_activity.c.generation == serving))}
-    parked = await tx.execute(select(parked_events.c.key).where(parked_events.c.projection == "history").distinct())
-    keys = {row.key for row in parked}
-    return there | {event["eventId"] for event in events if event["userId"] in keys}
+    users = {event["userId"] for event in events if event["eventId"] not in there}
+    # A parked message may be damaged, so its id is looked for in its text.
+    event_id = func.substring(func.encode(parked_events.c.payload, "escape"), '"eventId": ?"([0-9a-f-]{36})"')
+    parked = select(event_id).where(parked_events.c.projection == "history", parked_events.c.key.in_(users))
+    return there | set((await tx.execute(parked)).scalars())

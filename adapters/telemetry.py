@@ -114,7 +114,7 @@ def ops_server(settings: Settings, waiting_for: Callable[[], list[str]]) -> uvic
     async def readyz(response: Response) -> dict[str, object]:
         missing = [*waiting_for(), *await _not_renumbered(database)]
         response.status_code = 503 if missing else 200
-        return {"status": "starting" if missing else "ready", "waitingFor": missing}
+        return {"status": "waiting" if missing else "ready", "waitingFor": missing}
 
     app.get("/metrics")(metrics)
     config = uvicorn.Config(app, host=settings.host, port=settings.ops_port, log_level="warning", access_log=False)

@@ -13,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from adapters.event_store import NotRenumbered, ensure_order
 from adapters.postgres import Database
 from adapters.telemetry import metrics
+from adapters.temporal import NotPrepared, ensure_prepared
 from api import pages
 from api.deps import Parts, PartsDep
 from api.errors import KINDS, ApiError, Problem, example, responses
@@ -35,7 +36,8 @@ async def readyz(parts: PartsDep, response: Response) -> dict[str, Any]:
 
     503 until everything was reached once; afterwards 200, for with one part away most of the API works on, and taking
     every replica out of service would help nobody. `status` says `degraded` then. `eventStore` says when the database
-    was restored from a dump and its events are still to be renumbered.
+    was restored from a dump and its events are still to be renumbered, `temporal` when its namespace or search
+    attributes are still to be registered.
     """
     states = await _states(parts)
     parts.reached.update(name for name, state in states.items() if state == "reached")
@@ -51,7 +53,7 @@ async def _states(parts: Parts) -> dict[str, str]:
         "postgres": parts.database.ping(),
         "eventStore": _ensure_order(parts.database),
         "redis": parts.redis.ping(),
-        "temporal": parts.temporal.service_client.check_health(),
+        "temporal": ensure_prepared(parts.temporal),
     }
     results = await asyncio.gather(
         *(asyncio.wait_for(probe, _PROBE_SECONDS) for probe in probes.values()), return_exceptions=True
@@ -67,7 +69,7 @@ async def _ensure_order(database: Database) -> None:
 def _state(result: object) -> str:
     if result is None or result is True:
         return "reached"
-    return str(result) if isinstance(result, NotRenumbered) else f"away ({type(result).__name__})"
+    return str(result) if isinstance(result, (NotRenumbered, NotPrepared)) else f"away ({type(result).__name__})"
 
 
 router.get("/metrics", response_class=Response, description="Metrics in the text format of Prometheus.")(metrics)

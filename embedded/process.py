@@ -38,8 +38,8 @@ class Spec:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 15.0
     ready_seconds: float = 60.0
-    after_restart: Callable[[], Awaitable[None]] | None = None
-    """What an engine forgets when it dies and needs to be told again."""
+    before_restart: Callable[[], Awaitable[None]] | None = None
+    """Runs while the process is down, before it is started again. Raises StartFailed."""
 
 
 async def run_to_end(
@@ -156,10 +156,10 @@ class Process:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
             try:
+                if self.spec.before_restart:
+                    await self.spec.before_restart()
                 await self._spawn()
                 await self._until_ready()
-                if self.spec.after_restart:
-                    await self.spec.after_restart()
                 self._say(f"  {self.spec.name:<12} is back")
             except StartFailed as error:
                 self._say(f"  {error}")

@@ -27,9 +27,11 @@ from adapters.telemetry import EVENTS_UNREADABLE
 from domain.command import Saved
 from domain.events import PROPERTY_EVENTS, USER_ACTIVITY, recorded
 from domain.property_commands import CreateProperty, decide
+from projections import parking
 from projections.generations import generation_of
 from projections.history import History
 from projections.history import readable as activities_of
+from projections.parking import ConsumedMessage
 from tests.activities.accounts import Saving
 from tests.samples import actor, create_property
 
@@ -274,6 +276,36 @@ async def test_reconciling_sends_again_what_kafka_lost(
     # Two activities, of the registration and of the property, and the property's event, in any order.
     heard = [json.loads(record.value) for record in await listener.hear(3)]
     assert str(command.property_id) in {event.get("aggregateId") for event in heard}
+
+
+async def test_reconciling_sends_again_what_kafka_lost_before_it_could_be_parked(
+    settings: Settings, saving: Saving, all_tenants: Database, publisher: Publisher, tenant: str
+) -> None:
+    """What follows a parked event of a user is parked when it is consumed: one that Kafka lost is in no table."""
+    reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
+    await checkpoint_at_the_end(all_tenants)
+    command = await saved(saving, tenant)
+    async with all_tenants.transaction() as tx:
+        await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
+        [registered_event, created_event] = (
+            await tx.execute(select(table.c.event_id).where(table.c.tenant_id == tenant).order_by(table.c.id))
+        ).scalars()
+
+    async def park(payload: bytes) -> None:
+        message = ConsumedMessage(USER_ACTIVITY, str(command.user_id), payload)
+        async with all_tenants.transaction() as tx:
+            await parking.park(tx, History.name, [(message, "refused by a test")])
+
+    try:
+        await park(b"damaged")
+        assert await ActivityEnvironment().run(reconciliation.republish_unprojected) == 2
+        for event_id in (registered_event, created_event):
+            await park(json.dumps({"eventId": str(event_id)}).encode())
+        assert await ActivityEnvironment().run(reconciliation.republish_unprojected) == 0
+    finally:
+        owner = await asyncpg.connect(settings.database_url)
+        await owner.execute("DELETE FROM user_history.parked_events WHERE key = $1", str(command.user_id))
+        await owner.close()
 
 
 async def test_command_is_published_though_an_older_event_of_its_aggregate_cannot_be_read(
