@@ -92,7 +92,8 @@ class CommandStore:
                 refusal = error if isinstance(error, Refusal) else aggregate.conflicts.get(violated)
                 if refusal is None:
                     raise
-                await self._record_refusal(command, refusal)
+                if not await self._record_refusal(command, refusal) and (answer := await self._recorded(command)):
+                    return answer
                 raise refused(refusal.code, refusal.detail, refusal.field) from error
 
     async def _save(self, aggregate: Aggregate[S], command: Command) -> Saved:
@@ -150,16 +151,18 @@ class CommandStore:
         answer = self._keyring.for_transit(found.answer, key, command.command_id)
         return Saved.model_validate(answer)
 
-    async def _record_refusal(self, command: Command, refusal: Refusal) -> None:
+    async def _record_refusal(self, command: Command, refusal: Refusal) -> bool:
+        """Record a refusal; False when another attempt recorded the command meanwhile."""
         problem = {"code": refusal.code, "detail": refusal.detail, "field": refusal.field}
         try:
             async with self._database.statements(command.tenant_id) as connection:
                 row = event_store.command_row(command, command.user_id, problem=problem)
                 await write_rows(connection, [row])
         except IntegrityError as error:
-            # Another attempt recorded the command meanwhile; its record is the one that counts.
             if violated_constraint(error) != "commands_pkey":
                 raise
+            return False
+        return True
 
 
 async def wrapped_key(connection: AsyncConnection, user_id: UUID) -> bytes | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.tables import deliveries, properties, users
 from domain.command import Change, Command, Saved, SealedCommand
+from domain.errors import Refusal
 from domain.property import Property, PropertyDetails, PropertyPatch
 from domain.property_commands import (
     ChangePropertyStatus,
@@ -501,6 +502,41 @@ async def test_command_that_changes_nothing_stores_no_event_and_answers_the_same
     assert await rows(database, tenant) == before | {
         "user_history.commands": before["user_history.commands"] + len(unchanging)
     }
+
+
+class RefusesLate(CommandStore):
+    """Refuses a command only after something else has happened."""
+
+    meanwhile: Callable[[], Awaitable[object]]
+
+    async def _record_refusal(self, command: Command, refusal: Refusal) -> bool:
+        await self.meanwhile()
+        return await super()._record_refusal(command, refusal)
+
+
+async def test_attempt_that_is_refused_gives_the_answer_that_another_attempt_has_recorded_meanwhile(
+    database: Database, saving: Saving, keyring: Keyring, tenant: str
+) -> None:
+    """An attempt that timed out may still be running while the next one finds the account suspended."""
+    made = await saving.listed(tenant)
+    command = priced(made, 1)
+
+    async def set_status(status: str) -> None:
+        async with database.transaction(tenant) as tx:
+            await tx.execute(update(users).where(users.c.user_id == made.user_id).values(status=status))
+
+    async def other_attempt() -> None:
+        await set_status("ACTIVE")
+        await saving.property(command)
+
+    late = RefusesLate(database, keyring, lambda _: None)
+    late.meanwhile = other_attempt
+    await set_status("SUSPENDED")
+
+    answer = await Saving(late, keyring).property(command)
+
+    assert saving.answer(answer) == saving.answer(await saving.property(command))
+    assert answer.version == 2
 
 
 @pytest.mark.parametrize("price", [1, 8_500_000], ids=["a change", "no change"])
