@@ -37,8 +37,10 @@ from embedded.paths import ROOT
 from embedded.stack import Stack
 from migrations.__main__ import alembic_config
 from migrations.restore import needs_renumbering, renumber
+from projections.catch_up import CatchUp
 from projections.history import History
 from projections.rebuild import rebuild
+from projections.sink import Sink
 from tests.activities.accounts import registered, saving
 from tests.samples import create_property, new_id
 
@@ -247,6 +249,8 @@ async def test_restored_store_is_noticed_and_read_by_nobody(
             await ActivityEnvironment().run(Reconciliation(database, publisher, 0).republish_unprojected)
         with pytest.raises(NotRenumbered, match=STEP):
             await rebuild(database, History(valkey), lambda _: None)
+        with pytest.raises(NotRenumbered, match=STEP):
+            await CatchUp(database, History(valkey), Sink(database, History(valkey))).round(asyncio.Event())
     assert await restored.checkpoint() == before
 
 
@@ -337,7 +341,8 @@ async def test_login_that_is_no_superuser_restores_a_dump(
 
 async def test_dump_from_before_its_cluster_was_kept_is_noticed(restored: Restored, dump: Dump) -> None:
     migrations = ScriptDirectory.from_config(alembic_config(restored.settings))
-    await restored.owner.execute("DROP TABLE user_history.event_store_cluster")
+    await restored.owner.execute("DROP TABLE user_history.event_store_cluster, search.counted, search.counts")
+    await restored.owner.execute("DELETE FROM user_history.read_models WHERE name = 'counts'")
     older = migrations.get_revision("0006").down_revision
     await restored.owner.execute("UPDATE alembic_version SET version_num = $1", older)
 
