@@ -35,8 +35,10 @@ from embedded.engines import postgres_programs
 from embedded.paths import ROOT
 from embedded.stack import Stack
 from migrations.restore import needs_renumbering, renumber
+from projections.catch_up import CatchUp
 from projections.history import History
 from projections.rebuild import rebuild
+from projections.sink import Sink
 from tests.activities.accounts import Saving
 from tests.samples import actor, create_property, new_id
 
@@ -245,6 +247,8 @@ async def test_restored_store_is_noticed_and_read_by_nobody(
             await ActivityEnvironment().run(Reconciliation(database, publisher, 0).republish_unprojected)
         with pytest.raises(NotRenumbered, match=STEP):
             await rebuild(database, History(valkey), lambda _: None)
+        with pytest.raises(NotRenumbered, match=STEP):
+            await CatchUp(database, History(valkey), Sink(database, History(valkey))).round(asyncio.Event())
     assert await restored.checkpoint() == before
 
 
