@@ -49,7 +49,7 @@ async def list_properties(
 
 
 @router.get("/featured", **query(PropertyPage, *_LIST, signed_in="optional"))
-async def featured_properties(
+async def list_featured_properties(
     caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep, limit: LimitQuery = 20, cursor: CursorQuery = None
 ) -> Response:
     """The active listings that stand out, newest first."""
@@ -63,7 +63,7 @@ async def featured_properties(
 
 
 @router.get("/my-properties", **query(PropertyPage, *_LIST))
-async def own_properties(
+async def list_own_properties(
     caller: CallerDep,
     parts: PartsDep,
     status: Annotated[PropertyStatus | None, Query(description="Only listings in this status.")] = None,
@@ -80,7 +80,7 @@ async def own_properties(
 
 
 @router.get("/favorites", **query(PropertyPage, *_LIST))
-async def favorite_properties(
+async def list_favorites(
     caller: CallerDep, parts: PartsDep, limit: LimitQuery = 20, cursor: CursorQuery = None
 ) -> Response:
     """The favourites of whoever asks, the newest favourite first; without listings that they may not see any more."""
