@@ -17,6 +17,7 @@ from api.commands import Commands
 from api.deps import Parts
 from api.limits import Limits
 from api.middleware import Doorkeeper
+from api.observations import Observations
 from api.opaque import Signer
 from api.passwords import Passwords
 from api.sessions import Sessions
@@ -49,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         parts = await _parts(settings)
         app.state.parts = parts
         yield
+        await parts.observations.close()
         parts.passwords.close()
         await parts.redis.aclose()
         await parts.database.close()
@@ -100,6 +102,7 @@ async def _parts(settings: Settings) -> Parts:
         sessions=Sessions(database, passwords),
         limits=Limits(client),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
+        observations=Observations(workflows, database, client, settings),
     )
 
 

@@ -14,6 +14,7 @@ from activities.publishing import PublishedOverdue
 from domain.command import Actor, Command, Saved, SealedCommand
 from domain.events import recorded
 from domain.model import Fact
+from domain.observations import RecordActivity, RecordedActivity
 from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted
 from domain.property_commands import decide as decide_property
 from domain.roles import UserRole
@@ -84,6 +85,16 @@ class Script:
             return len(saved.events)
 
         @activity.defn
+        async def save_observations(batch: RecordActivity) -> RecordedActivity:
+            script._happens("save_observations")
+            return RecordedActivity(tenant_id=batch.tenant_id, command_id=batch.command_id)
+
+        @activity.defn
+        async def publish_observations(recorded: RecordedActivity) -> int:
+            script._happens("publish_observations")
+            return 1
+
+        @activity.defn
         async def send_deliveries(what: Outgoing) -> str:
             script._happens("send_deliveries")
             return f"{len(what.event_ids)} mailed"
@@ -107,6 +118,8 @@ class Script:
             save_property,
             save_user,
             publish,
+            save_observations,
+            publish_observations,
             send_deliveries,
             start_overdue,
             publish_overdue,
