@@ -12,7 +12,7 @@ from adapters import redis, temporal
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
-from api import auth, command_states, errors, history, operations, properties, users
+from api import auth, command_states, errors, history, operations, properties, users, views
 from api.commands import Commands
 from api.deps import Parts
 from api.limits import Limits
@@ -29,6 +29,7 @@ from projections.history import HistoryPages
 # In the order of their traffic, for they are asked in turn.
 ROUTERS = {
     "history": history.router,
+    "views": views.router,
     "properties": properties.router,
     "users": users.router,
     "auth": auth.router,

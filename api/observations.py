@@ -42,10 +42,12 @@ _GATHER_SECONDS = 0.004
 """A tenth of what saving takes: nobody notices it, and under load the batches that run gather far more."""
 MOST = 200
 """Observations of one workflow: some 100 kB of its input, of the 2 MB that Temporal takes."""
-_AT_ONCE = 2
-"""Batches of one tenant that a process has running: one is being saved while the next is on its way."""
+_AT_ONCE = 1
+"""Batches of one tenant that a process has running: with two they are smaller, and a view costs half as much again."""
 _LISTINGS_AT_ONCE = 2
-"""Reads of listings that run side by side; they take a millisecond, and connections are few."""
+"""Reads of listings of one tenant that run side by side: they take a millisecond, and connections are few."""
+_LISTINGS_MOST = 500
+"""Listings of one read: some 100 kB of rows."""
 _SAME_VISITOR_SECONDS = 1800
 """A view by the same visitor within half an hour is the same visit: what web analytics calls a session."""
 _LOGIN_WAIT_SECONDS = 1.0
@@ -182,7 +184,7 @@ class Observations:
                     found = await find_properties(connection, list(set(property_ids)))
                 return [found.get(property_id) for property_id in property_ids]
 
-            self._listings[tenant_id] = BatchedCalls(read, seconds=0, most=500, at_once=_LISTINGS_AT_ONCE)
+            self._listings[tenant_id] = BatchedCalls(read, seconds=0, most=_LISTINGS_MOST, at_once=_LISTINGS_AT_ONCE)
         return self._listings[tenant_id]
 
     def _batches_of(self, tenant_id: str) -> BatchedCalls[_Gathered, None]:

@@ -4,15 +4,14 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from adapters import event_store
 from adapters.current_state import find_property
 from api.answers import IfMatchDep, NoBody, SenderDep, answered
 from api.commands import new_id
-from api.deps import CallerDep, MaybeCallerDep, Parts, PartsDep, TenantDep, address_of
+from api.deps import CallerDep, MaybeCallerDep, Parts, PartsDep, TenantDep
 from api.errors import ApiError, responses
-from api.observations import Visitor
 from api.opaque import Tampered
 from api.tokens import Caller
 from domain import fields as f
@@ -136,24 +135,6 @@ async def verify_property(property_id: UUID, body: Switch, sender: SenderDep, ex
         VerifyProperty, body, str(body.value), property_id=property_id, expected_versions=expected, value=body.value
     )
     return answered(sender, outcome)
-
-
-@router.post(
-    "/{property_id}/views",
-    status_code=204,
-    response_class=Response,
-    responses=responses("invalid-request", "invalid-token", "expired-token", "not-found", "unavailable"),
-)
-async def view_property(
-    property_id: UUID, request: Request, caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep
-) -> Response:
-    """Record that somebody looks at a listing. The owner's views and a visitor's of the last half hour do not count.
-
-    A visitor without an account is known by a salted hash of address and browser, whose salt changes every day.
-    """
-    visitor = Visitor(caller, address_of(request), request.headers.get("user-agent", ""))
-    await parts.observations.viewed(caller.tenant_id if caller else tenant_id, property_id, visitor)
-    return Response(status_code=204)
 
 
 @router.get(

@@ -43,6 +43,8 @@ from projections.runner import Runner
 _LISTING = orjson.dumps(next(synthetic(1)))
 
 
+_VIEWERS = 256
+"""Requests at once, of views and of their baseline: more than one batch takes, so that the next fills meanwhile."""
 MEASUREMENTS = ("acknowledgement", "throughput", "visibility", "history", "views", "projection")
 """In their order: the projection is measured last, for it stops the platform's own."""
 _IDLE = 0.1
@@ -191,12 +193,12 @@ class Bench:
             return lambda: connection.send(request("POST", "/empty", {"User-Agent": f"bench {next(visitors)}"}))
 
         async def ours() -> float:
-            rate = await side_by_side(viewing, 64, self._seconds / 2)
+            rate = await side_by_side(viewing, _VIEWERS, self._seconds / 2)
             await self._settled()
             return rate
 
         async def floor() -> float:
-            return await side_by_side(nothing, 64, self._seconds / 2)
+            return await side_by_side(nothing, _VIEWERS, self._seconds / 2)
 
         rate, floor_rate = await in_turns(ours, floor)
         await baseline.stop()
