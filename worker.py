@@ -23,6 +23,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from activities.favorites import Favorites
 from activities.notifications import Notifications, OverdueDeliveries
+from activities.observations import Observations
 from activities.outbox_relay import OutboxRelay
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
@@ -77,7 +78,9 @@ class Pools:
                 Properties(store).save_property,
                 Favorites(store).save_favorite,
                 Users(store, self._keyring.new_wrapped_key).save_user,
+                Observations(self._tenants).save_observations,
                 self._publishing.publish,
+                self._publishing.publish_observations,
             ],
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4, maximum=20),
             max_cached_workflows=2000,  # a command waits for a broker that is away; so many may wait at once

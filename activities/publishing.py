@@ -22,6 +22,7 @@ from adapters.telemetry import EVENTS_UNREADABLE
 from domain.command import Saved
 from domain.events import UnreadableEvent
 from domain.model import Fact
+from domain.observations import ANONYMOUS, RecordedActivity
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Batch:
 
 
 class Publishing:
-    """Publishes the events of one command, when it is saved."""
+    """Publishes the events of one command, or of one batch of observations, when they are saved."""
 
     def __init__(self, database: Database, publisher: Publisher) -> None:
         self._database = database
@@ -68,7 +69,19 @@ class Publishing:
         """
         async with self._database.statements() as connection:
             events = await event_store.unpublished_of(connection, saved.tenant_id, saved.aggregate_id, saved.version)
-        batch = readable(events, "publish")
+        return await self._publish(readable(events, "publish"))
+
+    @activity.defn
+    async def publish_observations(self, recorded: RecordedActivity) -> int:
+        """Publish what is unpublished of a batch; returns how many events. Raises BrokerAway.
+
+        Observations have no order of versions to keep, so each batch is published by itself.
+        """
+        async with self._database.statements() as connection:
+            events = await event_store.unpublished_of_command(connection, recorded.tenant_id, recorded.command_id)
+        return await self._publish(readable(events, "publish_observations"))
+
+    async def _publish(self, batch: Batch) -> int:
         await self._publisher.send(batch.messages)
         if batch.event_ids:
             self._published.add(*batch.event_ids)
@@ -151,7 +164,7 @@ class Reconciliation:
 
 
 def readable(events: list[dict[str, Any]], where: str) -> Batch:
-    """Each event's two messages; all of an aggregate's share one partition and keep their order.
+    """Each event's messages; all of an aggregate's share one partition and keep their order.
 
     Events that cannot be read are left out, logged and counted under the name of the activity `where` that skips them.
     """
@@ -195,7 +208,7 @@ async def _move_checkpoint(tx: AsyncConnection, to: Position) -> None:
 
 
 async def _projected(tx: AsyncConnection, events: list[dict[str, str]]) -> set[str]:
-    """Ids of the events that are in the history, or parked for an operator."""
+    """Ids of the events that are in the history, that belong in nobody's, or that are parked for an operator."""
     ids = [UUID(event["eventId"]) for event in events]
     # A rebuild that was interrupted may have left entries that nobody is shown.
     serving = select(read_models.c.generation).where(read_models.c.name == "history").scalar_subquery()
@@ -205,4 +218,5 @@ async def _projected(tx: AsyncConnection, events: list[dict[str, str]]) -> set[s
     # A parked message may be damaged, so its id is looked for in its text.
     event_id = func.substring(func.encode(parked_events.c.payload, "escape"), '"eventId": ?"([0-9a-f-]{36})"')
     parked = select(event_id).where(parked_events.c.projection == "history", parked_events.c.key.in_(users))
-    return there | set((await tx.execute(parked)).scalars())
+    of_nobody = {event["eventId"] for event in events if event["userId"] == str(ANONYMOUS)}
+    return there | of_nobody | set((await tx.execute(parked)).scalars())

@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 import sqlalchemy as sa
 from sqlalchemy import ARRAY, Text, Uuid, any_, bindparam, case, cast, func, select, text, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres import Write
@@ -114,6 +114,34 @@ def event_row(event: Event, sealed_data: dict[str, Any]) -> Write:
     return Write(event_store, values)
 
 
+_STORE_OBSERVATIONS = text("""
+    INSERT INTO user_history.event_store
+        (event_id, aggregate_id, user_id, event_type, event_data, timestamp, version, tenant_id, schema_version,
+         command_id)
+    SELECT event_id, aggregate_id, user_id, event_type, event_data, timestamp, 0, tenant_id, schema_version, command_id
+    FROM jsonb_to_recordset(:events) AS event
+        (event_id uuid, aggregate_id text, user_id text, event_type text, event_data jsonb, timestamp timestamptz,
+         tenant_id text, schema_version integer, command_id uuid)
+    ORDER BY event_id
+    ON CONFLICT (event_id) DO NOTHING
+""").bindparams(bindparam("events", type_=JSONB))
+
+
+async def store_observations(connection: AsyncConnection, events: Sequence[Event]) -> None:
+    """Add observations by one statement; those that are stored already stay as they are.
+
+    In the order of their ids: two batches that repeat each other's would otherwise wait for each other.
+    """
+    rows = [
+        {
+            **event.model_dump(mode="json", exclude={"data", "version"}),
+            "event_data": event.data.model_dump(mode="json", by_alias=True),
+        }
+        for event in events
+    ]
+    await connection.execute(_STORE_OBSERVATIONS, {"events": rows})
+
+
 def command_row(
     command: Command,
     person_id: UUID,
@@ -138,6 +166,9 @@ def command_row(
     return Write(commands, values)
 
 
+# Observations have version 0. Said as a constant it lets Postgres use `event_store_version_key`, which has none of
+# them: a listing may have a million views beside its few events.
+_CHANGED_AGGREGATE = event_store.c.version > sa.literal_column("0")
 # The statements of every command are made once: making one costs as much as running it.
 _RECORDED = select(*(commands.c[name] for name in RecordedCommand.__dataclass_fields__)).where(
     commands.c.command_id == bindparam("command_id")
@@ -147,10 +178,20 @@ _UNPUBLISHED_OF = (
     .where(
         event_store.c.tenant_id == bindparam("tenant_id"),
         event_store.c.aggregate_id == bindparam("aggregate_id"),
+        _CHANGED_AGGREGATE,
         event_store.c.version <= bindparam("up_to_version"),
         event_store.c.published_at.is_(None),
     )
     .order_by(event_store.c.version)
+)
+_UNPUBLISHED_OF_COMMAND = (
+    select(*_FACTS)
+    .where(
+        event_store.c.tenant_id == bindparam("tenant_id"),
+        event_store.c.command_id == bindparam("command_id"),
+        event_store.c.published_at.is_(None),
+    )
+    .order_by(event_store.c.id)
 )
 _MARK_PUBLISHED = (
     update(event_store)
@@ -173,7 +214,7 @@ async def of_aggregate(
 ) -> list[dict[str, Any]]:
     """Messages of an aggregate of the transaction's tenant in the order of its versions."""
     query = select(*_FACTS).where(
-        event_store.c.aggregate_id == str(aggregate_id), event_store.c.version > after_version
+        event_store.c.aggregate_id == str(aggregate_id), _CHANGED_AGGREGATE, event_store.c.version > after_version
     )
     rows = await tx.execute(query.order_by(event_store.c.version).limit(limit))
     return [message_of(row._mapping) for row in rows]
@@ -182,7 +223,9 @@ async def of_aggregate(
 async def owner_of_deleted(tx: AsyncConnection, property_id: UUID) -> UUID | None:
     """Whose listing it was that is deleted; None for one that is not, or never was."""
     query = select(event_store.c.event_data["ownerId"].astext).where(
-        event_store.c.aggregate_id == str(property_id), event_store.c.event_type == "PROPERTY_DELETED"
+        event_store.c.aggregate_id == str(property_id),
+        _CHANGED_AGGREGATE,
+        event_store.c.event_type == "PROPERTY_DELETED",
     )
     owner = (await tx.execute(query)).scalar_one_or_none()
     return UUID(owner) if owner else None
@@ -201,6 +244,12 @@ async def unpublished_of(
     """Messages of an aggregate that nobody has published, from its oldest to `up_to_version`."""
     which = {"tenant_id": tenant_id, "aggregate_id": str(aggregate_id), "up_to_version": up_to_version}
     return [message_of(row._mapping) for row in await tx.execute(_UNPUBLISHED_OF, which)]
+
+
+async def unpublished_of_command(tx: AsyncConnection, tenant_id: str, command_id: UUID) -> list[dict[str, Any]]:
+    """Messages of the events of one command that nobody has published, in their order."""
+    which = {"tenant_id": tenant_id, "command_id": command_id}
+    return [message_of(row._mapping) for row in await tx.execute(_UNPUBLISHED_OF_COMMAND, which)]
 
 
 async def unpublished_before(

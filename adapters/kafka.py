@@ -38,13 +38,16 @@ class Message:
     headers: list[tuple[str, bytes]]
 
 
-def messages_of(event: dict[str, Any]) -> tuple[Message, Message]:
-    """A stored event as its two messages: the event by aggregate, and the activity by user. Raises UnreadableEvent."""
+def messages_of(event: dict[str, Any]) -> list[Message]:
+    """A stored event as its messages: the event by aggregate and, of a user with an account, the activity by user.
+
+    Raises UnreadableEvent.
+    """
     activity = activity_of(read_event(event))
-    return (
-        _message(KINDS[event["eventType"]].topic, event["aggregateId"], orjson.dumps(event), event),
-        _message(USER_ACTIVITY, event["userId"], activity_json(activity), event),
-    )
+    messages = [_message(KINDS[event["eventType"]].topic, event["aggregateId"], orjson.dumps(event), event)]
+    if activity:
+        messages.append(_message(USER_ACTIVITY, event["userId"], activity_json(activity), event))
+    return messages
 
 
 def activity_json(activity: Activity) -> bytes:

@@ -30,6 +30,7 @@ COMMAND_SECONDS = Histogram(
     ["command"],
     buckets=(0.01, 0.02, 0.03, 0.05, 0.08, 0.13, 0.2, 0.35, 0.6, 1, 2, 5),
 )
+OBSERVATIONS = Counter("observations", "Observations by type and whether the API saw them saved", ["type", "outcome"])
 REQUESTS = Counter("http_requests", "Requests by route and status", ["method", "route", "status"])
 
 _PROBE_SECONDS = 1.0

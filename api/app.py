@@ -9,11 +9,12 @@ from adapters import redis, temporal
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
-from api import auth, command_states, errors, history, openapi, operations, properties, users
+from api import auth, command_states, errors, history, openapi, operations, properties, users, views
 from api.commands import Commands
 from api.deps import Parts
 from api.limits import Limits
 from api.middleware import RequestChecks
+from api.observations import Observations
 from api.opaque import Signer
 from api.origins import Origins
 from api.passwords import Passwords
@@ -24,6 +25,7 @@ from projections.history import HistoryPages
 # In the order of their traffic, for they are asked in turn.
 ROUTERS = {
     "history": history.router,
+    "views": views.router,
     "properties": properties.router,
     "users": users.router,
     "auth": auth.router,
@@ -42,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
         parts = await _parts(settings)
         app.state.parts = parts
         yield
+        await parts.observations.close()
         parts.passwords.close()
         await parts.redis.aclose()
         await parts.database.close()
@@ -84,4 +87,5 @@ async def _parts(settings: Settings) -> Parts:
         sessions=Sessions(database, passwords),
         limits=Limits(client),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
+        observations=Observations(workflows, database, client, settings),
     )

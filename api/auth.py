@@ -88,6 +88,7 @@ async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id:
     name, address = body.email_or_username, address_of(request)
     await _count_attempt(parts, tenant_id, address, name)
     session = await parts.sessions.sign_in(tenant_id, name, body.password.get_secret_value(), address)
+    await parts.observations.logged_in(tenant_id, session.user.id)
     return _signed_in(parts, tenant_id, session, 200, {})
 
 

@@ -17,6 +17,7 @@ from adapters.settings import Settings
 from api.commands import Commands
 from api.errors import ApiError
 from api.limits import Limits
+from api.observations import Observations
 from api.opaque import Signer, Tampered
 from api.passwords import Passwords
 from api.sessions import Sessions
@@ -40,6 +41,7 @@ class Parts:
     sessions: Sessions
     limits: Limits
     histories: HistoryPages
+    observations: Observations
     reached: set[str] = field(default_factory=set)
     """Dependencies that have answered since the process started."""
 

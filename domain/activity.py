@@ -7,6 +7,7 @@ from uuid import UUID
 from domain.events import Event
 from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
+from domain.observations import ANONYMOUS, PropertyViewed, UserLoggedIn
 from domain.property_commands import (
     PropertyCreated,
     PropertyDeleted,
@@ -30,8 +31,10 @@ class Activity(Fact):
     activity_data: dict[str, Any]
 
 
-def activity_of(event: Event) -> Activity:
-    """What `event` looks like in the history of the user who caused it."""
+def activity_of(event: Event) -> Activity | None:
+    """What `event` looks like in the history of the user who caused it; None where that is nobody with an account."""
+    if event.user_id == ANONYMOUS:
+        return None
     description, data = _described(event.data)
     return Activity(
         event_id=event.event_id,
@@ -71,10 +74,14 @@ def _described(fact: Fact) -> tuple[str, dict[str, Any]]:
             return f"User added property to favourites: {fact.title}", _property(fact)
         case PropertyUnfavorited():
             return f"User removed property from favourites: {fact.title}", _property(fact)
+        case PropertyViewed():
+            return f"User viewed property: {fact.title}", _property(fact)
+        case UserLoggedIn():
+            return "User logged in", {}
         case UserUpdated():
             return "User's account changed", {"changed": list(fact.changed)}
     return "User registered", {}
 
 
-def _property(fact: PropertyFact | FavoriteFact) -> dict[str, Any]:
+def _property(fact: PropertyFact | FavoriteFact | PropertyViewed) -> dict[str, Any]:
     return {"propertyId": str(fact.property_id), "title": fact.title, "location": fact.location}

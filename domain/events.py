@@ -12,6 +12,7 @@ from domain import ids
 from domain.command import Command, SavedEvent
 from domain.favorite_commands import PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
+from domain.observations import PropertyViewed, RecordActivity, UserLoggedIn
 from domain.property_commands import (
     PropertyCreated,
     PropertyDeleted,
@@ -50,7 +51,7 @@ class EventKind:
 
 
 class Event(Fact):
-    """A stored fact. `version` counts the events of one aggregate from 1."""
+    """A stored fact. `version` counts the events of one aggregate from 1; an observation, which changes none, has 0."""
 
     event_id: UUID
     aggregate_id: UUID
@@ -105,6 +106,8 @@ KINDS: dict[str, EventKind] = {
         EventKind("PROPERTY_UNFAVORITED", PropertyUnfavorited, PROPERTY_EVENTS),
         EventKind("USER_REGISTERED", UserRegistered, USER_EVENTS, (_user_registered_from_seven_services,), 0),
         EventKind("USER_UPDATED", UserUpdated, USER_EVENTS),
+        EventKind("PROPERTY_VIEWED", PropertyViewed, PROPERTY_EVENTS),
+        EventKind("USER_LOGGED_IN", UserLoggedIn, USER_EVENTS),
     )
 }
 _KIND_OF: dict[type[Fact], EventKind] = {kind.model: kind for kind in KINDS.values()}
@@ -129,6 +132,30 @@ def recorded(command: Command, aggregate_id: UUID, after_version: int, facts: li
             data=fact,
         )
         for n, fact in enumerate(facts, start=1)
+    ]
+
+
+def event_type_of(fact: Fact) -> str:
+    """The name of a fact's kind."""
+    return _KIND_OF[type(fact)].name
+
+
+def observed(batch: RecordActivity) -> list[Event]:
+    """The events of a batch of observations: of version 0, for they change no aggregate."""
+    return [
+        Event(
+            event_id=observation.event_id,
+            aggregate_id=observation.aggregate_id,
+            user_id=observation.user_id,
+            tenant_id=batch.tenant_id,
+            event_type=_KIND_OF[type(observation.data)].name,
+            timestamp=observation.timestamp,
+            version=0,
+            schema_version=_KIND_OF[type(observation.data)].schema_version,
+            command_id=batch.command_id,
+            data=observation.data,
+        )
+        for observation in batch.observations
     ]
 
 

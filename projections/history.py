@@ -259,14 +259,19 @@ class HistoryPages:
 
 
 def readable(messages: Sequence[dict[str, Any]], *, where: str) -> list[Activity]:
-    """The activities of stored events. Events that this release cannot read are skipped, logged and counted."""
+    """The activities of stored events. Events that this release cannot read are skipped, logged and counted; those of
+    nobody with an account are in no history.
+    """
     activities = []
     for message in messages:
         try:
-            activities.append(activity_of(read_event(message)))
+            activity = activity_of(read_event(message))
         except UnreadableEvent as error:
             EVENTS_UNREADABLE.labels(where).inc()
             log.error("%s: event %s is skipped, for it cannot be read: %s", where, message["eventId"], error)
+            continue
+        if activity:
+            activities.append(activity)
     return activities
 
 

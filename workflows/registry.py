@@ -13,6 +13,7 @@ from workflows.feature_property import FeaturePropertyWorkflow
 from workflows.notify import NotifyWorkflow
 from workflows.patch_property import PatchPropertyWorkflow
 from workflows.reconcile import ReconcileWorkflow
+from workflows.record_activity import RecordActivityWorkflow
 from workflows.register_user import RegisterUserWorkflow
 from workflows.unfavorite_property import UnfavoritePropertyWorkflow
 from workflows.update_property import UpdatePropertyWorkflow
@@ -34,7 +35,7 @@ COMMANDS: dict[str, type[CommandWorkflow]] = {
 """By the command's `type`, which is the workflow's name too."""
 
 WORKFLOWS: dict[str, list[type[Any]]] = {
-    options.COMMANDS: list(COMMANDS.values()),
+    options.COMMANDS: [*COMMANDS.values(), RecordActivityWorkflow],
     options.NOTIFICATIONS: [NotifyWorkflow],
     options.MAINTENANCE: [ReconcileWorkflow],
 }

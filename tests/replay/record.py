@@ -36,12 +36,13 @@ from domain.property_status import PropertyStatus
 from domain.roles import UserRole
 from domain.user_commands import ChangeRole
 from embedded.engines import binary
-from tests.samples import create_property, new_id, register_user, sent
+from tests.samples import create_property, login, new_id, record_activity, register_user, sent, view
 from tests.workflows.conftest import running
 from tests.workflows.fakes import Script, away, refusal
 from workflows import options
 from workflows.notify import NotifyWorkflow
 from workflows.reconcile import ReconcileWorkflow
+from workflows.record_activity import RecordActivityWorkflow
 from workflows.registry import COMMANDS
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -73,6 +74,10 @@ def _paths() -> dict[str, Recorded]:
     def command(command: Command, script: Script) -> Recorded:
         return Recorded(COMMANDS[command.type], [sent(command)], script)
 
+    def recording(script: Script) -> Recorded:
+        batch = record_activity("hyderabad", view(creating.property_id), login(owner))
+        return Recorded(RecordActivityWorkflow, [batch], script)
+
     def reconcile(script: Script) -> Recorded:
         return Recorded(ReconcileWorkflow, [], script)
 
@@ -99,6 +104,9 @@ def _paths() -> dict[str, Recorded]:
             ),
             Script(),
         ),
+        "record_activity-done": recording(Script()),
+        "record_activity-saved_late": recording(Script(save_observations=away(3))),
+        "record_activity-published_late": recording(Script(publish_observations=away(3))),
         "notify-done": Recorded(NotifyWorkflow, [outgoing], Script()),
         "notify-late": Recorded(NotifyWorkflow, [outgoing], Script(send_deliveries=away(2))),
         "notify-given_up": Recorded(NotifyWorkflow, [outgoing], Script(send_deliveries=refusal("MailRefused"))),

@@ -15,6 +15,7 @@ from domain.command import Actor, Command, Saved, SealedCommand
 from domain.events import recorded
 from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
+from domain.observations import RecordActivity, RecordedActivity
 from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted
 from domain.property_commands import decide as decide_property
 from domain.roles import UserRole
@@ -96,6 +97,16 @@ class Script:
             return len(saved.events)
 
         @activity.defn
+        async def save_observations(batch: RecordActivity) -> RecordedActivity:
+            script._happens("save_observations")
+            return RecordedActivity(tenant_id=batch.tenant_id, command_id=batch.command_id)
+
+        @activity.defn
+        async def publish_observations(recorded: RecordedActivity) -> int:
+            script._happens("publish_observations")
+            return 1
+
+        @activity.defn
         async def send_deliveries(what: Outgoing) -> str:
             script._happens("send_deliveries")
             return f"{len(what.event_ids)} mailed"
@@ -120,6 +131,8 @@ class Script:
             save_favorite,
             save_user,
             publish,
+            save_observations,
+            publish_observations,
             send_deliveries,
             start_overdue,
             publish_overdue,
