@@ -167,9 +167,10 @@ def test_event_reads_back_as_it_was_written_and_is_a_line_of_the_history(
     read = read_event(event.model_dump(mode="json", by_alias=True))
 
     assert read == event
+    activity = activity_of(read)
     assert activity is not None
-    assert activity_of(read).description == line
-    assert activity_of(read).activity_data == {
+    assert activity.description == line
+    assert activity.activity_data == {
         "propertyId": str(listing.id),
         "title": listing.title,
         "location": listing.location,
