@@ -106,6 +106,7 @@ def test_activity_tells_the_event_without_personal_data() -> None:
 
     activity = activity_of(event)
 
+    assert activity is not None
     assert activity.description == "User created property: 3BHK Apartment in Gachibowli"
     assert activity.activity_data["location"] == "Gachibowli"
     assert "Lakshmi" not in activity.model_dump_json()
