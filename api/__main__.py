@@ -13,6 +13,10 @@ from api.server import BoundedHttp
 GRACEFUL_SHUTDOWN_SECONDS = 15
 """For requests that are being answered: longer than a command waits for its answer."""
 
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept: longer than the gateway and usual clients keep theirs, so that it is they who
+close it. A request over a connection that we have just closed would fail, and a POST is not sent again by itself."""
+
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m api", description=__doc__).parse_args()
@@ -35,6 +39,7 @@ def main() -> None:
         proxy_headers=True,
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
 
 

@@ -1,6 +1,5 @@
 """How a command is sent in the name of whoever asks, and how its outcome is answered."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,6 +9,7 @@ import orjson
 from fastapi import Depends, Header, Request, Response
 
 from api.commands import Accepted, Done
+from api.conditional import versions_in
 from api.deps import NO_PLACE, CallerDep, KeyDep, Parts, PartsDep, consistency_use
 from api.errors import ApiError
 from api.tokens import Caller
@@ -55,9 +55,6 @@ async def _sender(request: Request, parts: PartsDep, caller: CallerDep, key: Key
 
 SenderDep = Annotated[Sender, Depends(_sender)]
 
-# A gateway that compresses an answer marks its ETag so (Caddy, Apache); what is changed is the same version.
-_ETAG = re.compile(r'"([0-9]{1,18})(?:-(?:gzip|zstd|br))?"')
-
 
 async def expected_versions(
     if_match: Annotated[
@@ -70,9 +67,7 @@ async def expected_versions(
         raise ApiError("precondition-required")
     if if_match.strip() == "*":
         return None
-    # A tag that is not ours matches no version, as a weak one does not (RFC 9110, 13.1.1).
-    found = (_ETAG.fullmatch(tag.strip()) for tag in if_match.split(","))
-    return tuple(int(match[1]) for match in found if match)
+    return versions_in(if_match, weak=False)
 
 
 IfMatchDep = Annotated[tuple[int, ...] | None, Depends(expected_versions)]

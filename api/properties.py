@@ -151,7 +151,7 @@ async def get_property(
     """A listing. In a status that is not public, only its owner and administrators see it."""
     found, numbers = await _visible(parts, caller.tenant_id if caller else tenant_id, property_id, caller)
     etag = f'"{found.version}"'
-    if is_unchanged(if_none_match, etag):
+    if is_unchanged(if_none_match, found.version):
         return Response(status_code=304, headers={"ETag": etag})
     return Response(as_json(found, numbers), 200, {"ETag": etag}, "application/json")
 

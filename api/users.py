@@ -33,7 +33,7 @@ async def own_profile(
     if user is None or user.status not in MAY_SIGN_IN:
         raise ApiError("account-closed")
     headers = {"ETag": f'"{user.version}"', "Cache-Control": "private, no-store"}
-    if is_unchanged(if_none_match, headers["ETag"]):
+    if is_unchanged(if_none_match, user.version):
         return Response(status_code=304, headers=headers)
     profile = Profile(**dict(user), property_count=owned)
     return Response(profile.model_dump_json(by_alias=True), 200, headers, "application/json")
