@@ -194,7 +194,7 @@ def patched(details: PropertyDetails, changes: PropertyPatch) -> PropertyDetails
         return PropertyDetails.model_validate({name: value for name, value in merged.items() if name not in removed})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise InvalidChange(first["msg"], ".".join(map(str, first["loc"])) or None) from error
+        raise InvalidChange(first["msg"], ".".join(map(str, first["loc"])) or "body") from error
 
 
 def _created(command: CreateProperty) -> PropertyCreated:
@@ -242,10 +242,11 @@ def _moved(listing: Property, command: ChangePropertyStatus, by: Actor) -> list[
         return []
     party = Party.ADMIN if by.is_admin else Party.OWNER
     may_follow = _may_follow(listing)
-    if command.status not in may_follow:
+    allowed = may_follow.get(command.status, frozenset())
+    if party not in allowed:
+        if Party.ADMIN in allowed:
+            raise NotAdmin()
         raise StatusRefused.after(listing.status, [status for status, who in may_follow.items() if party in who])
-    if party not in may_follow[command.status]:
-        raise NotAdmin()
     return [
         PropertyStatusChanged(
             from_status=listing.status,

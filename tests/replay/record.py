@@ -23,6 +23,7 @@ from temporalio.testing import WorkflowEnvironment
 from activities.outbox_relay import Outgoing
 from adapters import temporal
 from domain.command import Command
+from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
 from domain.property import PropertyPatch
 from domain.property_commands import (
     ChangePropertyStatus,
@@ -68,6 +69,8 @@ def _paths() -> dict[str, Recorded]:
         FeatureProperty(command_id=new_id(), value=True, **of_listing),
         VerifyProperty(command_id=new_id(), value=True, **of_listing),
         DeleteProperty(command_id=new_id(), **of_listing),
+        FavoriteProperty(command_id=new_id(), **of_listing),
+        UnfavoriteProperty(command_id=new_id(), **of_listing),
     ]
     outgoing = Outgoing(tenant_id="hyderabad", event_ids=(new_id(), new_id()))
 
