@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS = never
 # Every run of a workflow loads its modules; without bytecode each of them would be compiled every time.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run demo test test-kafka test-temporal test-gateway check bench kafka temporal gateway migrate lock clean
+.PHONY: help run demo test test-temporal test-gateway check bench temporal gateway migrate lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -21,16 +21,13 @@ help: ## list the commands
 	@touch $@
 
 run: .venv/.installed ## everything on this machine: engines, workers, projections, API (PORT=8080)
-	@PORT=$(PORT) exec $(PY) -m embedded $(if $(KAFKA),--kafka $(KAFKA)) $(if $(TEMPORAL),--temporal $(TEMPORAL))
+	@PORT=$(PORT) exec $(PY) -m embedded $(if $(TEMPORAL),--temporal $(TEMPORAL))
 
 demo: .venv/.installed ## sign up owners and list properties through the API (CSV=path for real rows)
 	@$(PY) -m demo --url http://127.0.0.1:$(PORT) $(if $(CSV),--csv $(CSV))
 
 test: .venv/.installed ## the tests, on embedded engines
 	@$(PY) -m pytest
-
-test-kafka: .venv/.installed kafka ## the tests that speak to Kafka, on Apache Kafka
-	@TEST_KAFKA=apache $(PY) -m pytest -m kafka
 
 test-temporal: .venv/.installed temporal ## the tests that need the real Temporal server, on Postgres
 	@TEST_TEMPORAL=server $(PY) -m pytest -m temporal
@@ -43,9 +40,6 @@ check: .venv/.installed ## style, types, imports, migrations, compose file, Dock
 
 bench: .venv/.installed ## measure, each figure beside its baseline
 	@$(PY) -m bench
-
-kafka: .venv/.installed ## fetch Apache Kafka (needs Java 17 and Maven)
-	@$(PY) -m embedded.apache_kafka
 
 temporal: .venv/.installed ## build the Temporal server and its web UI (needs Go)
 	@$(PY) -m embedded.temporal_server
@@ -60,6 +54,7 @@ migrate: .venv/.installed ## bring DATABASE_URL, Kafka, Temporal and S3 up to da
 lock: .venv/.installed ## choose the newest allowed versions again
 	@$(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate -o requirements.lock
+	@$(PY) -m embedded.kafka lock
 
 clean: ## remove .venv and all data of `make run`
 	rm -rf .venv .data .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

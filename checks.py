@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import yaml
 
+from embedded import kafka
 from embedded.engines import binary
 from embedded.paths import ROOT
 from embedded.stack import Stack
@@ -44,10 +45,12 @@ def arrows() -> None:
 
 
 def lock() -> None:
-    """The lock file names no address, and has a version for everything that pyproject.toml asks for."""
-    text = (ROOT / "requirements.lock").read_text()
-    if "://" in text or " @ " in text:
-        raise SystemExit("requirements.lock names a download address: make lock")
+    """The lock files name no address, and have a version for everything that is asked for."""
+    text, jars = (ROOT / "requirements.lock").read_text(), kafka.LOCK.read_text()
+    if "://" in text + jars or " @ " in text:
+        raise SystemExit("a lock file names a download address: make lock")
+    if not {*kafka.BROKER, kafka.TOOLS} <= {line.split()[0] for line in jars.splitlines()}:
+        raise SystemExit("embedded/kafka.lock does not fit embedded/kafka.py: make lock")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "requirements.lock"
         shutil.copy(ROOT / "requirements.lock", copy)

@@ -21,10 +21,10 @@ from embedded.process import Say, Spec, run_to_end
 
 VERSION = "4.1.0"
 LOCK = ROOT / "embedded" / "kafka.lock"
-_BROKER = (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.36")
-_TOOLS = f"org.apache.kafka:kafka-tools:{VERSION}"
-"""The programs that the image has beside its broker, of which a test runs the health check. All that they could need
-would be forty jars more, of Kafka Connect."""
+BROKER = (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.36")
+TOOLS = f"org.apache.kafka:kafka-tools:{VERSION}"
+"""The programs that the image has beside its broker, for the health check, which a test runs; without what the others
+of them need, forty jars of Kafka Connect."""
 # For one machine: a small heap, and no time spent on optimising code that runs for minutes.
 _JVM = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
 # The readiness probe knocks before anybody is in.
@@ -79,7 +79,7 @@ def main() -> None:
     )
     parser.add_argument("what", nargs="?", choices=["lock"], help="without it, fetch")
     if parser.parse_args().what == "lock":
-        write_lock(LOCK, _BROKER, alone=[_TOOLS])
+        write_lock(LOCK, BROKER, alone=[TOOLS])
     else:
         sys.stdout.write(f"Apache Kafka {VERSION} is in {fetch_jars(LOCK)}\n")
 

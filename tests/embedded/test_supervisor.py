@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from embedded.paths import Ports, is_free, kept_secrets
-from embedded.process import Process, Spec, StartFailed
+from embedded.process import Process, Spec, StartFailed, run_to_end
 from embedded.stack import Stack
 from tests.platform import until
 
@@ -115,6 +115,29 @@ async def test_process_that_is_never_ready_is_told_with_the_reason(tmp_path: Pat
     with pytest.raises(StartFailed, match="nobody there"):
         await process.start()
     await process.stop()
+
+
+async def test_failed_step_of_the_set_up_tells_what_and_where_the_log_is(tmp_path: Path) -> None:
+    log = tmp_path / "step.log"
+
+    with pytest.raises(StartFailed, match=r"Preparing ended with code 1.\n +\| no licence\n.*step.log"):
+        await run_to_end([sys.executable, "-c", "raise SystemExit('no licence')"], "Preparing", log)
+
+
+async def test_step_of_the_set_up_that_is_cancelled_can_clean_up(tmp_path: Path) -> None:
+    log = tmp_path / "step.log"
+    code = f"try:\n print('begun', flush=True); {_SLEEP}\nexcept KeyboardInterrupt:\n print('cleaned up')"
+    step = asyncio.create_task(run_to_end([sys.executable, "-c", code], "Preparing", log))
+
+    async def begun() -> bool:
+        return log.exists() and "begun" in log.read_text()
+
+    await until(begun)
+    step.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+
+    assert "cleaned up" in log.read_text()
 
 
 def test_ports_are_remembered_and_may_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
