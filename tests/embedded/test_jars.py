@@ -40,12 +40,9 @@ def requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[s
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
-        home = tmp_path / "home"
-        (home / ".config").mkdir(parents=True)
-        (home / ".config" / "jgo.conf").write_text(
-            f"[repositories]\ncentral = http://127.0.0.1:{server.server_port}/maven\n"
-        )
-        monkeypatch.setenv("HOME", str(home))
+        config = tmp_path / "jgo.conf"
+        config.write_text(f"[repositories]\ncentral = http://127.0.0.1:{server.server_port}/maven\n")
+        monkeypatch.setenv("JGO_CONFIG_FILE", str(config))
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield asked
         server.shutdown()
@@ -77,11 +74,8 @@ def test_jar_that_is_not_the_locked_one_is_refused(cache: Path, requests: list[s
     assert list(cache.iterdir()) == []
 
 
-def test_jar_that_cannot_be_had_is_told_and_leaves_nothing(
-    cache: Path, requests: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = Path.home() / ".config" / "jgo.conf"
-    config.write_text("[repositories]\ncentral = http://127.0.0.1:1/maven\n")
+def test_jar_that_cannot_be_had_is_told_and_leaves_nothing(cache: Path, requests: list[str], tmp_path: Path) -> None:
+    (tmp_path / "jgo.conf").write_text("[repositories]\ncentral = http://127.0.0.1:1/maven\n")
 
     with pytest.raises(SystemExit, match="Maven Central cannot be reached, which the first start needs"):
         fetch_jars(lock(tmp_path, _JAR))
