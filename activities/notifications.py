@@ -132,7 +132,7 @@ class OverdueMails:
         now = datetime.now(UTC)
         async with self._database.statements() as connection:
             await outbox.give_up(connection, now - _GIVEN_UP_AFTER, f"not taken within {_GIVEN_UP_AFTER.days} days")
-            found = await outbox.overdue(connection, now - self._after, now - _LOST_AFTER, _OVERDUE_AT_ONCE)
+            found = await outbox.overdue(connection, now, self._after, _LOST_AFTER, _OVERDUE_AT_ONCE)
         driven = 0
         for some in together([Promise(*place) for place in found]):
             # One name for the same mails: a workflow that is still trying is not joined by a second one.

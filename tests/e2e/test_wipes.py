@@ -59,7 +59,6 @@ async def _creating(platform: Platform, person: Person) -> AsyncIterator[set[str
         await asyncio.gather(*load)
 
 
-@pytest.mark.kafka
 @pytest.mark.temporal
 async def test_kafka_redis_and_temporal_wiped_together_under_load_lose_no_acknowledged_command(
     platform: Platform, wiping: Wiping, all_tenants: Database
