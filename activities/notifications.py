@@ -106,7 +106,7 @@ class OverdueDeliveries:
         now = datetime.now(UTC)
         async with self._database.statements() as connection:
             await outbox.give_up(connection, now - _GIVEN_UP_AFTER, f"not taken within {_GIVEN_UP_AFTER.days} days")
-            found = await outbox.overdue(connection, now - self._after, now - _LOST_AFTER, _OVERDUE_AT_ONCE)
+            found = await outbox.overdue(connection, now, self._after, _LOST_AFTER, _OVERDUE_AT_ONCE)
         started = 0
         for group in group_by_tenant(found):
             # One name for the same mails: a workflow that is still trying is not joined by a second one.

@@ -100,13 +100,18 @@ async def outcome_of(connection: AsyncConnection, command_id: UUID) -> Outcome:
 
 
 async def overdue(
-    connection: AsyncConnection, untouched_since: datetime, put_off_before: datetime, limit: int
+    connection: AsyncConnection, now: datetime, after: timedelta, at_latest: timedelta, limit: int
 ) -> list[PendingDelivery]:
-    """Pending deliveries of every tenant that no workflow is sending any more, oldest first."""
-    abandoned = or_(
-        and_(_D.claimed_until.is_(None), _D.enqueued_at < untouched_since), _D.claimed_until < put_off_before
-    )
-    query = select(_D.tenant_id, _D.event_id, _D.command_id).where(_PENDING, abandoned)
+    """Pending deliveries of every tenant that no workflow is sending any more, oldest first.
+
+    A mail that was never claimed is overdue `after` it was enqueued. One that was claimed is overdue when its workflow
+    should have tried again: the pauses between attempts double, so the next one is no longer than all the time before.
+    It is given twice that time and `after`, but no longer than `at_latest`.
+    """
+    tried_for = _D.claimed_until - _D.enqueued_at
+    pause = func.least(tried_for + tried_for + after, at_latest)
+    lost = or_(and_(_D.claimed_until.is_(None), _D.enqueued_at < now - after), _D.claimed_until + pause < now)
+    query = select(_D.tenant_id, _D.event_id, _D.command_id).where(_PENDING, lost)
     rows = await connection.execute(query.order_by(_D.enqueued_at, _D.event_id).limit(limit))
     return [PendingDelivery(row.tenant_id, row.event_id, row.command_id) for row in rows]
 

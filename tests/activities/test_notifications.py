@@ -340,6 +340,26 @@ async def test_lost_deliveries_are_started_again_and_live_ones_left_alone(
     assert await stage(database, new) == "pending"
 
 
+async def test_mail_whose_first_sender_was_lost_with_temporal_is_driven_again_within_minutes(
+    database: Database, all_tenants: Database, saving: Saving, tenant: str
+) -> None:
+    """One was tried for half a minute. Another was tried for half an hour, so its workflow may pause for as long."""
+    gone, pausing = await enqueued(saving, tenant, f"1-{tenant}@example.com", f"2-{tenant}@example.com")
+    ages = {gone: ("12 minutes", "11 minutes 30 seconds"), pausing: ("40 minutes", "11 minutes 30 seconds")}
+    async with database.transaction(tenant) as tx:
+        for command, (enqueued_at, claimed_until) in ages.items():
+            changed = {
+                "enqueued_at": text(f"now() - interval '{enqueued_at}'"),
+                "claimed_until": text(f"now() - interval '{claimed_until}'"),
+            }
+            await tx.execute(deliveries.update().where(deliveries.c.command_id == command.command_id).values(changed))
+    starts = Starts()
+
+    await ActivityEnvironment().run(OverdueDeliveries(all_tenants, starts, after_seconds=600).start_overdue)
+
+    assert starts.of(tenant) == list(outgoing(gone).event_ids)
+
+
 async def test_mail_that_nobody_took_for_days_is_given_up(
     database: Database, all_tenants: Database, saving: Saving, tenant: str
 ) -> None:
