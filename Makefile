@@ -23,7 +23,7 @@ help: ## list the commands
 run: .venv/.installed ## everything on this machine: engines, workers, projections, API (PORT=8080)
 	@PORT=$(PORT) exec $(PY) -m embedded $(if $(TEMPORAL),--temporal $(TEMPORAL))
 
-demo: .venv/.installed ## sign up owners and list properties through the API (CSV=path for real rows)
+demo: .venv/.installed ## sign up owners and list properties through the API (CSV=path for real rows, PORT=8080)
 	@$(PY) -m demo --url http://127.0.0.1:$(PORT) $(if $(CSV),--csv $(CSV))
 
 admin: .venv/.installed ## make somebody an administrator of the platform that `make run` runs (EMAIL=ravi@example.com)
@@ -40,7 +40,7 @@ test-temporal: .venv/.installed temporal ## the tests that need the real Tempora
 test-gateway: .venv/.installed gateway ## the tests that go through Caddy, as docker-compose.yml does
 	@TEST_GATEWAY=caddy $(PY) -m pytest -m gateway
 
-check: .venv/.installed ## style, types, imports, migrations, compose file, Dockerfile, documents
+check: .venv/.installed ## style, types, imports, migrations, compose file, Dockerfile, documents, OpenAPI rules
 	@$(PY) -m checks
 
 bench: .venv/.installed ## measure, each figure beside its baseline

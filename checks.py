@@ -1,4 +1,4 @@
-"""`make check`: style, types, the imports between packages, migrations, the compose file and the Dockerfile."""
+"""`make check`: style, types, imports between packages, migrations, the compose file, the Dockerfile and documents."""
 
 import asyncio
 import os
@@ -20,6 +20,8 @@ from embedded.paths import ROOT
 from embedded.stack import Stack
 
 _COMPOSE_LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+_REDOCLY = "@redocly/cli@2.55.0"
+_SPECTRAL = "@stoplight/spectral-cli@6.16.3"
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*)|:\?[^}]*)\}")
 _COMPOSE_SETTINGS = ("POSTGRES_PASSWORD", "SECRET_KEY", "JWT_PRIVATE_KEY", "S3_SECRET_KEY")
 
@@ -112,7 +114,29 @@ def documents() -> None:
     _run(sys.executable, "-m", "docs", "check")
 
 
-CHECKS: tuple[Callable[[], None], ...] = (style, types, arrows, lock, migrations, compose, dockerfile, documents)
+def openapi() -> None:
+    """The OpenAPI document passes the rules that Redocly and Spectral recommend, without a warning."""
+    npx = shutil.which("npx")
+    if npx is None:
+        sys.stdout.write("  Node is not here: the rules of Redocly and Spectral are not applied to openapi.json\n")
+        return
+    document = "docs/reference/openapi.json"
+    quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    _run(npx, "--yes", _REDOCLY, "lint", document, "--extends=recommended-strict", env=quiet)
+    _run(npx, "--yes", _SPECTRAL, "lint", document, "--ruleset=.spectral.yaml", "--fail-severity=warn")
+
+
+CHECKS: tuple[Callable[[], None], ...] = (
+    style,
+    types,
+    arrows,
+    lock,
+    migrations,
+    compose,
+    dockerfile,
+    documents,
+    openapi,
+)
 
 
 def main() -> None:

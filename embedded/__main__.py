@@ -76,8 +76,9 @@ def _addresses(stack: Stack, port: int, seconds: float) -> str:
         ("Mailbox", stack.env.get("MAILBOX_URL", "of your own server")),
         ("Logs", str(stack.data / "logs")),
     ]
+    more = f"In another terminal, `make demo PORT={port}` signs up owners and lists properties."
     table = "\n".join(f"  {name:<14} {where}" for name, where in rows)
-    return f"\nHyderabad Infra is ready after {seconds:.0f} s:\n{table}\nCtrl-C stops everything."
+    return f"\nHyderabad Infra is ready after {seconds:.0f} s:\n{table}\n{more}\nCtrl-C stops everything."
 
 
 def main() -> int:
