@@ -55,6 +55,26 @@ async def test_process_that_dies_is_started_again_and_it_is_said(tmp_path: Path)
     await process.stop()
 
 
+async def test_step_before_a_restart_runs_while_the_process_is_down(tmp_path: Path) -> None:
+    said: list[str] = []
+    running: list[int | None] = []
+
+    async def look() -> None:
+        running.append(process.pid)
+
+    process = Process(spec(tmp_path, "import time; time.sleep(600)", before_restart=look), said.append)
+    await process.start()
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+
+    async def is_back() -> bool:
+        return any("is back" in line for line in said)
+
+    await until(is_back)
+    assert running == [None]
+    await process.stop()
+
+
 async def test_pause_grows_while_a_process_keeps_dying(tmp_path: Path) -> None:
     said: list[str] = []
     process = Process(spec(tmp_path, "import sys, time; time.sleep(0.1); sys.exit(3)"), said.append)
