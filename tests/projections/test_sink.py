@@ -137,6 +137,20 @@ async def test_unreadable_message_that_comes_again_is_parked_once(sink: Sink[Act
         assert len(await all_parked(tx, "history", failing)) == 1
 
 
+async def test_parked_message_whose_fields_come_in_another_order_is_parked_once(
+    sink: Sink[Activity], all_tenants: Database
+) -> None:
+    """The first copy is published with the save, a later one as Postgres returns the stored event."""
+    failing = str(new_id())
+    copies = [b'{"eventId": "1", "userId": "2"}', b'{"userId": "2", "eventId": "1"}']
+
+    for value in copies:
+        await sink.write([ConsumedMessage(USER_ACTIVITY, failing, value)], asyncio.Event())
+
+    async with all_tenants.transaction() as tx:
+        assert len(await all_parked(tx, "history", failing)) == 1
+
+
 async def test_projection_stops_rather_than_parking_everything(sink: Sink[Activity], all_tenants: Database) -> None:
     keys = [str(new_id()) for _ in range(60)]
 
