@@ -104,7 +104,8 @@ async def test_victim_of_a_deadlock_is_applied_later_and_not_parked(
     insert = """
         INSERT INTO user_history.user_activity
             (tenant_id, generation, event_id, user_id, activity_type, description, activity_data, timestamp)
-        SELECT $1, generation, $2, 'rival', 'TEST', '', '{}', now() FROM user_history.read_models
+        SELECT $1, generation, $2, 'rival', 'TEST', '', '{}', now()
+        FROM user_history.read_models WHERE name = 'history'
     """
     await rival.execute("SET deadlock_timeout = '1min'")  # so the projection's is the one that gives way
     deadlock = rival.transaction()
