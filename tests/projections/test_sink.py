@@ -104,7 +104,8 @@ async def test_victim_of_a_deadlock_is_applied_later_and_not_parked(
     insert = """
         INSERT INTO user_history.user_activity
             (tenant_id, generation, event_id, user_id, activity_type, description, activity_data, timestamp)
-        SELECT $1, generation, $2, 'rival', 'TEST', '', '{}', now() FROM user_history.read_models
+        SELECT $1, generation, $2, 'rival', 'TEST', '', '{}', now()
+        FROM user_history.read_models WHERE name = 'history'
     """
     await rival.execute("SET deadlock_timeout = '1min'")  # so the projection's is the one that gives way
     deadlock = rival.transaction()
@@ -132,6 +133,20 @@ async def test_unreadable_message_that_comes_again_is_parked_once(sink: Sink[Act
 
     for _ in range(2):
         await sink.write([ConsumedMessage(USER_ACTIVITY, failing, b"unreadable")], asyncio.Event())
+
+    async with all_tenants.transaction() as tx:
+        assert len(await all_parked(tx, "history", failing)) == 1
+
+
+async def test_parked_message_whose_fields_come_in_another_order_is_parked_once(
+    sink: Sink[Activity], all_tenants: Database
+) -> None:
+    """The first copy is published with the save, a later one as Postgres returns the stored event."""
+    failing = str(new_id())
+    copies = [b'{"eventId": "1", "userId": "2"}', b'{"userId": "2", "eventId": "1"}']
+
+    for value in copies:
+        await sink.write([ConsumedMessage(USER_ACTIVITY, failing, value)], asyncio.Event())
 
     async with all_tenants.transaction() as tx:
         assert len(await all_parked(tx, "history", failing)) == 1
