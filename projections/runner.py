@@ -119,7 +119,7 @@ class Runner:
         try:
             await _answered("a commit", consumer.commit(), _COMMIT_SECONDS)
         except CommitFailedError:
-            log.info("%s: the group gathers anew; what was not committed is read again", self._projection.name)
+            log.info("%s: the group rebalances; what was not committed is read again", self._projection.name)
 
     async def take(self, messages: Sequence[ConsumedMessage], stop: asyncio.Event) -> None:
         """Write a batch to the sink, trying again while Postgres is unavailable. Raises MostlyFailing."""

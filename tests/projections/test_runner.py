@@ -251,7 +251,7 @@ async def test_consumer_whose_rebalance_does_not_end_is_made_anew(
     monkeypatch.setattr("projections.runner._JOIN_SECONDS", 1.0)
 
     async def made_anew() -> bool:
-        return recreated.get() > before
+        return bool(recreated.get() > before)
 
     async with rebalance(settings, group):
         await until(made_anew)
