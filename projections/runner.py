@@ -111,7 +111,7 @@ class Runner(Generic[E]):
         try:
             await _answered("a commit", consumer.commit(), _COMMIT_SECONDS)
         except CommitFailedError:
-            log.info("%s: the group is rebalanced; what was not committed is read again", self._projection.name)
+            log.info("%s: the group rebalances; what was not committed is read again", self._projection.name)
 
     async def _measure(self, consumer: AIOKafkaConsumer, membership: Membership, *, busy: bool) -> None:
         """Expose the lag of each partition. Raises Stalled when the broker has been silent for too long."""

@@ -74,7 +74,9 @@ def test_jar_that_is_not_the_locked_one_is_refused(cache: Path, requests: list[s
     assert list(cache.iterdir()) == []
 
 
-def test_jar_that_cannot_be_had_is_told_and_leaves_nothing(cache: Path, requests: list[str], tmp_path: Path) -> None:
+def test_jar_that_cannot_be_fetched_is_reported_and_leaves_nothing(
+    cache: Path, requests: list[str], tmp_path: Path
+) -> None:
     (tmp_path / "jgo.conf").write_text("[repositories]\ncentral = http://127.0.0.1:1/maven\n")
 
     with pytest.raises(SystemExit, match="Maven Central cannot be reached, which the first start needs"):

@@ -137,7 +137,7 @@ async def test_process_that_is_never_ready_is_told_with_the_reason(tmp_path: Pat
     await process.stop()
 
 
-async def test_failed_step_of_the_set_up_tells_what_and_where_the_log_is(tmp_path: Path) -> None:
+async def test_failed_step_of_the_set_up_reports_its_last_lines_and_its_log(tmp_path: Path) -> None:
     log = tmp_path / "step.log"
 
     with pytest.raises(StartFailed, match=r"Preparing ended with code 1.\n +\| no licence\n.*step.log"):
