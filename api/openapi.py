@@ -244,6 +244,9 @@ def _finish(operation: dict[str, Any]) -> None:
     found = answers.get("422", {}).get("content", {})
     if found.pop("application/json", None) and not found:
         del answers["422"]  # a route whose parameters take every text
+    for content in (answer.get("content", {}) for answer in answers.values()):
+        for media in content.values():
+            media["schema"].pop("title", None)  # FastAPI's own name of the operation, which generated types would have
     for parameter in operation.get("parameters", ()):
         parameter["schema"] = _without_null(parameter["schema"])
     for media in operation.get("requestBody", {}).get("content", {}).values():

@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -40,7 +41,8 @@ async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_
     tour = re.search(r"## A tour with curl.*?```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert tour is not None
 
-    *answers, problem = await run(tour[1], tmp_path, PORT=platform.url.rpartition(":")[2], no_proxy="*")
+    script = tour[1].replace("ravi", f"u{uuid4().hex[:12]}")
+    *answers, problem = await run(script, tmp_path, PORT=platform.url.rpartition(":")[2], no_proxy="*")
 
     assert [answer for answer in answers if is_problem(answer)] == []
     assert any("accessToken" in answer for answer in answers)
