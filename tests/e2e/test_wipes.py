@@ -86,9 +86,12 @@ async def test_kafka_redis_and_temporal_wiped_together_under_load_lose_no_acknow
 
     async def everything_is_mailed_under_its_id() -> bool:
         # The mailbox keeps one mail for each Message-ID: with another id, a repetition would be one too many.
-        mails = await platform.mailbox.get("/api/messages", params={"to": person.email, "limit": 100_000})
-        ids = sorted(str(mail["messageId"]).strip("<>") for mail in mails.json())
-        return ids == sorted(f"{event_id}.email@hyderabad-infra" for event_id in events)
+        parameters: dict[str, str] = {"to": person.email}
+        ids: list[str] = []
+        while page := (await platform.mailbox.get("/api/messages", params=parameters)).json():
+            ids += [str(mail["messageId"]).strip("<>") for mail in page]
+            parameters["before"] = page[-1]["id"]
+        return sorted(ids) == sorted(f"{event_id}.email@hyderabad-infra" for event_id in events)
 
     await until(history_is_whole, seconds=120)
     await until(everything_is_mailed_under_its_id, seconds=120)
