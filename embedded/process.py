@@ -48,7 +48,13 @@ async def run_to_end(
     """Run a step of the set-up, with its output in `log`. Raises StartFailed unless it ends with code 0."""
     with log.open("ab") as out:
         child = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **env}, cwd=cwd
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, **env},
+            cwd=cwd,
+            preexec_fn=_can_be_interrupted,
         )
     try:
         code = await child.wait()
@@ -59,6 +65,11 @@ async def run_to_end(
         raise
     if code != 0:
         raise StartFailed(f"{what} ended with code {code}.{_tail(log)}")
+
+
+def _can_be_interrupted() -> None:
+    """Undo what a shell does to a program started with `&`: such a one, and all that it starts, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _tail(log: Path) -> str:
