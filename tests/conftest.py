@@ -129,8 +129,9 @@ def saving(store: CommandStore, keyring: Keyring) -> Saving:
     return Saving(store, keyring)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
+    """For one test: a producer counts its messages, and a broker that was wiped knows nothing of that count."""
     publisher = Publisher(settings)
     yield publisher
     await publisher.close()
