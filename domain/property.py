@@ -125,15 +125,16 @@ class PropertyDetails(PropertyFacts):
 class PropertyPatch(PropertyDetails):
     """What a client changes of a property (JSON Merge Patch, RFC 7396): fields that are absent stay, `null` removes.
 
-    Whether the fields agree with each other is checked on the whole that the changes make.
+    Whether the fields agree with each other is checked on the whole that the changes make. What stands in an absent
+    field is never read; it comes from a factory, so that the schema promises no default.
     """
 
-    title: f.Title = Field(default="", validate_default=False)
-    description: f.Description = Field(default="", validate_default=False)
-    price: f.Rupees = Field(default=0, validate_default=False)
-    location: f.Place = Field(default="", validate_default=False)
-    property_type: PropertyType = Field(default=PropertyType.APARTMENT)
-    listing_type: ListingType = Field(default=ListingType.SALE)
+    title: f.Title = Field(default_factory=str)
+    description: f.Description = Field(default_factory=str)
+    price: f.Rupees = Field(default_factory=int)
+    location: f.Place = Field(default_factory=str)
+    property_type: PropertyType = Field(default_factory=lambda: PropertyType.APARTMENT)
+    listing_type: ListingType = Field(default_factory=lambda: ListingType.SALE)
     city: f.Place | None = None  # type: ignore[assignment]  # what is removed has its default again
     state: f.Place | None = None  # type: ignore[assignment]
     amenities: Amenities | None = None  # type: ignore[assignment]
