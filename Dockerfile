@@ -18,7 +18,7 @@ COPY domain domain
 COPY migrations migrations
 COPY projections projections
 COPY workflows workflows
-COPY worker.py ./
+COPY admin.py worker.py ./
 # The sandbox loads the modules of a workflow for each run: from bytecode, for nobody may write any later.
 RUN python -m compileall -q .
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOST=0.0.0.0

@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS = never
 # Every run of a workflow loads its modules; without bytecode each of them would be compiled every time.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run demo test test-kafka test-temporal test-gateway check bench kafka temporal gateway migrate lock clean
+.PHONY: help run demo admin test test-temporal test-gateway check bench temporal gateway migrate lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -21,16 +21,18 @@ help: ## list the commands
 	@touch $@
 
 run: .venv/.installed ## everything on this machine: engines, workers, projections, API (PORT=8080)
-	@PORT=$(PORT) exec $(PY) -m embedded $(if $(KAFKA),--kafka $(KAFKA)) $(if $(TEMPORAL),--temporal $(TEMPORAL))
+	@PORT=$(PORT) exec $(PY) -m embedded $(if $(TEMPORAL),--temporal $(TEMPORAL))
 
-demo: .venv/.installed ## sign up owners and list properties through the API (CSV=path for real rows)
+demo: .venv/.installed ## sign up owners and list properties through the API (CSV=path for real rows, PORT=8080)
 	@$(PY) -m demo --url http://127.0.0.1:$(PORT) $(if $(CSV),--csv $(CSV))
+
+admin: .venv/.installed ## make somebody an administrator of the platform that `make run` runs (EMAIL=ravi@example.com)
+	@test -n "$$EMAIL" || { echo "Say whom: make admin EMAIL=ravi@example.com"; exit 2; }
+	@test -f .data/environment || { echo "The platform is not running here. Start it first: make run"; exit 1; }
+	@set -a; . .data/environment; exec $(PY) -m admin --email "$$EMAIL"
 
 test: .venv/.installed ## the tests, on embedded engines
 	@$(PY) -m pytest
-
-test-kafka: .venv/.installed kafka ## the tests that speak to Kafka, on Apache Kafka
-	@TEST_KAFKA=apache $(PY) -m pytest -m kafka
 
 test-temporal: .venv/.installed temporal ## the tests that need the real Temporal server, on Postgres
 	@TEST_TEMPORAL=server $(PY) -m pytest -m temporal
@@ -38,14 +40,11 @@ test-temporal: .venv/.installed temporal ## the tests that need the real Tempora
 test-gateway: .venv/.installed gateway ## the tests that go through Caddy, as docker-compose.yml does
 	@TEST_GATEWAY=caddy $(PY) -m pytest -m gateway
 
-check: .venv/.installed ## style, types, imports, migrations, compose file, Dockerfile, documents
+check: .venv/.installed ## style, types, imports, migrations, compose file, Dockerfile, documents, OpenAPI rules
 	@$(PY) -m checks
 
 bench: .venv/.installed ## measure, each figure beside its baseline
 	@$(PY) -m bench
-
-kafka: .venv/.installed ## fetch Apache Kafka (needs Java 17 and Maven)
-	@$(PY) -m embedded.apache_kafka
 
 temporal: .venv/.installed ## build the Temporal server and its web UI (needs Go)
 	@$(PY) -m embedded.temporal_server
@@ -60,6 +59,7 @@ migrate: .venv/.installed ## bring DATABASE_URL, Kafka, Temporal and S3 up to da
 lock: .venv/.installed ## choose the newest allowed versions again
 	@$(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate -o requirements.lock
+	@$(PY) -m embedded.kafka lock
 
 clean: ## remove .venv and all data of `make run`
 	rm -rf .venv .data .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

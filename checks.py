@@ -1,4 +1,4 @@
-"""`make check`: style, types, the arrows between rooms, migrations, the compose file and the Dockerfile."""
+"""`make check`: style, types, imports between packages, migrations, the compose file, the Dockerfile and documents."""
 
 import asyncio
 import os
@@ -14,11 +14,14 @@ from types import MappingProxyType
 
 import yaml
 
+from embedded import kafka
 from embedded.engines import binary
 from embedded.paths import ROOT
 from embedded.stack import Stack
 
 _COMPOSE_LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+_REDOCLY = "@redocly/cli@2.55.0"
+_SPECTRAL = "@stoplight/spectral-cli@6.16.3"
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*)|:\?[^}]*)\}")
 _COMPOSE_SETTINGS = ("POSTGRES_PASSWORD", "SECRET_KEY", "JWT_PRIVATE_KEY", "S3_SECRET_KEY")
 
@@ -36,7 +39,7 @@ def style() -> None:
 
 def types() -> None:
     _run(binary("mypy"), "domain", "adapters", "activities", "workflows", "projections", "api", "embedded", "demo")
-    _run(binary("mypy"), "bench", "worker.py", "checks.py", "docs", "migrations/__main__.py", "tests")
+    _run(binary("mypy"), "bench", "worker.py", "admin.py", "checks.py", "docs", "migrations/__main__.py", "tests")
 
 
 def arrows() -> None:
@@ -44,10 +47,12 @@ def arrows() -> None:
 
 
 def lock() -> None:
-    """The lock file names no address, and has a version for everything that pyproject.toml asks for."""
-    text = (ROOT / "requirements.lock").read_text()
-    if "://" in text or " @ " in text:
-        raise SystemExit("requirements.lock names a download address: make lock")
+    """The lock files name no address, and have a version for everything that is asked for."""
+    text, jars = (ROOT / "requirements.lock").read_text(), kafka.LOCK.read_text()
+    if "://" in text + jars or " @ " in text:
+        raise SystemExit("a lock file names a download address: make lock")
+    if not {*kafka.BROKER, kafka.TOOLS} <= {line.split()[0] for line in jars.splitlines()}:
+        raise SystemExit("embedded/kafka.lock does not fit embedded/kafka.py: make lock")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "requirements.lock"
         shutil.copy(ROOT / "requirements.lock", copy)
@@ -109,7 +114,29 @@ def documents() -> None:
     _run(sys.executable, "-m", "docs", "check")
 
 
-CHECKS: tuple[Callable[[], None], ...] = (style, types, arrows, lock, migrations, compose, dockerfile, documents)
+def openapi() -> None:
+    """The OpenAPI document passes the rules that Redocly and Spectral recommend, without a warning."""
+    npx = shutil.which("npx")
+    if npx is None:
+        sys.stdout.write("  Node is not here: the rules of Redocly and Spectral are not applied to openapi.json\n")
+        return
+    document = "docs/reference/openapi.json"
+    quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    _run(npx, "--yes", _REDOCLY, "lint", document, "--extends=recommended-strict", env=quiet)
+    _run(npx, "--yes", _SPECTRAL, "lint", document, "--ruleset=.spectral.yaml", "--fail-severity=warn")
+
+
+CHECKS: tuple[Callable[[], None], ...] = (
+    style,
+    types,
+    arrows,
+    lock,
+    migrations,
+    compose,
+    dockerfile,
+    documents,
+    openapi,
+)
 
 
 def main() -> None:

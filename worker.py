@@ -5,7 +5,6 @@ Each named task queue gets a pool of its own, so operators scale the queues apar
 
 import argparse
 import asyncio
-import dataclasses
 import logging
 import signal
 from datetime import timedelta
@@ -15,20 +14,20 @@ from temporalio.client import (
     Client,
     Schedule,
     ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
     ScheduleIntervalSpec,
     ScheduleOverlapPolicy,
     SchedulePolicy,
     ScheduleSpec,
-    ScheduleUpdate,
 )
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
-from activities.notifications import Notifications, OverdueMails
+from activities.favorites import Favorites
+from activities.notifications import Notifications, OverdueDeliveries
+from activities.observations import Observations
+from activities.outbox_relay import OutboxRelay
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
-from activities.relay import Relay
-from activities.saving import Ledger
+from activities.saving import CommandStore
 from activities.users import Users
 from adapters import temporal
 from adapters.kafka import Publisher
@@ -37,11 +36,9 @@ from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
+from adapters.upkeep import LOOK_SECONDS, Upkeep
 from workflows import options
-from workflows.create_property import CreatePropertyWorkflow
-from workflows.notify import NotifyWorkflow
-from workflows.reconcile import ReconcileWorkflow
-from workflows.register_user import RegisterUserWorkflow
+from workflows.registry import WORKFLOWS
 
 log = logging.getLogger("worker")
 
@@ -59,7 +56,7 @@ class Pools:
         self._all_tenants = Database.for_all_tenants(settings)
         self._publisher = Publisher(settings)
         self._mailer = Mailer(settings)
-        self._relay = Relay(client, options.NOTIFICATIONS)
+        self._relay = OutboxRelay(client, options.NOTIFICATIONS)
         self._publishing = Publishing(self._all_tenants, self._publisher)
         self._keyring = Keyring(settings.secret_bytes)
 
@@ -72,15 +69,18 @@ class Pools:
         }[queue]()
 
     def _commands(self) -> Worker:
-        ledger = Ledger(self._tenants, self._keyring, self._publishing.at_once)
+        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
         return Worker(
             self._client,
             task_queue=options.COMMANDS,
-            workflows=[CreatePropertyWorkflow, RegisterUserWorkflow],
+            workflows=WORKFLOWS[options.COMMANDS],
             activities=[
-                Properties(ledger, self._relay.promised).save_property,
-                Users(ledger, self._keyring).save_user,
+                Properties(store).save_property,
+                Favorites(store).save_favorite,
+                Users(store, self._keyring.new_wrapped_key).save_user,
+                Observations(self._tenants).save_observations,
                 self._publishing.publish,
+                self._publishing.publish_observations,
             ],
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4, maximum=20),
             max_cached_workflows=2000,  # a command waits for a broker that is away; so many may wait at once
@@ -93,8 +93,8 @@ class Pools:
         return Worker(
             self._client,
             task_queue=options.NOTIFICATIONS,
-            workflows=[NotifyWorkflow],
-            activities=[notifications.send_promised, notifications.confirm_property_created],
+            workflows=WORKFLOWS[options.NOTIFICATIONS],
+            activities=[notifications.send_deliveries],
             max_concurrent_workflow_task_polls=2,  # two tasks for up to fifty mails
             activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=10),
             max_concurrent_activities=2,  # of ten mails at a time: as many connections as servers allow one client
@@ -104,12 +104,12 @@ class Pools:
     def _maintenance(self) -> Worker:
         after = self._settings.reconcile_after_seconds
         reconciliation = Reconciliation(self._all_tenants, self._publisher, after)
-        mails = OverdueMails(self._all_tenants, self._relay, after)
+        deliveries = OverdueDeliveries(self._all_tenants, self._relay, after)
         return Worker(
             self._client,
             task_queue=options.MAINTENANCE,
-            workflows=[ReconcileWorkflow],
-            activities=[reconciliation.publish_overdue, reconciliation.republish_unprojected, mails.notify_overdue],
+            workflows=WORKFLOWS[options.MAINTENANCE],
+            activities=[reconciliation.publish_overdue, reconciliation.republish_unprojected, deliveries.start_overdue],
             max_concurrent_workflow_task_polls=2,  # one workflow a minute
             max_concurrent_activity_task_polls=1,
             graceful_shutdown_timeout=DRAIN,
@@ -121,59 +121,71 @@ class Pools:
         await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())
 
 
-async def ensure_schedule(client: Client, settings: Settings) -> None:
-    """Have Temporal start `reconcile` again and again; a schedule that exists takes the settings of this process."""
-    schedule = Schedule(
+def _schedules(settings: Settings) -> dict[str, Schedule]:
+    """What Temporal is to start again and again, by the schedule's id."""
+    every = timedelta(seconds=settings.reconcile_every_seconds)
+    reconcile = Schedule(
         action=ScheduleActionStartWorkflow("reconcile", id="reconcile", task_queue=options.MAINTENANCE),
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(seconds=settings.reconcile_every_seconds))]),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=1)),
     )
-    try:
-        await client.create_schedule("reconcile", schedule)
-    except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle("reconcile").update(
-            lambda found: _with_schedule(found.description.schedule, schedule)
-        )
-
-
-def _with_schedule(found: Schedule, wanted: Schedule) -> ScheduleUpdate:
-    return ScheduleUpdate(dataclasses.replace(found, spec=wanted.spec, action=wanted.action, policy=wanted.policy))
+    return {"reconcile": reconcile}
 
 
 async def run(settings: Settings, queues: list[str]) -> None:
+    """Work on task queues until SIGTERM. Workers that Temporal refuses are started anew once it can be worked with."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop.set)
-    missing = ["Temporal"]
-    ops = ops_server(settings, lambda: missing)
+    upkeep = Upkeep(_schedules(settings) if options.MAINTENANCE in queues else {})
+    ops = ops_server(settings, lambda: upkeep.missing)
     serving = asyncio.create_task(ops.serve()) if settings.ops_port else None
-    connecting = asyncio.create_task(temporal.connect_when_up(settings))
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({connecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if connecting.done():
-        await _work(settings, connecting.result(), queues, missing, stopping)
-    connecting.cancel()
+    while not stop.is_set():
+        connecting = asyncio.create_task(_connected(settings, upkeep))
+        await asyncio.wait({connecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done():
+            await _work(settings, connecting.result(), queues, upkeep, stopping)
+        connecting.cancel()
     if serving:
         ops.should_exit = True
         await serving
 
 
+async def _connected(settings: Settings, upkeep: Upkeep) -> Client:
+    """A client of a server that has what the workers need, however long that takes."""
+    client = await temporal.connect_when_up(settings)
+    await upkeep.look(client)
+    while upkeep.missing:
+        await asyncio.sleep(LOOK_SECONDS)
+        await upkeep.look(client)
+    return client
+
+
 async def _work(
-    settings: Settings, client: Client, queues: list[str], missing: list[str], stopping: "asyncio.Task[object]"
+    settings: Settings, client: Client, queues: list[str], upkeep: Upkeep, stopping: "asyncio.Task[object]"
 ) -> None:
+    """Work until `stopping` is done, or until Temporal refuses a worker, as it does when it has lost the namespace."""
     pools = Pools(settings, client)
     workers = [pools.worker(queue) for queue in queues]
     running = [asyncio.create_task(worker.run()) for worker in workers]
-    if options.MAINTENANCE in queues:
-        await ensure_schedule(client, settings)
-    missing.clear()
+    looking = asyncio.create_task(upkeep.run(client))
     log.info("working on %s for Temporal at %s", ", ".join(queues), settings.temporal_address)
     await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
     log.info("draining")
+    looking.cancel()
     await asyncio.gather(*(worker.shutdown() for worker in workers))
-    await asyncio.gather(*running)
+    ended = await asyncio.gather(*running, return_exceptions=True)
     await pools.close()
+    for error in ended:
+        if isinstance(error, RuntimeError):
+            log.error("a worker ended and is started anew: %s", error.__cause__ or error)
+            upkeep.missing = ["Temporal"]
+        elif error:
+            raise error
+    if upkeep.missing:
+        await asyncio.wait({stopping}, timeout=LOOK_SECONDS)
 
 
 def main() -> None:

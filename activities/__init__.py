@@ -1,1 +1,1 @@
-"""Effects that a workflow may retry. Every one of them may run twice and has its effect once."""
+"""Temporal activities: side effects that may be retried. Each may run twice and has its effect once."""

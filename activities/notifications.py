@@ -10,17 +10,16 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
-from activities.relay import Outgoing, Promise, Relay, together
+from activities.outbox_relay import OutboxRelay, Outgoing, group_by_tenant
 from adapters import outbox
 from adapters.mail import MailAway, Mailer, MailRefused
 from adapters.outbox import Mail
 from adapters.postgres import Database
 from adapters.tables import properties, user_profiles, users
-from domain.model import Model
+from domain.notifications import PROPERTY_LISTED
 
-PROPERTY_CREATED = "property_created"
 _TEMPLATES = {
-    PROPERTY_CREATED: (
+    PROPERTY_LISTED: (
         "Your property is listed: {title}",
         """Hello {first_name},
 
@@ -42,16 +41,6 @@ _OVERDUE_AT_ONCE = 5000
 """A hundred workflows for one run of reconcile, which comes again every minute."""
 
 
-class Confirmation(Model):
-    """What the owner of a property is to be told, by a command that was saved before there was an outbox."""
-
-    tenant_id: str
-    command_id: UUID
-    event_id: UUID
-    owner_id: UUID
-    property_id: UUID
-
-
 class Notifications:
     """Sends the mails of the outbox, each of which is recorded, so that a repetition sends nothing."""
 
@@ -60,7 +49,7 @@ class Notifications:
         self._mailer = mailer
 
     @activity.defn
-    async def send_promised(self, what: Outgoing) -> str:
+    async def send_deliveries(self, what: Outgoing) -> str:
         """Send the mails that wait; returns what became of all of them. Raises MailAway while any waits.
 
         A worker that dies between sending and recording sends once more, under the same Message-ID.
@@ -71,9 +60,9 @@ class Notifications:
             activity.heartbeat(n)
         async with self._database.statements(what.tenant_id) as connection:
             count = await outbox.count(connection, what.event_ids)
-        if count.waiting:
+        if count.pending:
             reason = obstacles[-1] if obstacles else "another worker has them"
-            raise MailAway(f"{count.waiting} of {len(what.event_ids)} mails wait: {reason}")
+            raise MailAway(f"{count.pending} of {len(what.event_ids)} mails are pending: {reason}")
         return f"{count.sent} mailed" + (f", {count.given_up} given up" if count.given_up else "")
 
     async def _send(self, tenant_id: str, event_ids: Sequence[UUID]) -> list[str]:
@@ -102,44 +91,29 @@ class Notifications:
             return error
         return None
 
-    @activity.defn
-    async def confirm_property_created(self, what: Confirmation) -> str:
-        """Promise the mail of a command from before the outbox, and send it. Raises MailAway."""
-        row = outbox.promise(
-            what.tenant_id,
-            what.event_id,
-            what.command_id,
-            PROPERTY_CREATED,
-            recipient_id=what.owner_id,
-            about_id=what.property_id,
-        )
-        async with self._database.statements(what.tenant_id) as connection:
-            await outbox.promise_late(connection, row)
-        return await self.send_promised(Outgoing(tenant_id=what.tenant_id, event_ids=(what.event_id,)))
 
-
-class OverdueMails:
+class OverdueDeliveries:
     """Finds the mails that no workflow drives on any more: their relay or Temporal's memory was lost."""
 
-    def __init__(self, database: Database, relay: Relay, after_seconds: float) -> None:
+    def __init__(self, database: Database, relay: OutboxRelay, after_seconds: float) -> None:
         self._database = database
         self._relay = relay
         self._after = timedelta(seconds=after_seconds)
 
     @activity.defn
-    async def notify_overdue(self) -> int:
+    async def start_overdue(self) -> int:
         """Have overdue mails sent and very old ones given up; returns how many are driven again."""
         now = datetime.now(UTC)
         async with self._database.statements() as connection:
             await outbox.give_up(connection, now - _GIVEN_UP_AFTER, f"not taken within {_GIVEN_UP_AFTER.days} days")
-            found = await outbox.overdue(connection, now - self._after, now - _LOST_AFTER, _OVERDUE_AT_ONCE)
-        driven = 0
-        for some in together([Promise(*place) for place in found]):
+            found = await outbox.overdue(connection, now, self._after, _LOST_AFTER, _OVERDUE_AT_ONCE)
+        started = 0
+        for group in group_by_tenant(found):
             # One name for the same mails: a workflow that is still trying is not joined by a second one.
-            if await self._relay.start(some, f"overdue/{some[0].event_id}"):
-                driven += len(some)
-            activity.heartbeat(driven)
-        return driven
+            if await self._relay.start(group, f"overdue/{group[0].event_id}"):
+                started += len(group)
+            activity.heartbeat(started)
+        return started
 
 
 _CLAIMED = outbox.CLAIMED.c

@@ -1,65 +1,74 @@
-"""Saving what happens to properties."""
+"""Saves the commands on listings."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import bindparam, select
+from pydantic import ConfigDict, TypeAdapter
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
-from activities.notifications import PROPERTY_CREATED
-from activities.relay import Promise
-from activities.saving import Change, Ledger
-from adapters import outbox
+from activities.saving import Aggregate, CommandStore, Loaded
+from adapters.current_state import PROPERTY_STATE, property_of
+from adapters.postgres import Write
 from adapters.tables import person_keys, properties, users
-from domain.errors import OwnerUnknown
-from domain.events import recorded
-from domain.property import CreateProperty, PropertySaved, decide, evolve
+from domain.command import Actor, Saved, SealedCommand
+from domain.errors import AccountClosed
+from domain.property import Property
+from domain.property_commands import PropertyCommand, decide, evolve
+from domain.roles import UserRole
 from domain.user import MAY_SIGN_IN
 
-
-class Properties:
-    """Saves commands on properties; each method may be called twice with the same command."""
-
-    def __init__(self, ledger: Ledger, promised: Callable[[Promise], None]) -> None:
-        """`promised` is told of each mail that a command has promised, when it is saved."""
-        self._ledger = ledger
-        self._promised = promised
-
-    @activity.defn
-    async def save_property(self, command: CreateProperty) -> PropertySaved:
-        """Store the row, the event, the promise to tell the owner, and the answer. Refuses with OwnerUnknown."""
-
-        async def listed(connection: AsyncConnection) -> Change[PropertySaved]:
-            key = await _owner_key(connection, command)
-            [event] = recorded(command, command.property_id, 0, decide(None, command))
-            state = evolve(None, event.data, event.version, event.timestamp)
-            row = state.model_dump(exclude={"id", "images"})
-            row |= {"tenant_id": command.tenant_id, "property_id": state.id, "amenities": list(state.amenities)}
-            told = outbox.promise(
-                command.tenant_id,
-                event.event_id,
-                command.command_id,
-                PROPERTY_CREATED,
-                recipient_id=command.user_id,
-                about_id=command.property_id,
-            )
-            answer = PropertySaved(events=(event.saved(),), property=state, confirmation_promised=True)
-            return Change(answer, [event], [(properties, row), told], key)
-
-        saved = await self._ledger.once(command, command.property_id, PropertySaved, listed)
-        self._promised(Promise(command.tenant_id, saved.events[-1].event_id, command.command_id))
-        return saved
-
-
-_OWNER_KEY = (
-    select(person_keys.c.wrapped_key)
-    .join(users, (users.c.tenant_id == person_keys.c.tenant_id) & (users.c.user_id == person_keys.c.user_id))
-    .where(users.c.user_id == bindparam("owner_id"), users.c.status.in_(MAY_SIGN_IN))
+_LOAD = (
+    select(users.c.role, users.c.status.label("account_status"), person_keys.c.wrapped_key, *PROPERTY_STATE)
+    .select_from(users)
+    .outerjoin(properties, properties.c.property_id == bindparam("property_id"))
+    .outerjoin(person_keys, person_keys.c.user_id == func.coalesce(properties.c.owner_id, users.c.user_id))
+    .where(users.c.user_id == bindparam("actor_id"))
 )
 
 
-async def _owner_key(connection: AsyncConnection, command: CreateProperty) -> bytes:
-    key: bytes | None = (await connection.execute(_OWNER_KEY, {"owner_id": command.user_id})).scalar_one_or_none()
-    if key is None:
-        raise OwnerUnknown("Your account is closed or suspended. Sign in again, or ask support.")
-    return key
+class Properties:
+    """Saves every command on a listing; may be called twice with the same one."""
+
+    def __init__(self, store: CommandStore) -> None:
+        self._store = store
+
+    @activity.defn
+    async def save_property(self, command: SealedCommand) -> Saved:
+        """Decide the command and store what follows. Refuses by the rules of `domain/property_commands.py`."""
+        return await self._store.save(PROPERTY, command)
+
+
+async def _load(connection: AsyncConnection, command: Any) -> Loaded[Property]:
+    """The listing with its owner's key, and who sends the command. Raises AccountClosed."""
+    found = await connection.execute(_LOAD, {"property_id": command.property_id, "actor_id": command.user_id})
+    row = found.mappings().one_or_none()
+    if row is None or row["account_status"] not in MAY_SIGN_IN or row["wrapped_key"] is None:
+        raise AccountClosed
+    state = property_of(row) if row["property_id"] else None
+    return Loaded(
+        state=state,
+        version=state.version if state else 0,
+        actor=Actor(user_id=command.user_id, role=UserRole(row["role"])),
+        person_id=state.owner_id if state else command.user_id,
+        key=row["wrapped_key"],
+    )
+
+
+def _rows(command: Any, _: Loaded[Property], state: Property | None) -> Sequence[Write]:
+    place = {"tenant_id": command.tenant_id, "property_id": command.property_id}
+    if state is None:
+        return [Write(properties, place, "delete")]
+    row = state.model_dump(exclude={"id", "images"}) | {"amenities": list(state.amenities)}
+    return [Write(properties, {**place, **row}, "upsert")]
+
+
+PROPERTY: Aggregate[Property] = Aggregate(
+    # Temporal keeps the error of a command that cannot be read.
+    commands=TypeAdapter(PropertyCommand, config=ConfigDict(hide_input_in_errors=True)),
+    load=_load,
+    decide=decide,
+    evolve=evolve,
+    rows=_rows,
+)

@@ -1,43 +1,35 @@
 """Publishing stored events to Kafka: in the order of each aggregate, until every reader has them."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
-from pydantic import model_validator
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
-from activities.gathering import Gathering
+from activities.batching import Batcher
 from adapters import event_store
 from adapters.event_store import Position
-from adapters.kafka import BrokerAway, Message, Publisher, messages_of
+from adapters.kafka import Message, Publisher, messages_of
 from adapters.postgres import Database, DatabaseAway
 from adapters.tables import checkpoints, parked_events, read_models, user_activity
 from adapters.telemetry import EVENTS_UNREADABLE
+from domain.command import Saved
 from domain.events import UnreadableEvent
-from domain.model import Fact, Model
+from domain.model import Fact
+from domain.observations import ANONYMOUS, RecordedActivity
 
 log = logging.getLogger(__name__)
 
 _BATCH = 500
 _MARK_SECONDS = 0.05
-"""How long marks wait for others to share a statement: nobody waits for one, and an operator sees no difference."""
+"""How long published events wait to be marked by one statement with others: nobody waits for the mark."""
 _CHECKED = "history-checked"
-
-
-class Published(Model):
-    """What is to be published: an aggregate's events up to and with `version`."""
-
-    tenant_id: str
-    aggregate_id: UUID
-    version: int
 
 
 class PublishedOverdue(Fact):
@@ -45,12 +37,6 @@ class PublishedOverdue(Fact):
 
     published: int
     unreadable: int = 0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_a_number(cls, value: Any) -> Any:
-        """Histories that were recorded before events were skipped hold the number of published ones alone."""
-        return {"published": value} if isinstance(value, int) else value
 
 
 @dataclass(frozen=True)
@@ -64,55 +50,53 @@ class Batch:
 
 
 class Publishing:
-    """Publishes the events of one command, when it is saved."""
+    """Publishes the events of one command, or of one batch of observations, when they are saved."""
 
     def __init__(self, database: Database, publisher: Publisher) -> None:
         self._database = database
         self._publisher = publisher
-        self._marks = Gathering(_MARK_SECONDS, self._mark_gathered)
+        self._published = Batcher(_MARK_SECONDS, self._mark_batch)
 
     @activity.defn
-    async def publish(self, what: Published) -> int:
-        """Publish what is unpublished up to that version, oldest first; returns how many events. Raises BrokerAway.
+    async def publish(self, saved: Saved) -> int:
+        """Publish what is unpublished of the aggregate up to the saved version, oldest first; returns how many events.
 
-        Each publisher starts at the aggregate's oldest unpublished event, so the first copies of its events reach Kafka
-        in order whoever else is publishing; later copies are told by their event id. An event that cannot be read is
-        skipped and left to reconcile: the command that came after it is not to wait for another release.
+        Raises BrokerAway. Each publisher starts at the aggregate's oldest unpublished event, so the first copies of its
+        events reach Kafka in order whoever else is publishing; later copies are told by their event id. They are marked
+        published a moment later, in a batch with others: should that fail, reconcile publishes them once more. An event
+        that cannot be read is skipped and left to reconcile: the command that came after it is not to wait for another
+        release.
         """
         async with self._database.statements() as connection:
-            events = await event_store.unpublished_of(connection, what.tenant_id, what.aggregate_id, what.version)
-        batch = readable(events, "publish")
+            events = await event_store.unpublished_of(connection, saved.tenant_id, saved.aggregate_id, saved.version)
+        return await self._publish(readable(events, "publish"))
+
+    @activity.defn
+    async def publish_observations(self, recorded: RecordedActivity) -> int:
+        """Publish what is unpublished of a batch; returns how many events. Raises BrokerAway.
+
+        Observations have no order of versions to keep, so each batch is published by itself.
+        """
+        async with self._database.statements() as connection:
+            events = await event_store.unpublished_of_command(connection, recorded.tenant_id, recorded.command_id)
+        return await self._publish(readable(events, "publish_observations"))
+
+    async def _publish(self, batch: Batch) -> int:
         await self._publisher.send(batch.messages)
         if batch.event_ids:
-            await self._mark(batch.event_ids)
+            self._published.add(*batch.event_ids)
         return len(batch.event_ids)
 
-    async def at_once(self, events: list[dict[str, Any]]) -> bool:
-        """Publish the events of a new aggregate, which nothing waits before; False when that is left to `publish`.
-
-        They are marked a moment later, with others. Should that fail, reconcile publishes them once more.
-        """
-        batch = readable(events, "publish")
-        try:
-            await self._publisher.send(batch.messages)
-        except BrokerAway:
-            return False
-        self._marks.add(*batch.event_ids)
-        return True
-
     async def close(self) -> None:
-        """Mark at once what waits to be marked."""
-        await self._marks.close()
+        """Mark at once what is published and not marked yet."""
+        await self._published.close()
 
-    async def _mark_gathered(self, published: list[UUID]) -> None:
+    async def _mark_batch(self, event_ids: list[UUID]) -> None:
         try:
-            await self._mark(published)
+            async with self._database.statements() as connection:
+                await event_store.mark_published(connection, event_ids)
         except DatabaseAway as error:
-            log.warning("%d published events are left to reconcile: %s", len(published), error)
-
-    async def _mark(self, published: Sequence[UUID]) -> None:
-        async with self._database.statements() as connection:
-            await event_store.mark_published(connection, published)
+            log.warning("%d published events are left to reconcile: %s", len(event_ids), error)
 
 
 class Reconciliation:
@@ -180,7 +164,7 @@ class Reconciliation:
 
 
 def readable(events: list[dict[str, Any]], where: str) -> Batch:
-    """Each event's two messages; all of an aggregate's share one partition and keep their order.
+    """Each event's messages; all of an aggregate's share one partition and keep their order.
 
     Events that cannot be read are left out, logged and counted under the name of the activity `where` that skips them.
     """
@@ -224,12 +208,15 @@ async def _move_checkpoint(tx: AsyncConnection, to: Position) -> None:
 
 
 async def _projected(tx: AsyncConnection, events: list[dict[str, str]]) -> set[str]:
-    """Ids of the events that are in the history, or that are parked with an earlier one of their user."""
+    """Ids of the events that are in the history, that belong in nobody's, or that are parked for an operator."""
     ids = [UUID(event["eventId"]) for event in events]
     # A rebuild that was interrupted may have left entries that nobody is shown.
     serving = select(read_models.c.generation).where(read_models.c.name == "history").scalar_subquery()
     entries = select(user_activity.c.event_id).where(user_activity.c.event_id.in_(ids))
     there = {str(row.event_id) for row in await tx.execute(entries.where(user_activity.c.generation == serving))}
-    parked = await tx.execute(select(parked_events.c.key).where(parked_events.c.projection == "history").distinct())
-    keys = {row.key for row in parked}
-    return there | {event["eventId"] for event in events if event["userId"] in keys}
+    users = {event["userId"] for event in events if event["eventId"] not in there}
+    # A parked message may be damaged, so its id is looked for in its text.
+    event_id = func.substring(func.encode(parked_events.c.payload, "escape"), '"eventId": ?"([0-9a-f-]{36})"')
+    parked = select(event_id).where(parked_events.c.projection == "history", parked_events.c.key.in_(users))
+    of_nobody = {event["eventId"] for event in events if event["userId"] == str(ANONYMOUS)}
+    return there | of_nobody | set((await tx.execute(parked)).scalars())

@@ -1,119 +1,168 @@
-"""What every save shares: the first answer to a command is its answer for good, and so is a refusal."""
+"""Saves a command exactly once and returns the recorded answer on every repetition."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+import orjson
+from pydantic import TypeAdapter
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.exceptions import ApplicationError
 
-from adapters import event_store
-from adapters.postgres import Database, Row, insert_rows
+from adapters import event_store, outbox
+from adapters.outbox import PendingDelivery
+from adapters.postgres import Database, Write, write_rows
 from adapters.sealing import Keyring
-from adapters.tables import event_store as store
 from adapters.tables import person_keys
-from domain.command import Command, Saved
-from domain.errors import REFUSALS, Refusal
-from domain.events import Event
+from domain.command import Actor, Command, Saved, SealedCommand
+from domain.errors import Refusal
+from domain.events import recorded
+from domain.model import Fact, Model
+from domain.notifications import deliveries_of
 
-S = TypeVar("S", bound=Saved)
+S = TypeVar("S", bound=Model)
+
+_ATTEMPTS = 5
+"""How often a command that accepts any version is decided anew at once; then its retry policy takes over."""
 
 
 @dataclass(frozen=True)
-class Change(Generic[S]):
-    """What a command does: its answer, its events, the rows it adds, and the wrapped key of whom it is about."""
+class Loaded(Generic[S]):
+    """What a command meets: the state with its version, who sends it, and whose personal data the aggregate holds."""
 
-    saved: S
-    events: list[Event]
-    rows: list[Row]
+    state: S | None
+    version: int
+    """Of the newest event; 0 when there is none."""
+    actor: Actor | None
+    """None for a command that nobody with an account sends."""
+    person_id: UUID
     key: bytes
+    """The wrapped key of that person, by which events and answer are sealed."""
 
 
-Decide = Callable[[AsyncConnection], Awaitable[Change[S]]]
-"""Looks at what is stored and says what is to change. Raises Refusal.
+@dataclass(frozen=True)
+class Aggregate(Generic[S]):
+    """How the commands of one kind of aggregate are saved; what differs between them is in `decide` and `evolve`."""
 
-What it has seen may change before the rows are there; the unique keys, an aggregate's version first, refuse those then.
-"""
+    commands: TypeAdapter[Any]
+    load: Callable[[AsyncConnection, Any], Awaitable[Loaded[S]]]
+    decide: Callable[[S | None, Any, Any], Sequence[Fact]]
+    evolve: Callable[[S | None, Any, int, datetime], S | None]
+    rows: Callable[[Any, Loaded[S], S | None], Sequence[Write]]
+    """The rows that follow from the state after the command, which is None for an aggregate that is gone."""
+    conflicts: Mapping[str, Refusal] = field(default_factory=dict)
+    """The refusal by the name of the unique key that a row violates."""
 
 
-Publish = Callable[[list[dict[str, Any]]], Awaitable[bool]]
-"""Publishes messages, if that is possible now."""
+class CommandStore:
+    """Saves events, row, deliveries and answer of a command by one statement, which is the transaction."""
 
-
-class Ledger:
-    """Saves rows, events and the record of the command by one statement, which is the transaction."""
-
-    def __init__(self, database: Database, keyring: Keyring, publish: Publish | None = None) -> None:
-        """`publish` is given the messages of a new aggregate; without it they are left to the workflow."""
+    def __init__(
+        self, database: Database, keyring: Keyring, enqueued: Callable[[Sequence[PendingDelivery]], None]
+    ) -> None:
+        """`enqueued` is given the deliveries of a command when it is saved."""
         self._database = database
         self._keyring = keyring
-        self._publish = publish
+        self._enqueued = enqueued
 
-    async def once(
-        self,
-        command: Command,
-        aggregate_id: UUID,
-        answer: type[S],
-        decide: Decide[S],
-        taken: Mapping[str, Refusal] = MappingProxyType({}),
-    ) -> S:
-        """The answer to `command`: made by `decide` the first time, read from the record ever after.
+    async def save(self, aggregate: Aggregate[S], sealed: SealedCommand) -> Saved:
+        """The answer to a command, its personal values sealed for the way through Temporal.
 
-        `taken` says which unique key refuses the command, and how. The record is only read when something objects: a
-        command that was saved before cannot be saved again, for its own row is in the way. Raises ApplicationError
-        named by the refusal's code, not to be retried; DatabaseAway, to be retried.
+        Raises ApplicationError named by the refusal's code, not to be retried; DatabaseAway, to be retried.
         """
-        try:
-            async with self._database.statements(command.tenant_id) as connection:
-                change = await decide(connection)
-                records = self._records(command, aggregate_id, change)
-                await insert_rows(connection, [*change.rows, *records])
-        except (Refusal, IntegrityError) as objection:
-            async with self._database.statements(command.tenant_id) as connection:
-                if recorded := await event_store.recorded_command(connection, command.command_id):
-                    return await self._first_answer(connection, recorded, answer)
-            refusal = taken.get(violated(objection)) if isinstance(objection, IntegrityError) else objection
-            if refusal is None:
-                raise
-            await self._keep_refusal(command, aggregate_id, refusal)
-            raise refused(refusal) from objection
-        return change.saved.model_copy(update={"published": await self._published(records)})
+        command: Command = aggregate.commands.validate_json(
+            orjson.dumps(self._keyring.unseal_in_transit(sealed, UUID(sealed["commandId"])))
+        )
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._save(aggregate, command)
+            except (Refusal, IntegrityError) as error:
+                # The command's own row is in the way of a repetition, and its own change may refuse it.
+                if answer := await self._recorded(command):
+                    return answer
+                violated = violated_constraint(error) if isinstance(error, IntegrityError) else ""
+                if violated == "event_store_version_key" and attempt < _ATTEMPTS:
+                    continue  # another command has changed the aggregate meanwhile
+                refusal = error if isinstance(error, Refusal) else aggregate.conflicts.get(violated)
+                if refusal is None:
+                    raise
+                if not await self._record_refusal(command, refusal) and (answer := await self._recorded(command)):
+                    return answer
+                raise refused(refusal.code, refusal.detail, refusal.field) from error
 
-    async def _published(self, records: list[Row]) -> bool:
-        """Try to publish what is stored, while it is at hand, unless events of before may have to go first."""
-        events = [event_store.message_of(row) for table, row in records if table is store]
-        new = bool(events) and events[0]["version"] == 1
-        return new and self._publish is not None and await self._publish(events)
+    async def _save(self, aggregate: Aggregate[S], command: Command) -> Saved:
+        async with self._database.statements(command.tenant_id) as connection:
+            loaded = await aggregate.load(connection, command)
+            facts = aggregate.decide(loaded.state, command, loaded.actor)
+            events = recorded(command, command.aggregate_id, loaded.version, list(facts))
+            state = loaded.state
+            for event in events:
+                state = aggregate.evolve(state, event.data, event.version, event.timestamp)
+            pending = [delivery for event in events for delivery in deliveries_of(event)]
+            saved = Saved(
+                tenant_id=command.tenant_id,
+                command_id=command.command_id,
+                aggregate_id=command.aggregate_id,
+                version=loaded.version + len(events),
+                events=tuple(event.saved() for event in events),
+                resource=None,
+            )
+            await write_rows(
+                connection,
+                [
+                    *(aggregate.rows(command, loaded, state) if events else ()),
+                    *(
+                        event_store.event_row(event, self._sealed(event.data, loaded, event.event_id))
+                        for event in events
+                    ),
+                    *(outbox.delivery_row(command, delivery) for delivery in pending),
+                    event_store.command_row(command, loaded.person_id, answer=self._answer(saved, state, loaded)),
+                ],
+            )
+        self._enqueued([PendingDelivery(command.tenant_id, one.event_id, command.command_id) for one in pending])
+        in_transit = self._keyring.seal_in_transit(state, command.command_id) if state else None
+        return saved.model_copy(update={"resource": in_transit})
 
-    def _records(self, command: Command, aggregate_id: UUID, change: Change[S]) -> list[Row]:
-        sealed = [(event, self._keyring.seal(event.data, change.key, event.event_id)) for event in change.events]
-        answer = self._keyring.seal(change.saved, change.key, command.command_id)
-        return [
-            *(event_store.event_row(event, data) for event, data in sealed),
-            event_store.command_row(command, aggregate_id, answer=answer),
-        ]
+    def _answer(self, saved: Saved, state: S | None, loaded: Loaded[S]) -> dict[str, Any]:
+        """The answer as it is kept: personal values sealed by the person's own key."""
+        resource = self._sealed(state, loaded, saved.command_id) if state else None
+        return saved.model_copy(update={"resource": resource}).model_dump(mode="json", by_alias=True)
 
-    async def _first_answer(
-        self, connection: AsyncConnection, recorded: event_store.RecordedCommand, answer: type[S]
-    ) -> S:
-        if recorded.problem:
-            raise refused(REFUSALS[recorded.problem["code"]](recorded.problem["detail"], recorded.problem["field"]))
-        key = await wrapped_key(connection, recorded.user_id)
-        return answer.model_validate(self._keyring.unseal(recorded.answer, key, recorded.command_id))
+    def _sealed(self, value: Model, loaded: Loaded[S], context: UUID) -> dict[str, Any]:
+        return self._keyring.seal(value, loaded.key, context)
 
-    async def _keep_refusal(self, command: Command, aggregate_id: UUID, refusal: Refusal) -> None:
+    async def _recorded(self, command: Command) -> Saved | None:
+        """The recorded answer, if there is one. Raises the recorded refusal."""
+        async with self._database.statements(command.tenant_id) as connection:
+            found = await event_store.recorded_command(connection, command.command_id)
+            if found is None:
+                return None
+            if found.fingerprint != command.fingerprint:
+                raise refused("idempotency-key-reused", "Use a new key for a new command.", None)
+            if found.problem:
+                raise refused(**found.problem)
+            key = await wrapped_key(connection, found.person_id)
+        answer = self._keyring.for_transit(found.answer, key, command.command_id)
+        return Saved.model_validate(answer)
+
+    async def _record_refusal(self, command: Command, refusal: Refusal) -> bool:
+        """Record a refusal; False when another attempt recorded the command meanwhile."""
         problem = {"code": refusal.code, "detail": refusal.detail, "field": refusal.field}
         try:
             async with self._database.statements(command.tenant_id) as connection:
-                await insert_rows(connection, [event_store.command_row(command, aggregate_id, problem=problem)])
+                row = event_store.command_row(command, command.user_id, problem=problem)
+                await write_rows(connection, [row])
         except IntegrityError as error:
-            # Another attempt recorded the command meanwhile; its record is the one that counts.
-            if violated(error) != "commands_pkey":
+            if violated_constraint(error) != "commands_pkey":
                 raise
+            return False
+        return True
 
 
 async def wrapped_key(connection: AsyncConnection, user_id: UUID) -> bytes | None:
@@ -123,11 +172,11 @@ async def wrapped_key(connection: AsyncConnection, user_id: UUID) -> bytes | Non
     ).scalar_one_or_none()
 
 
-def refused(refusal: Refusal) -> ApplicationError:
+def refused(code: str, detail: str, field: str | None) -> ApplicationError:
     """A refusal as it travels through Temporal."""
-    return ApplicationError(refusal.detail, refusal.field, type=refusal.code, non_retryable=True)
+    return ApplicationError(detail, field, type=code, non_retryable=True)
 
 
-def violated(error: IntegrityError) -> str:
+def violated_constraint(error: IntegrityError) -> str:
     """The name of the constraint or index that a statement violated; empty when Postgres does not say."""
     return getattr(error.orig.__cause__, "constraint_name", None) or "" if error.orig else ""

@@ -1,46 +1,68 @@
-"""Saving what happens to accounts."""
+"""Saves the commands on accounts."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
-from activities.saving import Change, Ledger
-from adapters.postgres import Row
-from adapters.sealing import Keyring
+from activities.saving import Aggregate, CommandStore, Loaded
+from adapters.current_state import find_user
+from adapters.postgres import Write
 from adapters.tables import person_keys, user_profiles, users
-from domain.errors import EmailTaken, UsernameTaken
-from domain.events import recorded
-from domain.user import RegisterUser, UserSaved, decide, evolve
+from domain.command import Saved, SealedCommand
+from domain.errors import EmailTaken, UsernameTaken, UserNotFound
+from domain.user import User
+from domain.user_commands import RegisterUser, UserCommand, decide, evolve
 
 _ACCOUNT = {"version", "username", "email", "role", "status", "created_at", "updated_at"}
-_TAKEN = {
-    "users_email_key": EmailTaken("An account with this e-mail address exists. Sign in instead.", "email"),
-    "users_username_key": UsernameTaken("This username is taken. Choose another.", "username"),
-}
 _PROFILE = {"first_name", "last_name", "phone_number"}
+_KEY = select(person_keys.c.wrapped_key).where(person_keys.c.user_id == bindparam("user_id"))
+_CONFLICTS = {"users_email_key": EmailTaken(field="email"), "users_username_key": UsernameTaken(field="username")}
 
 
 class Users:
-    """Saves commands on accounts; each method may be called twice with the same command."""
+    """Saves every command on an account; may be called twice with the same one."""
 
-    def __init__(self, ledger: Ledger, keyring: Keyring) -> None:
-        self._ledger = ledger
-        self._keyring = keyring
+    def __init__(self, store: CommandStore, new_wrapped_key: Callable[[], bytes]) -> None:
+        """`new_wrapped_key` makes the key of a person who registers."""
+        self._store = store
+        self._new_wrapped_key = new_wrapped_key
+        self._user: Aggregate[User] = Aggregate(
+            commands=TypeAdapter(UserCommand, config=ConfigDict(hide_input_in_errors=True)),
+            load=self._load,
+            decide=decide,
+            evolve=evolve,
+            rows=_rows,
+            conflicts=_CONFLICTS,
+        )
 
     @activity.defn
-    async def save_user(self, command: RegisterUser) -> UserSaved:
-        """Store account, profile, key, event and answer. Refuses with EmailTaken, UsernameTaken."""
+    async def save_user(self, command: SealedCommand) -> Saved:
+        """Decide the command and store what follows. Refuses by the rules of `domain/user_commands.py`."""
+        return await self._store.save(self._user, command)
 
-        async def registered(_: AsyncConnection) -> Change[UserSaved]:
-            [event] = recorded(command, command.user_id, 0, decide(None, command))
-            state = evolve(None, event.data, event.version, event.timestamp)
-            key = self._keyring.new_wrapped_key()
-            who = {"tenant_id": command.tenant_id, "user_id": command.user_id}
-            account = state.model_dump(include=_ACCOUNT)
-            rows: list[Row] = [
-                (users, {**who, **account, "password_hash": command.password_hash}),
-                (user_profiles, {**who, **state.model_dump(include=_PROFILE)}),
-                (person_keys, {**who, "wrapped_key": key}),
-            ]
-            return Change(UserSaved(events=(event.saved(),), user=state), [event], rows, key)
+    async def _load(self, connection: AsyncConnection, command: Any) -> Loaded[User]:
+        """The account with its key. Raises UserNotFound for a command on one that is not there."""
+        if isinstance(command, RegisterUser):
+            return Loaded(None, 0, None, command.user_id, self._new_wrapped_key())
+        state = await find_user(connection, command.user_id)
+        key: bytes | None = (await connection.execute(_KEY, {"user_id": command.user_id})).scalar_one_or_none()
+        if state is None or key is None:
+            raise UserNotFound
+        return Loaded(state, state.version, None, command.user_id, key)
 
-        return await self._ledger.once(command, command.user_id, UserSaved, registered, _TAKEN)
+
+def _rows(command: Any, loaded: Loaded[User], state: User | None) -> Sequence[Write]:
+    assert state is not None
+    who = {"tenant_id": command.tenant_id, "user_id": command.user_id}
+    account, profile = state.model_dump(include=_ACCOUNT), state.model_dump(include=_PROFILE)
+    if isinstance(command, RegisterUser):
+        return [
+            Write(users, {**who, **account, "password_hash": command.password_hash}),
+            Write(user_profiles, {**who, **profile}),
+            Write(person_keys, {**who, "wrapped_key": loaded.key}),
+        ]
+    return [Write(users, {**who, **account}, "update"), Write(user_profiles, {**who, **profile}, "update")]

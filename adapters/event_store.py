@@ -9,10 +9,11 @@ from uuid import UUID
 import orjson
 import sqlalchemy as sa
 from sqlalchemy import ARRAY, Text, Uuid, any_, bindparam, case, cast, func, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.postgres import Row
-from adapters.tables import commands, event_store
+from adapters.postgres import Write
+from adapters.tables import checkpoints, commands, event_store
 from domain.command import Command
 from domain.events import Event
 
@@ -44,7 +45,7 @@ class NotRenumbered(Exception):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Position:
     """A place in the order of the store. `BIGSERIAL` alone is no order: it is drawn before the commit."""
 
@@ -60,6 +61,8 @@ class RecordedCommand:
     type: str
     user_id: UUID
     aggregate_id: UUID
+    person_id: UUID
+    """Whose key the answer is sealed by."""
     fingerprint: str | None
     status: str
     answer: dict[str, Any] | None
@@ -87,16 +90,16 @@ def message_of(row: Mapping[Any, Any]) -> dict[str, Any]:
     }
 
 
-def _decoded(data: Any) -> Any:
+def _decoded(data: str) -> Any:
     try:
-        return orjson.loads(data) if isinstance(data, str) else data
+        return orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
 
 
-def event_row(event: Event, sealed_data: dict[str, Any]) -> Row:
+def event_row(event: Event, sealed_data: dict[str, Any]) -> Write:
     """A row that adds an event. A version that is taken violates `event_store_version_key`."""
-    return event_store, {
+    values = {
         "event_id": event.event_id,
         "aggregate_id": str(event.aggregate_id),
         "user_id": str(event.user_id),
@@ -108,30 +111,64 @@ def event_row(event: Event, sealed_data: dict[str, Any]) -> Row:
         "schema_version": event.schema_version,
         "command_id": event.command_id,
     }
+    return Write(event_store, values)
+
+
+_STORE_OBSERVATIONS = text("""
+    INSERT INTO user_history.event_store
+        (event_id, aggregate_id, user_id, event_type, event_data, timestamp, version, tenant_id, schema_version,
+         command_id)
+    SELECT event_id, aggregate_id, user_id, event_type, event_data, timestamp, 0, tenant_id, schema_version, command_id
+    FROM jsonb_to_recordset(:events) AS event
+        (event_id uuid, aggregate_id text, user_id text, event_type text, event_data jsonb, timestamp timestamptz,
+         tenant_id text, schema_version integer, command_id uuid)
+    ORDER BY event_id
+    ON CONFLICT (event_id) DO NOTHING
+""").bindparams(bindparam("events", type_=JSONB))
+
+
+async def store_observations(connection: AsyncConnection, events: Sequence[Event]) -> None:
+    """Add observations by one statement; those that are stored already stay as they are.
+
+    In the order of their ids: two batches that repeat each other's would otherwise wait for each other.
+    """
+    rows = [
+        {
+            **event.model_dump(mode="json", exclude={"data", "version"}),
+            "event_data": event.data.model_dump(mode="json", by_alias=True),
+        }
+        for event in events
+    ]
+    await connection.execute(_STORE_OBSERVATIONS, {"events": rows})
 
 
 def command_row(
     command: Command,
-    aggregate_id: UUID,
+    person_id: UUID,
     *,
     answer: dict[str, Any] | None = None,
     problem: dict[str, Any] | None = None,
-) -> Row:
-    """A row that keeps a command's answer, or the problem it was refused for, for whoever sends it again."""
-    return commands, {
+) -> Write:
+    """A row that keeps a command's answer, sealed by the key of `person_id`, or the problem it was refused for."""
+    values = {
         "tenant_id": command.tenant_id,
         "command_id": command.command_id,
-        "type": type(command).__name__,
+        "type": command.type,
         "user_id": command.user_id,
-        "aggregate_id": aggregate_id,
+        "aggregate_id": command.aggregate_id,
+        "person_id": person_id,
         "fingerprint": command.fingerprint,
         "status": "COMPLETED" if problem is None else "REFUSED",
         "answer": answer,
         "problem": problem,
         "started_at": command.issued_at,
     }
+    return Write(commands, values)
 
 
+# Observations have version 0. Said as a constant it lets Postgres use `event_store_version_key`, which has none of
+# them: a listing may have a million views beside its few events.
+_CHANGED_AGGREGATE = event_store.c.version > sa.literal_column("0")
 # The statements of every command are made once: making one costs as much as running it.
 _RECORDED = select(*(commands.c[name] for name in RecordedCommand.__dataclass_fields__)).where(
     commands.c.command_id == bindparam("command_id")
@@ -141,10 +178,20 @@ _UNPUBLISHED_OF = (
     .where(
         event_store.c.tenant_id == bindparam("tenant_id"),
         event_store.c.aggregate_id == bindparam("aggregate_id"),
+        _CHANGED_AGGREGATE,
         event_store.c.version <= bindparam("up_to_version"),
         event_store.c.published_at.is_(None),
     )
     .order_by(event_store.c.version)
+)
+_UNPUBLISHED_OF_COMMAND = (
+    select(*_FACTS)
+    .where(
+        event_store.c.tenant_id == bindparam("tenant_id"),
+        event_store.c.command_id == bindparam("command_id"),
+        event_store.c.published_at.is_(None),
+    )
+    .order_by(event_store.c.id)
 )
 _MARK_PUBLISHED = (
     update(event_store)
@@ -167,10 +214,21 @@ async def of_aggregate(
 ) -> list[dict[str, Any]]:
     """Messages of an aggregate of the transaction's tenant in the order of its versions."""
     query = select(*_FACTS).where(
-        event_store.c.aggregate_id == str(aggregate_id), event_store.c.version > after_version
+        event_store.c.aggregate_id == str(aggregate_id), _CHANGED_AGGREGATE, event_store.c.version > after_version
     )
     rows = await tx.execute(query.order_by(event_store.c.version).limit(limit))
     return [message_of(row._mapping) for row in rows]
+
+
+async def owner_of_deleted(tx: AsyncConnection, property_id: UUID) -> UUID | None:
+    """Whose listing it was that is deleted; None for one that is not, or never was."""
+    query = select(event_store.c.event_data["ownerId"].astext).where(
+        event_store.c.aggregate_id == str(property_id),
+        _CHANGED_AGGREGATE,
+        event_store.c.event_type == "PROPERTY_DELETED",
+    )
+    owner = (await tx.execute(query)).scalar_one_or_none()
+    return UUID(owner) if owner else None
 
 
 async def of_command(tx: AsyncConnection, command_id: UUID) -> list[sa.Row[*tuple[Any, ...]]]:
@@ -186,6 +244,12 @@ async def unpublished_of(
     """Messages of an aggregate that nobody has published, from its oldest to `up_to_version`."""
     which = {"tenant_id": tenant_id, "aggregate_id": str(aggregate_id), "up_to_version": up_to_version}
     return [message_of(row._mapping) for row in await tx.execute(_UNPUBLISHED_OF, which)]
+
+
+async def unpublished_of_command(tx: AsyncConnection, tenant_id: str, command_id: UUID) -> list[dict[str, Any]]:
+    """Messages of the events of one command that nobody has published, in their order."""
+    which = {"tenant_id": tenant_id, "command_id": command_id}
+    return [message_of(row._mapping) for row in await tx.execute(_UNPUBLISHED_OF_COMMAND, which)]
 
 
 async def unpublished_before(
@@ -270,6 +334,27 @@ async def in_order(tx: AsyncConnection, after: Position, limit: int) -> list[tup
     await ensure_order(tx)
     rows = await tx.execute(_SETTLED, {"tx_id": str(after.tx_id), "id": after.id, "limit": limit})
     return [(Position(row.tx, row.id), message_of(row._mapping)) for row in rows]
+
+
+async def settled_below(tx: AsyncConnection) -> int:
+    """The transaction id below which every transaction has ended, so that `in_order` reads what they stored."""
+    query = text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
+    below: int = (await tx.execute(query)).scalar_one()
+    return below
+
+
+async def checkpoint(tx: AsyncConnection, name: str) -> Position:
+    """How far a reader in order has got; before the first event when it has not begun."""
+    row = (await tx.execute(select(checkpoints).where(checkpoints.c.name == name))).one_or_none()
+    return Position(row.tx_id, row.id) if row else Position()
+
+
+async def move_checkpoint(tx: AsyncConnection, name: str, to: Position) -> None:
+    """Record how far a reader in order has got, unless another process of the same reader has got further."""
+    place = {"tx_id": to.tx_id, "id": to.id, "updated_at": func.now()}
+    newer = tuple_(checkpoints.c.tx_id, checkpoints.c.id) < tuple_(to.tx_id, to.id)
+    record = insert(checkpoints).values(name=name, **place)
+    await tx.execute(record.on_conflict_do_update(index_elements=["name"], set_=place, where=newer))
 
 
 async def current_snapshot(tx: AsyncConnection) -> str:

@@ -1,9 +1,10 @@
-"""Kafka: publishing with acknowledgement, topics, and consumers whose settings hold on every broker we run on."""
+"""Kafka: publishing with acknowledgement, topics and consumers."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -37,13 +38,16 @@ class Message:
     headers: list[tuple[str, bytes]]
 
 
-def messages_of(event: dict[str, Any]) -> tuple[Message, Message]:
-    """A stored event as its two messages: the event by aggregate, and the activity by user. Raises UnreadableEvent."""
+def messages_of(event: dict[str, Any]) -> list[Message]:
+    """A stored event as its messages: the event by aggregate and, of a user with an account, the activity by user.
+
+    Raises UnreadableEvent.
+    """
     activity = activity_of(read_event(event))
-    return (
-        _message(KINDS[event["eventType"]].topic, event["aggregateId"], orjson.dumps(event), event),
-        _message(USER_ACTIVITY, event["userId"], activity_json(activity), event),
-    )
+    messages = [_message(KINDS[event["eventType"]].topic, event["aggregateId"], orjson.dumps(event), event)]
+    if activity:
+        messages.append(_message(USER_ACTIVITY, event["userId"], activity_json(activity), event))
+    return messages
 
 
 def activity_json(activity: Activity) -> bytes:
@@ -69,6 +73,7 @@ class Publisher:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
+        self._stopping: set[asyncio.Task[None]] = set()
         self._starting = asyncio.Lock()
         self._resting_until = 0.0
 
@@ -99,23 +104,34 @@ class Publisher:
                 producer = AIOKafkaProducer(
                     bootstrap_servers=self._settings.kafka_bootstrap_servers,
                     acks="all",
-                    enable_idempotence=self._settings.kafka_idempotence,
+                    enable_idempotence=True,
                     linger_ms=2,  # lets commands that run side by side share a request
                     request_timeout_ms=5000,
                     retry_backoff_ms=50,
                 )
-                await producer.start()
+                try:
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
                 self._producer = producer
             return self._producer
 
     async def close(self) -> None:
+        """End the producer. What it holds is given up unless the broker acknowledges it within a moment."""
         producer, self._producer = self._producer, None
-        if producer:
-            stopping = asyncio.ensure_future(producer.stop())
-            # A producer flushes as it stops and would wait for a broker that is away.
+        if producer is None:
+            return
+        stopping = asyncio.create_task(producer.stop())
+        self._stopping.add(stopping)
+        stopping.add_done_callback(self._stopping.discard)
+        try:
             await asyncio.wait({stopping}, timeout=0.2)
-            if not stopping.done():
-                stopping.cancel()
+        finally:
+            # It would stop only after its last message, and an idempotent producer repeats each without end.
+            held = producer._message_accumulator
+            for batch in [*held._pending_batches, *chain.from_iterable(held._batches.values())]:
+                batch.future.cancel()
 
 
 async def ensure_topics(settings: Settings) -> None:
@@ -142,7 +158,7 @@ def consumer(settings: Settings, group: str | None, *topics: str) -> AIOKafkaCon
         bootstrap_servers=settings.kafka_bootstrap_servers,
         group_id=group,
         enable_auto_commit=False,
-        auto_offset_reset="earliest",  # the embedded broker answers `latest` wrongly, and we may not miss any
+        auto_offset_reset="earliest",  # a group without offsets may not miss what is there already
         fetch_max_wait_ms=250,
         max_poll_interval_ms=120_000,  # a batch takes milliseconds; a sink that is away may take a while
         session_timeout_ms=10_000,

@@ -1,4 +1,4 @@
-"""The outbox: mails promised in the transaction of their event, and what became of them."""
+"""The outbox: deliveries that are stored in the transaction of their event, and what became of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Text, Uuid, and_, any_, bindparam, column, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.postgres import Row
+from adapters.postgres import Write
 from adapters.tables import deliveries
+from domain.command import Command
+from domain.notifications import Delivery
 
 EMAIL = "email"
 _CLAIMED_FOR = timedelta(seconds=30)
@@ -18,8 +19,17 @@ _CLAIMED_FOR = timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
+class PendingDelivery:
+    """A delivery that was just stored: in which portal, because of which event of which command."""
+
+    tenant_id: str
+    event_id: UUID
+    command_id: UUID
+
+
+@dataclass(frozen=True)
 class Mail:
-    """One promised mail: about which event, to whom, by which template."""
+    """One mail of the outbox: because of which event, to whom, by which template."""
 
     event_id: UUID
     recipient_id: UUID
@@ -30,27 +40,23 @@ class Mail:
 class Count:
     """What became of some mails."""
 
-    waiting: int
+    pending: int
     sent: int
     given_up: int
 
 
-def promise(tenant_id: str, event_id: UUID, command_id: UUID, template: str, recipient_id: UUID, about_id: UUID) -> Row:
-    """The row that promises a mail; it is stored in the transaction of its event."""
-    return deliveries, {
-        "tenant_id": tenant_id,
-        "event_id": event_id,
+def delivery_row(command: Command, delivery: Delivery) -> Write:
+    """The row of a pending delivery; it is stored in the transaction of its event."""
+    values = {
+        "tenant_id": command.tenant_id,
+        "event_id": delivery.event_id,
         "channel": EMAIL,
-        "recipient_id": recipient_id,
-        "command_id": command_id,
-        "template": template,
-        "about_id": about_id,
+        "recipient_id": delivery.recipient_id,
+        "command_id": command.command_id,
+        "template": delivery.template,
+        "about_id": delivery.about_id,
     }
-
-
-async def promise_late(connection: AsyncConnection, row: Row) -> None:
-    """Promise what may have been promised, or done, before."""
-    await connection.execute(insert(deliveries).on_conflict_do_nothing(), row[1])
+    return Write(deliveries, values)
 
 
 async def settle(
@@ -70,42 +76,65 @@ async def count(connection: AsyncConnection, event_ids: Sequence[UUID]) -> Count
     return Count(*row)
 
 
-async def told_of(connection: AsyncConnection, command_id: UUID) -> tuple[datetime | None, bool]:
-    """When the last person was told of a command, and whether telling somebody was given up."""
-    query = select(func.max(_D.sent_at), func.bool_or(_D.given_up.is_not(None))).where(_D.command_id == command_id)
-    sent_at, given_up = (await connection.execute(query)).one()
-    return sent_at, bool(given_up)
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the deliveries of a command."""
+
+    count: int
+    sent_at: datetime | None
+    """Of the last one; None while any is pending."""
+    given_up: bool
+    """Whether one of them never will be sent."""
+
+
+async def outcome_of(connection: AsyncConnection, command_id: UUID) -> Outcome:
+    """What became of the deliveries of a command."""
+    newest, pending, given_up = (
+        func.max(_D.sent_at),
+        func.count().filter(_PENDING),
+        func.bool_or(_D.given_up.is_not(None)),
+    )
+    query = select(func.count(), newest, pending, given_up).where(_D.command_id == command_id)
+    count, sent_at, left, failed = (await connection.execute(query)).one()
+    return Outcome(count, None if left else sent_at, bool(failed))
 
 
 async def overdue(
-    connection: AsyncConnection, untouched_since: datetime, put_off_before: datetime, limit: int
-) -> list[tuple[str, UUID, UUID]]:
-    """Tenant, event and command of waiting mails of every tenant that nobody drives on any more, oldest first."""
-    lost = or_(and_(_D.claimed_until.is_(None), _D.promised_at < untouched_since), _D.claimed_until < put_off_before)
-    query = select(_D.tenant_id, _D.event_id, _D.command_id).where(_WAITING, lost)
-    rows = await connection.execute(query.order_by(_D.promised_at, _D.event_id).limit(limit))
-    return [(row.tenant_id, row.event_id, row.command_id) for row in rows]
+    connection: AsyncConnection, now: datetime, after: timedelta, at_latest: timedelta, limit: int
+) -> list[PendingDelivery]:
+    """Pending deliveries of every tenant that no workflow is sending any more, oldest first.
+
+    A mail that was never claimed is overdue `after` it was enqueued. One that was claimed is overdue when its workflow
+    should have tried again: the pauses between attempts double, so the next one is no longer than all the time before.
+    It is given twice that time and `after`, but no longer than `at_latest`.
+    """
+    tried_for = _D.claimed_until - _D.enqueued_at
+    pause = func.least(tried_for + tried_for + after, at_latest)
+    lost = or_(and_(_D.claimed_until.is_(None), _D.enqueued_at < now - after), _D.claimed_until + pause < now)
+    query = select(_D.tenant_id, _D.event_id, _D.command_id).where(_PENDING, lost)
+    rows = await connection.execute(query.order_by(_D.enqueued_at, _D.event_id).limit(limit))
+    return [PendingDelivery(row.tenant_id, row.event_id, row.command_id) for row in rows]
 
 
-async def give_up(connection: AsyncConnection, promised_before: datetime, reason: str) -> int:
-    """Give up the mails of every tenant that have waited since before then; returns how many."""
+async def give_up(connection: AsyncConnection, enqueued_before: datetime, reason: str) -> int:
+    """Give up the deliveries of every tenant that have been pending since before then; returns how many."""
     done = await connection.execute(
-        update(deliveries).where(_WAITING, _D.promised_at < promised_before).values(given_up=reason)
+        update(deliveries).where(_PENDING, _D.enqueued_at < enqueued_before).values(given_up=reason)
     )
     return done.rowcount
 
 
 _D = deliveries.c
-_WAITING = and_(_D.sent_at.is_(None), _D.given_up.is_(None))
+_PENDING = and_(_D.sent_at.is_(None), _D.given_up.is_(None))
 _OF_EVENTS = _D.event_id == any_(bindparam("event_ids", type_=ARRAY(Uuid)))
 CLAIMED = (
     update(deliveries)
-    .where(_OF_EVENTS, _WAITING, or_(_D.claimed_until.is_(None), _D.claimed_until <= func.now()))
+    .where(_OF_EVENTS, _PENDING, or_(_D.claimed_until.is_(None), _D.claimed_until <= func.now()))
     .values(claimed_until=func.now() + _CLAIMED_FOR)
     .returning(_D.event_id, _D.recipient_id, _D.about_id, _D.template)
     .cte("claimed")
 )
-"""Those mails about `event_ids` that wait and nobody else is sending; they are the caller's for half a minute."""
+"""Those deliveries of `event_ids` that are pending and claimed by nobody; they are the caller's for half a minute."""
 _SETTLED = (
     func.unnest(
         bindparam("events", type_=ARRAY(Uuid)),
@@ -118,9 +147,9 @@ _SETTLED = (
 _OF_SETTLED = and_(_D.event_id == _SETTLED.c.event, _D.channel == EMAIL, _D.recipient_id == _SETTLED.c.recipient)
 _SENT = update(deliveries).where(_OF_SETTLED).values(sent_at=func.now())
 _GIVEN_UP = update(deliveries).where(_OF_SETTLED).values(given_up=_SETTLED.c.reason)
-_PUT_OFF = update(deliveries).where(_OF_SETTLED, _WAITING).values(claimed_until=func.now())
+_PUT_OFF = update(deliveries).where(_OF_SETTLED, _PENDING).values(claimed_until=func.now())
 _COUNT = select(
-    func.count().filter(_WAITING),
+    func.count().filter(_PENDING),
     func.count().filter(_D.sent_at.is_not(None)),
     func.count().filter(_D.given_up.is_not(None)),
 ).where(_OF_EVENTS)

@@ -4,12 +4,14 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import orjson
-from sqlalchemy import Select, Table, bindparam, event, insert, literal, select, text
+from sqlalchemy import Delete, Select, Table, Update, bindparam, delete, event, literal, select, text, update
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -17,8 +19,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from adapters.settings import Settings
 
-Row = tuple[Table, Mapping[str, Any]]
-"""A row to insert: its table and its values by column."""
+
+@dataclass(frozen=True)
+class Write:
+    """A row to write: its values by column, among them its primary key."""
+
+    table: Table
+    values: Mapping[str, Any]
+    how: Literal["insert", "upsert", "update", "delete"] = "insert"
+
+
 APPLICATION_NAME = "hyderabad-infra"
 """What our sessions are called in `pg_stat_activity`."""
 _TENANT = "tenant"
@@ -120,19 +130,34 @@ async def advisory_lock(connection: AsyncConnection, family: int, name: str) -> 
             driver.terminate()
 
 
-async def insert_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
-    """Insert rows of any tables by one statement, for a round trip costs more than a row."""
-    values = {f"{column}_{n}": value for n, (_, row) in enumerate(rows) for column, value in row.items()}
-    await connection.execute(_inserting(tuple((table, tuple(row)) for table, row in rows)), values)
+async def write_rows(connection: AsyncConnection, writes: Sequence[Write]) -> None:
+    """Write rows of any tables by one statement, for a round trip costs more than a row."""
+    values = {f"{column}_{n}": value for n, write in enumerate(writes) for column, value in write.values.items()}
+    shape = tuple((write.table, tuple(write.values), write.how) for write in writes)
+    await connection.execute(_writing(shape), values)
 
 
 @lru_cache
-def _inserting(shape: tuple[tuple[Table, tuple[str, ...]], ...]) -> Select[*tuple[Any, ...]]:
+def _writing(shape: tuple[tuple[Table, tuple[str, ...], str], ...]) -> Select[*tuple[Any, ...]]:
     """The statement for rows of one shape; made once, for making it costs as much as running it."""
     statement = select(literal(1))
-    for n, (table, columns) in enumerate(shape):
+    for n, (table, columns, how) in enumerate(shape):
         values = {column: bindparam(f"{column}_{n}", type_=table.c[column].type) for column in columns}
-        statement = statement.add_cte(insert(table).values(values).cte(f"row_{n}"))
+        key = [column.name for column in table.primary_key]
+        this_row = [table.c[name] == values[name] for name in key if name in values]
+        others = {name: value for name, value in values.items() if name not in key}
+        write: Insert | Update | Delete
+        if how == "delete":
+            write = delete(table).where(*this_row)
+        elif how == "update":
+            write = update(table).where(*this_row).values(others)
+        else:
+            write = insert(table).values(values)
+            if how == "upsert":
+                write = write.on_conflict_do_update(
+                    index_elements=key, set_={name: write.excluded[name] for name in others}
+                )
+        statement = statement.add_cte(write.cte(f"row_{n}"))
     return statement
 
 

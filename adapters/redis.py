@@ -26,21 +26,24 @@ def connect(settings: Settings) -> Redis:
     )
 
 
+_Asked = tuple[tuple[str | int, ...], dict[str, Any], asyncio.Future[Any]]
+
+
 class Together:
     """Sends the commands of one moment as one: requests that are served side by side share a round trip."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._waiting: list[tuple[tuple[str | int, ...], asyncio.Future[Any]]] = []
+        self._waiting: list[_Asked] = []
         self._sending: set[asyncio.Task[None]] = set()
 
-    async def execute(self, *command: str | int) -> Any:
-        """The answer to a command that does not block. Raises RedisError."""
+    async def execute(self, *command: str | int, **options: Any) -> Any:
+        """The answer to a command that does not block; `options` go to what parses it. Raises RedisError."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
             loop.call_soon(self._send_all)
         answer: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((command, answer))
+        self._waiting.append((command, options, answer))
         return await answer
 
     def _send_all(self) -> None:
@@ -49,16 +52,16 @@ class Together:
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _send(self, batch: list[tuple[tuple[str | int, ...], asyncio.Future[Any]]]) -> None:
+    async def _send(self, batch: list[_Asked]) -> None:
         pipe = self._redis.pipeline(transaction=False)
-        for command, _ in batch:
-            pipe.execute_command(*command)
+        for command, options, _ in batch:
+            pipe.execute_command(*command, **options)
         try:
             answers = await pipe.execute(raise_on_error=False)
         except Exception as error:
             # Whatever it is, everyone who waits must hear of it.
             answers = [error] * len(batch)
-        for (_, waiting), answer in zip(batch, answers, strict=True):
+        for (*_, waiting), answer in zip(batch, answers, strict=True):
             if waiting.done():
                 continue  # who asked has gone
             if isinstance(answer, Exception):

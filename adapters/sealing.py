@@ -5,6 +5,7 @@ Erasing a person deletes the wrapped key; what was sealed with it stays in the l
 
 import base64
 import secrets
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -32,6 +33,7 @@ class Keyring:
     def __init__(self, secret: bytes) -> None:
         wrapping_key = derived_key(secret, "person-keys")
         self._wrapping_key = wrapping_key
+        self._transit_key = AESGCM(derived_key(secret, "transit"))
         # Wrapping is deterministic (RFC 3394): the cache holds no plain key for longer than its person is busy.
         self._opened = lru_cache(maxsize=4096)(lambda wrapped: AESGCM(aes_key_unwrap(wrapping_key, wrapped)))
 
@@ -44,30 +46,54 @@ class Keyring:
 
     def unseal(self, data: Any, wrapped_key: bytes | None, context: UUID) -> Any:
         """JSON with each sealed field opened, or None in its place where the person was erased."""
-        return _opened(data, self._opened(wrapped_key) if wrapped_key else None, context, "")
+        key = self._opened(wrapped_key) if wrapped_key else None
+        return _each_sealed(data, lambda sealed, field: _open_one(sealed, key, context, field))
+
+    def seal_in_transit(self, value: Model, context: UUID) -> dict[str, Any]:
+        """`value` as JSON for its way through Temporal: each personal field sealed under the server's own key."""
+        return self._sealed(value, value.model_dump(mode="json", by_alias=True), self._transit_key, context)
+
+    def unseal_in_transit(self, data: Any, context: UUID) -> Any:
+        """What `seal_in_transit` sealed, in the clear. Raises ValueError when it was sealed for another context."""
+        return _each_sealed(data, lambda sealed, field: _open_one(sealed, self._transit_key, context, field))
+
+    def for_transit(self, data: Any, wrapped_key: bytes | None, context: UUID) -> Any:
+        """JSON whose fields are sealed by a person's key, sealed by the server's instead."""
+        key = self._opened(wrapped_key) if wrapped_key else None
+
+        def replace(sealed: str, field: str) -> Any:
+            value = _open_one(sealed, key, context, field)
+            return None if value is None else _seal_one(value, self._transit_key, context, field)
+
+        return _each_sealed(data, replace)
 
     def _sealed(self, value: Model, data: dict[str, Any], key: AESGCM, context: UUID) -> dict[str, Any]:
         for name, field in type(value).model_fields.items():
             wire = field.alias or name
             if any(isinstance(mark, Personal) for mark in field.metadata):
-                if data[wire] is not None:
-                    nonce = secrets.token_bytes(_NONCE_BYTES)
-                    sealed = nonce + key.encrypt(nonce, str(data[wire]).encode(), _bound_to(context, wire))
-                    data[wire] = {"sealed": base64.urlsafe_b64encode(sealed).decode()}
-            elif isinstance(inner := getattr(value, name), Model):
+                if data.get(wire) is not None:
+                    data[wire] = _seal_one(data[wire], key, context, wire)
+            elif wire in data and isinstance(inner := getattr(value, name), Model):
                 self._sealed(inner, data[wire], key, context)
         return data
+
+
+def _seal_one(value: Any, key: AESGCM, context: UUID, field: str) -> dict[str, str]:
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    sealed = nonce + key.encrypt(nonce, str(value).encode(), _bound_to(context, field))
+    return {"sealed": base64.urlsafe_b64encode(sealed).decode()}
 
 
 def _bound_to(context: UUID, field: str) -> bytes:
     return context.bytes + field.encode()
 
 
-def _opened(data: Any, key: AESGCM | None, context: UUID, field: str) -> Any:
+def _each_sealed(data: Any, replace: Callable[[str, str], Any], field: str = "") -> Any:
+    """`data` with what `replace` makes of each sealed text and its field's name."""
     if isinstance(data, dict):
         if data.keys() == {"sealed"}:
-            return _open_one(data["sealed"], key, context, field)
-        return {name: _opened(value, key, context, name) for name, value in data.items()}
+            return replace(data["sealed"], field)
+        return {name: _each_sealed(value, replace, name) for name, value in data.items()}
     return data
 
 

@@ -58,8 +58,6 @@ class Settings(BaseSettings):
     """Connections of one process; Postgres does not get faster past a few for each of its cores."""
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
-    kafka_idempotence: bool = True
-    """Off for the embedded broker only, which refuses idempotent producers."""
     kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = 6
     """The most consumers that can share one projection's work."""
     kafka_replication: Annotated[int, Field(ge=1, le=9)] = 1

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     ARRAY,
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -163,12 +164,49 @@ properties = Table(
     Column("contact_email", String(254)),
     Column("is_featured", Boolean, nullable=False, server_default=text("false")),
     Column("is_verified", Boolean, nullable=False, server_default=text("false")),
-    Column("views_count", BigInteger, nullable=False, server_default=text("0")),
-    Column("favorites_count", BigInteger, nullable=False, server_default=text("0")),
     Column("previous_price", BigInteger),
     _at("created_at"),
     _at("updated_at"),
-    Index("properties_owner", "tenant_id", "owner_id", "created_at"),
+    Index("properties_owner", "tenant_id", "owner_id", text("created_at DESC"), text("property_id DESC")),
+    Index(
+        "properties_newest",
+        "tenant_id",
+        text("created_at DESC"),
+        text("property_id DESC"),
+        postgresql_where=text("status = 'ACTIVE'"),
+    ),
+    Index(
+        "properties_featured",
+        "tenant_id",
+        text("created_at DESC"),
+        text("property_id DESC"),
+        postgresql_where=text("status = 'ACTIVE' AND is_featured"),
+    ),
+    schema="property_management",
+)
+
+favorites = Table(
+    "favorites",
+    metadata,
+    _tenant(),
+    Column("favorite_id", Uuid, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("property_id", Uuid, nullable=False),
+    Column("owner_id", Uuid, nullable=False),
+    Column("title", String(200), nullable=False),
+    Column("location", String(200), nullable=False),
+    Column("is_favorite", Boolean, nullable=False),
+    _at("changed_at"),
+    Index(
+        "favorites_user",
+        "tenant_id",
+        "user_id",
+        text("changed_at DESC"),
+        text("property_id DESC"),
+        postgresql_where=text("is_favorite"),
+    ),
+    Index("favorites_property", "tenant_id", "property_id"),
     schema="property_management",
 )
 
@@ -239,9 +277,10 @@ commands = Table(
     Column("type", String(100), nullable=False),
     Column("user_id", Uuid, nullable=False),
     Column("aggregate_id", Uuid, nullable=False),
+    Column("person_id", Uuid, nullable=False),
     Column("fingerprint", String(64)),
     Column("status", String(20), nullable=False),
-    Column("answer", JSONB),
+    Column("answer", JSON),  # not JSONB: a repeated answer has its fields in the same order
     Column("problem", JSONB),
     _at("started_at"),
     _at("finished_at", now=True),
@@ -283,6 +322,30 @@ checkpoints = Table(
     schema="user_history",
 )
 
+counted = Table(
+    "counted",
+    metadata,
+    _tenant(),
+    Column("kind", String(20), primary_key=True),
+    Column("item_id", Uuid, primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("subject_id", Uuid),
+    Column("version", BigInteger, nullable=False),
+    Column("counts", Boolean, nullable=False),
+    schema="search",
+)
+
+counts = Table(
+    "counts",
+    metadata,
+    _tenant(),
+    Column("kind", String(20), primary_key=True),
+    Column("subject_id", Uuid, primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("total", BigInteger, nullable=False),
+    schema="search",
+)
+
 deliveries = Table(
     "deliveries",
     metadata,
@@ -293,11 +356,11 @@ deliveries = Table(
     Column("command_id", Uuid, nullable=False),
     Column("template", String(100), nullable=False),
     Column("about_id", Uuid),
-    _at("promised_at", now=True),
+    _at("enqueued_at", now=True),
     _at("claimed_until", nullable=True),
     _at("sent_at", nullable=True),
     Column("given_up", Text),
     Index("deliveries_command", "tenant_id", "command_id"),
-    Index("deliveries_waiting", "promised_at", postgresql_where=text("sent_at IS NULL AND given_up IS NULL")),
+    Index("deliveries_pending", "enqueued_at", postgresql_where=text("sent_at IS NULL AND given_up IS NULL")),
     schema="notification",
 )

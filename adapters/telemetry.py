@@ -30,6 +30,7 @@ COMMAND_SECONDS = Histogram(
     ["command"],
     buckets=(0.01, 0.02, 0.03, 0.05, 0.08, 0.13, 0.2, 0.35, 0.6, 1, 2, 5),
 )
+OBSERVATIONS = Counter("observations", "Observations by type and whether the API saw them saved", ["type", "outcome"])
 REQUESTS = Counter("http_requests", "Requests by route and status", ["method", "route", "status"])
 
 _PROBE_SECONDS = 1.0
@@ -114,7 +115,7 @@ def ops_server(settings: Settings, waiting_for: Callable[[], list[str]]) -> uvic
     async def readyz(response: Response) -> dict[str, object]:
         missing = [*waiting_for(), *await _not_renumbered(database)]
         response.status_code = 503 if missing else 200
-        return {"status": "starting" if missing else "ready", "waitingFor": missing}
+        return {"status": "waiting" if missing else "ready", "waitingFor": missing}
 
     app.get("/metrics")(metrics)
     config = uvicorn.Config(app, host=settings.host, port=settings.ops_port, log_level="warning", access_log=False)

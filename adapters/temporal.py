@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from functools import lru_cache
 from importlib.metadata import packages_distributions
 from typing import TypeVar
@@ -42,10 +43,18 @@ SEARCH_ATTRIBUTES = {
     **{key.name: "Keyword" for key in (COMMAND_ID, AGGREGATE_ID, USER_ID, TENANT_ID)},
     COMMAND_IDS.name: "KeywordList",
 }
+_ASKS_FOR_EACH = " AND ".join(f"{name} = 'nothing'" for name in SEARCH_ATTRIBUTES)
+"""A query that a server refuses until it knows the namespace and every search attribute."""
+_PREPARED_RPC_TIMEOUT = timedelta(seconds=5)
+"""An answer takes milliseconds; the client would go on trying for longer than whoever asks wants to wait."""
 _KINDS = {
     "Keyword": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
     "KeywordList": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST,
 }
+
+
+class NotPrepared(Exception):
+    """The server does not know the namespace or its search attributes; the message says what an operator has to do."""
 
 
 class _ContextFree(WorkflowInstance):
@@ -118,6 +127,24 @@ async def connect_when_up(settings: Settings) -> Client:
             await asyncio.sleep(1)
 
 
+async def ensure_prepared(client: Client) -> None:
+    """Raises NotPrepared when the namespace or its search attributes are missing, RPCError or RuntimeError when the
+    server does not answer.
+    """
+    try:
+        await client.count_workflows(_ASKS_FOR_EACH, rpc_timeout=_PREPARED_RPC_TIMEOUT)
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise NotPrepared(
+                f"Temporal has no namespace {client.namespace!r}: register it, then run `python -m migrations`"
+            ) from error
+        if error.status is RPCStatusCode.INVALID_ARGUMENT:
+            raise NotPrepared(
+                f"Temporal's namespace {client.namespace!r} lacks search attributes: run `python -m migrations`"
+            ) from error
+        raise
+
+
 async def ensure_search_attributes(settings: Settings) -> None:
     """Register the search attributes that the namespace lacks, which may itself be a moment old.
 
@@ -128,9 +155,7 @@ async def ensure_search_attributes(settings: Settings) -> None:
     try:
         async with asyncio.timeout(_TAKEN_UP_SECONDS):
             await _register(client, namespace)
-            await _once_heard_of(
-                client.count_workflows, " AND ".join(f"{name} = 'nothing'" for name in SEARCH_ATTRIBUTES)
-            )
+            await _once_heard_of(client.count_workflows, _ASKS_FOR_EACH)
     except TimeoutError as error:
         raise TimeoutError(
             f"Temporal at {settings.temporal_address} has no namespace {namespace!r}, or has not taken its search "

@@ -1,1 +1,1 @@
-"""How people ask: one router for each resource, one table from error to HTTP."""
+"""The HTTP API: one router for each resource, one table from error to HTTP."""

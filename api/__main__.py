@@ -8,9 +8,14 @@ import uvicorn
 from adapters.settings import load_settings
 from adapters.telemetry import set_up_logging
 from api.app import create_app
+from api.server import BoundedHttp
 
 GRACEFUL_SHUTDOWN_SECONDS = 15
 """For requests that are being answered: longer than a command waits for its answer."""
+
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept: longer than the gateway and usual clients keep theirs, so that it is they who
+close it. A request over a connection that we have just closed would fail, and a POST is not sent again by itself."""
 
 
 def main() -> None:
@@ -25,6 +30,7 @@ def main() -> None:
         raise SystemExit(2) from error
     uvicorn.run(
         app,
+        http=BoundedHttp,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -33,6 +39,7 @@ def main() -> None:
         proxy_headers=True,
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
 
 

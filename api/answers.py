@@ -1,14 +1,76 @@
-"""How a command's outcome is answered."""
+"""How a command is sent in the name of whoever asks, and how its outcome is answered."""
 
-from typing import Any
-from uuid import UUID
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar
 
 import orjson
-from fastapi import Response
+from fastapi import Depends, Header, Request, Response
 
 from api.commands import Accepted, Done
-from api.deps import Parts, consistency_use
-from projections.history import Place
+from api.conditional import versions_in
+from api.deps import NO_PLACE, CallerDep, KeyDep, Parts, PartsDep, consistency_use
+from api.errors import ApiError
+from api.tokens import Caller
+from domain.command import Command
+from domain.model import Model
+from projections.paging import Place
+
+C = TypeVar("C", bound=Command)
+
+
+class NoBody(Model):
+    """What a command without a body is made of."""
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Sends commands in the name of whoever asks."""
+
+    parts: Parts
+    caller: Caller
+    key: str | None
+    route: str
+
+    async def send(self, command: type[C], body: Model, summary: str, **fields: Any) -> Done | Accepted:
+        """Carry out a command of the caller. Raises ApiError as `Commands.run` does, or too-many-requests."""
+        tenant_id, who = self.caller.tenant_id, str(self.caller.user_id)
+        await self.parts.limits.count(tenant_id, "commands", who, self.parts.settings.commands_per_minute)
+        ticket = self.parts.commands.ticket(tenant_id, who, self.route, self.key, body)
+        sent = command(
+            command_id=ticket.command_id,
+            tenant_id=tenant_id,
+            user_id=self.caller.user_id,
+            issued_at=ticket.issued_at,
+            fingerprint=ticket.fingerprint,
+            **fields,
+        )
+        return await self.parts.commands.run(sent, summary)
+
+
+async def _sender(request: Request, parts: PartsDep, caller: CallerDep, key: KeyDep) -> Sender:
+    return Sender(parts, caller, key, f"{request.method} {request.url.path}")
+
+
+SenderDep = Annotated[Sender, Depends(_sender)]
+
+
+async def expected_versions(
+    if_match: Annotated[
+        str | None,
+        Header(description='The ETag that the change is based on, such as `"1"`; `*` accepts any version.'),
+    ] = None,
+) -> tuple[int, ...] | None:
+    """The versions that `If-Match` names; None for `*`. Raises ApiError precondition-required without the header."""
+    if if_match is None:
+        raise ApiError("precondition-required")
+    if if_match.strip() == "*":
+        return None
+    return versions_in(if_match, weak=False)
+
+
+IfMatchDep = Annotated[tuple[int, ...] | None, Depends(expected_versions)]
 
 
 def accepted(outcome: Accepted) -> Response:
@@ -19,10 +81,36 @@ def accepted(outcome: Accepted) -> Response:
     return Response(orjson.dumps(body), 202, headers, "application/json")
 
 
-def command_headers(parts: Parts, tenant_id: str, command_id: UUID, outcome: Done[Any]) -> dict[str, str]:
+def answered(
+    sender: Sender,
+    outcome: Done | Accepted,
+    status: int = 200,
+    location: str = "",
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> Response:
+    """The answer to a command: the resource with its version, nothing where it is gone or `status` is 204, or 202.
+
+    `location` is the path of a resource that was made, with `{id}` in it; `more` is added to the resource.
+    """
+    if isinstance(outcome, Accepted):
+        return accepted(outcome)
+    headers = command_headers(sender.parts, outcome)
+    if outcome.resource is None or status == 204:
+        return Response(status_code=204, headers=headers)
+    headers["ETag"] = f'"{outcome.saved.version}"'
+    if location:
+        headers["Location"] = location.format(id=outcome.saved.aggregate_id)
+    return Response(orjson.dumps({**outcome.resource, **more}), status, headers, "application/json")
+
+
+def command_headers(parts: Parts, outcome: Done) -> dict[str, str]:
     """What every answer to a command carries."""
-    newest = outcome.saved.events[-1]
-    user_id = str(newest.user_id)
-    signed = parts.signer.sign(consistency_use(tenant_id, user_id), Place(newest.timestamp, newest.event_id))
-    headers = {"Command-Id": str(command_id), "Consistency-Token": f"{user_id}.{signed}"}
+    saved = outcome.saved
+    if saved.events:
+        newest = saved.events[-1]
+        user_id, place = str(newest.user_id), Place(newest.timestamp, newest.event_id)
+    else:
+        user_id, place = str(saved.aggregate_id), NO_PLACE
+    signed = parts.signer.sign(consistency_use(saved.tenant_id, user_id), place)
+    headers = {"Command-Id": str(saved.command_id), "Consistency-Token": f"{user_id}.{signed}"}
     return headers | ({"Idempotency-Replayed": "true"} if outcome.repeated else {})

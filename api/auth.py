@@ -5,14 +5,16 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 
 from api.answers import accepted, command_headers
-from api.commands import REGISTER_USER, Accepted, new_id
+from api.commands import Accepted, new_id
 from api.deps import KeyDep, Parts, PartsDep, TenantDep, address_of
 from api.errors import ApiError, responses
+from api.openapi import BODY, command
 from api.sessions import Session
 from api.tokens import LIFETIME_SECONDS
 from domain import fields as f
 from domain.model import Model
-from domain.user import Account, RegisterUser, Registration, User
+from domain.user import Registration, User
+from domain.user_commands import Account, RegisterUser
 
 router = APIRouter(tags=["auth"])
 
@@ -37,26 +39,7 @@ class RefreshToken(Model):
     refresh_token: f.Token
 
 
-_BODY = ("invalid-request", "malformed-json", "unsupported-media-type", "body-too-large", "unavailable")
-
-
-@router.post(
-    "/api/auth/register",
-    status_code=201,
-    response_model=SignedIn,
-    responses={
-        202: {"description": "The command is durable; sign in when it is done"},
-        **responses(
-            *_BODY,
-            "EmailTaken",
-            "UsernameTaken",
-            "invalid-idempotency-key",
-            "idempotency-key-reused",
-            "command-running",
-            "too-many-requests",
-        ),
-    },
-)
+@router.post("/api/auth/register", **command(201, SignedIn, "email-taken", "username-taken", signed_in="no"))
 async def register(
     body: Registration, request: Request, parts: PartsDep, tenant_id: TenantDep, key: KeyDep
 ) -> Response:
@@ -71,7 +54,7 @@ async def register(
     # Nobody is signed in: the e-mail address is what tells one person's keys from another's.
     ticket = parts.commands.ticket(tenant_id, account.email, "POST /api/auth/register", key, body)
     user_id = new_id()
-    command = RegisterUser(
+    register = RegisterUser(
         command_id=ticket.command_id,
         tenant_id=tenant_id,
         user_id=user_id,
@@ -80,38 +63,39 @@ async def register(
         account=account,
         password_hash=await parts.passwords.hash(password, address=address),
     )
-    outcome = await parts.commands.run(REGISTER_USER, command, user_id, f"Register a {account.role.value}")
+    outcome = await parts.commands.run(register, f"Register a {account.role.value}")
     if isinstance(outcome, Accepted):
         return accepted(outcome)
-    user = outcome.saved.user
     # An account of another id was opened by an earlier request, whoever found its answer.
-    if outcome.repeated or user.id != user_id:
+    if outcome.repeated or outcome.saved.aggregate_id != user_id:
+        user_id = outcome.saved.aggregate_id
         await _count_attempt(parts, tenant_id, address, account.email)
-        if not await parts.sessions.knows_password(tenant_id, user.id, password, address):
+        if not await parts.sessions.knows_password(tenant_id, user_id, password, address):
             raise ApiError("idempotency-key-reused")
-    session = await parts.sessions.begin(tenant_id, user.id)
-    headers = command_headers(parts, tenant_id, command.command_id, outcome)
-    headers |= {"Location": f"/api/users/{user.id}", "ETag": f'"{user.version}"'}
+    session = await parts.sessions.begin(tenant_id, user_id)
+    headers = command_headers(parts, outcome)
+    headers |= {"Location": "/api/users/profile", "ETag": f'"{outcome.saved.version}"'}
     return _signed_in(parts, tenant_id, session, 201, headers)
 
 
 @router.post(
     "/api/auth/login",
     response_model=SignedIn,
-    responses=responses(*_BODY, "invalid-credentials", "account-closed", "too-many-requests"),
+    responses=responses(*BODY, "invalid-credentials", "account-closed", "too-many-requests"),
 )
 async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Sign in by e-mail address or username."""
     name, address = body.email_or_username, address_of(request)
     await _count_attempt(parts, tenant_id, address, name)
     session = await parts.sessions.sign_in(tenant_id, name, body.password.get_secret_value(), address)
+    await parts.observations.logged_in(tenant_id, session.user.id)
     return _signed_in(parts, tenant_id, session, 200, {})
 
 
 @router.post(
     "/api/auth/refresh",
     response_model=SignedIn,
-    responses=responses(*_BODY, "invalid-refresh-token", "account-closed"),
+    responses=responses(*BODY, "invalid-refresh-token", "refresh-token-reused", "account-closed"),
 )
 async def refresh(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Renew a session. A refresh token works once; using it again closes the session everywhere."""
@@ -119,7 +103,7 @@ async def refresh(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> 
     return _signed_in(parts, tenant_id, session, 200, {})
 
 
-@router.post("/api/auth/logout", status_code=204, response_class=Response, responses=responses(*_BODY))
+@router.post("/api/auth/logout", status_code=204, response_class=Response, responses=responses(*BODY))
 async def logout(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Close the session of a refresh token. Access tokens that are out expire within a quarter of an hour."""
     await parts.sessions.end(tenant_id, body.refresh_token.get_secret_value())

@@ -8,7 +8,8 @@ import orjson
 from fastapi import APIRouter, Response
 
 from api.deps import CallerDep, PartsDep
-from api.errors import ApiError, Problem, responses
+from api.errors import ApiError, Problem
+from api.openapi import query
 from domain.model import Model
 
 router = APIRouter(prefix="/api/commands", tags=["commands"])
@@ -42,13 +43,7 @@ class CommandState(Model):
     trace_url: str
 
 
-@router.get(
-    "/{command_id}",
-    response_model=CommandState,
-    responses=responses(
-        "unauthenticated", "invalid-token", "expired-token", "invalid-request", "not-found", "unavailable"
-    ),
-)
+@router.get("/{command_id}", **query(CommandState, "invalid-request", "not-found"))
 async def command_state(command_id: UUID, caller: CallerDep, parts: PartsDep) -> Response:
     """The state of one's own command, with a link to its trace in the Temporal UI."""
     found = await parts.commands.find(caller.tenant_id, caller.user_id, command_id)

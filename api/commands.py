@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
@@ -43,43 +43,23 @@ from api.opaque import Signer
 from domain import ids
 from domain.command import Command, Saved
 from domain.model import Model
-from domain.property import CreateProperty, PropertySaved
-from domain.user import RegisterUser, UserSaved
-from workflows import options
-from workflows.create_property import CreatePropertyWorkflow
-from workflows.register_user import RegisterUserWorkflow
+from workflows import options, registry
 
 log = logging.getLogger(__name__)
 
-S = TypeVar("S", bound=Saved)
-
 _LOOK_SECONDS = 2.0
 """To tell 202 from 503 after the wait: a server that answers at all answers by then."""
+_SUMMARY_LENGTH = 200
+"""Characters of a command's one-line summary in the Temporal UI."""
 
 
 @dataclass(frozen=True)
-class Workflow(Generic[S]):
-    """How a command is carried out: its word, its workflow, its answer."""
-
-    name: str
-    command: type[Command]
-    definition: type[Any]
-    answer: type[S]
-
-    def id(self, command_id: UUID) -> str:
-        return f"{self.name}/{command_id}"
-
-
-CREATE_PROPERTY = Workflow("create-property", CreateProperty, CreatePropertyWorkflow, PropertySaved)
-REGISTER_USER = Workflow("register-user", RegisterUser, RegisterUserWorkflow, UserSaved)
-WORKFLOWS: tuple[Workflow[Any], ...] = (CREATE_PROPERTY, REGISTER_USER)
-
-
-@dataclass(frozen=True)
-class Done(Generic[S]):
+class Done:
     """The command is saved; `repeated` when it had been before."""
 
-    saved: S
+    saved: Saved
+    resource: dict[str, Any] | None
+    """The state after the command as the API answers it, in the clear; None when the aggregate is gone."""
     repeated: bool = False
 
 
@@ -108,6 +88,14 @@ class _State:
     body: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Described:
+    """The workflow of a command, by the command's type."""
+
+    type: str
+    described: WorkflowExecutionDescription
+
+
 class Commands:
     """Starts command workflows and finds what became of them."""
 
@@ -127,101 +115,104 @@ class Commands:
         command_id = ids.keyed_command_id(tenant_id, caller, route, key)
         return Ticket(command_id, datetime.now(UTC), self._signer.fingerprint(route, canonical(body)))
 
-    async def run(
-        self, workflow: Workflow[S], command: Command, aggregate_id: UUID, summary: str
-    ) -> Done[S] | Accepted:
-        """Carry out a command. Raises ApiError: refused, key used otherwise, still running, Temporal away."""
+    async def run(self, command: Command, summary: str) -> Done | Accepted:
+        """Carry out a command. Raises ApiError: refused, key used otherwise, still running, Temporal unavailable."""
         began = time.monotonic()
         outcome = "failed"
         try:
-            result = await self._run(workflow, command, aggregate_id, summary)
+            result = await self._run(command, summary)
             outcome = "saved" if isinstance(result, Done) else "accepted"
             return result
         except ApiError as error:
             outcome = error.kind
             raise
         finally:
-            COMMANDS.labels(workflow.name, outcome).inc()
-            COMMAND_SECONDS.labels(workflow.name).observe(time.monotonic() - began)
+            COMMANDS.labels(command.type, outcome).inc()
+            COMMAND_SECONDS.labels(command.type).observe(time.monotonic() - began)
 
-    async def _run(
-        self, workflow: Workflow[S], command: Command, aggregate_id: UUID, summary: str
-    ) -> Done[S] | Accepted:
+    async def _run(self, command: Command, summary: str) -> Done | Accepted:
         keyed = command.fingerprint is not None
         if keyed:
             # Without Postgres the workflow's id still guards.
             with suppress(DatabaseAway):
-                if known := await self._known(workflow, command):
+                if known := await self._known(command):
                     return known
+        definition: Any = registry.COMMANDS[command.type]
+        workflow_id = registry.workflow_id(command.type, command.command_id)
         start = WithStartWorkflowOperation(
-            workflow.definition.run,
-            command,
-            id=workflow.id(command.command_id),
+            definition.run,
+            self._keyring.seal_in_transit(command, command.command_id),
+            id=workflow_id,
             task_queue=options.COMMANDS,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            search_attributes=_search_attributes(command, aggregate_id),
+            search_attributes=_search_attributes(command),
             memo={"fingerprint": command.fingerprint} if keyed else None,
-            static_summary=summary,
+            static_summary=summary[:_SUMMARY_LENGTH],
         )
         try:
             async with asyncio.timeout(self._settings.command_wait_seconds):
-                saved = await self._client.execute_update_with_start_workflow(
-                    workflow.definition.saved,
+                saved: Saved = await self._client.execute_update_with_start_workflow(
+                    definition.saved,
                     start_workflow_operation=start,
                     # Under a key each request has an update of its own: the server lets one that repeats another's
                     # update id join it, and would not say that the command is running already.
                     id=str(uuid4()) if keyed else "saved",
-                    result_type=workflow.answer,
+                    result_type=Saved,
                 )
-            return Done(saved)
+            return Done(saved, self._keyring.unseal_in_transit(saved.resource, command.command_id))
         except WorkflowUpdateFailedError as error:
             raise _refusal(error) from error
         except WorkflowAlreadyStartedError as error:
-            return await self._started_before(workflow, command, error)
+            return await self._started_before(command, error)
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
-            return await self._accepted(workflow, command)
+            return await self._accepted(command)
         except RPCError as error:
-            log.warning("Temporal did not take %s: %s", workflow.id(command.command_id), error)
+            log.warning("Temporal did not take %s: %s", workflow_id, error)
             if error.status in {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}:
-                return await self._accepted(workflow, command)
+                return await self._accepted(command)
             raise away("The command service") from error
         except RuntimeError as error:
-            # The SDK's lazy connection reports a server that is away so.
+            # The SDK's lazy connection reports a server that is unavailable so.
             raise away("The command service") from error
+        finally:
+            # The SDK keeps the same error for `workflow_handle()`, which nobody awaits: asyncio would log it as lost.
+            if start._workflow_handle.done():
+                start._workflow_handle.exception()
 
-    async def _accepted(self, workflow: Workflow[S], command: Command) -> Accepted:
+    async def _accepted(self, command: Command) -> Accepted:
         """202 when Temporal has the command, 503 when it has not: the client must know which."""
+        workflow_id = registry.workflow_id(command.type, command.command_id)
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
-                await self._client.get_workflow_handle(workflow.id(command.command_id)).describe()
+                await self._client.get_workflow_handle(workflow_id).describe()
         except (TimeoutError, RPCError, RuntimeError) as error:
             raise away("The command service") from error
         return Accepted(command.command_id)
 
-    async def _known(self, workflow: Workflow[S], command: Command) -> Done[S] | None:
+    async def _known(self, command: Command) -> Done | None:
         """The answer that was given under the same key. Raises DatabaseAway."""
         async with self._database.statements(command.tenant_id) as connection:
             recorded = await event_store.recorded_command(connection, command.command_id)
             if recorded is None:
                 return None
-            query = select(person_keys.c.wrapped_key).where(person_keys.c.user_id == recorded.user_id)
+            query = select(person_keys.c.wrapped_key).where(person_keys.c.user_id == recorded.person_id)
             key = (await connection.execute(query)).scalar_one_or_none()
         if recorded.fingerprint != command.fingerprint:
             raise ApiError("idempotency-key-reused")
         if recorded.problem:
             raise refusal(recorded.problem["code"], recorded.problem["detail"], recorded.problem["field"])
-        answer = workflow.answer.model_validate(self._keyring.unseal(recorded.answer, key, command.command_id))
-        return Done(answer, repeated=True)
+        saved = Saved.model_validate(recorded.answer)
+        return Done(saved, self._keyring.unseal(saved.resource, key, command.command_id), repeated=True)
 
-    async def _started_before(self, workflow: Workflow[S], command: Command, error: Exception) -> Done[S] | Accepted:
-        described = await self._described(workflow, command.command_id)
+    async def _started_before(self, command: Command, error: Exception) -> Done | Accepted:
+        described = await self._described(command.type, command.command_id)
         if described is None:
             # It ended and was deleted between the two questions.
             raise away("The command service") from error
         if await described.memo_value("fingerprint", None) != command.fingerprint:
             raise ApiError("idempotency-key-reused") from error
-        if known := await self._known(workflow, command):
+        if known := await self._known(command):
             return known
         location = {"Location": f"/api/commands/{command.command_id}", "Retry-After": "1"}
         if described.status is WorkflowExecutionStatus.RUNNING:
@@ -234,12 +225,12 @@ class Commands:
         """What became of a user's command; None when there is none or it is somebody else's."""
         state = await self._recorded_state(tenant_id, command_id)
         if state is None:
-            workflow, described = await self._described_by_any(command_id)
-            if described is None or described.status is not WorkflowExecutionStatus.RUNNING:
+            found = await self._described_by_any(command_id)
+            if found is None or found.described.status is not WorkflowExecutionStatus.RUNNING:
                 # It may have been saved, and its workflow closed, since the record was looked for.
                 state = await self._recorded_state(tenant_id, command_id)
-            if state is None and described is not None:
-                state = self._unrecorded_state(workflow, command_id, described)
+            if state is None and found is not None:
+                state = self._unrecorded_state(command_id, found)
         if state is None or (state.tenant_id, state.user_id) != (tenant_id, str(user_id)):
             return None
         return state.body
@@ -250,51 +241,47 @@ class Commands:
             if recorded is None:
                 return None
             events = await event_store.of_command(connection, command_id)
-            told = await outbox.told_of(connection, command_id)
-        return _State(tenant_id, str(recorded.user_id), self._recorded(recorded, events, *told))
+            deliveries = await outbox.outcome_of(connection, command_id)
+        return _State(tenant_id, str(recorded.user_id), self._recorded(recorded, events, deliveries))
 
-    def _recorded(
-        self, recorded: RecordedCommand, events: list[Any], told_at: datetime | None, given_up: bool
-    ) -> dict[str, Any]:
-        workflow = next(w for w in WORKFLOWS if w.command.__name__ == recorded.type)
+    def _recorded(self, recorded: RecordedCommand, events: list[Any], deliveries: outbox.Outcome) -> dict[str, Any]:
         refused = recorded.problem is not None
-        published = [event.published_at for event in events]
-        stages = [] if refused else [_stage("saved", recorded.finished_at)]
+        result = {"aggregateId": str(recorded.aggregate_id), "eventIds": [str(event.event_id) for event in events]}
+        stages = []
         if not refused:
-            stages.append(_stage("published", max(published) if all(published) else None))
-        if not refused and workflow is CREATE_PROPERTY:
-            stages.append(_stage("confirmed", told_at, failed=given_up))
+            published = [event.published_at for event in events]
+            stages.append(_stage("saved", recorded.finished_at))
+            if events:
+                stages.append(_stage("published", max(published) if all(published) else None))
+            if deliveries.count:
+                stages.append(_stage("notified", deliveries.sent_at, failed=deliveries.given_up))
         return {
-            **self._of(workflow, recorded.command_id, recorded.status, recorded.started_at),
-            "result": {"aggregateId": str(recorded.aggregate_id), "eventIds": [str(event.event_id) for event in events]}
-            if not refused
-            else None,
+            **self._of(recorded.type, recorded.command_id, recorded.status, recorded.started_at),
+            "result": None if refused else result,
             "problem": _problem(**recorded.problem) if recorded.problem else None,
             "stages": stages,
         }
 
-    def _unrecorded_state(
-        self, workflow: Workflow[Any], command_id: UUID, described: WorkflowExecutionDescription
-    ) -> _State:
-        attributes = described.typed_search_attributes
-        running = described.status is WorkflowExecutionStatus.RUNNING
+    def _unrecorded_state(self, command_id: UUID, found: _Described) -> _State:
+        attributes = found.described.typed_search_attributes
+        running = found.described.status is WorkflowExecutionStatus.RUNNING
         body = {
-            **self._of(workflow, command_id, "RUNNING" if running else "FAILED", described.start_time),
+            **self._of(found.type, command_id, "RUNNING" if running else "FAILED", found.described.start_time),
             "result": None,
             "problem": None if running else _problem("command-failed", None, None),
             "stages": [_stage("saved", None)],
         }
         return _State(attributes.get(temporal.TENANT_ID) or "", attributes.get(temporal.USER_ID) or "", body)
 
-    async def _described_by_any(self, command_id: UUID) -> tuple[Workflow[Any], WorkflowExecutionDescription | None]:
-        """The workflow of a command whose type is not known, with its description; None where there is none."""
-        found = await asyncio.gather(*(self._described(workflow, command_id) for workflow in WORKFLOWS))
-        described = [pair for pair in zip(WORKFLOWS, found, strict=True) if pair[1] is not None]
-        return described[0] if described else (WORKFLOWS[0], None)
+    async def _described_by_any(self, command_id: UUID) -> _Described | None:
+        """The workflow of a command whose type is not known; None where there is none."""
+        described = await asyncio.gather(*(self._described(type, command_id) for type in registry.COMMANDS))
+        pairs = zip(registry.COMMANDS, described, strict=True)
+        return next((_Described(type, found) for type, found in pairs if found), None)
 
-    async def _described(self, workflow: Workflow[Any], command_id: UUID) -> WorkflowExecutionDescription | None:
+    async def _described(self, type: str, command_id: UUID) -> WorkflowExecutionDescription | None:
         try:
-            return await self._client.get_workflow_handle(workflow.id(command_id)).describe()
+            return await self._client.get_workflow_handle(registry.workflow_id(type, command_id)).describe()
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return None
@@ -302,14 +289,13 @@ class Commands:
         except RuntimeError as error:
             raise away("The command service") from error
 
-    def _of(self, workflow: Workflow[Any], command_id: UUID, status: str, started_at: datetime) -> dict[str, Any]:
-        path = f"/namespaces/{self._settings.temporal_namespace}/workflows/{quote(workflow.id(command_id), safe='')}"
+    def _of(self, type: str, command_id: UUID, status: str, started_at: datetime) -> dict[str, Any]:
         return {
             "commandId": str(command_id),
-            "type": workflow.name,
+            "type": type,
             "status": status,
             "startedAt": started_at,
-            "traceUrl": self._settings.temporal_ui_url.rstrip("/") + path,
+            "traceUrl": trace_url(self._settings, type, command_id),
         }
 
 
@@ -329,6 +315,13 @@ def _without_secrets(fields: dict[str, Any]) -> dict[str, Any]:
         for name, value in fields.items()
         if not isinstance(value, SecretStr)
     }
+
+
+def trace_url(settings: Settings, type: str, command_id: UUID) -> str:
+    """Where the Temporal web UI shows the workflow of a command."""
+    workflow_id = quote(registry.workflow_id(type, command_id), safe="")
+    path = f"/namespaces/{settings.temporal_namespace}/workflows/{workflow_id}"
+    return settings.temporal_ui_url.rstrip("/") + path
 
 
 def new_id() -> UUID:
@@ -365,11 +358,11 @@ def _stage(name: str, at: datetime | None, *, failed: bool = False) -> dict[str,
     return {"name": name, "status": "DONE" if at else "FAILED" if failed else "PENDING", "at": at}
 
 
-def _search_attributes(command: Command, aggregate_id: UUID) -> TypedSearchAttributes:
+def _search_attributes(command: Command) -> TypedSearchAttributes:
     return TypedSearchAttributes(
         [
             SearchAttributePair(temporal.COMMAND_ID, str(command.command_id)),
-            SearchAttributePair(temporal.AGGREGATE_ID, str(aggregate_id)),
+            SearchAttributePair(temporal.AGGREGATE_ID, str(command.aggregate_id)),
             SearchAttributePair(temporal.USER_ID, str(command.user_id)),
             SearchAttributePair(temporal.TENANT_ID, command.tenant_id),
         ]

@@ -1,10 +1,14 @@
 """What routes are given: the parts of the platform that this process has, and who is asking."""
 
+import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import Depends, Header, Request
+from pydantic import Field
 from redis.asyncio import Redis
 from temporalio.client import Client
 
@@ -13,12 +17,13 @@ from adapters.settings import Settings
 from api.commands import Commands
 from api.errors import ApiError
 from api.limits import Limits
+from api.observations import Observations
 from api.opaque import Signer, Tampered
 from api.passwords import Passwords
 from api.sessions import Sessions
 from api.tokens import Caller, Tokens
-from projections.history import HistoryPages, Place
-from projections.properties import PropertyPages
+from projections.history import HistoryPages
+from projections.paging import Place
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Parts:
     sessions: Sessions
     limits: Limits
     histories: HistoryPages
-    properties: PropertyPages
+    observations: Observations
     reached: set[str] = field(default_factory=set)
     """Dependencies that have answered since the process started."""
 
@@ -91,18 +96,46 @@ def address_of(request: Request) -> str:
     return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
 
 
+# A key as it is, or in double quotes as a string of a structured field (RFC 8941): the IETF's draft
+# draft-ietf-httpapi-idempotency-key-header writes it so, most clients do not.
+_BARE_KEY = r"[!#-~](?:[ -~]{0,253}[!-~])?"
+_QUOTED_KEY = r'"(?:[ !#-\[\]-~]|\\["\\]){1,255}"'
+_KEY = re.compile(f"{_BARE_KEY}|{_QUOTED_KEY}")
+
+
 async def idempotency_key(
     key: Annotated[
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="The same key and body give the first answer again; 1 to 255 printable ASCII characters.",
+            description="The same key and body give the first answer again: 1 to 255 printable ASCII characters, in"
+            " double quotes or without, which are the same key.",
+            examples=["7d1f0a3e-6c1b-4b6e-9a55-2f0f8f6f3c11"],
+            json_schema_extra={"pattern": f"^(?:{_KEY.pattern})$"},
         ),
     ] = None,
 ) -> str | None:
-    if key is not None and not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
+    """The key without its quotes. Raises ApiError invalid-idempotency-key."""
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
         raise ApiError("invalid-idempotency-key")
-    return key
+    return re.sub(r"\\(.)", r"\1", key[1:-1]) if key.startswith('"') else key
+
+
+Cursor = Annotated[
+    str | None,
+    Field(
+        max_length=200,
+        description="nextCursor of the page before, from the same list; without it, the first page",
+        json_schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},
+    ),
+]
+"""Where a page of a list begins. Whether we signed it is for the route to find out: invalid-cursor."""
+
+
+NO_PLACE = Place(datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
+"""What a command that stored no event has its sender wait for: nothing."""
 
 
 def held_by(parts: Parts, tenant_id: str, user_id: str, token: str | None) -> Place | None:
@@ -114,7 +147,7 @@ def held_by(parts: Parts, tenant_id: str, user_id: str, token: str | None) -> Pl
         place = parts.signer.open(consistency_use(tenant_id, owner), signed)
     except Tampered as error:
         raise ApiError("invalid-consistency-token") from error
-    return place if owner == user_id else None
+    return place if owner == user_id and place != NO_PLACE else None
 
 
 def consistency_use(tenant_id: str, user_id: str) -> str:

@@ -1,6 +1,7 @@
 """THE table from error to HTTP, and the handlers that answer every error as an RFC 9457 problem document."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -11,13 +12,20 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from adapters.postgres import DatabaseAway
+from api.reasons import reason
 from domain.model import Model
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+
+MAX_URI_BYTES = 8_000
+"""As many as RFC 9110 (section 4.1) asks every server to take."""
+MAX_HEADER_BYTES = 32_768
+"""Names and values together: 8 times what a browser with an access token and a few cookies sends."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +38,33 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "invalid-request": Kind(422, "The request is not valid", "Mend the fields that `errors` names and send it again."),
+    "invalid-request": Kind(
+        422, "The request is not valid", "Fix the fields listed in errors and send the request again."
+    ),
+    "malformed-request": Kind(400, "The request is not HTTP", "Send a request that follows RFC 9112."),
     "malformed-json": Kind(400, "The body is not JSON", "Send one JSON document in UTF-8."),
-    "unsupported-media-type": Kind(415, "The body has a type that is not taken here", "Send application/json."),
+    "duplicate-name": Kind(400, "An object in the body has a name twice", "Send each name of an object once."),
+    "repeated-header": Kind(400, "A header is sent twice", "Send this header once."),
+    "unsupported-media-type": Kind(415, "The media type of the body is not supported", "Send application/json."),
+    "unsupported-content-encoding": Kind(
+        415, "The Content-Encoding of the body is not supported", "Send the body as it is, without Content-Encoding."
+    ),
     "body-too-large": Kind(413, "The body is too large", "Send a smaller body."),
-    "invalid-cursor": Kind(400, "The cursor is not one of ours", "Take nextCursor from a page of this very list."),
+    "uri-too-long": Kind(414, "The address is too long", f"Send an address of at most {MAX_URI_BYTES} bytes."),
+    "headers-too-large": Kind(
+        431, "The headers are too large", f"Send headers of at most {MAX_HEADER_BYTES} bytes in all."
+    ),
+    "origin-not-allowed": Kind(
+        403, "Pages of this origin may not use the API", "Ask the operator to add the origin to CORS_ORIGINS."
+    ),
+    "invalid-cursor": Kind(400, "The cursor is not valid", "Send nextCursor as a page of the same list gave it."),
     "invalid-consistency-token": Kind(
-        400, "The Consistency-Token is not one of ours", "Send the header of an earlier answer as it came, or none."
+        400, "The Consistency-Token is not valid", "Send the header as an earlier answer gave it, or leave it out."
     ),
     "invalid-idempotency-key": Kind(
-        400, "The Idempotency-Key is not usable", "Send 1 to 255 printable ASCII characters, such as a UUID."
+        400,
+        "The Idempotency-Key is not valid",
+        "Send 1 to 255 printable ASCII characters, such as a UUID; in double quotes or without.",
     ),
     "unauthenticated": Kind(401, "Sign in first", "Send `Authorization: Bearer <accessToken>`."),
     "invalid-token": Kind(401, "The access token is not valid", "Sign in again."),
@@ -51,25 +76,30 @@ KINDS: dict[str, Kind] = {
     ),
     "account-closed": Kind(403, "The account is suspended or deleted", "Ask support."),
     "forbidden": Kind(403, "You may not do this", "Ask somebody with the right role."),
-    "not-found": Kind(404, "There is no such thing", "Check the address; it may exist and not be yours."),
-    "method-not-allowed": Kind(405, "This address does not take this method", "See /docs."),
-    "EmailTaken": Kind(409, "The e-mail address has an account", "Sign in instead."),
-    "UsernameTaken": Kind(409, "The username is taken", "Choose another."),
-    "OwnerUnknown": Kind(403, "The account may not do this", "Sign in again, or ask support."),
-    "VersionConflict": Kind(412, "It has changed since", "Read it again and repeat your change."),
+    "not-found": Kind(
+        404, "Nothing is found at this address", "Check the address. What belongs to somebody else is not shown."
+    ),
+    "method-not-allowed": Kind(405, "The method is not supported at this address", "Use a method listed in Allow."),
+    "email-taken": Kind(409, "The e-mail address has an account", "Sign in instead."),
+    "username-taken": Kind(409, "The username is taken", "Choose another."),
+    "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),
+    "status-refused": Kind(409, "The status may not follow the present one", "Choose one that `detail` names."),
+    "gone": Kind(410, "The listing was deleted", "Its events are at /api/properties/{id}/history."),
+    "version-conflict": Kind(412, "It has changed since", "Read it again and repeat your change with its new ETag."),
+    "precondition-required": Kind(428, "If-Match is missing", 'Send the ETag that your change is based on, or "*".'),
     "idempotency-key-reused": Kind(
         422, "The Idempotency-Key was used with another body", "Use a new key for a new command."
     ),
-    "command-running": Kind(409, "The command is still running", "Ask its Location for its state."),
+    "command-running": Kind(409, "The command is still running", "Read its state at the Location of this answer."),
     "command-failed": Kind(409, "The command failed", "Send it again with a new Idempotency-Key."),
-    "too-many-requests": Kind(429, "Too many requests", "Wait as long as Retry-After says."),
-    "internal": Kind(500, "The fault is ours", "Try again later; tell support the time and the address."),
-    "unavailable": Kind(503, "A part of the platform is away", "Try again after Retry-After seconds."),
+    "too-many-requests": Kind(429, "Too many requests", "Send it again after Retry-After seconds."),
+    "internal": Kind(500, "Server error", "Try again later; tell support the time and the address."),
+    "unavailable": Kind(503, "A part of the platform is unavailable", "Send it again after Retry-After seconds."),
 }
 
 
 class FieldError(Model):
-    """One thing to mend: where it is (`price`, `header.Idempotency-Key`, `query.limit`) and why it is refused."""
+    """One thing to fix: where it is (`price`, `header.Idempotency-Key`, `query.limit`) and what to send instead."""
 
     field: str
     reason: str
@@ -110,10 +140,10 @@ def away(what: str) -> ApiError:
     )
 
 
-def answer(error: ApiError, instance: str | None = None) -> Response:
-    """The problem document of an error."""
+def document(error: ApiError, instance: str | None = None) -> dict[str, Any]:
+    """The problem document of an error at the path `instance`."""
     kind = KINDS[error.kind]
-    document: dict[str, Any] = {
+    return {
         "type": f"/problems/{error.kind}",
         "title": kind.title,
         "status": kind.status,
@@ -121,10 +151,20 @@ def answer(error: ApiError, instance: str | None = None) -> Response:
         "instance": instance,
         "errors": [fault.model_dump() for fault in error.errors],
     }
-    headers = error.headers
-    if kind.status == 401:
+
+
+def answer(error: ApiError, instance: str | None = None) -> Response:
+    """The response to a request that met an error."""
+    status, headers = KINDS[error.kind].status, error.headers
+    if status == 401:
         headers = {"WWW-Authenticate": 'Bearer realm="hyderabad-infra"', **headers}
-    return Response(orjson.dumps(document), kind.status, headers, MEDIA_TYPE)
+    return Response(orjson.dumps(document(error, instance)), status, headers, MEDIA_TYPE)
+
+
+def example(kind: str) -> dict[str, Any]:
+    """A problem document as a client may meet it."""
+    faults = [FieldError(field="price", reason="Give a whole number, without quotes.")]
+    return document(ApiError(kind, errors=faults if kind == "invalid-request" else ()), "/api/properties")
 
 
 _PLACES = {"body": "", "query": "query.", "path": "path.", "header": "header.", "cookie": "cookie."}
@@ -136,25 +176,44 @@ def _field(location: Sequence[Any]) -> str:
 
 
 def _validation(error: RequestValidationError) -> ApiError:
-    faults = error.errors()
-    if any(fault["type"] == "json_invalid" for fault in faults):
-        return ApiError("malformed-json", f"{faults[0]['msg']} at {_field(faults[0]['loc'][1:])}")
-    # The input itself is not repeated: it may be a password.
     return ApiError(
-        "invalid-request", errors=[FieldError(field=_field(fault["loc"]), reason=fault["msg"]) for fault in faults]
+        "invalid-request",
+        errors=[FieldError(field=_field(fault["loc"]), reason=reason(fault)) for fault in error.errors()],
     )
 
 
-def _http(error: HTTPException) -> ApiError:
-    kinds = {400: "malformed-json", 404: "not-found", 405: "method-not-allowed", 401: "unauthenticated"}
-    if error.status_code in kinds:
-        return ApiError(kinds[error.status_code], headers=error.headers)
+def _http(error: HTTPException, request: Request) -> ApiError:
+    path = request.scope["path"]
+    if error.status_code == 404:
+        without = re.sub("/{2,}", "/", path).rstrip("/") or "/"
+        if without != path and _methods(request, without):
+            return ApiError("not-found", f"There is a slash too many: the address is {without}")
+        return ApiError("not-found")
+    if error.status_code == 405:
+        allowed = sorted(_methods(request, path))
+        detail = f"Use {' or '.join(allowed)}."
+        return ApiError("method-not-allowed", detail, headers={"Allow": ", ".join(allowed)})
+    if error.status_code == 400:
+        # FastAPI could not read a body that RequestChecks could: its nesting is too deep for what is left of the stack.
+        return ApiError("malformed-json", headers=error.headers)
     log.error("an HTTP error without a row in the table: %s", error)
     return ApiError("internal")
 
 
+def _methods(request: Request, path: str) -> set[str]:
+    """What every route at `path` takes; Starlette's own `Allow` has the methods of the first one alone."""
+    scope = {**request.scope, "path": path, "raw_path": path.encode()}
+    found = {
+        method
+        for route in request.app.routes
+        if route.matches(scope)[0] is not Match.NONE
+        for method in getattr(route, "methods", None) or {"GET"}
+    }
+    return found | ({"HEAD"} if "GET" in found else set())
+
+
 def install(app: FastAPI) -> None:
-    """Answer every error of `app` by the table."""
+    """Answer the errors of routes by the table; what no route expects, RequestChecks answers."""
 
     async def handle(request: Request, error: Exception) -> Response:
         path = request.url.path
@@ -164,27 +223,48 @@ def install(app: FastAPI) -> None:
             case RequestValidationError():
                 return answer(_validation(error), path)
             case HTTPException():
-                return answer(_http(error), path)
+                return answer(_http(error, request), path)
             case DatabaseAway():
-                log.warning("Postgres is away: %s", error)
+                log.warning("Postgres is unavailable: %s", error)
                 return answer(away("The database"), path)
-        log.error("unforeseen at %s %s", request.method, path, exc_info=error)
-        return answer(ApiError("internal"), path)
+        raise error
 
-    for kind in (ApiError, RequestValidationError, HTTPException, DatabaseAway, Exception):
+    for kind in (ApiError, RequestValidationError, HTTPException, DatabaseAway):
         app.add_exception_handler(kind, handle)
 
 
+_HEADERS: dict[str, tuple[str, ...]] = {
+    "command-running": ("Location", "Retry-After"),
+    "method-not-allowed": ("Allow",),
+    "too-many-requests": ("Retry-After",),
+    "unavailable": ("Retry-After",),
+}
+"""Response headers of a problem; every 401 has WWW-Authenticate."""
+
+
 def responses(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may answer, for OpenAPI."""
+    """The problems that a route may answer, for OpenAPI, each with its example and headers."""
     by_status: dict[int | str, list[str]] = {}
-    for kind in kinds:
+    for kind in dict.fromkeys(kinds):
         by_status.setdefault(KINDS[kind].status, []).append(kind)
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {
-        status: {
-            "description": f"{HTTPStatus(int(status)).phrase}: " + "; ".join(KINDS[kind].title for kind in names),
-            "content": {MEDIA_TYPE: {"schema": schema}},
-        }
-        for status, names in by_status.items()
+    return {status: _response(int(status), names) for status, names in by_status.items()}
+
+
+def _response(status: int, kinds: Sequence[str]) -> dict[str, Any]:
+    headers = [header for kind in kinds for header in _HEADERS.get(kind, ())]
+    headers += ["WWW-Authenticate"] if status == 401 else []
+    described: dict[str, Any] = {
+        "description": f"{HTTPStatus(status).phrase}: " + "; ".join(KINDS[kind].title for kind in kinds),
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "examples": {kind: {"$ref": f"#/components/examples/{kind}"} for kind in kinds},
+            }
+        },
     }
+    return described | ({"headers": header_references(*headers)} if headers else {})
+
+
+def header_references(*names: str) -> dict[str, Any]:
+    """Response headers by the names that api/openapi.py describes them under."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -7,9 +7,10 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from api.deps import caller_of, held_by, parts_of
-from api.errors import ApiError, responses
+from api.deps import Cursor, caller_of, held_by, parts_of
+from api.errors import ApiError
 from api.opaque import Tampered
+from api.openapi import query
 from api.reading import Asked, RequestRoute
 
 router = APIRouter(prefix="/api/user-history", tags=["history"], route_class=RequestRoute)
@@ -18,7 +19,7 @@ router = APIRouter(prefix="/api/user-history", tags=["history"], route_class=Req
 class _PageAsked(BaseModel):
     user_id: UUID
     limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[str | None, Field(max_length=200)] = None
+    cursor: Cursor = None
     consistency_token: Annotated[
         str | None,
         Field(
@@ -35,22 +36,7 @@ _PAGE = Asked("/{user_id}", _PageAsked)
 @router.get(
     "/{user_id}",
     openapi_extra=_PAGE.openapi,
-    responses={
-        200: {
-            "description": "Entries, newest first",
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/HistoryPage"}}},
-        },
-        **responses(
-            "unauthenticated",
-            "invalid-token",
-            "expired-token",
-            "invalid-request",
-            "invalid-cursor",
-            "invalid-consistency-token",
-            "not-found",
-            "unavailable",
-        ),
-    },
+    **query("HistoryPage", "invalid-request", "invalid-cursor", "invalid-consistency-token", "not-found"),
 )
 async def user_history(request: Request) -> Response:
     """What a user did, newest first: for that user and administrators; to everybody else it does not exist."""

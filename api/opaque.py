@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from adapters.sealing import derived_key
-from projections.history import Place
+from projections.paging import Place
 
 _TAG_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -20,14 +20,14 @@ class Tampered(ValueError):
 
 
 class Signer:
-    """Signs places in a history (HMAC-SHA256, 128 bits kept), each bound to its use."""
+    """Signs places in lists (HMAC-SHA256, 128 bits kept), each bound to its use."""
 
     def __init__(self, secret: bytes) -> None:
         self._key = derived_key(secret, "opaque-texts")
 
     def sign(self, use: str, place: Place) -> str:
         """`use` is what the text is good for, such as one user's cursor; it is not part of the text."""
-        return self._signed(use, _PLACE.pack(place.score, place.event_id.bytes))
+        return self._signed(use, _PLACE.pack(place.score, place.id.bytes))
 
     def sign_version(self, use: str, version: int) -> str:
         """The same for a place in the events of one aggregate."""
@@ -35,8 +35,8 @@ class Signer:
 
     def open(self, use: str, text: str) -> Place:
         """The place that was signed for `use`. Raises Tampered."""
-        micros, event_id = _PLACE.unpack(self._opened(use, text, _PLACE.size))
-        return Place(_EPOCH + timedelta(microseconds=micros), UUID(bytes=event_id))
+        micros, id = _PLACE.unpack(self._opened(use, text, _PLACE.size))
+        return Place(_EPOCH + timedelta(microseconds=micros), UUID(bytes=id))
 
     def open_version(self, use: str, text: str) -> int:
         """The version that was signed for `use`. Raises Tampered."""

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable
+from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
@@ -12,8 +13,11 @@ from fastapi.staticfiles import StaticFiles
 from adapters.event_store import NotRenumbered, ensure_order
 from adapters.postgres import Database
 from adapters.telemetry import metrics
+from adapters.temporal import NotPrepared, ensure_prepared
+from api import pages
 from api.deps import Parts, PartsDep
-from api.errors import KINDS, ApiError, responses
+from api.errors import KINDS, ApiError, Problem, example, responses
+from domain.model import Model
 
 router = APIRouter(tags=["operations"])
 
@@ -32,7 +36,8 @@ async def readyz(parts: PartsDep, response: Response) -> dict[str, Any]:
 
     503 until everything was reached once; afterwards 200, for with one part away most of the API works on, and taking
     every replica out of service would help nobody. `status` says `degraded` then. `eventStore` says when the database
-    was restored from a dump and its events are still to be renumbered.
+    was restored from a dump and its events are still to be renumbered, `temporal` when its namespace or search
+    attributes are still to be registered.
     """
     states = await _states(parts)
     parts.reached.update(name for name, state in states.items() if state == "reached")
@@ -48,7 +53,7 @@ async def _states(parts: Parts) -> dict[str, str]:
         "postgres": parts.database.ping(),
         "eventStore": _ensure_order(parts.database),
         "redis": parts.redis.ping(),
-        "temporal": parts.temporal.service_client.check_health(),
+        "temporal": ensure_prepared(parts.temporal),
     }
     results = await asyncio.gather(
         *(asyncio.wait_for(probe, _PROBE_SECONDS) for probe in probes.values()), return_exceptions=True
@@ -64,18 +69,45 @@ async def _ensure_order(database: Database) -> None:
 def _state(result: object) -> str:
     if result is None or result is True:
         return "reached"
-    return str(result) if isinstance(result, NotRenumbered) else f"away ({type(result).__name__})"
+    return str(result) if isinstance(result, (NotRenumbered, NotPrepared)) else f"away ({type(result).__name__})"
 
 
-router.get("/metrics", response_class=Response)(metrics)
+router.get("/metrics", response_class=Response, description="Metrics in the text format of Prometheus.")(metrics)
 
 
-@router.get("/problems/{kind}", responses=responses("not-found"))
-async def problem(kind: str) -> dict[str, Any]:
-    """What a problem's `type` means and what to do about it."""
+class ProblemKind(Model):
+    """What a problem's `type` means, what to do about it, and what it looks like."""
+
+    type: str
+    title: str
+    status: int
+    advice: str
+    example: Problem
+
+
+@router.get("/problems/{kind}", response_model=ProblemKind, responses=responses("not-found"))
+async def problem(kind: str, request: Request) -> Response:
+    """What a problem's `type` means and what to do about it; a page for people where a browser asks."""
     if kind not in KINDS:
-        raise ApiError("not-found")
-    return {"type": f"/problems/{kind}", **vars(KINDS[kind])}
+        raise ApiError("not-found", f"There is no problem of this type; there are {', '.join(KINDS)}.")
+    row, shown = KINDS[kind], example(kind)
+    value = {"type": f"/problems/{kind}", **vars(row), "example": shown}
+    content = [
+        pages.paragraph(f"Status {row.status} {HTTPStatus(row.status).phrase}. {row.advice}"),
+        pages.paragraph("Such an answer, with the Content-Type application/problem+json (RFC 9457):"),
+        pages.sample(shown),
+        pages.links({"Documentation of the API": "/docs"}),
+    ]
+    return pages.answer(request, value, row.title, "".join(content))
+
+
+@router.get("/", include_in_schema=False)
+@router.get("/api", include_in_schema=False)
+async def home(request: Request) -> Response:
+    """Where the documentation is."""
+    links = {"Documentation": "/docs", "OpenAPI document": "/openapi.json", "Health": "/readyz"}
+    value = {"name": "Hyderabad Infra", "documentation": "/docs", "openapi": "/openapi.json", "health": "/readyz"}
+    return pages.answer(request, value, "Hyderabad Infra", pages.links(links))
 
 
 def install_docs(app: FastAPI) -> None:

@@ -50,7 +50,7 @@ class Asked(Generic[M]):
         try:
             return self._model.model_validate(values)
         except ValidationError as error:
-            faults = error.errors(include_url=False, include_context=False)
+            faults = error.errors(include_url=False)
             located = [{**fault, "loc": (self._place[str(fault["loc"][0])], *fault["loc"])} for fault in faults]
             raise RequestValidationError(located) from error
 

@@ -15,12 +15,12 @@ import sqlalchemy as sa
 from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.postgres import Database, Row, insert_rows
+from adapters.current_state import find_user
+from adapters.postgres import Database, Write, write_rows
 from adapters.tables import refresh_tokens, sessions, users
 from api.errors import ApiError
 from api.passwords import Passwords
 from domain.user import MAY_SIGN_IN, User
-from projections.users import find_user
 
 LIFETIME = timedelta(days=30)
 """People come back to a search for a home for weeks."""
@@ -94,10 +94,10 @@ class Sessions:
 async def _open(tx: AsyncConnection, tenant_id: str, user_id: UUID) -> Session:
     session_id = uuid4()
     row = {"tenant_id": tenant_id, "session_id": session_id, "user_id": user_id, "opened_at": datetime.now(UTC)}
-    return await _issue(tx, tenant_id, user_id, session_id, (sessions, row))
+    return await _issue(tx, tenant_id, user_id, session_id, Write(sessions, row))
 
 
-async def _issue(tx: AsyncConnection, tenant_id: str, user_id: UUID, session_id: UUID, *opened: Row) -> Session:
+async def _issue(tx: AsyncConnection, tenant_id: str, user_id: UUID, session_id: UUID, *opened: Write) -> Session:
     """The next token of a session, with the row of one that is just opened. Raises ApiError account-closed."""
     user = await find_user(tx, user_id)
     if user is None or user.status not in MAY_SIGN_IN:
@@ -112,7 +112,7 @@ async def _issue(tx: AsyncConnection, tenant_id: str, user_id: UUID, session_id:
         "issued_at": now,
         "expires_at": now + LIFETIME,
     }
-    await insert_rows(tx, [*opened, (refresh_tokens, row)])
+    await write_rows(tx, [*opened, Write(refresh_tokens, row)])
     return Session(user, token)
 
 

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from api.errors import ApiError
-from domain.user import User, UserRole
+from domain.roles import UserRole
+from domain.user import User
 
 LIFETIME_SECONDS = 900
 """A quarter of an hour: as long as a stolen token, or a suspended account's, may still be used."""

@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import itertools
 import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +43,10 @@ from projections.runner import Runner
 _LISTING = orjson.dumps(next(synthetic(1)))
 
 
+_VIEWERS = 256
+"""Requests at once, of views and of their baseline: more than one batch takes, so that the next fills meanwhile."""
+MEASUREMENTS = ("acknowledgement", "throughput", "visibility", "history", "views", "projection")
+"""In their order: the projection is measured last, for it stops the platform's own."""
 _IDLE = 0.1
 """Seconds between idle commands: long enough for what follows the one before to be out of the way."""
 
@@ -148,13 +154,7 @@ class Bench:
         path, headers = f"/api/user-history/{self._user}", {"Authorization": f"Bearer {self._token}"}
         _, _, body = await Connection(self._api).send(request("GET", path, headers))
         await valkey.set("bench:page", body)
-        port = self._stack.ports["bench_api"]
-        url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "bench.baseline", "api", str(port), "bench:page"]
-        log = self._stack.data / "logs" / "bench-api.log"
-        spec = Spec("baseline", command, log, http_ready(f"{url}/page"), env=self._stack.env, cwd=ROOT)
-        baseline = Process(spec, lambda _: None)
-        await baseline.start()
+        url, baseline = await self._baseline_api()
 
         def reading(base: str, sent: bytes) -> Work:
             connection = Connection(base)
@@ -169,6 +169,51 @@ class Bench:
         rate, floor_rate = await in_turns(ours, floor)
         await baseline.stop()
         self.row("history-page", rate, "requests/s", floor_rate)
+
+    async def views(self) -> None:
+        """Views by a new visitor each, of a listing that anybody may see, beside a route that does nothing."""
+        listing = orjson.loads(await self.creating()())["id"]  # type: ignore[arg-type]
+        path, visitors = f"/api/properties/{listing}/views", itertools.count()
+        url, baseline = await self._baseline_api()
+
+        def viewing() -> Work:
+            connection = Connection(self._api)
+
+            async def view() -> None:
+                status, _, body = await connection.send(
+                    request("POST", path, {"User-Agent": f"bench {next(visitors)}"})
+                )
+                if status != 204:
+                    raise SystemExit(f"a view answered {status}: {body!r}")
+
+            return view
+
+        def nothing() -> Work:
+            connection = Connection(url)
+            return lambda: connection.send(request("POST", "/empty", {"User-Agent": f"bench {next(visitors)}"}))
+
+        async def ours() -> float:
+            rate = await side_by_side(viewing, _VIEWERS, self._seconds / 2)
+            await self._settled()
+            return rate
+
+        async def floor() -> float:
+            return await side_by_side(nothing, _VIEWERS, self._seconds / 2)
+
+        rate, floor_rate = await in_turns(ours, floor)
+        await baseline.stop()
+        self.row("views", rate, "requests/s", floor_rate)
+
+    async def _baseline_api(self) -> tuple[str, Process]:
+        """A bare FastAPI application with routes to compare ours with: its address, and its process."""
+        port = self._stack.ports["bench_api"]
+        url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "bench.baseline", "api", str(port), "bench:page"]
+        log = self._stack.data / "logs" / "bench-api.log"
+        spec = Spec("baseline", command, log, http_ready(f"{url}/openapi.json"), env=self._stack.env, cwd=ROOT)
+        baseline = Process(spec, lambda _: None)
+        await baseline.start()
+        return url, baseline
 
     async def visible(self, rate: float) -> None:
         """From the acknowledgement until a page of the history shows the entry, at half of the highest load."""
@@ -286,7 +331,7 @@ def _activity(tenant: str) -> Activity:
     )
 
 
-async def measure(seconds: float, events: int) -> list[dict[str, object]]:
+async def measure(measurements: Sequence[str], seconds: float, events: int) -> list[dict[str, object]]:
     console = Console(stderr=True)
     limits = {"COMMANDS_PER_MINUTE": "100000000", "REGISTRATIONS_PER_MINUTE": "100000000"}
     async with AsyncExitStack() as ending:
@@ -309,21 +354,33 @@ async def measure(seconds: float, events: int) -> list[dict[str, object]]:
         await worker.start()
         ending.push_async_callback(worker.stop)
         await bench.sign_up()
-        console.print("acknowledgement ...")
-        await bench.acknowledgement()
-        console.print("throughput ...")
-        rate = await bench.throughput()
-        console.print("visibility ...")
-        await bench.visible(rate)
-        console.print("history pages ...")
-        await bench.history_page(valkey)
-        console.print("projection ...")
-        await bench.projection(valkey, events)
+        rate = 0.0
+        for measurement in measurements:
+            console.print(f"{measurement} ...")
+            match measurement:
+                case "acknowledgement":
+                    await bench.acknowledgement()
+                case "throughput":
+                    rate = await bench.throughput()
+                case "visibility":
+                    await bench.visible(rate or await bench.throughput())
+                case "history":
+                    await bench.history_page(valkey)
+                case "views":
+                    await bench.views()
+                case "projection":
+                    await bench.projection(valkey, events)
         return bench.rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "measurements",
+        nargs="*",
+        metavar="MEASUREMENT",
+        help=f"what to measure: {', '.join(MEASUREMENTS)} (default: everything)",
+    )
     parser.add_argument(
         "--seconds", type=float, default=10, help="of each measurement under load (default: %(default)s)"
     )
@@ -332,7 +389,9 @@ def main() -> None:
         "--json", type=Path, default=ROOT / "bench.json", help="where the rows go (default: bench.json)"
     )
     arguments = parser.parse_args()
-    rows = uvloop.run(measure(arguments.seconds, arguments.events))
+    if unknown := set(arguments.measurements) - set(MEASUREMENTS):
+        parser.error(f"unknown measurement {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
+    rows = uvloop.run(measure(arguments.measurements or MEASUREMENTS, arguments.seconds, arguments.events))
     arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     table = Table("what", "value", "unit", "baseline", "value / baseline")
     for row in rows:

@@ -1,7 +1,7 @@
-"""The floors that our figures stand on: an empty workflow, and a route that does one Redis command.
+"""The floors that our figures stand on: an empty workflow, a route that does one Redis command, and an empty route.
 
 `python -m bench.baseline worker` works on the empty workflows; `python -m bench.baseline api PORT KEY` serves the
-route.
+routes.
 """
 
 import sys
@@ -37,6 +37,10 @@ def serve(settings: Settings, port: int, key: str) -> None:
     @app.get("/page")
     async def page() -> Response:
         return Response(await client.get(key), media_type="application/json")
+
+    @app.post("/empty", status_code=204, response_class=Response)
+    async def empty() -> None:
+        return None
 
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 

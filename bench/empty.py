@@ -1,7 +1,7 @@
 """The floors of a command: an empty workflow, and one that takes a command's steps and does nothing in them.
 
 The first answers its update at once and ends, which is the least that an early return can cost. The second is what the
-steps of a command cost by themselves: saving is a local activity.
+steps of a command cost by themselves: saving and publishing are local activities.
 """
 
 from datetime import timedelta
@@ -33,7 +33,7 @@ class EmptyWorkflow:
 
 @workflow.defn(name="empty-steps")
 class EmptyStepsWorkflow:
-    """A local activity that does nothing; the update is answered after it."""
+    """Two local activities that do nothing; the update is answered after the first."""
 
     @workflow.init
     def __init__(self, command: str) -> None:
@@ -47,5 +47,7 @@ class EmptyStepsWorkflow:
     @workflow.run
     async def run(self, command: str) -> str:
         self._saved = await workflow.execute_local_activity(nothing, command, start_to_close_timeout=_AT_MOST)
+        await workflow.execute_local_activity(nothing, command, start_to_close_timeout=_AT_MOST)
+        await workflow.execute_local_activity(nothing, command, start_to_close_timeout=_AT_MOST)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return command

@@ -21,7 +21,7 @@ class Times:
 
 
 class Connection:
-    """One keep-alive connection. Answers carry a Content-Length, which is all that our servers send."""
+    """One keep-alive connection. Answers carry a Content-Length or are 204, which is all that our servers send."""
 
     def __init__(self, url: str) -> None:
         self._host, self._port = urlsplit(url).hostname, urlsplit(url).port
@@ -34,8 +34,11 @@ class Connection:
         reader, writer = self._streams
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
+        status = int(head[9:12])
+        if status == 204:
+            return status, head, b""
         length = int(head.lower().partition(b"content-length:")[2].partition(b"\r")[0])
-        return int(head[9:12]), head, await reader.readexactly(length)
+        return status, head, await reader.readexactly(length)
 
     def close(self) -> None:
         if self._streams:

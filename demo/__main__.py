@@ -10,7 +10,7 @@ import json
 import secrets
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from demo.listings import Unusable, listing_of, rows_of, synthetic
+from demo.listings import Unusable, described_columns, listing_of, rows_of, synthetic
 
 _AT_ONCE = 8
 _TRIES = 20
@@ -34,6 +34,8 @@ class Owner:
     password: str
     token: str = ""
     listed: int = 0
+    newest: str = ""
+    """The path of the last property that was listed for them."""
 
 
 class Demo:
@@ -65,6 +67,7 @@ class Demo:
         answer = await self._send("/api/properties", listing, f"row-{self._run}-{n}", owner.token)
         if answer.status_code in {201, 202}:
             owner.listed += 1
+            owner.newest = answer.headers["Location"] if answer.status_code == 201 else owner.newest
         elif answer.status_code == 401:
             await self._sign_in_again(owner)
             await self.list_one(n, listing)
@@ -122,13 +125,16 @@ async def run(arguments: argparse.Namespace) -> int:
                 for n, listing in enumerate(listings):
                     group.create_task(one(n, listing))
     _report(demo, len(rows), as_json=arguments.json)
+    if not arguments.json:
+        sys.stdout.write(_next_steps(arguments.url.rstrip("/"), demo.owners[0]))
     return 0
 
 
 def _report(demo: Demo, rows: int, *, as_json: bool) -> None:
     listed = sum(owner.listed for owner in demo.owners)
     if as_json:
-        owners = [{name: value for name, value in asdict(owner).items() if name != "token"} for owner in demo.owners]
+        shown = ("email", "password", "listed")
+        owners = [{name: getattr(owner, name) for name in shown} for owner in demo.owners]
         json.dump({"rows": rows, "listed": listed, "refused": demo.refused, "owners": owners}, sys.stdout)
         return
     console = Console()
@@ -144,10 +150,40 @@ def _report(demo: Demo, rows: int, *, as_json: bool) -> None:
     console.print(table)
 
 
+def _next_steps(url: str, owner: Owner) -> str:
+    """Lines for a shell: sign in as an owner and look at what they did."""
+    credentials = json.dumps({"emailOrUsername": owner.email, "password": owner.password})
+    bearer = '-H "Authorization: Bearer $TOKEN"'
+    sign_in = f"curl -s $API/api/auth/login -H 'Content-Type: application/json' -d '{credentials}'"
+    lines = [
+        f"API={url}",
+        f"TOKEN=$({sign_in} {_pick('accessToken')})",
+        f"ME=$(curl -s $API/api/users/profile {bearer} {_pick('id')})",
+        f'curl -s "$API/api/user-history/$ME?limit=5" {bearer}',
+        *([f"curl -s $API{owner.newest}", f"curl -s $API{owner.newest}/history {bearer}"] if owner.newest else []),
+    ]
+    commands = "".join(f"  {line}\n" for line in lines)
+    return (
+        f"\nWhat to try next, signed in as {owner.email}; a token lasts 15 minutes:\n\n{commands}\n"
+        f"Every route is at {url}/docs. For listings of your own: make demo CSV=listings.csv\n"
+        f"(python -m demo --help says which columns it needs).\n"
+    )
+
+
+def _pick(name: str) -> str:
+    """The rest of a pipeline that prints one field of a JSON document."""
+    return f"""| python3 -c 'import json, sys; print(json.load(sys.stdin)["{name}"])'"""
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m demo",
+        description=__doc__,
+        epilog=f"columns of a CSV, in any order:\n{described_columns()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the API (default: %(default)s)")
-    parser.add_argument("--csv", type=Path, help="a CSV of sale listings; without it, an invented sample")
+    parser.add_argument("--csv", type=Path, help="a CSV of sale listings, see below; without it, an invented sample")
     parser.add_argument(
         "--count", type=int, help="how many rows at the most (default: all of the file, or 50 invented)"
     )
@@ -162,6 +198,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
     except httpx.TransportError as error:
         sys.stderr.write(f"{arguments.url} does not answer ({type(error).__name__}). Is `make run` running?\n")
+        sys.stderr.write("If it uses another port, give it here too: make demo PORT=8090\n")
     except httpx.HTTPStatusError as error:
         sys.stderr.write(f"{error.request.url} answered {error.response.text}\n")
     return 1

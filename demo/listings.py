@@ -6,7 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-COLUMNS = {"price", "Address", "area", "latitude", "longitude", "Bedrooms", "Bathrooms", "type_of_building", "desc"}
+COLUMNS = {
+    "price": "whole rupees",
+    "Address": "at least three parts between commas, the locality third from the end; Hyderabad among them",
+    "area": "square feet",
+    "latitude": "degrees north, or empty",
+    "longitude": "degrees east, or empty",
+    "Bedrooms": "how many, or empty",
+    "Bathrooms": "how many, or empty",
+    "type_of_building": "Flat or Individual House",
+    "desc": "the description",
+}
+"""The columns that a CSV must have, and what is in them."""
+OPTIONAL_COLUMNS = {
+    "parking": "parking spaces",
+    "Furnished_status": "Furnished, Semi-Furnished or Unfurnished",
+}
 _TYPES = {"Flat": "APARTMENT", "Individual House": "HOUSE"}
 _FURNISHED = {"Furnished": "FURNISHED", "Semi-Furnished": "SEMI_FURNISHED", "Unfurnished": "UNFURNISHED"}
 _MOST_PARKING = 10
@@ -53,13 +68,21 @@ def synthetic(count: int, seed: int = 1591) -> Iterator[dict[str, Any]]:
         }
 
 
+def described_columns() -> str:
+    """A line for each column of a CSV."""
+    optional = {name: f"{what} (may be left out)" for name, what in OPTIONAL_COLUMNS.items()}
+    return "\n".join(f"  {name:<17} {what}" for name, what in (COLUMNS | optional).items())
+
+
 def rows_of(file: Path) -> list[dict[str, str]]:
     """The rows of a CSV. Raises ValueError when it is not of the shape that `listing_of` reads."""
     with file.open(newline="", encoding="utf-8-sig") as source:
         reader = csv.DictReader(source)
-        missing = COLUMNS - set(reader.fieldnames or ())
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
-            raise ValueError(f"{file.name} lacks the columns {', '.join(sorted(missing))}")
+            raise ValueError(
+                f"{file.name} lacks the columns {', '.join(missing)}. A CSV needs, in any order:\n{described_columns()}"
+            )
         return list(reader)
 
 

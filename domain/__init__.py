@@ -1,1 +1,1 @@
-"""What is true: commands, events, state and the pure functions between them. No I/O, no clock."""
+"""Business rules: commands, events, state and the pure functions between them. No I/O, no clock."""

@@ -5,8 +5,18 @@ from typing import Any
 from uuid import UUID
 
 from domain.events import Event
+from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
-from domain.property import PropertyCreated
+from domain.observations import ANONYMOUS, PropertyViewed, UserLoggedIn
+from domain.property_commands import (
+    PropertyCreated,
+    PropertyDeleted,
+    PropertyFact,
+    PropertyPriceChanged,
+    PropertyStatusChanged,
+    PropertyUpdated,
+)
+from domain.user_commands import UserUpdated
 
 
 class Activity(Fact):
@@ -21,9 +31,11 @@ class Activity(Fact):
     activity_data: dict[str, Any]
 
 
-def activity_of(event: Event) -> Activity:
-    """What `event` looks like in the history of the user who caused it."""
-    description, data = _told(event.data)
+def activity_of(event: Event) -> Activity | None:
+    """What `event` looks like in the history of the user who caused it; None where that is nobody with an account."""
+    if event.user_id == ANONYMOUS:
+        return None
+    description, data = _described(event.data)
     return Activity(
         event_id=event.event_id,
         user_id=event.user_id,
@@ -35,14 +47,41 @@ def activity_of(event: Event) -> Activity:
     )
 
 
-def _told(fact: Fact) -> tuple[str, dict[str, Any]]:
-    if isinstance(fact, PropertyCreated):
-        return f"User created property: {fact.title}", {
-            "propertyId": str(fact.property_id),
-            "title": fact.title,
-            "location": fact.location,
-            "price": fact.price,
-            "propertyType": fact.property_type,
-            "listingType": fact.listing_type,
-        }
+def _described(fact: Fact) -> tuple[str, dict[str, Any]]:
+    match fact:
+        case PropertyCreated():
+            return f"User created property: {fact.title}", {
+                **_property(fact),
+                "price": fact.price,
+                "propertyType": fact.property_type,
+                "listingType": fact.listing_type,
+                "status": fact.status,
+            }
+        case PropertyPriceChanged():
+            prices = {"price": fact.price, "previousPrice": fact.previous_price}
+            return f"User changed the price of property: {fact.title}", {**_property(fact), **prices}
+        case PropertyUpdated():
+            return f"User updated property: {fact.title}", {**_property(fact), "changed": list(fact.changed)}
+        case PropertyStatusChanged():
+            change = {"fromStatus": fact.from_status, "toStatus": fact.to_status, "reason": fact.reason}
+            return f"User changed the status of property: {fact.title} ({fact.to_status})", {
+                **_property(fact),
+                **change,
+            }
+        case PropertyDeleted():
+            return f"User deleted property: {fact.title}", _property(fact)
+        case PropertyFavorited():
+            return f"User added property to favourites: {fact.title}", _property(fact)
+        case PropertyUnfavorited():
+            return f"User removed property from favourites: {fact.title}", _property(fact)
+        case PropertyViewed():
+            return f"User viewed property: {fact.title}", _property(fact)
+        case UserLoggedIn():
+            return "User logged in", {}
+        case UserUpdated():
+            return "User's account changed", {"changed": list(fact.changed)}
     return "User registered", {}
+
+
+def _property(fact: PropertyFact | FavoriteFact | PropertyViewed) -> dict[str, Any]:
+    return {"propertyId": str(fact.property_id), "title": fact.title, "location": fact.location}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,9 +10,17 @@ from pydantic import ValidationError
 
 from domain import ids
 from domain.command import Command, SavedEvent
+from domain.favorite_commands import PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
-from domain.property import PropertyCreated
-from domain.user import UserRegistered
+from domain.observations import PropertyViewed, RecordActivity, UserLoggedIn
+from domain.property_commands import (
+    PropertyCreated,
+    PropertyDeleted,
+    PropertyPriceChanged,
+    PropertyStatusChanged,
+    PropertyUpdated,
+)
+from domain.user_commands import UserRegistered, UserUpdated
 
 PROPERTY_EVENTS = "property-events"
 USER_EVENTS = "user-events"
@@ -33,15 +41,17 @@ class EventKind:
     name: str
     model: type[Fact]
     topic: str
-    upcasters: tuple[Upcaster, ...]
+    upcasters: tuple[Upcaster, ...] = ()
+    oldest: int = 1
+    """The oldest schema version that was ever written; 0 is what the seven services wrote."""
 
     @property
     def schema_version(self) -> int:
-        return len(self.upcasters)
+        return self.oldest + len(self.upcasters)
 
 
 class Event(Fact):
-    """A stored fact. `version` counts the events of one aggregate from 1."""
+    """A stored fact. `version` counts the events of one aggregate from 1; an observation, which changes none, has 0."""
 
     event_id: UUID
     aggregate_id: UUID
@@ -62,9 +72,8 @@ class Event(Fact):
     def saved(self) -> SavedEvent:
         return SavedEvent(
             event_id=self.event_id,
-            aggregate_id=self.aggregate_id,
+            event_type=self.event_type,
             user_id=self.user_id,
-            version=self.version,
             timestamp=self.timestamp,
         )
 
@@ -88,15 +97,27 @@ def _user_registered_from_seven_services(message: dict[str, Any]) -> dict[str, A
 KINDS: dict[str, EventKind] = {
     kind.name: kind
     for kind in (
-        EventKind("PROPERTY_CREATED", PropertyCreated, PROPERTY_EVENTS, (_property_created_from_seven_services,)),
-        EventKind("USER_REGISTERED", UserRegistered, USER_EVENTS, (_user_registered_from_seven_services,)),
+        EventKind("PROPERTY_CREATED", PropertyCreated, PROPERTY_EVENTS, (_property_created_from_seven_services,), 0),
+        EventKind("PROPERTY_UPDATED", PropertyUpdated, PROPERTY_EVENTS),
+        EventKind("PROPERTY_PRICE_CHANGED", PropertyPriceChanged, PROPERTY_EVENTS),
+        EventKind("PROPERTY_STATUS_CHANGED", PropertyStatusChanged, PROPERTY_EVENTS),
+        EventKind("PROPERTY_DELETED", PropertyDeleted, PROPERTY_EVENTS),
+        EventKind("PROPERTY_FAVORITED", PropertyFavorited, PROPERTY_EVENTS),
+        EventKind("PROPERTY_UNFAVORITED", PropertyUnfavorited, PROPERTY_EVENTS),
+        EventKind("USER_REGISTERED", UserRegistered, USER_EVENTS, (_user_registered_from_seven_services,), 0),
+        EventKind("USER_UPDATED", UserUpdated, USER_EVENTS),
+        EventKind("PROPERTY_VIEWED", PropertyViewed, PROPERTY_EVENTS),
+        EventKind("USER_LOGGED_IN", UserLoggedIn, USER_EVENTS),
     )
 }
 _KIND_OF: dict[type[Fact], EventKind] = {kind.model: kind for kind in KINDS.values()}
 
 
 def recorded(command: Command, aggregate_id: UUID, after_version: int, facts: list[Any]) -> list[Event]:
-    """The events that `command` adds to an aggregate at `after_version`, with their ids, versions and time."""
+    """The events that `command` adds to an aggregate at `after_version`, with their ids, versions and times.
+
+    They are a microsecond apart: a history is read in the order of time.
+    """
     return [
         Event(
             event_id=ids.event_id(command.command_id, n),
@@ -104,13 +125,37 @@ def recorded(command: Command, aggregate_id: UUID, after_version: int, facts: li
             user_id=command.user_id,
             tenant_id=command.tenant_id,
             event_type=_KIND_OF[type(fact)].name,
-            timestamp=command.issued_at,
+            timestamp=command.issued_at + timedelta(microseconds=n - 1),
             version=after_version + n,
             schema_version=_KIND_OF[type(fact)].schema_version,
             command_id=command.command_id,
             data=fact,
         )
         for n, fact in enumerate(facts, start=1)
+    ]
+
+
+def event_type_of(fact: Fact) -> str:
+    """The name of a fact's kind."""
+    return _KIND_OF[type(fact)].name
+
+
+def observed(batch: RecordActivity) -> list[Event]:
+    """The events of a batch of observations: of version 0, for they change no aggregate."""
+    return [
+        Event(
+            event_id=observation.event_id,
+            aggregate_id=observation.aggregate_id,
+            user_id=observation.user_id,
+            tenant_id=batch.tenant_id,
+            event_type=_KIND_OF[type(observation.data)].name,
+            timestamp=observation.timestamp,
+            version=0,
+            schema_version=_KIND_OF[type(observation.data)].schema_version,
+            command_id=batch.command_id,
+            data=observation.data,
+        )
+        for observation in batch.observations
     ]
 
 
@@ -124,13 +169,13 @@ def read_event(message: Mapping[str, Any]) -> Event:
     if kind is None:
         raise UnreadableEvent(f"unknown event type {message.get('eventType')!r}")
     at = message.get("schemaVersion", 0)
-    if not isinstance(at, int) or not 0 <= at <= kind.schema_version:
+    if not isinstance(at, int) or not kind.oldest <= at <= kind.schema_version:
         raise UnreadableEvent(
-            f"{kind.name} has no schema version {at!r}; this release reads 0 to {kind.schema_version}"
+            f"{kind.name} has no schema version {at!r}; this release reads {kind.oldest} to {kind.schema_version}"
         )
     upcast = dict(message)
     try:
-        for step in kind.upcasters[at:]:
+        for step in kind.upcasters[at - kind.oldest :]:
             upcast = step(upcast)
         upcast["schemaVersion"] = kind.schema_version
         return Event.model_validate({**upcast, "data": kind.model.model_validate(upcast["data"])})

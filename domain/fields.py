@@ -1,33 +1,93 @@
-"""Field types shared by commands and events: their bounds, and the reason a value is refused."""
+"""Field types shared by commands and events: their bounds, and the reason a value is refused.
+
+What a validator checks, the JSON schema states as a pattern: a client that holds to the schema is not refused.
+"""
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, EmailStr, Field, SecretStr, Strict, StringConstraints
-from pydantic_core import PydanticCustomError
+from pydantic import EmailStr, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr, Strict, StringConstraints
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from domain.model import Model
 
 _LINE_BREAKS = re.compile(r"[\n\r\t]")
 # Unicode's categories Cc and Cs without the line breaks, as ranges: a text is looked through several times on its way.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+# The same for schemas, in escapes that every regular expression engine reads; JSON cannot carry a lone surrogate.
+_CONTROL = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
+_CONTROL_OR_BREAK = r"\x00-\x1f\x7f-\x9f"
 
 
 def _printable(value: str) -> str:
     """Control characters, NUL and lone surrogates cannot be stored or shown; line breaks can."""
     if _UNPRINTABLE.search(value):
-        raise PydanticCustomError("unprintable", "Text must not contain control characters")
+        raise PydanticCustomError("unprintable", "Remove the control characters.")
     return value
 
 
 def _one_line(value: str) -> str:
+    _printable(value)
     if _LINE_BREAKS.search(value):
-        raise PydanticCustomError("line_break", "Text must be on one line")
+        raise PydanticCustomError("line_break", "Write it on one line.")
     return value
 
 
-def _text(low: int, high: int) -> Any:
-    return StringConstraints(strip_whitespace=True, min_length=low, max_length=high)
+@dataclass(frozen=True)
+class _Checked:
+    """Marks a type whose values `check` returns or refuses, and whose JSON schema has `pattern`."""
+
+    check: Callable[[Any], Any]
+    pattern: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "pattern": self.pattern}
+
+
+@dataclass(frozen=True)
+class _Text:
+    """Marks a text of `low` to `high` characters, counted without the whitespace around it, which is removed."""
+
+    low: int
+    high: int
+    lines: bool = False
+    """Whether it may have line breaks."""
+    lower: bool = False
+    """Whether it is kept in lower case."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        text = core_schema.str_schema(
+            strip_whitespace=True, to_lower=self.lower, min_length=self.low, max_length=self.high
+        )
+        return core_schema.no_info_after_validator_function(_printable if self.lines else _one_line, text)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "pattern": self.pattern}
+
+    @property
+    def pattern(self) -> str:
+        """Enough characters between the first and the last that are no whitespace."""
+        refused = _CONTROL if self.lines else _CONTROL_OR_BREAK
+        any_, visible = f"[^{refused}]", rf"[^\s{_CONTROL_OR_BREAK}]"
+        between = f"{any_}{{{self.low - 2},}}{visible}" if self.low > 1 else ""
+        return f"^{any_}*{visible}{between}{any_}*$"
+
+
+def _matching(pattern: str, advice: str) -> _Checked:
+    """Text of the form `pattern`; any other is refused with `advice`."""
+    form = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not form.fullmatch(value):
+            raise PydanticCustomError("form", advice)
+        return value
+
+    return _Checked(check, pattern)
 
 
 def _e164(value: str) -> str:
@@ -37,7 +97,15 @@ def _e164(value: str) -> str:
         return f"+91{digits[-10:]}"
     if re.fullmatch(r"\+[1-9][0-9]{6,14}", digits):
         return digits
-    raise PydanticCustomError("phone", "Give a ten-digit Indian number or an international one that begins with +")
+    raise PydanticCustomError("phone", "Give a ten-digit Indian number or an international one that begins with +.")
+
+
+# What `_e164` takes, with its separators wherever they may stand.
+_SEPARATORS = r"[\s()./-]*"
+_PHONE = (
+    rf"^{_SEPARATORS}(?:(?:0{_SEPARATORS})?[6-9](?:{_SEPARATORS}[0-9]){{9}}"
+    rf"|\+{_SEPARATORS}[1-9](?:{_SEPARATORS}[0-9]){{6,14}}){_SEPARATORS}$"
+)
 
 
 def _printable_secret(value: SecretStr) -> SecretStr:
@@ -45,28 +113,31 @@ def _printable_secret(value: SecretStr) -> SecretStr:
     return value
 
 
-# Bounds come before the validators, so that they are told as bounds of a text.
-_PRINTABLE = AfterValidator(_printable)
-_ONE_LINE = AfterValidator(_one_line)
+_SECRET = _Checked(_printable_secret, f"^[^{_CONTROL}]*$")
 
-Title = Annotated[str, _text(5, 200), _PRINTABLE, _ONE_LINE]
-Description = Annotated[str, _text(10, 5000), _PRINTABLE]
-Note = Annotated[str, _text(1, 1000), _PRINTABLE]
-Place = Annotated[str, _text(1, 200), _PRINTABLE, _ONE_LINE]
-Address = Annotated[str, _text(1, 500), _PRINTABLE, _ONE_LINE]
-PersonName = Annotated[str, _text(1, 100), _PRINTABLE, _ONE_LINE]
-Label = Annotated[str, _text(1, 60), _PRINTABLE, _ONE_LINE]
+Title = Annotated[str, _Text(5, 200)]
+Description = Annotated[str, _Text(10, 5000, lines=True)]
+Note = Annotated[str, _Text(1, 1000, lines=True)]
+Place = Annotated[str, _Text(1, 200)]
+Address = Annotated[str, _Text(1, 500)]
+PersonName = Annotated[str, _Text(1, 100)]
+Label = Annotated[str, _Text(1, 60)]
 # In lower case, as accounts are looked up: a limit counts every spelling of a name as the same name.
-SignInName = Annotated[str, _text(1, 254), StringConstraints(to_lower=True), _PRINTABLE, _ONE_LINE]
-_SECRET = AfterValidator(_printable_secret)
+SignInName = Annotated[str, _Text(1, 254, lower=True)]
 NewPassword = Annotated[SecretStr, Field(min_length=8, max_length=128), _SECRET]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=128), _SECRET]
 Token = Annotated[SecretStr, Field(min_length=1, max_length=200), _SECRET]
-Pincode = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{5}$")]
-ReraId = Annotated[str, StringConstraints(pattern=r"^P0[0-9]{10}$")]
-Phone = Annotated[str, StringConstraints(max_length=30), AfterValidator(_e164)]
+Pincode = Annotated[str, _matching(r"^[1-9][0-9]{5}$", "Give six digits, of which the first is not 0.")]
+ReraId = Annotated[str, _matching(r"^P0[0-9]{10}$", "Give P0 and ten digits, such as P02400001234.")]
+Phone = Annotated[str, StringConstraints(max_length=30), _Checked(_e164, _PHONE)]
 Email = Annotated[EmailStr, StringConstraints(max_length=254, to_lower=True)]
-Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{2,49}$")]
+Username = Annotated[
+    str,
+    _matching(
+        r"^[A-Za-z0-9][A-Za-z0-9._-]{2,49}$",
+        "Use 3 to 50 characters: letters A to Z, digits, dots, hyphens and underscores, a letter or digit first.",
+    ),
+]
 
 Whole = Annotated[int, Strict()]
 Rupees = Annotated[Whole, Field(gt=0, le=10**12)]

@@ -3,6 +3,7 @@
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 _COMMANDS = uuid5(NAMESPACE_URL, "urn:hyderabad-infra:command")
+_FAVORITES = uuid5(NAMESPACE_URL, "urn:hyderabad-infra:favorite")
 
 
 def uuid7(unix_ms: int, randomness: bytes) -> UUID:
@@ -20,6 +21,11 @@ def keyed_command_id(tenant_id: str, caller: str, route: str, idempotency_key: s
     # The length of each part goes first, so that no two different triples read alike when joined.
     parts = (tenant_id, caller, route, idempotency_key)
     return uuid5(_COMMANDS, "".join(f"{len(part)}:{part}" for part in parts))
+
+
+def favorite_id(tenant_id: str, user_id: UUID, property_id: UUID) -> UUID:
+    """The id of the one favourite that a user can have of a listing."""
+    return uuid5(_FAVORITES, f"{user_id}{property_id}{tenant_id}")
 
 
 def event_id(command_id: UUID, n: int) -> UUID:

@@ -1,16 +1,23 @@
-"""A property listing: what may be said of one, and what follows from a command."""
+"""A property listing: what may be said of one."""
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from domain import fields as f
-from domain.command import Command, Saved
-from domain.model import Fact, Model
+from domain.model import Model
+from domain.property_status import PUBLIC_STATUSES, PropertyStatus
 
 
 class PropertyType(StrEnum):
@@ -49,29 +56,13 @@ class Facing(StrEnum):
     NORTH_WEST = "NORTH_WEST"
 
 
-class PropertyStatus(StrEnum):
-    DRAFT = "DRAFT"
-    PENDING_REVIEW = "PENDING_REVIEW"
-    ACTIVE = "ACTIVE"
-    PAUSED = "PAUSED"
-    UNDER_OFFER = "UNDER_OFFER"
-    SOLD = "SOLD"
-    RENTED = "RENTED"
-    EXPIRED = "EXPIRED"
-    REJECTED = "REJECTED"
-    WITHDRAWN = "WITHDRAWN"
-
-
-PUBLIC_STATUSES = frozenset(
-    {PropertyStatus.ACTIVE, PropertyStatus.UNDER_OFFER, PropertyStatus.SOLD, PropertyStatus.RENTED}
-)
-"""What anybody may look at; in every other status a property is its owner's business."""
-
-
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     if len({value.casefold() for value in values}) != len(values):
         raise PydanticCustomError("repeated", "Each entry may be given once")
     return values
+
+
+Amenities = Annotated[tuple[f.Label, ...], Field(max_length=100), AfterValidator(_distinct)]
 
 
 class PropertyFacts(Model):
@@ -99,7 +90,7 @@ class PropertyFacts(Model):
     """Whole years."""
     facing: Facing | None = None
     furnished_status: FurnishedStatus | None = None
-    amenities: Annotated[tuple[f.Label, ...], Field(max_length=100), AfterValidator(_distinct)] = ()
+    amenities: Amenities = ()
     nearby_facilities: f.Note | None = None
     latitude: f.Latitude | None = None
     longitude: f.Longitude | None = None
@@ -115,16 +106,53 @@ class PropertyFacts(Model):
         return self
 
 
+class SealableDetails(PropertyFacts):
+    """The details as they are stored for good: what reaches a person may be sealed."""
+
+    contact_name: Annotated[f.PersonName | f.Sealed | None, f.PERSONAL] = None
+    contact_phone: Annotated[f.Phone | f.Sealed | None, f.PERSONAL] = None
+    contact_email: Annotated[f.Email | f.Sealed | None, f.PERSONAL] = None
+
+
 class PropertyDetails(PropertyFacts):
-    """What a client sends to list a property."""
+    """What a client says of a property, whole."""
 
     contact_name: Annotated[f.PersonName | None, f.PERSONAL] = None
     contact_phone: Annotated[f.Phone | None, f.PERSONAL] = None
     contact_email: Annotated[f.Email | None, f.PERSONAL] = None
 
 
+class PropertyPatch(PropertyDetails):
+    """What a client changes of a property (JSON Merge Patch, RFC 7396): fields that are absent stay, `null` removes.
+
+    Whether the fields agree with each other is checked on the whole that the changes make. What stands in an absent
+    field is never read; it comes from a factory, so that the schema promises no default.
+    """
+
+    title: f.Title = Field(default_factory=str)
+    description: f.Description = Field(default_factory=str)
+    price: f.Rupees = Field(default_factory=int)
+    location: f.Place = Field(default_factory=str)
+    property_type: PropertyType = Field(default_factory=lambda: PropertyType.APARTMENT)
+    listing_type: ListingType = Field(default_factory=lambda: ListingType.SALE)
+    city: f.Place | None = None  # type: ignore[assignment]  # what is removed has its default again
+    state: f.Place | None = None  # type: ignore[assignment]
+    amenities: Amenities | None = None  # type: ignore[assignment]
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_sent(self, serialize: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Through JSON and back, what was not sent stays unsent."""
+        fields = type(self).model_fields
+        sent = {(fields[name].alias or name) if info.by_alias else name for name in self.model_fields_set}
+        return {name: value for name, value in serialize(self).items() if name in sent}
+
+
 class Property(PropertyDetails):
-    """The state of a property: what the API answers."""
+    """The state of a property."""
 
     id: UUID
     version: int
@@ -133,62 +161,14 @@ class Property(PropertyDetails):
     images: tuple[str, ...] = ()
     is_featured: bool = False
     is_verified: bool = False
-    views_count: int = 0
-    favorites_count: int = 0
     previous_price: f.Rupees | None = None
     created_at: datetime
     updated_at: datetime
 
+    @property
+    def details(self) -> PropertyDetails:
+        return PropertyDetails.model_construct(**{name: getattr(self, name) for name in PropertyDetails.model_fields})
 
-class CreateProperty(Command):
-    """List a property in the name of the user who sends the command."""
-
-    property_id: UUID
-    details: PropertyDetails
-
-
-class PropertyCreated(PropertyFacts, Fact):
-    """PROPERTY_CREATED: the whole public state of a property that was just listed."""
-
-    property_id: UUID
-    owner_id: UUID
-    status: PropertyStatus
-    contact_name: Annotated[f.PersonName | f.Sealed | None, f.PERSONAL] = None
-    contact_phone: Annotated[f.Phone | f.Sealed | None, f.PERSONAL] = None
-    contact_email: Annotated[f.Email | f.Sealed | None, f.PERSONAL] = None
-
-
-class PropertySaved(Saved):
-    """The answer to every command on a property."""
-
-    property: Property
-    confirmation_promised: bool = False
-    """Whether the outbox has the owner's confirmation; a command from before there was one sends it itself."""
-
-
-def decide(state: Property | None, command: CreateProperty) -> list[PropertyCreated]:
-    """What happens when `command` meets `state`; a property is listed as soon as it is created."""
-    if state is not None:
-        return []
-    return [
-        PropertyCreated(
-            property_id=command.property_id,
-            owner_id=command.user_id,
-            status=PropertyStatus.ACTIVE,
-            **dict(command.details),
-        )
-    ]
-
-
-def evolve(state: Property | None, event: PropertyCreated, version: int, at: datetime) -> Property:
-    """The state after `event`, whose personal fields must have been unsealed."""
-    facts = {name: value for name, value in event if name not in {"property_id", "owner_id", "status"}}
-    return Property(
-        id=event.property_id,
-        version=version,
-        owner_id=event.owner_id,
-        status=event.status,
-        created_at=state.created_at if state else at,
-        updated_at=at,
-        **facts,
-    )
+    @property
+    def is_public(self) -> bool:
+        return self.status in PUBLIC_STATUSES

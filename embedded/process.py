@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 Say = Callable[[str], None]
 
@@ -37,8 +38,43 @@ class Spec:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 15.0
     ready_seconds: float = 60.0
-    after_restart: Callable[[], Awaitable[None]] | None = None
-    """What an engine forgets when it dies and needs to be told again."""
+    before_restart: Callable[[], Awaitable[None]] | None = None
+    """Runs while the process is down, before it is started again. Raises StartFailed."""
+
+
+async def run_to_end(
+    command: Sequence[str], what: str, log: Path, env: Mapping[str, str] = MappingProxyType({}), cwd: Path | None = None
+) -> None:
+    """Run a step of the set-up, with its output in `log`. Raises StartFailed unless it ends with code 0."""
+    with log.open("ab") as out:
+        child = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, **env},
+            cwd=cwd,
+            preexec_fn=_can_be_interrupted,
+        )
+    try:
+        code = await child.wait()
+    except asyncio.CancelledError:
+        # Ctrl-C reaches it by itself, SIGTERM only us; interrupted, it removes what is half done.
+        child.send_signal(signal.SIGINT)
+        await child.wait()
+        raise
+    if code != 0:
+        raise StartFailed(f"{what} ended with code {code}.{_tail(log)}")
+
+
+def _can_be_interrupted() -> None:
+    """Undo what a shell does to a program started with `&`: such a one, and all that it starts, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()[-8:] if log.exists() else []
+    return "".join(f"\n      | {line[:300]}" for line in lines) + f"\n    Its whole log: {log}"
 
 
 def _die_with_parent(by: signal.Signals) -> None:
@@ -106,7 +142,7 @@ class Process:
         last: Exception | None = None
         while time.monotonic() < deadline:
             if self._child.returncode is not None:
-                raise StartFailed(f"{self.spec.name} ended with code {self._child.returncode}.{self._log_tail()}")
+                raise StartFailed(f"{self.spec.name} ended with code {self._child.returncode}.{_tail(self.spec.log)}")
             try:
                 await asyncio.wait_for(self.spec.ready(), 5)
                 return
@@ -114,7 +150,7 @@ class Process:
                 last = error
             await asyncio.sleep(0.1)
         raise StartFailed(
-            f"{self.spec.name} was not ready within {self.spec.ready_seconds:.0f} s ({last!r}).{self._log_tail()}"
+            f"{self.spec.name} was not ready within {self.spec.ready_seconds:.0f} s ({last!r}).{_tail(self.spec.log)}"
         )
 
     async def _keep_running(self) -> None:
@@ -131,10 +167,10 @@ class Process:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
             try:
+                if self.spec.before_restart:
+                    await self.spec.before_restart()
                 await self._spawn()
                 await self._until_ready()
-                if self.spec.after_restart:
-                    await self.spec.after_restart()
                 self._say(f"  {self.spec.name:<12} is back")
             except StartFailed as error:
                 self._say(f"  {error}")
@@ -146,7 +182,3 @@ class Process:
             os.killpg(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             return  # the group is gone, or the id belongs to somebody else by now
-
-    def _log_tail(self) -> str:
-        lines = self.spec.log.read_text(errors="replace").splitlines()[-8:] if self.spec.log.exists() else []
-        return "".join(f"\n      | {line[:300]}" for line in lines) + f"\n    Its whole log: {self.spec.log}"

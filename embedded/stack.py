@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 from adapters.temporal import SEARCH_ATTRIBUTES
 from embedded import engines
-from embedded.apache_kafka import apache_kafka
+from embedded.kafka import kafka
 from embedded.paths import ROOT, Ports, kept_secrets
-from embedded.process import Process, Say, Spec, StartFailed
+from embedded.process import Process, Say, Spec, run_to_end
 from embedded.temporal_server import prepare_namespace, prepare_schema, temporal_server
 from embedded.temporal_ui import temporal_ui
 
@@ -30,10 +30,9 @@ ENGINES = tuple(_REPLACED_BY)
 class Stack:
     """Starts, watches and stops everything that `make run` runs. `env` is what our processes find in theirs."""
 
-    def __init__(self, data: Path, say: Say, *, kafka: str = "tansu", temporal: str = "development") -> None:
+    def __init__(self, data: Path, say: Say, *, temporal: str = "development") -> None:
         self.data = data
         self._say = say
-        self._kafka = {"tansu": engines.kafka, "apache": apache_kafka}[kafka]
         self._production_temporal = {"development": False, "server": True}[temporal]
         data.mkdir(parents=True, exist_ok=True)
         (data / "logs").mkdir(exist_ok=True)
@@ -62,12 +61,14 @@ class Stack:
             return None
         if name == "postgres":
             spec, env = await engines.postgres(self.data, self.ports, self._secrets["POSTGRES_PASSWORD"])
+        elif name == "kafka":
+            spec, env = await kafka(self.data, self.ports, self._say)
         elif name == "temporal" and self._production_temporal:
             spec, env = temporal_server(self.data, self.ports, self._database_url())
         elif name == "temporal":
             spec, env = engines.temporal(self.data, self.ports, SEARCH_ATTRIBUTES)
         else:
-            make = {"kafka": self._kafka, "redis": engines.redis, "s3": engines.objects, "mailbox": engines.mailbox}
+            make = {"redis": engines.redis, "s3": engines.objects, "mailbox": engines.mailbox}
             spec, env = make[name](self.data, self.ports)
         self.env |= env
         return spec
@@ -78,13 +79,7 @@ class Stack:
     async def prepare(self) -> None:
         """Bring database, topics, search attributes and bucket up to date. Raises StartFailed."""
         log = self.data / "logs" / "migrations.log"
-        with log.open("ab") as out:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "migrations", stdout=out, stderr=out, cwd=ROOT, env={**os.environ, **self.env}
-            )
-            if await child.wait() != 0:
-                tail = "".join(f"\n      | {line}" for line in log.read_text(errors="replace").splitlines()[-8:])
-                raise StartFailed(f"python -m migrations ended with code {child.returncode}.{tail}\n    Its log: {log}")
+        await run_to_end([sys.executable, "-m", "migrations"], "python -m migrations", log, self.env, ROOT)
 
     async def start_processes(self, api_port: int, more: Mapping[str, str] = MappingProxyType({})) -> None:
         """Start our own processes with production's command lines and `more` settings. Raises StartFailed."""

@@ -1,1 +1,1 @@
-"""What readers see: one file for each read model, with the way in (apply) and the way out (the query)."""
+"""Read models: one file for each, with the projection that writes it and the query that reads it."""

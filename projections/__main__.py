@@ -1,8 +1,8 @@
-"""The projections: `python -m projections [history]` runs them; without a name, all.
+"""The projections: `python -m projections [NAME ...]` runs them; without a name, all.
 
-python -m projections rebuild history           replay the event store into a new generation, then switch to it
-python -m projections parked                    list the parked events, each with the reason
-python -m projections replay KEY                apply the parked events of a key, in order (`all` for every key)
+python -m projections rebuild NAME              replay the event store into a new generation, then switch to it
+python -m projections parked [NAME]             list the parked events, each with the reason
+python -m projections replay NAME KEY           apply the parked events of a key, in order (`all` for every key)
 python -m projections discard ID                give up one parked event; replay its key for those that came after it
 """
 
@@ -11,8 +11,9 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvloop
 from redis.asyncio import Redis
@@ -23,14 +24,13 @@ from adapters.postgres import Database, DatabaseAway
 from adapters.redis import RedisError
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
-from projections.history import History
 from projections.parking import all_parked, parked_keys
 from projections.rebuild import RebuildRunning, rebuild
+from projections.registry import PROJECTIONS
 from projections.replay import discard, replay
 from projections.runner import Runner
 
 log = logging.getLogger("projections")
-NAMES = (History.name,)
 
 
 class NotDone(Exception):
@@ -44,8 +44,8 @@ async def run(settings: Settings, names: list[str]) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop.set)
     async with _connections(settings) as (database, client):
-        runners = [Runner(settings, database, History(client)) for _ in names]
-        ops = ops_server(settings, lambda: [] if all(runner.ready for runner in runners) else ["Kafka"])
+        runners = [Runner(settings, database, PROJECTIONS[name](client)) for name in names]
+        ops = ops_server(settings, lambda: _waiting_for(runners))
         serving = asyncio.create_task(ops.serve()) if settings.ops_port else None
         log.info("projecting %s from %s", ", ".join(names), settings.kafka_bootstrap_servers)
         try:
@@ -58,33 +58,38 @@ async def run(settings: Settings, names: list[str]) -> None:
                 await serving
 
 
-async def rebuild_history(settings: Settings) -> None:
+def _waiting_for(runners: list[Runner[Any]]) -> list[str]:
+    return list(dict.fromkeys(missing for runner in runners for missing in runner.waiting_for))
+
+
+async def rebuild_one(settings: Settings, name: str) -> None:
     async with _connections(settings) as (database, client):
-        entries, generation = await rebuild(database, History(client), lambda done: _say(f"{done} events replayed"))
-        _say(f"history is rebuilt: {entries} entries, generation {generation} serves")
+        projection = PROJECTIONS[name](client)
+        applied, generation = await rebuild(database, projection, lambda done: _say(f"{done} events replayed"))
+        _say(f"{name} is rebuilt from {applied} events, generation {generation} serves")
 
 
-async def show_parked(settings: Settings) -> None:
+async def show_parked(settings: Settings, names: list[str]) -> None:
     async with _connections(settings) as (database, _), database.transaction() as tx:
-        rows = await all_parked(tx, History.name)
+        rows = [row for name in names for row in await all_parked(tx, name)]
     for row in rows:
-        _say(f"{row.id}\t{row.parked_at:%Y-%m-%dT%H:%M:%SZ}\t{row.topic}\t{row.key}\t{row.reason}")
+        _say(f"{row.id}\t{row.projection}\t{row.parked_at:%Y-%m-%dT%H:%M:%SZ}\t{row.topic}\t{row.key}\t{row.reason}")
     _say(f"{len(rows)} parked")
 
 
-async def replay_keys(settings: Settings, key: str) -> None:
+async def replay_keys(settings: Settings, name: str, key: str) -> None:
     """Replay one key, or `all`. Raises NotDone when an event still fails or Redis is unavailable."""
     async with _connections(settings) as (database, client):
         async with database.transaction() as tx:
-            keys = await parked_keys(tx, History.name) if key == "all" else [key]
+            keys = await parked_keys(tx, name) if key == "all" else [key]
         failing = 0
         for each in keys:
             try:
-                replayed = await replay(database, History(client), each)
+                replayed = await replay(database, PROJECTIONS[name](client), each)
             except RedisError as error:
                 raise NotDone(
                     f"Redis is unavailable ({type(error).__name__}): events of {each} are applied, but stay parked, "
-                    "for the history in Redis lacks them; replay again when it is back"
+                    f"for what Redis has of {name} lacks them; replay again when it is back"
                 ) from error
             _say(f"{each}: {replayed.applied} applied")
             if replayed.failure:
@@ -97,12 +102,13 @@ async def replay_keys(settings: Settings, key: str) -> None:
 async def discard_one(settings: Settings, parked_id: int) -> None:
     """Give up one parked event. Raises NotDone when there is none of this id."""
     async with _connections(settings) as (database, _):
-        discarded = await discard(database, History.name, parked_id)
+        discarded = await discard(database, parked_id)
     if discarded is None:
         raise NotDone(f"no parked event has the id {parked_id}")
-    _say(f"{parked_id} of {discarded.key} is given up")
+    name, key = discarded.projection, discarded.key
+    _say(f"{parked_id} of {key} is given up")
     if discarded.still_parked:
-        _say(f"{discarded.still_parked} more of this key stay parked: python -m projections replay {discarded.key}")
+        _say(f"{discarded.still_parked} more of this key stay parked: python -m projections replay {name} {key}")
 
 
 @asynccontextmanager
@@ -119,31 +125,31 @@ def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
+def _action(words: list[str]) -> Callable[[Settings], Coroutine[Any, Any, None]] | None:
+    """What the command line asks for; None when it asks for nothing that there is."""
+    match words:
+        case ["rebuild", name] if name in PROJECTIONS:
+            return lambda settings: rebuild_one(settings, name)
+        case ["parked", *names] if len(names) < 2 and set(names) <= PROJECTIONS.keys():
+            return lambda settings: show_parked(settings, names or list(PROJECTIONS))
+        case ["replay", name, key] if name in PROJECTIONS:
+            return lambda settings: replay_keys(settings, name, key)
+        case ["discard", parked_id] if parked_id.isdigit():
+            return lambda settings: discard_one(settings, int(parked_id))
+        case names if set(names) <= PROJECTIONS.keys():
+            return lambda settings: run(settings, list(dict.fromkeys(names)) or list(PROJECTIONS))
+    return None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m projections", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("words", nargs="*", metavar="NAME", help=f"projections to run: {', '.join(NAMES)}")
+    parser.add_argument("words", nargs="*", metavar="NAME", help=f"projections to run: {', '.join(PROJECTIONS)}")
     words: list[str] = parser.parse_args().words
-    match words:
-        case ["rebuild", "history"]:
-            action = rebuild_history
-        case ["parked"]:
-            action = show_parked
-        case ["replay", key]:
-
-            async def action(settings: Settings) -> None:
-                await replay_keys(settings, key)
-        case ["discard", parked_id] if parked_id.isdigit():
-
-            async def action(settings: Settings) -> None:
-                await discard_one(settings, int(parked_id))
-        case _ if set(words) <= set(NAMES):
-
-            async def action(settings: Settings) -> None:
-                await run(settings, words or list(NAMES))
-        case _:
-            parser.error(f"not understood: {' '.join(words)}")
+    action = _action(words)
+    if action is None:
+        parser.error(f"not understood: {' '.join(words)} (projections: {', '.join(PROJECTIONS)})")
     settings = load_settings()
     set_up_logging(settings)
     try:

@@ -30,6 +30,8 @@ from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity, activity_of
 from domain.events import USER_ACTIVITY, UnreadableEvent, read_event
 from projections.generations import ServingGeneration
+from projections.paging import Place
+from projections.projection import CacheKey, Projection
 
 log = logging.getLogger(__name__)
 
@@ -58,19 +60,6 @@ for i = 3, #ARGV, 200 do redis.call('ZADD', KEYS[1], unpack(ARGV, i, math.min(i 
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
 """
-
-
-@dataclass(frozen=True, order=True)
-class Place:
-    """Where an entry stands in a history: newest first, by time, then by event id."""
-
-    timestamp: datetime
-    event_id: UUID
-
-    @property
-    def score(self) -> int:
-        """Microseconds since 1970: below 2**53, so exact as Redis' floating-point score."""
-        return round(self.timestamp.timestamp() * 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -110,17 +99,18 @@ def _place(activity: Activity) -> Place:
     return Place(activity.timestamp, activity.event_id)
 
 
-class History:
-    """The way in."""
+class History(Projection[Activity]):
+    """The projection: entries into Postgres, and into those sets that Redis holds."""
 
     name = "history"
     topics = (USER_ACTIVITY,)
+    tables = (user_activity,)
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._add = redis.register_script(_ADD)
 
-    def read(self, value: bytes) -> Activity:
+    def read(self, topic: str, value: bytes) -> Activity:
         """The activity in a message. Raises UnreadableEvent, saying why."""
         try:
             return Activity.model_validate_json(value)
@@ -141,12 +131,12 @@ class History:
                 "activity_data": activity.activity_data,
                 "timestamp": activity.timestamp,
             }
-            for activity in activities
+            for activity in sorted(activities, key=lambda activity: activity.event_id.int)
         ]
         if rows:
             await tx.execute(insert(user_activity).on_conflict_do_nothing(), rows)
 
-    async def add_to_redis(self, activities: Sequence[Activity], generation: int) -> None:
+    async def update_cache(self, activities: Sequence[Activity], generation: int) -> None:
         """Add entries to the sets that Redis holds. Raises RedisError."""
         by_user: dict[tuple[str, str], list[str | bytes]] = defaultdict(list)
         for activity in activities:
@@ -156,7 +146,11 @@ class History:
                 await self._add(keys=_keys(tenant_id, user_id, generation), args=[NEWEST, *entries], client=pipe)
             await pipe.execute()
 
-    async def drop_from_redis(self, users: set[tuple[str, str]], generation: int) -> None:
+    def cache_keys(self, activities: Sequence[Activity]) -> set[CacheKey]:
+        """The users whose sets the entries belong to."""
+        return {(activity.tenant_id, str(activity.user_id)) for activity in activities}
+
+    async def drop_cached(self, users: set[CacheKey], generation: int) -> None:
         """Drop users' sets, so that the next reader fills them from Postgres. Raises RedisError."""
         keys = [key for tenant_id, user_id in users for key in _keys(tenant_id, user_id, generation)]
         if keys:
@@ -164,7 +158,7 @@ class History:
 
 
 class HistoryPages:
-    """The way out: Redis first, then `user_activity`, then the event store itself."""
+    """The query: Redis first, then `user_activity`, then the event store itself."""
 
     def __init__(self, database: Database, redis: Redis, wait_seconds: float) -> None:
         self._database = database
@@ -189,7 +183,7 @@ class HistoryPages:
             page = await self._from_redis(tenant_id, user_id, generation, limit, before)
             if page is None:
                 page = await self._from_postgres(tenant_id, user_id, generation, limit, before)
-            if holding is None or page.holds(holding.event_id) or not _must_show(page, before, holding):
+            if holding is None or page.holds(holding.id) or not _must_show(page, before, holding):
                 return page
             if time.monotonic() >= deadline:
                 return await self._from_store(tenant_id, user_id, limit, before)
@@ -218,7 +212,7 @@ class HistoryPages:
         found = await self._redis.zrange(
             key, str(before.score), "-inf", desc=True, byscore=True, offset=0, num=limit + 1 + _TIES, withscores=True
         )
-        edge = str(before.event_id).encode()
+        edge = str(before.id).encode()
         scored = cast(list[tuple[bytes, float]], found)
         behind = [entry for entry, score in scored if score < before.score or entry[_ID] < edge]
         return behind[: limit + 1]
@@ -255,7 +249,7 @@ class HistoryPages:
     async def _from_store(self, tenant_id: str, user_id: str, limit: int, before: Place | None) -> Page:
         """A page of the event store itself; it has fewer entries than `limit` where events are unreadable."""
         async with self._database.statements(tenant_id) as connection:
-            older_than = (before.timestamp, before.event_id) if before else None
+            older_than = (before.timestamp, before.id) if before else None
             messages = await event_store.of_user(connection, UUID(user_id), before=older_than, limit=limit + 1)
         entries = [entry_json(activity) for activity in readable(messages[:limit], where="history")]
         if len(messages) <= limit:
@@ -265,14 +259,19 @@ class HistoryPages:
 
 
 def readable(messages: Sequence[dict[str, Any]], *, where: str) -> list[Activity]:
-    """The activities of stored events. Events that this release cannot read are skipped, logged and counted."""
+    """The activities of stored events. Events that this release cannot read are skipped, logged and counted; those of
+    nobody with an account are in no history.
+    """
     activities = []
     for message in messages:
         try:
-            activities.append(activity_of(read_event(message)))
+            activity = activity_of(read_event(message))
         except UnreadableEvent as error:
             EVENTS_UNREADABLE.labels(where).inc()
             log.error("%s: event %s is skipped, for it cannot be read: %s", where, message["eventId"], error)
+            continue
+        if activity:
+            activities.append(activity)
     return activities
 
 
@@ -301,7 +300,7 @@ async def _rows(connection: AsyncConnection, user_id: str, limit: int, before: P
     )
     if before:
         query = query.where(
-            tuple_(user_activity.c.timestamp, user_activity.c.event_id) < tuple_(before.timestamp, before.event_id)
+            tuple_(user_activity.c.timestamp, user_activity.c.event_id) < tuple_(before.timestamp, before.id)
         )
     newest_first = query.order_by(user_activity.c.timestamp.desc(), user_activity.c.event_id.desc())
     # LATERAL, so that its LIMIT ends an index scan; the outer join, so that a user without entries has a generation.

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from sqlalchemy import Row, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,6 +22,8 @@ class ConsumedMessage:
     topic: str
     key: str
     value: bytes
+    event_id: str = ""
+    """From the header; empty where there is none."""
 
 
 async def blocked_keys(tx: AsyncConnection, projection: str, keys: Collection[str]) -> set[str]:
@@ -38,14 +41,14 @@ async def blocked_keys(tx: AsyncConnection, projection: str, keys: Collection[st
 
 
 async def park(tx: AsyncConnection, projection: str, messages: Sequence[tuple[ConsumedMessage, str]]) -> None:
-    """Park messages, each with its reason; the same message is kept once."""
+    """Park messages, each with its reason; the same message is kept once, in whatever order its fields come."""
     rows = [
         {
             "projection": projection,
             "topic": message.topic,
             "key": message.key,
             "payload": message.value,
-            "digest": hashlib.sha256(message.key.encode() + b"\0" + message.value).digest(),
+            "digest": hashlib.sha256(message.key.encode() + b"\0" + _in_one_order(message.value)).digest(),
             "reason": reason,
         }
         for message, reason in messages
@@ -53,12 +56,25 @@ async def park(tx: AsyncConnection, projection: str, messages: Sequence[tuple[Co
     await tx.execute(insert(parked_events).on_conflict_do_nothing(), rows)
 
 
+def _in_one_order(value: bytes) -> bytes:
+    """A message with its fields sorted: Postgres returns the fields of a stored event in an order of its own."""
+    try:
+        return orjson.dumps(orjson.loads(value), option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONDecodeError:
+        return value
+
+
 async def all_parked(tx: AsyncConnection, projection: str, key: str | None = None) -> list[Row[Any]]:
-    """Parked events in the order of their parking."""
+    """A projection's parked events in the order of their parking."""
     query = select(parked_events).where(parked_events.c.projection == projection)
     if key is not None:
         query = query.where(parked_events.c.key == key)
     return list(await tx.execute(query.order_by(parked_events.c.id)))
+
+
+async def find_parked(tx: AsyncConnection, parked_id: int) -> Row[Any] | None:
+    """The parked event of this id, of whichever projection."""
+    return (await tx.execute(select(parked_events).where(parked_events.c.id == parked_id))).one_or_none()
 
 
 async def parked_keys(tx: AsyncConnection, projection: str) -> list[str]:

@@ -1,1 +1,1 @@
-"""Tests, by the rooms of the house."""
+"""The tests, by package."""

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 from temporalio.client import Client
 
-from activities.saving import Ledger
+from activities.saving import CommandStore
 from adapters import redis, temporal
 from adapters.kafka import Publisher
 from adapters.postgres import Database
@@ -18,6 +18,7 @@ from adapters.sealing import Keyring
 from adapters.settings import Settings
 from embedded.paths import Ports
 from embedded.stack import ENGINES, Stack
+from tests.activities.accounts import Saving
 from tests.platform import Platform
 from tests.samples import new_tenant
 
@@ -77,19 +78,14 @@ def data() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 async def stack(data: Path) -> AsyncIterator[Stack]:
-    """Every engine; Apache Kafka or the production Temporal server where TEST_KAFKA or TEST_TEMPORAL ask for it."""
+    """Every engine; the production Temporal server where TEST_TEMPORAL asks for it."""
     supervisor = data / "logs" / "supervisor.log"
 
     def say(line: str) -> None:
         with supervisor.open("a") as log:
             log.write(line + "\n")
 
-    stack = Stack(
-        data,
-        say,
-        kafka=os.environ.get("TEST_KAFKA", "tansu"),
-        temporal=os.environ.get("TEST_TEMPORAL", "development"),
-    )
+    stack = Stack(data, say, temporal=os.environ.get("TEST_TEMPORAL", "development"))
     try:
         await stack.start_engines(ENGINES)
         await stack.prepare()
@@ -123,12 +119,19 @@ def keyring(settings: Settings) -> Keyring:
 
 
 @pytest.fixture(scope="session")
-def ledger(database: Database, keyring: Keyring) -> Ledger:
-    return Ledger(database, keyring)
+def store(database: Database, keyring: Keyring) -> CommandStore:
+    """With no relay: what is enqueued stays in the outbox."""
+    return CommandStore(database, keyring, lambda _: None)
 
 
 @pytest.fixture(scope="session")
+def saving(store: CommandStore, keyring: Keyring) -> Saving:
+    return Saving(store, keyring)
+
+
+@pytest.fixture
 async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
+    """For one test: a producer counts its messages, and a broker that was wiped knows nothing of that count."""
     publisher = Publisher(settings)
     yield publisher
     await publisher.close()

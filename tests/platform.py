@@ -55,6 +55,27 @@ class Platform:
             "/api/properties", json=listing(**more), headers={**person.headers, **(headers or {})}
         )
 
+    async def change(
+        self,
+        person: Person,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        if_match: str | None = "*",
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        """Change a listing; `path` is its Location, or that of a part of it."""
+        sent = {**person.headers, **({} if if_match is None else {"If-Match": if_match}), **(headers or {})}
+        return await self.http.request(method, path, json=body, headers=sent)
+
+    async def login(self, person: Person) -> Person:
+        """The same person with new tokens, which name the role that the account has by now."""
+        answer = await self.http.post("/api/auth/login", json={"emailOrUsername": person.email, "password": PASSWORD})
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        return Person(person.id, person.email, person.username, body["accessToken"], body["refreshToken"])
+
     async def history(self, person: Person, token: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         headers = person.headers | ({"Consistency-Token": token} if token else {})
         answer = await self.http.get(f"/api/user-history/{person.id}", params={"limit": limit}, headers=headers)

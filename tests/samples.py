@@ -7,8 +7,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from domain import ids
-from domain.property import CreateProperty, PropertyDetails
-from domain.user import Account, RegisterUser
+from domain.command import Actor, Command, SealedCommand
+from domain.observations import ANONYMOUS, Observation, PropertyViewed, RecordActivity, UserLoggedIn
+from domain.property import PropertyDetails
+from domain.property_commands import CreateProperty
+from domain.roles import UserRole
+from domain.user_commands import Account, RegisterUser
 
 
 def new_tenant() -> str:
@@ -54,3 +58,37 @@ def register_user(tenant: str, **more: Any) -> RegisterUser:
         account=Account.model_validate(person),
         password_hash="$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$aGFzaA",
     )
+
+
+def view(property_id: UUID, user_id: UUID = ANONYMOUS) -> Observation:
+    """A view of somebody else's listing."""
+    return Observation(
+        event_id=new_id(),
+        aggregate_id=property_id,
+        user_id=user_id,
+        timestamp=datetime.now(UTC),
+        data=PropertyViewed(property_id=property_id, owner_id=new_id(), title="A flat by the lake", location="Uppal"),
+    )
+
+
+def login(user_id: UUID) -> Observation:
+    return Observation(
+        event_id=new_id(),
+        aggregate_id=user_id,
+        user_id=user_id,
+        timestamp=datetime.now(UTC),
+        data=UserLoggedIn(user_id=user_id),
+    )
+
+
+def record_activity(tenant: str, *observations: Observation) -> RecordActivity:
+    return RecordActivity(command_id=new_id(), tenant_id=tenant, observations=observations)
+
+
+def actor(user_id: UUID, role: UserRole = UserRole.USER) -> Actor:
+    return Actor(user_id=user_id, role=role)
+
+
+def sent(command: Command) -> SealedCommand:
+    """A command as it passes through Temporal, with nothing sealed."""
+    return command.model_dump(mode="json", by_alias=True)

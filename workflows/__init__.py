@@ -1,1 +1,1 @@
-"""What happens, in order: one command, one file, one word."""
+"""Temporal workflows: the steps of each command, in order; one file for each workflow."""

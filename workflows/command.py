@@ -1,64 +1,68 @@
-"""What every command workflow shares: the answer that a client waits for, given once, on success and on refusal."""
+"""What every command workflow shares: it answers whoever waits once it is saved or refused, publishes, and ends."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
-from activities.publishing import Published, Publishing
-from domain.command import Command, Saved
+from activities.publishing import Publishing
+from domain.command import Saved, SealedCommand
 from workflows import options
 
-S = TypeVar("S", bound=Saved)
 
+class CommandWorkflow:
+    """A command on its way: a subclass says in `run` which steps it takes, in order.
 
-class SavedAnswer(Generic[S]):
-    """The answer to a command, for whoever waits for it."""
+    A refusal is an answer, not a failure: the workflow completes, and the update fails with the refusal.
+    """
 
     def __init__(self) -> None:
-        self._saved: S | None = None
-        self._refused: ApplicationError | None = None
+        self._saved: Saved | None = None
+        self._failure: ApplicationError | None = None
 
-    def give(self, saved: S) -> None:
-        self._saved = saved
-
-    async def wait(self) -> S:
+    @workflow.update(description="Answers once the command is saved")
+    async def saved(self) -> Saved:
         """The answer, as soon as there is one. Raises the refusal."""
-        await workflow.wait_condition(lambda: self._saved is not None or self._refused is not None)
-        if self._refused:
-            raise self._refused
+        await workflow.wait_condition(lambda: self._saved is not None or self._failure is not None)
+        if self._failure:
+            raise self._failure
         assert self._saved is not None
         return self._saved
 
-    @asynccontextmanager
-    async def answering(self) -> AsyncIterator[None]:
-        """Tell those who wait, before the run ends, that the command was refused or failed."""
+    async def save(self, activity: Callable[[Any, SealedCommand], Any], command: SealedCommand) -> Saved | None:
+        """Save the command, however long the database is unavailable; None when it is refused."""
         try:
-            yield
+            self._saved = await workflow.execute_local_activity_method(activity, command, **options.SAVE)
         except FailureError as error:
-            self._refused = leaf(error)
-            workflow.set_current_details(f"Refused: {self._refused.message}")
-            await workflow.wait_condition(workflow.all_handlers_finished)
-            raise self._refused from error
+            self._failure = cause_of(error)
+            if self._failure.type == "CommandFailed":
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                raise self._failure from error
+        return self._saved
+
+    async def publish(self, saved: Saved | None) -> None:
+        """Publish the events of a saved command to Kafka, however long the broker is unavailable."""
+        if saved and saved.events:
+            await workflow.execute_local_activity_method(Publishing.publish, saved, **options.PUBLISH)
+
+    async def done(self) -> str:
+        """Wait for whoever is being answered; what became of the command, in a line."""
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        if self._failure:
+            outcome = f"refused ({self._failure.type}): {self._failure.message}"
+        else:
+            assert self._saved is not None
+            events = ", ".join(event.event_type for event in self._saved.events) or "nothing changed"
+            outcome = f"{self._saved.aggregate_id} version {self._saved.version}: {events}"
+        workflow.set_current_details(outcome[:1].upper() + outcome[1:])
+        return outcome
 
 
-def leaf(error: FailureError) -> ApplicationError:
-    """What an activity said: an ordinary one's words come wrapped, a local one's as they are."""
-    said = error.cause if isinstance(error, ActivityError) else error
-    if isinstance(said, ApplicationError):
-        return ApplicationError(said.message, *said.details, type=said.type, non_retryable=True)
-    return ApplicationError(str(said or error), type="CommandFailed", non_retryable=True)
-
-
-async def publish(command: Command, saved: Saved) -> None:
-    """Tell the world, if saving has not done so: the events go to Kafka, however long the broker is away."""
-    if saved.published:
-        return
-    newest = saved.events[-1]
-    await workflow.execute_local_activity_method(
-        Publishing.publish,
-        Published(tenant_id=command.tenant_id, aggregate_id=newest.aggregate_id, version=newest.version),
-        **options.PUBLISH,
-    )
+def cause_of(error: FailureError) -> ApplicationError:
+    """The error that an activity raised: an ordinary activity's comes wrapped, a local one's as it is."""
+    cause = error.cause if isinstance(error, ActivityError) else error
+    if isinstance(cause, ApplicationError) and cause.non_retryable:
+        return ApplicationError(cause.message, *cause.details, type=cause.type, non_retryable=True)
+    message = cause.message if isinstance(cause, FailureError) else error.message
+    return ApplicationError(message, type="CommandFailed", non_retryable=True)

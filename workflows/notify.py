@@ -1,25 +1,25 @@
-"""Notify: send the mails that were promised in one moment. Started by the relay, and by reconcile for what got lost."""
+"""Notify: send deliveries of the outbox. Started by the outbox relay, and by reconcile for what got lost."""
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from activities.notifications import Notifications
-from activities.relay import Outgoing
+from activities.outbox_relay import Outgoing
 from workflows import options
-from workflows.command import leaf
+from workflows.command import cause_of
 
 
 @workflow.defn(name="notify")
 class NotifyWorkflow:
-    """Some mails, until each is sent or given up."""
+    """Some deliveries, until each is sent or given up."""
 
     @workflow.run
     async def run(self, what: Outgoing) -> str:
         try:
-            done = await workflow.execute_activity_method(Notifications.send_promised, what, **options.NOTIFY)
+            done = await workflow.execute_activity_method(Notifications.send_deliveries, what, **options.NOTIFY)
         except ActivityError as error:
-            # What they are about is done, whether or not somebody can be told.
-            workflow.logger.warning("not everybody can be told: %s", leaf(error).message)
-            done = f"given up: {leaf(error).message}"
+            # What they are about is done, whether or not somebody can be notified.
+            workflow.logger.warning("deliveries are given up: %s", cause_of(error).message)
+            done = f"given up: {cause_of(error).message}"
         workflow.set_current_details(done)
         return done

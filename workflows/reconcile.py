@@ -3,7 +3,7 @@
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from activities.notifications import OverdueMails
+from activities.notifications import OverdueDeliveries
 from activities.publishing import Reconciliation
 from workflows import options
 
@@ -15,19 +15,18 @@ class ReconcileWorkflow:
     @workflow.run
     async def run(self) -> str:
         # First, and without holding up the rest: mails need no Kafka, and events no mail.
-        mails, failed = 0, None
-        if workflow.patched("notify-overdue"):
-            try:
-                mails = await workflow.execute_activity_method(OverdueMails.notify_overdue, **options.RECONCILE)
-            except ActivityError as error:
-                failed = error
+        deliveries, failed = 0, None
+        try:
+            deliveries = await workflow.execute_activity_method(OverdueDeliveries.start_overdue, **options.RECONCILE)
+        except ActivityError as error:
+            failed = error
         overdue = await workflow.execute_activity_method(Reconciliation.publish_overdue, **options.RECONCILE)
         lost = await workflow.execute_activity_method(Reconciliation.republish_unprojected, **options.RECONCILE)
         if failed:
             raise failed
-        done = f"{overdue.published} overdue events published, {lost} lost ones published again"
+        done = f"{overdue.published} overdue events published, {lost} unprojected ones published again"
         if overdue.unreadable:
             done += f", {overdue.unreadable} unreadable ones skipped"
-        done += f", {mails} lost mails sent for"
+        done += f", {deliveries} overdue deliveries started"
         workflow.set_current_details(done.capitalize())
         return done

@@ -1,20 +1,61 @@
-"""Accounts for tests that need an owner, and how their properties are saved."""
+"""Commands that are saved by the real activities, and accounts that own what they make."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 from uuid import UUID
 
 from activities.properties import Properties
-from activities.saving import Ledger
+from activities.saving import CommandStore
 from activities.users import Users
 from adapters.sealing import Keyring
-from tests.samples import register_user
+from domain.command import Change, Command, Saved
+from domain.property_commands import CreateProperty
+from tests.samples import create_property, new_id, register_user
+
+C = TypeVar("C", bound=Change)
 
 
-async def registered(ledger: Ledger, keyring: Keyring, tenant: str, **more: object) -> UUID:
-    """The id of a user who has just registered."""
-    saved = await Users(ledger, keyring).save_user(register_user(tenant, **more))
-    return saved.user.id
+class Saving:
+    """Saves commands as a worker does: sealed on their way, by the activity of their aggregate."""
+
+    def __init__(self, store: CommandStore, keyring: Keyring) -> None:
+        self._properties, self._users = Properties(store), Users(store, keyring.new_wrapped_key)
+        self._keyring = keyring
+
+    async def property(self, command: Command) -> Saved:
+        return await self._properties.save_property(self._keyring.seal_in_transit(command, command.command_id))
+
+    async def user(self, command: Command) -> Saved:
+        return await self._users.save_user(self._keyring.seal_in_transit(command, command.command_id))
+
+    def resource(self, saved: Saved) -> dict[str, Any]:
+        """The state in an answer, in the clear."""
+        resource: dict[str, Any] = self._keyring.unseal_in_transit(saved.resource, saved.command_id)
+        return resource
+
+    def answer(self, saved: Saved) -> Saved:
+        """An answer in the clear: two answers to one command are sealed differently and say the same."""
+        return saved.model_copy(update={"resource": self.resource(saved)})
+
+    async def registered(self, tenant: str, **more: object) -> UUID:
+        """The id of a user who has just registered."""
+        return (await self.user(register_user(tenant, **more))).aggregate_id
+
+    async def listed(self, tenant: str, **more: object) -> CreateProperty:
+        """The command that has just listed a property of an owner of its own."""
+        command = create_property(tenant, await self.registered(tenant), **more)
+        await self.property(command)
+        return command
 
 
-def saving(ledger: Ledger) -> Properties:
-    """With no relay: what is promised stays in the outbox."""
-    return Properties(ledger, lambda _: None)
+def change(command: Callable[..., C], listed: CreateProperty, by: UUID | None = None, **fields: Any) -> C:
+    """A change of a listing by its owner, or by somebody else; it accepts any version unless `fields` say otherwise."""
+    return command(
+        command_id=new_id(),
+        tenant_id=listed.tenant_id,
+        user_id=by or listed.user_id,
+        issued_at=datetime.now(UTC),
+        property_id=listed.property_id,
+        **fields,
+    )

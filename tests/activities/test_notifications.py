@@ -12,29 +12,28 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import select, text
 from temporalio.testing import ActivityEnvironment
 
-from activities.notifications import Confirmation, Notifications, OverdueMails, rupees
-from activities.relay import Outgoing, Promise, Relay
-from activities.saving import Ledger
+from activities.notifications import Notifications, OverdueDeliveries, rupees
+from activities.outbox_relay import OutboxRelay, Outgoing
 from adapters import outbox
 from adapters.mail import MailAway, Mailer
+from adapters.outbox import PendingDelivery
 from adapters.postgres import Database
-from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.tables import deliveries, properties
 from domain import ids
-from domain.property import CreateProperty
+from domain.property_commands import CreateProperty
 from embedded.mailbox import Mailbox
 from embedded.stack import Stack
-from tests.activities.accounts import registered, saving
+from tests.activities.accounts import Saving
 from tests.samples import create_property
 
 
-async def promised(ledger: Ledger, keyring: Keyring, tenant: str, *emails: str) -> list[CreateProperty]:
-    """A property of each of the owners; nobody has been told yet."""
-    owners = [await registered(ledger, keyring, tenant, email=email) for email in emails]
+async def enqueued(saving: Saving, tenant: str, *emails: str) -> list[CreateProperty]:
+    """A property of each of the owners; nobody has been notified yet."""
+    owners = [await saving.registered(tenant, email=email) for email in emails]
     commands = [create_property(tenant, owner) for owner in owners]
     for command in commands:
-        await saving(ledger).save_property(command)
+        await saving.property(command)
     return commands
 
 
@@ -44,20 +43,20 @@ def outgoing(*commands: CreateProperty) -> Outgoing:
 
 
 async def send(database: Database, mailer: Mailer, what: Outgoing) -> str:
-    return await ActivityEnvironment().run(Notifications(database, mailer).send_promised, what)
+    return await ActivityEnvironment().run(Notifications(database, mailer).send_deliveries, what)
 
 
 async def stage(database: Database, command: CreateProperty) -> str:
     async with database.transaction(command.tenant_id) as tx:
-        sent_at, given_up = await outbox.told_of(tx, command.command_id)
-    return "sent" if sent_at else "given up" if given_up else "waiting"
+        outcome = await outbox.outcome_of(tx, command.command_id)
+    return "sent" if outcome.sent_at else "given up" if outcome.given_up else "pending"
 
 
-async def test_owner_is_told_once(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, stack: Stack, tenant: str
+async def test_owner_is_notified_once(
+    database: Database, saving: Saving, settings: Settings, stack: Stack, tenant: str
 ) -> None:
     email = f"{tenant}@example.com"
-    [command] = await promised(ledger, keyring, tenant, email)
+    [command] = await enqueued(saving, tenant, email)
 
     done = [await send(database, Mailer(settings), outgoing(command)) for _ in range(2)]
 
@@ -68,28 +67,6 @@ async def test_owner_is_told_once(
     assert mail["subject"] == "Your property is listed: 3BHK Apartment in Gachibowli"
     assert "₹85,00,000" in mail["text"]
     assert email in page
-
-
-async def test_command_from_before_the_outbox_still_tells_its_owner(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
-) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
-    async with database.transaction(tenant) as tx:
-        await tx.execute(deliveries.delete())
-    what = Confirmation(
-        tenant_id=tenant,
-        command_id=command.command_id,
-        event_id=ids.event_id(command.command_id, 1),
-        owner_id=command.user_id,
-        property_id=command.property_id,
-    )
-
-    async with mail_server(Mailbox(tmp_path), settings) as (mailer, _):
-        notifications = Notifications(database, mailer)
-        done = [await ActivityEnvironment().run(notifications.confirm_property_created, what) for _ in range(2)]
-
-    assert done == ["1 mailed", "1 mailed"]
-    assert len(Mailbox(tmp_path)) == 1
 
 
 async def test_worker_that_dies_before_recording_sends_under_the_same_message_id(
@@ -202,22 +179,23 @@ class Unwilling(Mailbox):
 
 
 @pytest.mark.parametrize(
-    ("reply", "became"), [("451 try again later", "waiting"), ("554 never", "given up"), ("250 OK", "sent")]
+    ("reply", "became"), [("451 try again later", "pending"), ("554 never", "given up"), ("250 OK", "sent")]
 )
 async def test_reply_of_the_mail_server_decides_what_becomes_of_a_mail(
     database: Database,
-    ledger: Ledger,
-    keyring: Keyring,
+    saving: Saving,
     settings: Settings,
     tmp_path: Path,
     tenant: str,
     reply: str,
     became: str,
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
 
     async with mail_server(Unwilling(tmp_path, reply), settings) as (mailer, _):
-        with nullcontext() if became != "waiting" else pytest.raises(MailAway, match=r"1 of 1 mails wait: .*451"):
+        with (
+            nullcontext() if became != "pending" else pytest.raises(MailAway, match=r"1 of 1 mails are pending: .*451")
+        ):
             await send(database, mailer, outgoing(command))
 
     assert await stage(database, command) == became
@@ -232,16 +210,16 @@ class Strict(Mailbox):
         return "553 sender not allowed"
 
 
-async def test_mails_wait_for_settings_that_have_to_be_mended(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+async def test_mails_stay_pending_until_the_settings_are_fixed(
+    database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
 
     async with mail_server(Strict(tmp_path), settings) as (mailer, _):
         with pytest.raises(MailAway, match="553 sender not allowed"):
             await send(database, mailer, outgoing(command))
 
-    assert await stage(database, command) == "waiting"
+    assert await stage(database, command) == "pending"
 
 
 class Choosy(Mailbox):
@@ -259,26 +237,26 @@ class Choosy(Mailbox):
 
 
 async def test_one_mail_that_is_put_off_keeps_no_other_back(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+    database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
 ) -> None:
     names = ("later", "never", *(f"at-once-{n}" for n in range(12)))
-    commands = await promised(ledger, keyring, tenant, *(f"{name}-{tenant}@example.com" for name in names))
+    commands = await enqueued(saving, tenant, *(f"{name}-{tenant}@example.com" for name in names))
 
     async with mail_server(Choosy(tmp_path), settings) as (mailer, _):
-        with pytest.raises(MailAway, match="1 of 14 mails wait"):
+        with pytest.raises(MailAway, match="1 of 14 mails are pending"):
             await send(database, mailer, outgoing(*commands))
 
     became = [await stage(database, command) for command in commands]
-    assert became == ["waiting", "given up", *["sent"] * 12]
+    assert became == ["pending", "given up", *["sent"] * 12]
     async with mail_server(Mailbox(tmp_path / "later"), settings) as (mailer, _):
         assert await send(database, mailer, outgoing(*commands)) == "13 mailed, 1 given up"
     assert len(Mailbox(tmp_path / "later")) == 1
 
 
 async def test_mail_that_somebody_is_sending_is_left_to_them(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+    database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
     mailbox = Slow(tmp_path)
     async with mail_server(mailbox, settings) as (mailer, _):
         first = asyncio.create_task(send(database, mailer, outgoing(command)))
@@ -293,9 +271,9 @@ async def test_mail_that_somebody_is_sending_is_left_to_them(
 
 
 async def test_claim_of_a_worker_that_died_ends_by_itself(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+    database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
     async with database.transaction(tenant) as tx:
         claimed = await tx.execute(select(outbox.CLAIMED), {"event_ids": list(outgoing(command).event_ids)})
         assert len(claimed.all()) == 1
@@ -306,87 +284,107 @@ async def test_claim_of_a_worker_that_died_ends_by_itself(
 
 
 async def test_template_of_a_newer_release_waits_for_it(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tmp_path: Path, tenant: str
+    database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
     async with database.transaction(tenant) as tx:
-        await tx.execute(deliveries.update().values(template="property_praised"))
+        await tx.execute(deliveries.update().values(template="property-praised"))
 
     async with mail_server(Mailbox(tmp_path), settings) as (mailer, _):
-        with pytest.raises(MailAway, match="no template 'property_praised'"):
+        with pytest.raises(MailAway, match="no template 'property-praised'"):
             await send(database, mailer, outgoing(command))
 
-    assert await stage(database, command) == "waiting"
+    assert await stage(database, command) == "pending"
 
 
-class Starts(Relay):
+class Starts(OutboxRelay):
     """Remembers what is started; the names of workflows that run are taken, as in Temporal."""
 
     def __init__(self) -> None:
-        self.started: dict[str, list[Promise]] = {}
+        self.started: dict[str, list[PendingDelivery]] = {}
 
-    async def start(self, promises: Sequence[Promise], name: str) -> bool:
+    async def start(self, pending: Sequence[PendingDelivery], name: str) -> bool:
         if name in self.started:
             return False
-        self.started[name] = list(promises)
+        self.started[name] = list(pending)
         return True
 
     def of(self, tenant: str) -> list[UUID]:
-        return [promise.event_id for some in self.started.values() for promise in some if promise.tenant_id == tenant]
+        return [one.event_id for group in self.started.values() for one in group if one.tenant_id == tenant]
 
 
-async def test_lost_promises_are_driven_again_and_live_ones_left_alone(
-    database: Database, all_tenants: Database, ledger: Ledger, keyring: Keyring, tenant: str
+async def test_lost_deliveries_are_started_again_and_live_ones_left_alone(
+    database: Database, all_tenants: Database, saving: Saving, tenant: str
 ) -> None:
     names = ("lost", "new", "tried", "abandoned", "sent")
-    lost, new, tried, abandoned, sent = await promised(
-        ledger, keyring, tenant, *(f"{name}-{tenant}@example.com" for name in names)
+    lost, new, tried, abandoned, sent = await enqueued(
+        saving, tenant, *(f"{name}-{tenant}@example.com" for name in names)
     )
     ages = {
-        lost: {"promised_at": "1 hour"},
-        tried: {"promised_at": "3 hours", "claimed_until": "30 minutes"},
-        abandoned: {"promised_at": "3 hours", "claimed_until": "2 hours"},
-        sent: {"promised_at": "3 hours", "sent_at": "2 hours"},
+        lost: {"enqueued_at": "1 hour"},
+        tried: {"enqueued_at": "3 hours", "claimed_until": "30 minutes"},
+        abandoned: {"enqueued_at": "3 hours", "claimed_until": "2 hours"},
+        sent: {"enqueued_at": "3 hours", "sent_at": "2 hours"},
     }
     async with database.transaction(tenant) as tx:
         for command, columns in ages.items():
             changed = {name: text(f"now() - interval '{age}'") for name, age in columns.items()}
             await tx.execute(deliveries.update().where(deliveries.c.command_id == command.command_id).values(changed))
     starts = Starts()
-    overdue = OverdueMails(all_tenants, starts, after_seconds=600)
+    overdue = OverdueDeliveries(all_tenants, starts, after_seconds=600)
 
     for _ in range(2):
-        await ActivityEnvironment().run(overdue.notify_overdue)
+        await ActivityEnvironment().run(overdue.start_overdue)
 
     assert sorted(starts.of(tenant)) == sorted(outgoing(lost, abandoned).event_ids)
-    assert await stage(database, new) == "waiting"
+    assert await stage(database, new) == "pending"
+
+
+async def test_mail_whose_first_sender_was_lost_with_temporal_is_driven_again_within_minutes(
+    database: Database, all_tenants: Database, saving: Saving, tenant: str
+) -> None:
+    """One was tried for half a minute. Another was tried for half an hour, so its workflow may pause for as long."""
+    gone, pausing = await enqueued(saving, tenant, f"1-{tenant}@example.com", f"2-{tenant}@example.com")
+    ages = {gone: ("12 minutes", "11 minutes 30 seconds"), pausing: ("40 minutes", "11 minutes 30 seconds")}
+    async with database.transaction(tenant) as tx:
+        for command, (enqueued_at, claimed_until) in ages.items():
+            changed = {
+                "enqueued_at": text(f"now() - interval '{enqueued_at}'"),
+                "claimed_until": text(f"now() - interval '{claimed_until}'"),
+            }
+            await tx.execute(deliveries.update().where(deliveries.c.command_id == command.command_id).values(changed))
+    starts = Starts()
+
+    await ActivityEnvironment().run(OverdueDeliveries(all_tenants, starts, after_seconds=600).start_overdue)
+
+    assert starts.of(tenant) == list(outgoing(gone).event_ids)
 
 
 async def test_mail_that_nobody_took_for_days_is_given_up(
-    database: Database, all_tenants: Database, ledger: Ledger, keyring: Keyring, tenant: str
+    database: Database, all_tenants: Database, saving: Saving, tenant: str
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
     async with database.transaction(tenant) as tx:
-        await tx.execute(deliveries.update().values(promised_at=text("now() - interval '97 hours'")))
+        await tx.execute(deliveries.update().values(enqueued_at=text("now() - interval '97 hours'")))
     starts = Starts()
 
-    await ActivityEnvironment().run(OverdueMails(all_tenants, starts, after_seconds=600).notify_overdue)
+    await ActivityEnvironment().run(OverdueDeliveries(all_tenants, starts, after_seconds=600).start_overdue)
 
     assert await stage(database, command) == "given up"
     assert starts.of(tenant) == []
 
 
-async def test_mail_server_that_is_away_is_told_as_such(settings: Settings) -> None:
+async def test_mail_server_that_is_unavailable_raises_an_error_of_its_own(settings: Settings) -> None:
     mailer = Mailer(settings.model_copy(update={"smtp_url": "smtp://127.0.0.1:1"}))
 
     with pytest.raises(MailAway):
         await mailer.send(to="ravi@example.com", subject="s", text="t", message_id="m")
 
 
-async def test_owner_who_is_gone_is_not_told(
-    database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tenant: str
+async def test_mail_about_a_listing_that_is_gone_is_given_up(
+    database: Database, saving: Saving, settings: Settings, tenant: str
 ) -> None:
-    [command] = await promised(ledger, keyring, tenant, f"{tenant}@example.com")
+    [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
     async with database.transaction(tenant) as tx:
         await tx.execute(properties.delete().where(properties.c.property_id == command.property_id))
 

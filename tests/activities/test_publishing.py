@@ -15,26 +15,25 @@ from sqlalchemy import select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from temporalio.testing import ActivityEnvironment
 
-from activities.publishing import Published, PublishedOverdue, Publishing, Reconciliation, ripe
-from activities.saving import Ledger
+from activities.publishing import Publishing, Reconciliation, ripe
 from adapters import event_store, kafka
 from adapters.event_store import Position
 from adapters.kafka import BrokerAway, Publisher
-from adapters.postgres import Database, insert_rows
-from adapters.sealing import Keyring
+from adapters.postgres import Database, write_rows
 from adapters.settings import Settings
 from adapters.tables import checkpoints
 from adapters.tables import event_store as table
 from adapters.telemetry import EVENTS_UNREADABLE
+from domain.command import Saved
 from domain.events import PROPERTY_EVENTS, USER_ACTIVITY, recorded
-from domain.property import CreateProperty, decide
+from domain.property_commands import CreateProperty, decide
+from projections import parking
 from projections.generations import generation_of
 from projections.history import History
 from projections.history import readable as activities_of
-from tests.activities.accounts import registered, saving
-from tests.samples import create_property
-
-pytestmark = pytest.mark.kafka
+from projections.parking import ConsumedMessage
+from tests.activities.accounts import Saving
+from tests.samples import actor, create_property
 
 
 class Listener:
@@ -63,15 +62,23 @@ async def listener(settings: Settings, tenant: str) -> AsyncIterator[Listener]:
     await consumer.stop()
 
 
-async def saved(ledger: Ledger, keyring: Keyring, tenant: str) -> CreateProperty:
-    owner = await registered(ledger, keyring, tenant)
+async def saved(saving: Saving, tenant: str) -> CreateProperty:
+    owner = await saving.registered(tenant)
     command = create_property(tenant, owner, contactPhone="9848022338")
-    await saving(ledger).save_property(command)
+    await saving.property(command)
     return command
 
 
-def of(command: CreateProperty, version: int = 1) -> Published:
-    return Published(tenant_id=command.tenant_id, aggregate_id=command.property_id, version=version)
+def of(command: CreateProperty, version: int = 1) -> Saved:
+    """The answer to a command that made this version of the same aggregate."""
+    return Saved(
+        tenant_id=command.tenant_id,
+        command_id=command.command_id,
+        aggregate_id=command.property_id,
+        version=version,
+        events=(),
+        resource=None,
+    )
 
 
 Spoil = Callable[..., Awaitable[UUID]]
@@ -97,9 +104,9 @@ async def unreadable(settings: Settings) -> AsyncIterator[Spoil]:
 async def later_version(database: Database, command: CreateProperty, version: int) -> None:
     """Store another event of the same aggregate."""
     later = create_property(command.tenant_id, command.user_id)
-    [event] = recorded(later, command.property_id, version - 1, decide(None, later))
+    [event] = recorded(later, command.property_id, version - 1, decide(None, later, actor(later.user_id)))
     async with database.transaction(command.tenant_id) as tx:
-        await insert_rows(tx, [event_store.event_row(event, event.data.model_dump(mode="json", by_alias=True))])
+        await write_rows(tx, [event_store.event_row(event, event.data.model_dump(mode="json", by_alias=True))])
 
 
 async def published_versions(database: Database, aggregate_id: UUID) -> dict[int, bool]:
@@ -124,13 +131,12 @@ async def checkpoint_at_the_end(database: Database) -> Position:
 async def test_published_event_is_two_messages_with_their_keys_and_headers(
     all_tenants: Database,
     database: Database,
-    ledger: Ledger,
-    keyring: Keyring,
+    saving: Saving,
     publisher: Publisher,
     listener: Listener,
     tenant: str,
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
 
     await Publishing(all_tenants, publisher).publish(of(command))
 
@@ -149,109 +155,64 @@ async def test_published_event_is_two_messages_with_their_keys_and_headers(
 async def test_publishing_twice_publishes_once(
     all_tenants: Database,
     database: Database,
-    ledger: Ledger,
-    keyring: Keyring,
+    saving: Saving,
     publisher: Publisher,
     listener: Listener,
     tenant: str,
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
     publishing = Publishing(all_tenants, publisher)
 
     assert await publishing.publish(of(command)) == 1
+    await publishing.close()
     assert await publishing.publish(of(command)) == 0
 
     async with database.transaction(tenant) as tx:
-        [event] = await event_store.of_command(tx, command.command_id)
-    assert event.published_at is not None
-    assert len(await listener.hear(2)) == 2
-
-
-async def test_new_aggregate_is_published_while_it_is_saved(
-    all_tenants: Database,
-    database: Database,
-    keyring: Keyring,
-    publisher: Publisher,
-    listener: Listener,
-    tenant: str,
-) -> None:
-    publishing = Publishing(all_tenants, publisher)
-    ledger = Ledger(database, keyring, publishing.at_once)
-    owner = await registered(ledger, keyring, tenant)
-    command = create_property(tenant, owner, contactPhone="9848022338")
-
-    answer = await saving(ledger).save_property(command)
-    await publishing.close()
-
-    async with database.transaction(tenant) as tx:
         stored = await event_store.of_aggregate(tx, command.property_id, limit=10)
-        events = await event_store.of_command(tx, command.command_id)
-    heard = [json.loads(record.value) for record in await listener.hear(3) if record.topic == PROPERTY_EVENTS]
-    assert answer.published
-    assert heard == stored
-    assert events[0].published_at is not None
-    assert not (await saving(ledger).save_property(command)).published  # whoever asks again leaves it to the workflow
+    assert await published_versions(all_tenants, command.property_id) == {1: True}
+    assert [json.loads(r.value) for r in await listener.hear(2) if r.topic == PROPERTY_EVENTS] == stored
 
 
 async def test_event_that_could_not_be_marked_is_published_once_more(
     all_tenants: Database,
-    database: Database,
-    keyring: Keyring,
+    saving: Saving,
     settings: Settings,
     publisher: Publisher,
     listener: Listener,
     tenant: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Postgres goes away between the broker's answer and the mark: readers hear the same event twice."""
+    """Postgres is unavailable between the broker's answer and the mark: readers hear the same event twice."""
+    command = await saved(saving, tenant)
+    unreliable = Database.for_all_tenants(settings)
     nowhere = Database.for_all_tenants(
         settings.model_copy(update={"database_url": "postgresql://hyderabad@127.0.0.1:1/hyderabad"})
     )
-    publishing = Publishing(nowhere, publisher)
-    ledger = Ledger(database, keyring, publishing.at_once)
-    owner = await registered(ledger, keyring, tenant)
-    command = create_property(tenant, owner)
+    publishing = Publishing(unreliable, publisher)
 
-    answer = await saving(ledger).save_property(command)
+    assert await publishing.publish(of(command)) == 1
+    await unreliable.close()
+    unreliable._engine = nowhere._engine
     await publishing.close()
 
-    assert answer.published
+    assert "1 published events are left to reconcile" in caplog.text
+    assert await published_versions(all_tenants, command.property_id) == {1: False}
     assert await Publishing(all_tenants, publisher).publish(of(command)) == 1
-    heard = [json.loads(record.value) for record in await listener.hear(5) if record.topic == PROPERTY_EVENTS]
+    heard = [json.loads(record.value) for record in await listener.hear(4) if record.topic == PROPERTY_EVENTS]
     assert [event["aggregateId"] for event in heard] == [str(command.property_id)] * 2
     assert heard[0] == heard[1]
+    await nowhere.close()
 
 
-async def test_broker_that_is_away_leaves_publishing_to_the_workflow(
+async def test_later_version_is_published_after_the_earlier_ones(
     all_tenants: Database,
     database: Database,
-    ledger: Ledger,
-    keyring: Keyring,
-    settings: Settings,
+    saving: Saving,
     publisher: Publisher,
     listener: Listener,
     tenant: str,
 ) -> None:
-    nobody = Publisher(settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"}))
-    owner = await registered(ledger, keyring, tenant)
-    command = create_property(tenant, owner)
-
-    answer = await saving(Ledger(database, keyring, Publishing(all_tenants, nobody).at_once)).save_property(command)
-
-    assert not answer.published
-    assert await Publishing(all_tenants, publisher).publish(of(command)) == 1
-    assert len(await listener.hear(2)) == 2
-
-
-async def test_later_version_is_published_behind_the_earlier_ones(
-    all_tenants: Database,
-    database: Database,
-    ledger: Ledger,
-    keyring: Keyring,
-    publisher: Publisher,
-    listener: Listener,
-    tenant: str,
-) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
     for version in (2, 3):
         await later_version(database, command, version)
 
@@ -261,10 +222,10 @@ async def test_later_version_is_published_behind_the_earlier_ones(
     assert [event["version"] for event in events] == [1, 2, 3]
 
 
-async def test_broker_that_is_away_marks_nothing_and_is_told(
-    all_tenants: Database, database: Database, ledger: Ledger, keyring: Keyring, settings: Settings, tenant: str
+async def test_broker_that_is_unavailable_leaves_everything_unpublished(
+    all_tenants: Database, database: Database, saving: Saving, settings: Settings, tenant: str
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
     nowhere = Publisher(settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"}))
 
     for _ in range(2):
@@ -277,9 +238,9 @@ async def test_broker_that_is_away_marks_nothing_and_is_told(
 
 
 async def test_reconciling_publishes_what_its_workflow_did_not(
-    ledger: Ledger, keyring: Keyring, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
+    saving: Saving, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
     reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
 
     assert (await ActivityEnvironment().run(reconciliation.publish_overdue)).published >= 1
@@ -290,9 +251,9 @@ async def test_reconciling_publishes_what_its_workflow_did_not(
 
 
 async def test_reconciling_leaves_young_events_to_their_workflows(
-    ledger: Ledger, keyring: Keyring, all_tenants: Database, database: Database, publisher: Publisher, tenant: str
+    saving: Saving, all_tenants: Database, database: Database, publisher: Publisher, tenant: str
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
 
     await ActivityEnvironment().run(Reconciliation(all_tenants, publisher, after_seconds=3600).publish_overdue)
 
@@ -302,10 +263,10 @@ async def test_reconciling_leaves_young_events_to_their_workflows(
 
 
 async def test_reconciling_sends_again_what_kafka_lost(
-    ledger: Ledger, keyring: Keyring, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
+    saving: Saving, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
 ) -> None:
     """Marked as published, never projected: as after a broker that forgot."""
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
     async with all_tenants.transaction() as tx:
         await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
     reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
@@ -317,22 +278,52 @@ async def test_reconciling_sends_again_what_kafka_lost(
     assert str(command.property_id) in {event.get("aggregateId") for event in heard}
 
 
+async def test_reconciling_sends_again_what_kafka_lost_before_it_could_be_parked(
+    settings: Settings, saving: Saving, all_tenants: Database, publisher: Publisher, tenant: str
+) -> None:
+    """What follows a parked event of a user is parked when it is consumed: one that Kafka lost is in no table."""
+    reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
+    await checkpoint_at_the_end(all_tenants)
+    command = await saved(saving, tenant)
+    async with all_tenants.transaction() as tx:
+        await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
+        [registered_event, created_event] = (
+            await tx.execute(select(table.c.event_id).where(table.c.tenant_id == tenant).order_by(table.c.id))
+        ).scalars()
+
+    async def park(payload: bytes) -> None:
+        message = ConsumedMessage(USER_ACTIVITY, str(command.user_id), payload)
+        async with all_tenants.transaction() as tx:
+            await parking.park(tx, History.name, [(message, "refused by a test")])
+
+    try:
+        await park(b"damaged")
+        assert await ActivityEnvironment().run(reconciliation.republish_unprojected) == 2
+        for event_id in (registered_event, created_event):
+            await park(json.dumps({"eventId": str(event_id)}).encode())
+        assert await ActivityEnvironment().run(reconciliation.republish_unprojected) == 0
+    finally:
+        owner = await asyncpg.connect(settings.database_url)
+        await owner.execute("DELETE FROM user_history.parked_events WHERE key = $1", str(command.user_id))
+        await owner.close()
+
+
 async def test_command_is_published_though_an_older_event_of_its_aggregate_cannot_be_read(
     all_tenants: Database,
     database: Database,
-    ledger: Ledger,
-    keyring: Keyring,
+    saving: Saving,
     publisher: Publisher,
     listener: Listener,
     unreadable: Spoil,
     tenant: str,
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
     await unreadable(command.property_id)
     await later_version(database, command, 2)
     publishing = Publishing(all_tenants, publisher)
 
     assert await publishing.publish(of(command, version=2)) == 1
+    await publishing.close()
     assert await publishing.publish(of(command, version=2)) == 0
 
     assert await published_versions(all_tenants, command.property_id) == {1: False, 2: True}
@@ -355,8 +346,7 @@ async def test_command_is_published_though_an_older_event_of_its_aggregate_canno
 async def test_unreadable_event_stops_no_other_from_being_published(
     all_tenants: Database,
     database: Database,
-    ledger: Ledger,
-    keyring: Keyring,
+    saving: Saving,
     publisher: Publisher,
     listener: Listener,
     unreadable: Spoil,
@@ -365,7 +355,7 @@ async def test_unreadable_event_stops_no_other_from_being_published(
     change: str,
 ) -> None:
     """The older event of an aggregate cannot be read; the later one of the same and those of others go out."""
-    first, second = await saved(ledger, keyring, tenant), await saved(ledger, keyring, tenant)
+    first, second = await saved(saving, tenant), await saved(saving, tenant)
     event_id = await unreadable(first.property_id, change)
     await later_version(database, first, 2)
     reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
@@ -390,14 +380,13 @@ async def test_unreadable_event_stops_no_other_from_being_published(
 
 async def test_unreadable_events_that_fill_a_batch_do_not_hide_the_next(
     all_tenants: Database,
-    ledger: Ledger,
-    keyring: Keyring,
+    saving: Saving,
     publisher: Publisher,
     unreadable: Spoil,
     settings: Settings,
     tenant: str,
 ) -> None:
-    first = await saved(ledger, keyring, tenant)
+    first = await saved(saving, tenant)
     await unreadable(first.property_id)
     owner = await asyncpg.connect(settings.database_url)
     # More of its kind than the activity reads at once.
@@ -409,7 +398,7 @@ async def test_unreadable_events_that_fill_a_batch_do_not_hide_the_next(
         str(first.property_id),
     )
     await owner.close()
-    second = await saved(ledger, keyring, tenant)
+    second = await saved(saving, tenant)
 
     outcome = await ActivityEnvironment().run(Reconciliation(all_tenants, publisher, after_seconds=0).publish_overdue)
 
@@ -419,8 +408,7 @@ async def test_unreadable_events_that_fill_a_batch_do_not_hide_the_next(
 
 async def test_checkpoint_passes_an_unreadable_event_and_leaves_it_to_a_later_release(
     all_tenants: Database,
-    ledger: Ledger,
-    keyring: Keyring,
+    saving: Saving,
     publisher: Publisher,
     listener: Listener,
     valkey: Redis,
@@ -429,8 +417,8 @@ async def test_checkpoint_passes_an_unreadable_event_and_leaves_it_to_a_later_re
 ) -> None:
     reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
     start = await checkpoint_at_the_end(all_tenants)
-    first = await saved(ledger, keyring, tenant)
-    await saved(ledger, keyring, tenant)
+    first = await saved(saving, tenant)
+    await saved(saving, tenant)
     async with all_tenants.transaction() as tx:
         await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
     event_id = await unreadable(first.property_id)
@@ -451,18 +439,14 @@ async def test_checkpoint_passes_an_unreadable_event_and_leaves_it_to_a_later_re
         )
     assert await ActivityEnvironment().run(reconciliation.republish_unprojected) == 0
     async with all_tenants.transaction() as tx:
-        checkpoint = (await tx.execute(text("SELECT tx_id, id FROM user_history.checkpoints"))).one()
-        assert await event_store.in_order(tx, Position(checkpoint.tx_id, checkpoint.id), 10) == []
-
-
-def test_number_of_published_events_in_an_old_history_is_read() -> None:
-    assert PublishedOverdue.model_validate(7) == PublishedOverdue(published=7)
+        checkpoint = await event_store.checkpoint(tx, "history-checked")
+        assert await event_store.in_order(tx, checkpoint, 10) == []
 
 
 async def test_reconciling_sends_again_what_only_an_unfinished_rebuild_has(
-    ledger: Ledger, keyring: Keyring, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
+    saving: Saving, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
 ) -> None:
-    command = await saved(ledger, keyring, tenant)
+    command = await saved(saving, tenant)
     async with all_tenants.transaction() as tx:
         await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
         unfinished = """
@@ -479,7 +463,7 @@ async def test_reconciling_sends_again_what_only_an_unfinished_rebuild_has(
     assert str(command.property_id) in {event.get("aggregateId") for event in heard}
 
 
-def test_checkpoint_does_not_pass_a_young_event_for_an_old_one_behind_it() -> None:
+def test_checkpoint_does_not_pass_a_young_event_for_an_older_one_after_it() -> None:
     moment = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
     events = [
         (Position(n, n), {"timestamp": (moment + timedelta(seconds=offset)).isoformat()})

@@ -6,21 +6,19 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from activities.saving import Ledger
 from adapters import event_store
 from adapters.event_store import Position
-from adapters.postgres import Database, DatabaseAway, insert_rows
-from adapters.sealing import Keyring
+from adapters.postgres import Database, DatabaseAway, write_rows
 from adapters.settings import Settings
 from domain.events import Event, recorded
-from domain.property import decide
-from tests.activities.accounts import registered, saving
-from tests.samples import create_property, new_id, new_tenant
+from domain.property_commands import decide
+from tests.activities.accounts import Saving
+from tests.samples import actor, create_property, new_id, new_tenant
 
 
 def one_event(tenant: str) -> Event:
     command = create_property(tenant, new_id())
-    return recorded(command, command.property_id, 0, decide(None, command))[0]
+    return recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))[0]
 
 
 def plain(event: Event) -> dict[str, object]:
@@ -48,14 +46,14 @@ async def test_reader_in_order_waits_for_an_older_transaction_that_is_still_open
 
     async def slowly() -> None:
         async with database.transaction(tenant) as tx:
-            await insert_rows(tx, [event_store.event_row(slow, plain(slow))])
+            await write_rows(tx, [event_store.event_row(slow, plain(slow))])
             both_open.set()
             await go_on.wait()
 
     writing = asyncio.create_task(slowly())
     await both_open.wait()
     async with database.transaction(tenant) as tx:
-        await insert_rows(tx, [event_store.event_row(fast, plain(fast))])
+        await write_rows(tx, [event_store.event_row(fast, plain(fast))])
     async with all_tenants.transaction() as tx:
         early = await event_store.in_order(tx, start, 10)
     go_on.set()
@@ -71,11 +69,11 @@ async def test_version_is_taken_once(database: Database, tenant: str) -> None:
     event = one_event(tenant)
     rival = one_event(tenant).model_copy(update={"aggregate_id": event.aggregate_id})
     async with database.transaction(tenant) as tx:
-        await insert_rows(tx, [event_store.event_row(event, plain(event))])
+        await write_rows(tx, [event_store.event_row(event, plain(event))])
 
     with pytest.raises(IntegrityError, match="event_store_version_key"):
         async with database.transaction(tenant) as tx:
-            await insert_rows(tx, [event_store.event_row(rival, plain(rival))])
+            await write_rows(tx, [event_store.event_row(rival, plain(rival))])
 
 
 @pytest.mark.parametrize(
@@ -98,12 +96,10 @@ async def test_no_role_of_the_application_changes_a_fact(
                 await tx.execute(text(statement))
 
 
-async def test_one_tenant_sees_and_writes_nothing_of_another(
-    database: Database, ledger: Ledger, keyring: Keyring
-) -> None:
+async def test_one_tenant_sees_and_writes_nothing_of_another(database: Database, saving: Saving) -> None:
     mine, theirs = new_tenant(), new_tenant()
-    owner = await registered(ledger, keyring, mine)
-    await saving(ledger).save_property(create_property(mine, owner))
+    owner = await saving.registered(mine)
+    await saving.property(create_property(mine, owner))
     tables = [
         "user_management.users", "user_management.user_profiles", "user_management.person_keys",
         "user_management.sessions", "user_management.refresh_tokens", "property_management.properties",
@@ -119,7 +115,7 @@ async def test_one_tenant_sees_and_writes_nothing_of_another(
     foreign = one_event(mine)
     with pytest.raises(ProgrammingError, match="row-level security"):
         async with database.transaction(theirs) as tx:
-            await insert_rows(tx, [event_store.event_row(foreign, plain(foreign))])
+            await write_rows(tx, [event_store.event_row(foreign, plain(foreign))])
 
 
 async def test_every_table_with_a_tenant_is_held_by_row_level_security(all_tenants: Database) -> None:
@@ -140,7 +136,7 @@ async def test_tenant_of_one_transaction_is_forgotten_in_the_next(database: Data
         assert (await tx.execute(text("SELECT current_setting('app.tenant', true)"))).scalar_one() in ("", None)
 
 
-async def test_database_that_is_away_is_told_as_such(settings: Settings) -> None:
+async def test_database_that_is_unavailable_raises_an_error_of_its_own(settings: Settings) -> None:
     nowhere = settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/nothing"})
     database = Database.for_tenants(nowhere)
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from adapters.postgres import Database, DatabaseAway, insert_rows
+from adapters.postgres import Database, DatabaseAway, Write, write_rows
 from adapters.settings import Settings
 from adapters.tables import commands, person_keys
 from tests.samples import new_id, new_tenant
@@ -43,15 +43,18 @@ async def test_rows_of_several_tables_are_there_together_or_not_at_all(single: D
         "type": "Test",
         "user_id": new_id(),
         "aggregate_id": new_id(),
+        "person_id": new_id(),
         "status": "COMPLETED",
         "answer": {"a": 1},
         "started_at": (await _now(single)),
     }
     async with single.transaction(tenant) as tx:
-        await insert_rows(tx, [(person_keys, key_row(tenant)), (person_keys, key_row(tenant)), (commands, command)])
+        await write_rows(
+            tx, [Write(person_keys, key_row(tenant)), Write(person_keys, key_row(tenant)), Write(commands, command)]
+        )
     with pytest.raises(IntegrityError, match="commands_pkey"):
         async with single.transaction(tenant) as tx:
-            await insert_rows(tx, [(person_keys, key_row(tenant)), (commands, command)])
+            await write_rows(tx, [Write(person_keys, key_row(tenant)), Write(commands, command)])
 
     assert await keys(single, tenant) == 2
 
@@ -66,7 +69,7 @@ async def test_transaction_that_is_cancelled_leaves_nothing(single: Database, te
 
     async def long() -> None:
         async with single.transaction(tenant) as tx:
-            await insert_rows(tx, [(person_keys, key_row(tenant))])
+            await write_rows(tx, [Write(person_keys, key_row(tenant))])
             begun.set()
             await tx.execute(text("SELECT pg_sleep(60)"))
 
@@ -81,14 +84,14 @@ async def test_transaction_that_is_cancelled_leaves_nothing(single: Database, te
 
 async def test_session_that_served_one_tenant_shows_nothing_of_it_to_the_next(single: Database, tenant: str) -> None:
     async with single.statements(tenant) as connection:
-        await insert_rows(connection, [(person_keys, key_row(tenant))])
+        await write_rows(connection, [Write(person_keys, key_row(tenant))])
 
     assert [await keys(single, name) for name in (f"{tenant}-other", "", tenant)] == [0, 0, 1]
 
 
 async def test_session_that_was_cut_off_between_two_tenants_keeps_to_the_next(single: Database, tenant: str) -> None:
     async with single.statements(tenant) as connection:
-        await insert_rows(connection, [(person_keys, key_row(tenant))])
+        await write_rows(connection, [Write(person_keys, key_row(tenant))])
 
     async def other() -> None:
         async with single.statements(f"{tenant}-other"):
@@ -106,24 +109,24 @@ async def test_session_that_was_cut_off_between_two_tenants_keeps_to_the_next(si
 
 async def in_a_transaction(database: Database, tenant: str) -> None:
     async with database.transaction(tenant) as tx:
-        await insert_rows(tx, [(person_keys, key_row(tenant))])
+        await write_rows(tx, [Write(person_keys, key_row(tenant))])
 
 
 async def in_a_savepoint(database: Database, tenant: str) -> None:
     async with database.transaction(tenant) as tx, tx.begin_nested():
-        await insert_rows(tx, [(person_keys, key_row(tenant))])
+        await write_rows(tx, [Write(person_keys, key_row(tenant))])
 
 
 async def in_a_transaction_that_fails(database: Database, tenant: str) -> None:
     with suppress(ZeroDivisionError):
         async with database.transaction(tenant) as tx:
-            await insert_rows(tx, [(person_keys, key_row(tenant))])
+            await write_rows(tx, [Write(person_keys, key_row(tenant))])
             raise ZeroDivisionError
 
 
 async def by_one_statement(database: Database, tenant: str) -> None:
     async with database.statements(tenant) as connection:
-        await insert_rows(connection, [(person_keys, key_row(tenant))])
+        await write_rows(connection, [Write(person_keys, key_row(tenant))])
 
 
 @pytest.mark.parametrize("write", [in_a_transaction, in_a_savepoint, in_a_transaction_that_fails, by_one_statement])
@@ -142,7 +145,7 @@ async def test_caller_cut_off_anywhere_leaves_no_transaction_to_the_next(
         with suppress(asyncio.CancelledError):
             await running
         async with single.statements(next_tenant) as connection:
-            await insert_rows(connection, [(person_keys, key_row(next_tenant))])
+            await write_rows(connection, [Write(person_keys, key_row(next_tenant))])
         written += 1
         assert await keys(database, next_tenant) == written, f"written, but not seen: cut off after {steps} steps"
         steps += 1
@@ -152,7 +155,7 @@ async def test_connection_that_postgres_closed_meanwhile_is_made_anew(
     single: Database, settings: Settings, tenant: str
 ) -> None:
     async with single.statements(tenant) as connection:
-        await insert_rows(connection, [(person_keys, key_row(tenant))])
+        await write_rows(connection, [Write(person_keys, key_row(tenant))])
         pid = (await connection.execute(_PID)).scalar_one()
     await _end(settings, pid)
 
@@ -165,7 +168,7 @@ async def test_connection_cut_inside_a_transaction_is_told_and_the_next_one_work
 ) -> None:
     async def cut() -> None:
         async with single.transaction(tenant) as tx:
-            await insert_rows(tx, [(person_keys, key_row(tenant))])
+            await write_rows(tx, [Write(person_keys, key_row(tenant))])
             await _end(settings, (await tx.execute(_PID)).scalar_one())
 
     with pytest.raises(DatabaseAway):
@@ -180,9 +183,9 @@ async def test_deadlock_is_broken_up_and_its_victim_may_try_again(database: Data
 
     async def insert_both(first: dict[str, object], second: dict[str, object]) -> None:
         async with database.transaction(tenant) as tx:
-            await insert_rows(tx, [(person_keys, first)])
+            await write_rows(tx, [Write(person_keys, first)])
             await both_hold_one.wait()
-            await insert_rows(tx, [(person_keys, second)])
+            await write_rows(tx, [Write(person_keys, second)])
 
     outcomes = await asyncio.gather(insert_both(*rows), insert_both(*reversed(rows)), return_exceptions=True)
 

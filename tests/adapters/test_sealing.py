@@ -5,12 +5,12 @@ from uuid import uuid4
 import pytest
 
 from adapters.sealing import Keyring
-from domain.property import PropertySaved, decide, evolve
-from tests.samples import create_property, new_id
+from domain.property_commands import decide, evolve
+from tests.samples import actor, create_property, new_id, register_user
 
 KEYRING = Keyring(b"k" * 32)
 COMMAND = create_property("hyderabad", new_id(), contactName="Lakshmi Devi", contactPhone="9848022338")
-[EVENT] = decide(None, COMMAND)
+[EVENT] = decide(None, COMMAND, actor(COMMAND.user_id))
 
 
 def test_personal_fields_are_sealed_and_others_are_not() -> None:
@@ -30,12 +30,42 @@ def test_what_was_sealed_opens_with_the_same_key() -> None:
     assert type(EVENT).model_validate(opened) == EVENT
 
 
-def test_personal_fields_inside_an_answer_are_sealed() -> None:
-    answer = PropertySaved(events=(), property=evolve(None, EVENT, 1, COMMAND.issued_at))
+def test_personal_fields_inside_a_command_are_sealed_on_their_way_through_temporal() -> None:
+    user = register_user("hyderabad", phoneNumber="9848022338")
 
-    sealed = KEYRING.seal(answer, KEYRING.new_wrapped_key(), uuid4())
+    for command, personal in (
+        (COMMAND, ("Lakshmi", "98480")),
+        (user, (user.account.email, user.account.username, user.account.first_name, "98480", "argon2id")),
+    ):
+        sealed = KEYRING.seal_in_transit(command, command.command_id)
 
-    assert sealed["property"]["contactPhone"].keys() == {"sealed"}
+        assert not [text for text in personal if text in str(sealed)]
+        opened = KEYRING.unseal_in_transit(sealed, command.command_id)
+        assert type(command).model_validate(opened) == command
+
+
+def test_state_is_sealed_for_a_person_and_then_for_its_way_through_temporal() -> None:
+    state, key, command_id = evolve(None, EVENT, 1, COMMAND.issued_at), KEYRING.new_wrapped_key(), uuid4()
+    assert state is not None
+
+    kept = KEYRING.seal(state, key, command_id)
+    in_transit = KEYRING.for_transit(kept, key, command_id)
+
+    assert "Lakshmi" not in str(kept) + str(in_transit)
+    assert type(state).model_validate(KEYRING.unseal_in_transit(in_transit, command_id)) == state
+    with pytest.raises(ValueError, match="another key"):
+        KEYRING.unseal_in_transit(kept, command_id)
+    with pytest.raises(ValueError, match="another key"):
+        KEYRING.unseal_in_transit(in_transit, uuid4())
+
+
+def test_answer_about_an_erased_person_goes_its_way_without_what_was_personal() -> None:
+    state, command_id = evolve(None, EVENT, 1, COMMAND.issued_at), uuid4()
+    assert state is not None
+
+    in_transit = KEYRING.for_transit(KEYRING.seal(state, KEYRING.new_wrapped_key(), command_id), None, command_id)
+
+    assert (in_transit["contactPhone"], in_transit["title"]) == (None, EVENT.title)
 
 
 def test_erased_person_leaves_nothing_to_read() -> None:

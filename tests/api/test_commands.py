@@ -9,19 +9,21 @@ from uuid import UUID, uuid4
 
 import pytest
 from pydantic import Field, SecretStr
-from temporalio.client import Client, WorkflowExecutionDescription, WorkflowFailureError
+from temporalio.client import Client, WorkflowExecutionDescription
 
 from adapters import event_store
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
-from api.commands import CREATE_PROPERTY, Commands, Workflow, _search_attributes, canonical
+from api.commands import Commands, _search_attributes, canonical
 from api.opaque import Signer
 from domain.model import Model
-from domain.property import CreateProperty
+from domain.property_commands import CreateProperty
 from tests.platform import Platform, registration
 from tests.samples import create_property, new_id
 from workflows import options
+from workflows.create_property import CreatePropertyWorkflow
+from workflows.registry import workflow_id
 
 
 class AskedJustBefore(Commands):
@@ -29,10 +31,10 @@ class AskedJustBefore(Commands):
 
     meanwhile: Callable[[], Awaitable[None]]
 
-    async def _described(self, workflow: Workflow[Any], command_id: UUID) -> WorkflowExecutionDescription | None:
-        if workflow is CREATE_PROPERTY:
+    async def _described(self, type: str, command_id: UUID) -> WorkflowExecutionDescription | None:
+        if type == "create-property":
             await self.meanwhile()
-        return await super()._described(workflow, command_id)
+        return await super()._described(type, command_id)
 
 
 @pytest.fixture
@@ -41,26 +43,25 @@ def commands(temporal_client: Client, database: Database, keyring: Keyring, sett
 
 
 @asynccontextmanager
-async def waiting(platform: Platform, client: Client, command: CreateProperty) -> AsyncIterator[Any]:
+async def waiting(
+    platform: Platform, client: Client, keyring: Keyring, command: CreateProperty
+) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """A command that waits for a worker; gives what lets it end."""
     worker = platform.stack.processes["worker"].pid
     assert worker
     os.kill(worker, signal.SIGSTOP)
     try:
         handle = await client.start_workflow(
-            CREATE_PROPERTY.definition.run,
-            command,
-            id=CREATE_PROPERTY.id(command.command_id),
+            CreatePropertyWorkflow.run,
+            keyring.seal_in_transit(command, command.command_id),
+            id=workflow_id(command.type, command.command_id),
             task_queue=options.COMMANDS,
-            search_attributes=_search_attributes(command, command.property_id),
+            search_attributes=_search_attributes(command),
         )
 
         async def end() -> None:
             os.kill(worker, signal.SIGCONT)
-            try:
-                await handle.result()
-            except WorkflowFailureError:
-                return
+            await handle.result()
 
         yield end
     finally:
@@ -68,12 +69,12 @@ async def waiting(platform: Platform, client: Client, command: CreateProperty) -
 
 
 async def test_command_that_is_saved_while_it_is_asked_for_is_completed(
-    platform: Platform, temporal_client: Client, commands: AskedJustBefore
+    platform: Platform, temporal_client: Client, keyring: Keyring, commands: AskedJustBefore
 ) -> None:
     person = await platform.register()
     command = create_property("hyderabad", UUID(person.id))
 
-    async with waiting(platform, temporal_client, command) as commands.meanwhile:
+    async with waiting(platform, temporal_client, keyring, command) as commands.meanwhile:
         state = await commands.find("hyderabad", command.user_id, command.command_id)
 
     assert state is not None
@@ -82,19 +83,19 @@ async def test_command_that_is_saved_while_it_is_asked_for_is_completed(
 
 
 async def test_command_that_is_refused_while_it_is_asked_for_keeps_its_reason(
-    platform: Platform, temporal_client: Client, commands: AskedJustBefore
+    platform: Platform, temporal_client: Client, keyring: Keyring, commands: AskedJustBefore
 ) -> None:
     command = create_property("hyderabad", new_id())
 
-    async with waiting(platform, temporal_client, command) as commands.meanwhile:
+    async with waiting(platform, temporal_client, keyring, command) as commands.meanwhile:
         state = await commands.find("hyderabad", command.user_id, command.command_id)
 
     assert state is not None
-    assert (state["status"], state["problem"]["type"]) == ("REFUSED", "/problems/OwnerUnknown")
+    assert (state["status"], state["problem"]["type"]) == ("REFUSED", "/problems/account-closed")
 
 
 async def test_command_that_somebody_else_has_sent_is_not_found_while_it_runs(
-    platform: Platform, temporal_client: Client, commands: AskedJustBefore
+    platform: Platform, temporal_client: Client, keyring: Keyring, commands: AskedJustBefore
 ) -> None:
     command = create_property("hyderabad", new_id())
 
@@ -102,7 +103,7 @@ async def test_command_that_somebody_else_has_sent_is_not_found_while_it_runs(
         pass
 
     commands.meanwhile = nothing
-    async with waiting(platform, temporal_client, command) as end:
+    async with waiting(platform, temporal_client, keyring, command) as end:
         of_its_sender = await commands.find("hyderabad", command.user_id, command.command_id)
         of_a_stranger = await commands.find("hyderabad", new_id(), command.command_id)
         in_another_portal = await commands.find("second", command.user_id, command.command_id)
@@ -114,13 +115,13 @@ async def test_command_that_somebody_else_has_sent_is_not_found_while_it_runs(
 
 
 async def test_command_whose_workflow_was_terminated_has_failed(
-    platform: Platform, temporal_client: Client, commands: AskedJustBefore
+    platform: Platform, temporal_client: Client, keyring: Keyring, commands: AskedJustBefore
 ) -> None:
     command = create_property("hyderabad", new_id())
 
-    async with waiting(platform, temporal_client, command):
-        workflow_id = CREATE_PROPERTY.id(command.command_id)
-        commands.meanwhile = temporal_client.get_workflow_handle(workflow_id).terminate
+    async with waiting(platform, temporal_client, keyring, command):
+        handle = temporal_client.get_workflow_handle(workflow_id(command.type, command.command_id))
+        commands.meanwhile = handle.terminate
         state = await commands.find("hyderabad", command.user_id, command.command_id)
 
     assert state is not None

@@ -84,7 +84,7 @@ async def test_key_used_by_many_at_once_creates_one_property(platform: Platform)
             assert_problem(answer, "command-running")
 
 
-async def test_command_that_is_still_running_is_told_as_such(platform: Platform) -> None:
+async def test_command_that_is_still_running_is_answered_as_such(platform: Platform) -> None:
     """With no worker the command is durable and waits: 202, then 409 under its key, then done."""
     person, key = await platform.register(), {"Idempotency-Key": str(uuid4())}
     worker = platform.stack.processes["worker"].pid
@@ -146,7 +146,7 @@ async def test_refusal_under_a_key_is_repeated(platform: Platform) -> None:
 
     for _ in range(2):
         answer = await platform.http.post("/api/auth/register", json=body, headers=key)
-        assert_problem(answer, "EmailTaken", "email")
+        assert_problem(answer, "email-taken", "email")
 
 
 @pytest.mark.parametrize("spelling", ["  3BHK Apartment in Gachibowli", "3BHK Apartment in Gachibowli  "])

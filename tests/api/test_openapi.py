@@ -1,27 +1,126 @@
 """OpenAPI: what the document promises, whatever is sent."""
 
 import asyncio
+import re
 from typing import Any
+from uuid import uuid4
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from api.auth import Credentials, RefreshToken
+from api.errors import Problem
+from api.properties import NewProperty, StatusChange, Switch
+from domain.model import Model
+from domain.property import PropertyDetails, PropertyPatch
+from domain.user import Registration
 from tests.platform import Platform
 
 # A schema cannot say that a cursor must be signed by us, a name be free, or a floor be below the roof.
 _NOT_PROMISED: list[Any] = [positive_data_acceptance]
 
 
-async def test_every_operation_documents_its_problems(platform: Platform) -> None:
-    document = (await platform.http.get("/openapi.json")).json()
+@pytest.fixture(scope="module")
+async def document(platform: Platform) -> dict[str, Any]:
+    made: dict[str, Any] = (await platform.http.get("/openapi.json")).json()
+    return made
 
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            for status, response in operation["responses"].items():
-                if int(status) >= 400 and path != "/readyz":
-                    assert response["content"].keys() == {"application/problem+json"}, (path, method, status)
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(method, path, operation) for path, item in document["paths"].items() for method, operation in item.items()]
+
+
+def resolved(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """What a reference of the document leads to."""
+    while "$ref" in node:
+        where = node["$ref"].removeprefix("#/").split("/")
+        node = document
+        for part in where:
+            node = node[part]
+    return node
+
+
+async def test_every_operation_documents_its_problems_with_examples(document: dict[str, Any]) -> None:
+    for method, path, operation in operations(document):
+        for status, reference in operation["responses"].items():
+            if int(status) < 400 or path == "/readyz":
+                continue
+            content = resolved(document, reference)["content"]
+            assert content.keys() == {"application/problem+json"}, (method, path, status)
+            for kind, example in content["application/problem+json"]["examples"].items():
+                problem = resolved(document, example)["value"]
+                assert Problem.model_validate(problem).status == int(status)
+                assert problem["type"] == f"/problems/{kind}"
     assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+async def test_operations_are_named_by_their_functions(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for _, _, operation in operations(document)]
+
+    assert {"createProperty", "getProperty", "register", "login", "userHistory", "commandState"} <= set(names)
+    assert len(names) == len(set(names))
+
+
+async def test_every_body_has_an_example_that_is_valid(document: dict[str, Any]) -> None:
+    models: dict[str, type[Model]] = {
+        model.__name__: model
+        for model in (
+            Credentials,
+            NewProperty,
+            PropertyDetails,
+            PropertyPatch,
+            RefreshToken,
+            Registration,
+            StatusChange,
+            Switch,
+        )
+    }
+    bodies = [operation["requestBody"] for _, _, operation in operations(document) if "requestBody" in operation]
+    for body in bodies:
+        content = body["content"]["application/json"]
+        models[content["schema"]["$ref"].rpartition("/")[2]].model_validate(content["example"])
+    assert len(bodies) >= 4
+
+
+async def test_commands_describe_their_headers_and_their_202(document: dict[str, Any]) -> None:
+    for path in ("/api/properties", "/api/auth/register"):
+        answers = document["paths"][path]["post"]["responses"]
+        created = {"Command-Id", "Consistency-Token", "ETag", "Idempotency-Replayed", "Location"}
+        assert answers["201"]["headers"].keys() == created
+        assert answers["202"]["headers"].keys() == {"Command-Id", "Location", "Retry-After"}
+        assert answers["202"]["content"]["application/json"]["schema"]["$ref"].endswith("/AcceptedCommand")
+        assert {"Retry-After", "Location"} <= answers["409"]["headers"].keys()
+        assert "Retry-After" in answers["503"]["headers"]
+
+
+async def test_security_is_documented_as_it_is(platform: Platform, document: dict[str, Any]) -> None:
+    """Where a token is required nobody is answered without one; where it is optional, everybody but a bad one is."""
+    for method, path, operation in operations(document):
+        address = path.format_map(dict.fromkeys(("property_id", "user_id", "command_id"), str(uuid4())) | {"kind": "x"})
+        bad = {"Authorization": "Bearer garbage"}
+        without = (await platform.http.request(method, address)).status_code
+        refused = await platform.http.request(method, address, headers=bad)
+        with_bad = refused.json() if "problem" in refused.headers.get("content-type", "") else {}
+        required = operation["security"] == [{"accessToken": []}]
+        optional = operation["security"] == [{}, {"accessToken": []}]
+        assert (without == 401) == required, (method, path, without)
+        assert (with_bad.get("type") == "/problems/invalid-token") == (required or optional), (method, path)
+
+
+async def test_parameters_have_the_rules_that_are_enforced(platform: Platform, document: dict[str, Any]) -> None:
+    parameters = {
+        parameter["name"]: parameter["schema"]
+        for _, _, operation in operations(document)
+        for parameter in operation.get("parameters", ())
+    }
+    key = re.compile(parameters["Idempotency-Key"]["pattern"])
+
+    assert all(key.search(text) for text in ("k", "a b", '"k"', r'"a\"b"', "x" * 255, f'"{"x" * 255}"'))
+    assert not any(key.search(text) for text in ("", '""', '"', '"k', "naïve", "x" * 256, f'"{"x" * 256}"'))
+    assert (parameters["cursor"]["type"], parameters["cursor"]["maxLength"]) == ("string", 200)
+    assert parameters["limit"] == {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}
 
 
 async def test_api_keeps_its_promises_under_fuzzing(platform: Platform) -> None:

@@ -9,15 +9,13 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.util import await_only
 
-from activities.saving import Ledger
 from adapters.postgres import Database
-from adapters.sealing import Keyring
 from adapters.settings import Settings
 from api.errors import ApiError
 from api.passwords import Passwords
 from api.sessions import Session, Sessions
 from api.tokens import Tokens
-from tests.activities.accounts import registered
+from tests.activities.accounts import Saving
 from tests.api.test_contract import assert_problem
 from tests.platform import PASSWORD, Platform, registration, until
 
@@ -30,6 +28,23 @@ async def test_registered_user_is_signed_in_and_sees_their_profile(platform: Pla
     assert (profile["id"], profile["email"], profile["role"]) == (person.id, person.email, "BUILDER")
     assert (profile["status"], profile["phoneNumber"]) == ("PENDING_VERIFICATION", "+919848022338")
     assert "password" not in str(profile).lower()
+
+
+async def test_profile_tells_how_many_properties_a_user_has_listed(platform: Platform) -> None:
+    person = await platform.register()
+
+    async def property_count() -> int:
+        count: int = (await platform.http.get("/api/users/profile", headers=person.headers)).json()["propertyCount"]
+        return count
+
+    assert await property_count() == 0
+    for _ in range(2):
+        await platform.create(person)
+
+    async def both_are_counted() -> bool:
+        return await property_count() == 2
+
+    await until(both_are_counted)
 
 
 @pytest.mark.parametrize("name", ["email", "username", "upper-case email"])
@@ -151,8 +166,8 @@ async def sessions(database: Database) -> AsyncIterator[Sessions]:
 
 
 @pytest.fixture
-async def person(ledger: Ledger, keyring: Keyring, tenant: str) -> UUID:
-    return await registered(ledger, keyring, tenant)
+async def person(saving: Saving, tenant: str) -> UUID:
+    return await saving.registered(tenant)
 
 
 async def refusal(renewal: Coroutine[object, object, Session]) -> str:
@@ -279,7 +294,7 @@ async def test_suspended_account_cannot_sign_in_renew_or_list(platform: Platform
 
     for answer in (login, renewed, profile):
         assert_problem(answer, "account-closed")
-    assert_problem(await platform.create(person), "OwnerUnknown")
+    assert_problem(await platform.create(person), "account-closed")
 
 
 async def test_guesser_of_a_password_is_stopped(platform: Platform) -> None:

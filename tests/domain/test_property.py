@@ -8,14 +8,16 @@ import pytest
 from pydantic import ValidationError
 
 from domain.events import recorded
-from domain.property import PropertyCreated, PropertyDetails, PropertyStatus, decide, evolve
-from tests.samples import create_property, listing, new_id
+from domain.property import PropertyDetails
+from domain.property_commands import PropertyCreated, decide, evolve
+from domain.property_status import PropertyStatus
+from tests.samples import actor, create_property, listing, new_id
 
 
 def test_creating_a_property_lists_it_with_everything_that_was_said() -> None:
     command = create_property("hyderabad", new_id(), bedrooms=3, contactPhone="98480 22338")
 
-    [event] = decide(None, command)
+    [event] = decide(None, command, actor(command.user_id))
 
     assert isinstance(event, PropertyCreated)
     assert (event.property_id, event.owner_id) == (command.property_id, command.user_id)
@@ -25,18 +27,19 @@ def test_creating_a_property_lists_it_with_everything_that_was_said() -> None:
 
 def test_created_property_is_not_created_again() -> None:
     command = create_property("hyderabad", new_id())
-    [event] = decide(None, command)
+    [event] = decide(None, command, actor(command.user_id))
     state = evolve(None, event, 1, command.issued_at)
 
-    assert decide(state, command) == []
+    assert decide(state, command, actor(command.user_id)) == []
 
 
 def test_state_follows_from_the_event() -> None:
     command = create_property("hyderabad", new_id(), amenities=["Lift", "Gym"], latitude=17.44, longitude=78.35)
-    [event] = recorded(command, command.property_id, 0, decide(None, command))
+    [event] = recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
 
     state = evolve(None, event.data, event.version, event.timestamp)
 
+    assert state is not None
     assert (state.id, state.version, state.owner_id) == (command.property_id, 1, command.user_id)
     assert state.created_at == state.updated_at == command.issued_at
     assert state.model_dump(include=set(PropertyDetails.model_fields)) == command.details.model_dump()
@@ -45,8 +48,8 @@ def test_state_follows_from_the_event() -> None:
 def test_the_same_command_makes_the_same_event_ids() -> None:
     command = create_property("hyderabad", new_id())
 
-    first = recorded(command, command.property_id, 0, decide(None, command))
-    again = recorded(command, command.property_id, 0, decide(None, command))
+    first = recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
+    again = recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
 
     assert first == again
 
@@ -74,8 +77,8 @@ def test_the_same_command_makes_the_same_event_ids() -> None:
         ("listingType", "LEASE", "'SALE'"),
         ("furnishedStatus", "HALF", "'FURNISHED'"),
         ("facing", "UP", "'NORTH'"),
-        ("pincode", "050032", "pattern"),
-        ("reraId", "P1234", "pattern"),
+        ("pincode", "050032", "six digits"),
+        ("reraId", "P1234", "P0 and ten digits"),
         ("bedrooms", -1, "greater than or equal"),
         ("bedrooms", 2.5, "valid integer"),
         ("areaSqft", 0, "greater than 0"),
@@ -121,6 +124,6 @@ def test_time_comes_from_the_command() -> None:
     at = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
     command = create_property("hyderabad", new_id()).model_copy(update={"issued_at": at})
 
-    [event] = recorded(command, command.property_id, 0, decide(None, command))
+    [event] = recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
 
     assert event.timestamp == at

@@ -3,7 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
-from domain.user import Registration, UserRole, UserStatus, decide, evolve
+from domain.errors import VersionConflict
+from domain.roles import UserRole
+from domain.user import Registration, UserStatus
+from domain.user_commands import ChangeRole, UserUpdated, decide, evolve
 from tests.platform import registration
 from tests.samples import register_user
 
@@ -11,7 +14,7 @@ from tests.samples import register_user
 def test_registering_opens_an_account_that_is_still_to_be_verified() -> None:
     command = register_user("hyderabad", role="AGENT")
 
-    [event] = decide(None, command)
+    [event] = decide(None, command, None)
 
     assert (event.user_id, event.role, event.status) == (
         command.user_id,
@@ -22,9 +25,27 @@ def test_registering_opens_an_account_that_is_still_to_be_verified() -> None:
 
 def test_registered_user_is_not_registered_again() -> None:
     command = register_user("hyderabad")
-    [event] = decide(None, command)
+    [event] = decide(None, command, None)
 
-    assert decide(evolve(None, event, 1, command.issued_at), command) == []
+    assert decide(evolve(None, event, 1, command.issued_at), command, None) == []
+
+
+def test_role_is_changed_once_and_the_rest_stays() -> None:
+    registering = register_user("hyderabad", phoneNumber="9848022338")
+    [opened] = decide(None, registering, None)
+    account = evolve(None, opened, 1, registering.issued_at)
+    fields = registering.model_dump(include={"command_id", "tenant_id", "user_id", "issued_at"})
+    command = ChangeRole(**fields, role=UserRole.ADMIN)
+
+    [event] = decide(account, command, None)
+    changed = evolve(account, event, 2, command.issued_at)
+
+    assert isinstance(event, UserUpdated)
+    assert (event.changed, changed.role, changed.version) == (("role",), UserRole.ADMIN, 2)
+    assert changed == account.model_copy(update={"role": UserRole.ADMIN, "version": 2})
+    assert decide(changed, command, None) == []
+    with pytest.raises(VersionConflict):
+        decide(changed, command.model_copy(update={"expected_versions": (1,)}), None)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """The demonstration's own judgement of rows."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from demo.__main__ import main
-from demo.listings import Unusable, listing_of, rows_of, synthetic
+from demo.listings import COLUMNS, OPTIONAL_COLUMNS, Unusable, listing_of, rows_of, synthetic
 from domain.property import PropertyDetails
 
 ROW = {
@@ -48,14 +49,31 @@ def test_file_of_another_shape_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.csv"
     file.write_text("a,b\n1,2\n")
 
-    with pytest.raises(ValueError, match="lacks the columns Address"):
+    with pytest.raises(ValueError, match="lacks the columns price, Address") as refused:
         rows_of(file)
+    for name in COLUMNS.keys() | OPTIONAL_COLUMNS.keys():
+        assert f"\n  {name} " in str(refused.value)
 
 
-def test_api_that_is_away_is_told_in_one_line(
+def test_help_says_which_columns_a_file_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["demo", "--help"])
+
+    with pytest.raises(SystemExit, match="0"):
+        main()
+
+    told = capsys.readouterr().out
+    for name, what in {**COLUMNS, **OPTIONAL_COLUMNS}.items():
+        assert re.search(rf"^  {name} +{re.escape(what)}", told, re.MULTILINE)
+
+
+def test_api_that_does_not_answer_is_named_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["demo", "--url", "http://127.0.0.1:1"])
 
     assert main() == 1
-    assert "make run" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "make run" in told
+    assert "make demo PORT=" in told

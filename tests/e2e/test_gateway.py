@@ -3,6 +3,7 @@ address.
 """
 
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -10,11 +11,13 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from api.__main__ import KEEP_ALIVE_SECONDS
 from embedded.engines import http_ready
 from embedded.gateway import gateway
 from embedded.paths import ROOT
 from embedded.process import Process, Spec
 from tests.platform import Platform, registration
+from tests.samples import listing
 
 no_caddy = pytest.mark.skipif(os.environ.get("TEST_GATEWAY") != "caddy", reason="Caddy: make test-gateway")
 LIMIT = 2
@@ -132,3 +135,31 @@ async def test_gateway_waits_for_an_api_that_comes_back(edge: str, api: Process)
 
     assert answer.status_code == 200
     assert api.pid not in {None, before}
+
+
+@pytest.mark.gateway
+@no_caddy
+async def test_listing_is_edited_through_the_gateway_by_the_tag_that_it_gave(edge: str) -> None:
+    """Compressing an answer appends `-gzip` to its ETag, which is no other version of the listing."""
+    headers = {"Accept-Encoding": "gzip"}
+    async with httpx.AsyncClient(base_url=edge, timeout=30, trust_env=False, headers=headers) as http:
+        registered = await http.post("/api/auth/register", json=registration())
+        http.headers["Authorization"] = f"Bearer {registered.json()['accessToken']}"
+        # Long enough to be compressed.
+        created = await http.post("/api/properties", json=listing(description="A bright flat near the lake. " * 100))
+        path = created.headers["location"]
+        read = await http.get(path)
+        changed = await http.patch(path, json={"price": 1}, headers={"If-Match": read.headers["etag"]})
+        stale = await http.patch(path, json={"price": 2}, headers={"If-Match": read.headers["etag"]})
+        unchanged = await http.get(path, headers={"If-None-Match": changed.headers["etag"]})
+
+    assert read.headers["content-encoding"] == "gzip"
+    assert (changed.status_code, changed.json()["price"], stale.status_code) == (200, 1, 412)
+    assert unchanged.status_code == 304
+
+
+def test_idle_connections_are_closed_by_clients_and_not_by_us() -> None:
+    kept_by_gateway = re.search(r"keepalive (\d+)s", (ROOT / "deploy" / "gateway.Caddyfile").read_text())
+
+    assert kept_by_gateway is not None
+    assert int(kept_by_gateway[1]) < KEEP_ALIVE_SECONDS

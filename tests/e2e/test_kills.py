@@ -30,7 +30,6 @@ async def _is_ready(platform: Platform) -> bool:
         return False
 
 
-@pytest.mark.kafka
 @pytest.mark.temporal
 async def test_worker_killed_between_saving_and_publishing_loses_nothing(platform: Platform) -> None:
     """The broker stands still, so the property is saved and not published when the worker dies."""
@@ -50,7 +49,7 @@ async def test_worker_killed_between_saving_and_publishing_loses_nothing(platfor
     async def published() -> bool:
         state = await platform.http.get(f"/api/commands/{created.headers['command-id']}", headers=person.headers)
         stages = {stage["name"]: stage["status"] for stage in state.json().get("stages", [])}
-        return stages.get("published") == stages.get("confirmed") == "DONE"
+        return stages.get("published") == stages.get("notified") == "DONE"
 
     await until(published, seconds=60)
     state = await platform.http.get(f"/api/commands/{created.headers['command-id']}", headers=person.headers)
@@ -94,7 +93,7 @@ async def _load(platform: Platform, person: Person) -> AsyncIterator[dict[str, s
         "worker",
         "projections",
         "api",
-        pytest.param("kafka", marks=pytest.mark.kafka),
+        "kafka",
         "redis",
         pytest.param("temporal", marks=pytest.mark.temporal),
         "mailbox",
@@ -164,7 +163,6 @@ async def _history_has(platform: Platform, person: Person, expected: set[str]) -
     return expected <= set(entries)
 
 
-@pytest.mark.kafka
 async def test_consumer_that_hears_nothing_is_made_anew(platform: Platform) -> None:
     """The broker stands still without closing a connection: nothing fails, and nothing comes."""
     person = await platform.register()

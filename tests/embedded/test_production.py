@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +17,8 @@ import worker
 from adapters.settings import Settings
 from adapters.temporal import SEARCH_ATTRIBUTES
 from api.__main__ import GRACEFUL_SHUTDOWN_SECONDS
-from embedded.apache_kafka import java
 from embedded.engines import postgres_programs
+from embedded.kafka import java
 from embedded.paths import ROOT
 from embedded.stack import Stack
 from embedded.temporal_server import _environment, prepare_namespace, prepare_schema
@@ -76,11 +77,13 @@ def test_every_file_that_compose_mounts_is_there() -> None:
         assert (ROOT / mount.split(":")[0]).exists(), mount
 
 
-def test_kafka_is_told_by_compose_what_it_is_told_here() -> None:
-    told = {name.removeprefix("KAFKA_").replace("_", ".").lower() for name in COMPOSE["kafka"]["environment"]}
-    source = (ROOT / "embedded" / "apache_kafka.py").read_text()
+def test_kafka_is_told_by_compose_what_it_is_told_here(stack: Stack) -> None:
+    def names(properties: Path) -> set[str]:
+        return {line.partition("=")[0] for line in properties.read_text().splitlines() if not line.startswith("#")}
 
-    assert told == set(re.findall(r'"([a-z.]+)": f?"?', source.split("own = {")[1].split("}\n")[0]))
+    told = {name.removeprefix("KAFKA_").replace("_", ".").lower() for name in COMPOSE["kafka"]["environment"]}
+
+    assert told == names(stack.data / "kafka.properties") - names(ROOT / "deploy" / "kafka" / "server.properties")
 
 
 def test_redis_and_s3_run_here_with_the_words_that_compose_says(stack: Stack) -> None:
@@ -128,8 +131,6 @@ async def test_health_check_of_postgres_sees_whether_it_is_ready(stack: Stack) -
     assert answers == {"postgres": 0, "nobody": 2}
 
 
-@pytest.mark.kafka
-@pytest.mark.skipif(os.environ.get("TEST_KAFKA") != "apache", reason="Apache Kafka: make test-kafka")
 async def test_health_check_of_kafka_sees_a_broker_that_serves(stack: Stack) -> None:
     _, script, *words = COMPOSE["kafka"]["healthcheck"]["test"]
     at = words.index("--bootstrap-server") + 1
@@ -146,8 +147,8 @@ async def test_health_check_of_kafka_sees_a_broker_that_serves(stack: Stack) -> 
 
 
 def test_versions_here_and_in_compose_agree() -> None:
-    from embedded.apache_kafka import VERSION as KAFKA
     from embedded.gateway import VERSION as CADDY
+    from embedded.kafka import VERSION as KAFKA
     from embedded.temporal_server import VERSION as TEMPORAL
     from embedded.temporal_ui import VERSION as UI
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from embedded.paths import Ports, is_free, kept_secrets
-from embedded.process import Process, Spec, StartFailed
+from embedded.process import Process, Spec, StartFailed, run_to_end
 from embedded.stack import Stack
 from tests.platform import until
 
@@ -52,6 +52,26 @@ async def test_process_that_dies_is_started_again_and_it_is_said(tmp_path: Path)
 
     await until(another)
     assert any("SIGKILL" in line and "starts again in 0.5 s" in line for line in said)
+    await process.stop()
+
+
+async def test_step_before_a_restart_runs_while_the_process_is_down(tmp_path: Path) -> None:
+    said: list[str] = []
+    running: list[int | None] = []
+
+    async def look() -> None:
+        running.append(process.pid)
+
+    process = Process(spec(tmp_path, "import time; time.sleep(600)", before_restart=look), said.append)
+    await process.start()
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+
+    async def is_back() -> bool:
+        return any("is back" in line for line in said)
+
+    await until(is_back)
+    assert running == [None]
     await process.stop()
 
 
@@ -115,6 +135,29 @@ async def test_process_that_is_never_ready_is_told_with_the_reason(tmp_path: Pat
     with pytest.raises(StartFailed, match="nobody there"):
         await process.start()
     await process.stop()
+
+
+async def test_failed_step_of_the_set_up_reports_its_last_lines_and_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "step.log"
+
+    with pytest.raises(StartFailed, match=r"Preparing ended with code 1.\n +\| no licence\n.*step.log"):
+        await run_to_end([sys.executable, "-c", "raise SystemExit('no licence')"], "Preparing", log)
+
+
+async def test_step_of_the_set_up_that_is_cancelled_can_clean_up(tmp_path: Path) -> None:
+    log = tmp_path / "step.log"
+    code = f"try:\n print('begun', flush=True); {_SLEEP}\nexcept KeyboardInterrupt:\n print('cleaned up')"
+    step = asyncio.create_task(run_to_end([sys.executable, "-c", code], "Preparing", log))
+
+    async def begun() -> bool:
+        return log.exists() and "begun" in log.read_text()
+
+    await until(begun)
+    step.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+
+    assert "cleaned up" in log.read_text()
 
 
 def test_ports_are_remembered_and_may_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

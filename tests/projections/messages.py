@@ -4,12 +4,15 @@ import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters import event_store
+from adapters.event_store import Position
 from adapters.postgres import Database
 from domain.activity import Activity
 from domain.events import USER_ACTIVITY
@@ -30,6 +33,13 @@ def consumed(tenant: str, user: UUID, **change: object) -> ConsumedMessage:
         **change,
     }
     return ConsumedMessage(USER_ACTIVITY, str(user), json.dumps(activity).encode())
+
+
+async def stored_messages(database: Database, tenant: str) -> list[dict[str, Any]]:
+    """Everything that the event store has of a tenant, in order."""
+    async with database.transaction() as tx:
+        everything = await event_store.visible_between(tx, None, None, Position(), 100_000)
+    return [message for _, message in everything if message["tenantId"] == tenant]
 
 
 async def entries(database: Database, tenant: str, user: UUID) -> int:

@@ -11,16 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from activities.saving import Ledger
 from adapters import redis
 from adapters.postgres import Database
-from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity
 from projections.generations import generation_of
-from projections.history import NEWEST, History, HistoryPages, Place, entry_json
-from tests.activities.accounts import registered, saving
+from projections.history import NEWEST, History, HistoryPages, entry_json
+from projections.paging import Place
+from tests.activities.accounts import Saving
 from tests.samples import create_property, new_id, new_tenant
 
 START = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
@@ -51,7 +50,7 @@ async def project(all_tenants: Database, history: History, entries: list[Activit
     async with all_tenants.transaction() as tx:
         generation = await generation_of(tx, history.name)
         await history.apply(tx, entries, generation)
-    await history.add_to_redis(entries, generation)
+    await history.update_cache(entries, generation)
 
 
 async def everything(pages: HistoryPages, tenant: str, user: UUID, limit: int) -> list[bytes]:
@@ -195,10 +194,10 @@ async def test_history_is_read_from_postgres_while_redis_is_away(
 
 
 async def test_entry_that_was_promised_comes_from_the_event_store_when_the_projection_is_behind(
-    pages: HistoryPages, ledger: Ledger, keyring: Keyring, tenant: str
+    pages: HistoryPages, saving: Saving, tenant: str
 ) -> None:
-    owner = await registered(ledger, keyring, tenant)
-    saved = await saving(ledger).save_property(create_property(tenant, owner))
+    owner = await saving.registered(tenant)
+    saved = await saving.property(create_property(tenant, owner))
     [event] = saved.events
     promised = Place(event.timestamp, event.event_id)
 

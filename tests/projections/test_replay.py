@@ -15,7 +15,7 @@ from domain.events import USER_ACTIVITY
 from projections.history import History, HistoryPages
 from projections.parking import ConsumedMessage, all_parked, park, take_out
 from projections.replay import discard, replay
-from projections.runner import Runner
+from projections.sink import Sink
 from tests.platform import until
 from tests.projections.messages import HeldHistory, consumed, entries, someone_waits_for_a_lock
 from tests.samples import new_id
@@ -80,7 +80,7 @@ async def test_replay_stops_at_the_first_event_that_still_fails(
 
 
 async def test_event_that_comes_during_a_replay_is_not_parked_for_good(
-    settings: Settings, database: Database, all_tenants: Database, valkey: Redis, tenant: str
+    database: Database, all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
     """The replay has applied what is parked and has not committed when the projection has the next event of the key."""
     user, held = new_id(), HeldHistory(valkey)
@@ -88,8 +88,8 @@ async def test_event_that_comes_during_a_replay_is_not_parked_for_good(
     replaying = asyncio.create_task(replay(all_tenants, held, str(user)))
     await held.applied.wait()
 
-    runner = Runner(settings, all_tenants, History(valkey))
-    taking = asyncio.create_task(runner.take([consumed(tenant, user)], asyncio.Event()))
+    sink = Sink(all_tenants, History(valkey))
+    taking = asyncio.create_task(sink.write([consumed(tenant, user)], asyncio.Event()))
     await waits_or_is_done(all_tenants, taking)
     held.go_on.set()
     await asyncio.gather(replaying, taking)
@@ -99,14 +99,14 @@ async def test_event_that_comes_during_a_replay_is_not_parked_for_good(
 
 
 async def test_event_that_the_projection_is_about_to_park_is_replayed_as_well(
-    settings: Settings, database: Database, all_tenants: Database, valkey: Redis, tenant: str
+    database: Database, all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
     """The projection has seen that the key is blocked and has not committed when the replay begins."""
     user, held = new_id(), HeldHistory(valkey)
     await park_each(all_tenants, consumed(tenant, user))
-    runner = Runner(settings, all_tenants, held)
+    sink = Sink(all_tenants, held)
     batch = [consumed(tenant, user), consumed(tenant, new_id())]
-    taking = asyncio.create_task(runner.take(batch, asyncio.Event()))
+    taking = asyncio.create_task(sink.write(batch, asyncio.Event()))
     await held.applied.wait()
 
     replaying = asyncio.create_task(replay(all_tenants, History(valkey), str(user)))
@@ -140,18 +140,18 @@ async def test_events_stay_parked_until_redis_can_drop_the_history_that_lacks_th
 
 
 async def test_discarding_tells_how_many_events_of_the_key_stay_parked(
-    settings: Settings, all_tenants: Database, valkey: Redis, tenant: str
+    all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
     user = new_id()
     unreadable = ConsumedMessage(USER_ACTIVITY, str(user), b"unreadable")
-    await Runner(settings, all_tenants, History(valkey)).take(
+    await Sink(all_tenants, History(valkey)).write(
         [unreadable, consumed(tenant, user), consumed(tenant, user)], asyncio.Event()
     )
     first, *later = await parked(all_tenants, user)
 
-    discarded = await discard(all_tenants, "history", first)
+    discarded = await discard(all_tenants, first)
 
     assert discarded is not None
     assert (discarded.key, discarded.still_parked) == (str(user), 2)
     assert await parked(all_tenants, user) == later
-    assert await discard(all_tenants, "history", first) is None
+    assert await discard(all_tenants, first) is None

@@ -1,179 +1,31 @@
-"""The loop of a projection: what it does with messages that it cannot apply, and when it commits."""
+"""The loop of a projection on Kafka: when it commits, when it is ready, and what it takes for a stall."""
 
 import asyncio
-import json
+import signal
+import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
-import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from redis.asyncio import Redis
 
-from adapters import redis
-from adapters.kafka import BrokerAway, Message, Publisher
+from adapters import kafka
+from adapters.kafka import Message, Publisher
 from adapters.postgres import Database
 from adapters.settings import Settings
 from adapters.telemetry import CONSUMERS_RECREATED
+from domain.activity import Activity
 from domain.events import USER_ACTIVITY
-from projections.history import History, HistoryPages
-from projections.parking import EARLIER_IS_PARKED, ConsumedMessage, all_parked, take_out
-from projections.runner import Membership, MostlyFailing, Runner
+from projections.history import History
+from projections.runner import Membership, Runner
 from tests.platform import until
 from tests.projections.messages import consumed, entries
 from tests.samples import new_id, new_tenant
 
 
-@pytest.fixture
-async def parked_before(all_tenants: Database) -> AsyncIterator[None]:
-    yield
-    async with all_tenants.transaction() as tx:
-        await take_out(tx, "history", [row.id for row in await all_parked(tx, "history")])
-
-
-@pytest.fixture
-def runner(settings: Settings, all_tenants: Database, valkey: Redis, parked_before: None) -> Runner:
-    return Runner(settings, all_tenants, History(valkey))
-
-
-@pytest.fixture
-async def rival(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(settings.database_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.mark.parametrize(
-    ("value", "reason"),
-    [
-        (b"not json", "Invalid JSON"),
-        (b"{}", "eventId"),
-        (b"\xff\xfe", "message"),
-        (json.dumps({"eventId": "7", "userId": 1}).encode(), "eventId"),
-    ],
-)
-async def test_unreadable_message_is_parked_with_its_reason_and_others_go_on(
-    runner: Runner, database: Database, all_tenants: Database, tenant: str, value: bytes, reason: str
-) -> None:
-    failing, other = new_id(), new_id()
-
-    await runner.take(
-        [ConsumedMessage(USER_ACTIVITY, str(failing), value), consumed(tenant, failing), consumed(tenant, other)],
-        asyncio.Event(),
-    )
-
-    async with all_tenants.transaction() as tx:
-        parked = await all_parked(tx, "history", str(failing))
-    assert [reason in parked[0].reason, parked[1].reason] == [True, EARLIER_IS_PARKED]
-    assert await entries(database, tenant, failing) == 0
-    assert await entries(database, tenant, other) == 1
-
-
-async def test_what_the_sink_refuses_is_parked_alone(
-    runner: Runner, database: Database, all_tenants: Database, tenant: str
-) -> None:
-    failing, other = new_id(), new_id()
-    too_long = consumed(tenant, failing, activityType="X" * 200)
-
-    await runner.take([consumed(tenant, other), too_long, consumed(tenant, other)], asyncio.Event())
-
-    async with all_tenants.transaction() as tx:
-        [parked] = await all_parked(tx, "history", str(failing))
-    assert "the sink refuses it" in parked.reason
-    assert await entries(database, tenant, other) == 2
-
-
-async def test_later_events_of_a_key_wait_for_the_one_that_the_sink_refuses(
-    runner: Runner, database: Database, all_tenants: Database, tenant: str
-) -> None:
-    failing = new_id()
-    too_long = consumed(tenant, failing, activityType="X" * 200)
-
-    await runner.take([consumed(tenant, failing), too_long, consumed(tenant, failing)], asyncio.Event())
-
-    async with all_tenants.transaction() as tx:
-        parked = await all_parked(tx, "history", str(failing))
-    assert ["the sink refuses it" in parked[0].reason, parked[1].reason] == [True, EARLIER_IS_PARKED]
-    assert await entries(database, tenant, failing) == 1
-
-
-async def test_victim_of_a_deadlock_is_applied_later_and_not_parked(
-    runner: Runner, rival: asyncpg.Connection, database: Database, all_tenants: Database, tenant: str
-) -> None:
-    """The refused event has the others applied one by one, where the deadlock meets one of them."""
-    failing, other = new_id(), new_id()
-    too_long = consumed(tenant, failing, activityType="X" * 200)
-    first, second = consumed(tenant, other), consumed(tenant, other)
-    insert = """
-        INSERT INTO user_history.user_activity
-            (tenant_id, generation, event_id, user_id, activity_type, description, activity_data, timestamp)
-        SELECT $1, generation, $2, 'rival', 'TEST', '', '{}', now() FROM user_history.read_models
-    """
-    await rival.execute("SET deadlock_timeout = '1min'")  # so the runner's is the one that gives way
-    deadlock = rival.transaction()
-    await deadlock.start()
-    await rival.execute(insert, tenant, json.loads(second.value)["eventId"])
-    taking = asyncio.create_task(runner.take([too_long, first, second], asyncio.Event()))
-
-    async def runner_waits() -> bool:
-        # Not in pg_stat_activity, which stays as a transaction saw it first.
-        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND $1 = ANY(pg_blocking_pids(pid))"
-        return bool(await rival.fetchval(blocked, rival.get_server_pid()))
-
-    await until(runner_waits)
-    await rival.execute(insert, tenant, json.loads(first.value)["eventId"])
-    await deadlock.rollback()
-    await taking
-
-    assert await entries(database, tenant, other) == 2
-    async with all_tenants.transaction() as tx:
-        assert {row.key for row in await all_parked(tx, "history")} & {str(failing), str(other)} == {str(failing)}
-
-
-async def test_unreadable_message_that_comes_again_is_parked_once(runner: Runner, all_tenants: Database) -> None:
-    failing = str(new_id())
-
-    for _ in range(2):
-        await runner.take([ConsumedMessage(USER_ACTIVITY, failing, b"unreadable")], asyncio.Event())
-
-    async with all_tenants.transaction() as tx:
-        assert len(await all_parked(tx, "history", failing)) == 1
-
-
-async def test_projection_stops_rather_than_parking_everything(runner: Runner, all_tenants: Database) -> None:
-    keys = [str(new_id()) for _ in range(60)]
-
-    with pytest.raises(MostlyFailing, match="more than 50"):
-        await runner.take([ConsumedMessage(USER_ACTIVITY, key, b"unreadable") for key in keys], asyncio.Event())
-
-    async with all_tenants.transaction() as tx:
-        assert {row.key for row in await all_parked(tx, "history")}.isdisjoint(keys)
-
-
-@pytest.mark.kafka
-async def test_offsets_wait_until_redis_has_the_entries(
-    settings: Settings, database: Database, all_tenants: Database, valkey: Redis, tenant: str
-) -> None:
-    """With Redis away the entry reaches Postgres; its offset is committed only when Redis can be told."""
-    user = new_id()
-    pages = HistoryPages(database, valkey, wait_seconds=0)
-    await pages.page(tenant, str(user), 5)  # Redis knows an empty history
-    away = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
-    runner = Runner(settings, all_tenants, History(away))
-
-    await runner.take([consumed(tenant, user)], asyncio.Event())
-    current_while_away = await runner._redis_is_current()
-    runner._projection = History(valkey)
-    current_when_back = await runner._redis_is_current()
-
-    assert (current_while_away, current_when_back) == (False, True)
-    assert await entries(database, tenant, user) == 1
-    assert len((await pages.page(tenant, str(user), 5)).entries) == 1
-    await away.aclose()
-
-
-@pytest.mark.kafka
 async def test_message_from_kafka_reaches_the_history_and_its_offset_is_committed(
     settings: Settings, database: Database, all_tenants: Database, valkey: Redis, publisher: Publisher, tenant: str
 ) -> None:
@@ -181,53 +33,96 @@ async def test_message_from_kafka_reaches_the_history_and_its_offset_is_committe
     running = asyncio.create_task(Runner(settings, all_tenants, History(valkey), group).run(stop))
     message = consumed(tenant, user)
 
-    async def sent() -> bool:
-        """As a workflow sends: again when the broker did not take it (the embedded one sometimes answers -1)."""
-        try:
-            await publisher.send([Message(message.topic, message.key.encode(), message.value, [])] * 2)
-        except BrokerAway:
-            return False
-        return True
-
     async def arrived() -> bool:
         return await entries(database, tenant, user) == 1
 
     async def is_committed() -> bool:
         return await committed(settings, group) >= 2
 
-    await until(sent)
+    await publisher.send([Message(message.topic, message.key.encode(), message.value, [])] * 2)
     await until(arrived)
     await until(is_committed)
     stop.set()
     await running
 
 
-@pytest.mark.kafka
-async def test_gathering_of_a_group_is_no_stall(
+_DYING_MEMBER = """
+import asyncio, os, signal, sys
+from aiokafka import AIOKafkaConsumer
+
+async def join(topic, servers, group):
+    member = AIOKafkaConsumer(topic, bootstrap_servers=servers, group_id=group, session_timeout_ms=10_000)
+    await member.start()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(join(*sys.argv[1:]))
+"""
+
+
+@asynccontextmanager
+async def rebalance(settings: Settings, group: str) -> AsyncIterator[None]:
+    """A rebalance that has begun and waits for a dead member, until its session ends after ten seconds."""
+    words = [sys.executable, "-c", _DYING_MEMBER, USER_ACTIVITY, settings.kafka_bootstrap_servers, group]
+    dying = await asyncio.create_subprocess_exec(*words)
+    assert await dying.wait() == -signal.SIGKILL
+    newcomer = kafka.consumer(settings, group, USER_ACTIVITY)
+    joining = asyncio.create_task(newcomer.start())
+
+    async def begun() -> bool:
+        return await state(settings, group) == "PreparingRebalance"
+
+    await until(begun)
+    try:
+        yield
+    finally:
+        await joining
+        await newcomer.stop()
+
+
+async def test_rebalance_that_waits_for_a_dead_member_is_no_stall(
     settings: Settings, database: Database, all_tenants: Database, valkey: Redis, publisher: Publisher, tenant: str
 ) -> None:
-    """The embedded broker lets members gather for five seconds; a watchdog that took it for silence left the group,
-    which made it gather again, and so on."""
     hasty = settings.model_copy(update={"stall_seconds": 3.0})
     user, stop, group = new_id(), asyncio.Event(), f"test-{tenant}"
     recreated = CONSUMERS_RECREATED.labels("history")._value
     before = recreated.get()
-    first, second = (Runner(hasty, all_tenants, History(valkey), group) for _ in range(2))
-    running = [asyncio.create_task(first.run(stop))]
-    await until(lambda: there(first))
-    running.append(asyncio.create_task(second.run(stop)))
-    await until(lambda: there(second))
+    runner = Runner(hasty, all_tenants, History(valkey), group)
+    running = asyncio.create_task(runner.run(stop))
+    await until(lambda: there(runner))
     message = consumed(tenant, user)
 
     async def arrived() -> bool:
         return await entries(database, tenant, user) == 1
 
-    await publisher.send([Message(message.topic, message.key.encode(), message.value, [])])
-    await until(arrived, seconds=60)
+    async with rebalance(settings, group):
+        await publisher.send([Message(message.topic, message.key.encode(), message.value, [])])
+    await until(arrived)
     stop.set()
-    await asyncio.gather(*running)
+    await running
 
     assert recreated.get() == before
+
+
+async def test_consumer_whose_rebalance_does_not_end_is_made_anew(
+    settings: Settings, all_tenants: Database, valkey: Redis, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is measured while it waits, so the wait itself has an end."""
+    stop, group = asyncio.Event(), f"test-{tenant}"
+    recreated = CONSUMERS_RECREATED.labels("history")._value
+    before = recreated.get()
+    runner = Runner(settings, all_tenants, History(valkey), group)
+    running = asyncio.create_task(runner.run(stop))
+    await until(lambda: there(runner))
+    monkeypatch.setattr("projections.runner._JOIN_SECONDS", 1.0)
+
+    async def made_anew() -> bool:
+        return bool(recreated.get() > before)
+
+    async with rebalance(settings, group):
+        await until(made_anew)
+    monkeypatch.undo()
+    stop.set()
+    await running
 
 
 class GivenAway(AIOKafkaConsumer):  # type: ignore[misc]
@@ -240,8 +135,9 @@ class GivenAway(AIOKafkaConsumer):  # type: ignore[misc]
         return found
 
 
-@pytest.mark.kafka
-async def test_partition_that_leaves_while_the_lag_is_measured_ends_nothing(settings: Settings, runner: Runner) -> None:
+async def test_partition_that_leaves_while_the_lag_is_measured_ends_nothing(
+    settings: Settings, all_tenants: Database, valkey: Redis
+) -> None:
     partitions = [TopicPartition(USER_ACTIVITY, n) for n in range(settings.kafka_partitions)]
     consumer = GivenAway(bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest")
     consumer.assign(partitions)
@@ -255,14 +151,26 @@ async def test_partition_that_leaves_while_the_lag_is_measured_ends_nothing(sett
     membership = Membership()
     membership.on_partitions_assigned(set(partitions))
 
-    await runner._measure(consumer, membership, busy=False)
+    await Runner(settings, all_tenants, History(valkey))._measure(consumer, membership, busy=False)
 
     assert len(consumer.assignment()) == 1
     await consumer.stop()
 
 
-async def there(runner: Runner) -> bool:
-    return runner.ready
+async def there(runner: Runner[Activity]) -> bool:
+    return not runner.waiting_for
+
+
+async def state(settings: Settings, group: str) -> str:
+    """Where a group stands, as Kafka names it."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        [answer] = await admin.describe_consumer_groups([group])
+    finally:
+        await admin.close()
+    found: str = answer.groups[0][2]
+    return found
 
 
 async def committed(settings: Settings, group: str) -> int:

@@ -6,6 +6,7 @@ Run it when a workflow gains a path. A recorded file is a promise to deployed wo
 import asyncio
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,63 +20,117 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.testing import WorkflowEnvironment
 
-from activities.relay import Outgoing
+from activities.outbox_relay import Outgoing
 from adapters import temporal
+from domain.command import Command
+from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
+from domain.property import PropertyPatch
+from domain.property_commands import (
+    ChangePropertyStatus,
+    DeleteProperty,
+    FeatureProperty,
+    PatchProperty,
+    UpdateProperty,
+    VerifyProperty,
+)
+from domain.property_status import PropertyStatus
+from domain.roles import UserRole
+from domain.user_commands import ChangeRole
 from embedded.engines import binary
-from tests.samples import create_property, new_id, register_user
+from tests.samples import create_property, login, new_id, record_activity, register_user, sent, view
 from tests.workflows.conftest import running
 from tests.workflows.fakes import Script, away, refusal
 from workflows import options
-from workflows.create_property import CreatePropertyWorkflow
 from workflows.notify import NotifyWorkflow
 from workflows.reconcile import ReconcileWorkflow
-from workflows.register_user import RegisterUserWorkflow
+from workflows.record_activity import RecordActivityWorkflow
+from workflows.registry import COMMANDS
 
 HISTORIES = Path(__file__).parent / "histories"
-PATHS: dict[str, tuple[Any, Script]] = {
-    "create_property-published_at_once": (CreatePropertyWorkflow, Script(published=True)),
-    "create_property-promised": (CreatePropertyWorkflow, Script()),
-    "create_property-promised_published_late": (CreatePropertyWorkflow, Script(publish=away(3))),
-    "create_property-done": (CreatePropertyWorkflow, Script(promised=False)),
-    "create_property-refused": (CreatePropertyWorkflow, Script(save_property=refusal("OwnerUnknown"))),
-    "create_property-saved_late": (CreatePropertyWorkflow, Script(save_property=away(3))),
-    "create_property-published_late": (CreatePropertyWorkflow, Script(promised=False, publish=away(3))),
-    "create_property-confirmed_late": (
-        CreatePropertyWorkflow,
-        Script(promised=False, confirm_property_created=away(3)),
-    ),
-    "create_property-not_confirmed": (
-        CreatePropertyWorkflow,
-        Script(promised=False, confirm_property_created=refusal("MailRefused")),
-    ),
-    "register_user-done": (RegisterUserWorkflow, Script()),
-    "register_user-refused": (RegisterUserWorkflow, Script(save_user=refusal("EmailTaken", "email"))),
-    "register_user-published_late": (RegisterUserWorkflow, Script(publish=away(3))),
-    "notify-done": (NotifyWorkflow, Script()),
-    "notify-late": (NotifyWorkflow, Script(send_promised=away(2))),
-    "notify-given_up": (NotifyWorkflow, Script(send_promised=refusal("MailRefused"))),
-    "reconcile-mails_first": (ReconcileWorkflow, Script()),
-    "reconcile-mails_failed": (ReconcileWorkflow, Script(notify_overdue=away(3))),
-    "reconcile-done": (ReconcileWorkflow, Script()),
-    "reconcile-unreadable": (ReconcileWorkflow, Script(unreadable=4)),
-    "reconcile-failed": (ReconcileWorkflow, Script(publish_overdue=away(3))),
-}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One path of a workflow: what it is started with, and what its activities do."""
+
+    workflow: type[Any]
+    arguments: list[Any]
+    script: Script
+
+
+def _paths() -> dict[str, Recorded]:
+    owner, creating, registering = new_id(), create_property("hyderabad", new_id()), register_user("hyderabad")
+    by_owner: dict[str, Any] = {"tenant_id": "hyderabad", "user_id": owner, "issued_at": creating.issued_at}
+    of_listing = {**by_owner, "property_id": creating.property_id}
+    changes = [
+        UpdateProperty(command_id=new_id(), details=creating.details, **of_listing),
+        PatchProperty(command_id=new_id(), changes=PropertyPatch.model_validate({"price": 1}), **of_listing),
+        ChangePropertyStatus(command_id=new_id(), status=PropertyStatus.SOLD, **of_listing),
+        FeatureProperty(command_id=new_id(), value=True, **of_listing),
+        VerifyProperty(command_id=new_id(), value=True, **of_listing),
+        DeleteProperty(command_id=new_id(), **of_listing),
+        FavoriteProperty(command_id=new_id(), **of_listing),
+        UnfavoriteProperty(command_id=new_id(), **of_listing),
+    ]
+    outgoing = Outgoing(tenant_id="hyderabad", event_ids=(new_id(), new_id()))
+
+    def command(command: Command, script: Script) -> Recorded:
+        return Recorded(COMMANDS[command.type], [sent(command)], script)
+
+    def recording(script: Script) -> Recorded:
+        batch = record_activity("hyderabad", view(creating.property_id), login(owner))
+        return Recorded(RecordActivityWorkflow, [batch], script)
+
+    def reconcile(script: Script) -> Recorded:
+        return Recorded(ReconcileWorkflow, [], script)
+
+    return {
+        **{
+            f"{change.type}-done".replace("-", "_", change.type.count("-")): command(change, Script())
+            for change in changes
+        },
+        "create_property-done": command(creating, Script()),
+        "create_property-refused": command(creating, Script(save_property=refusal("account-closed"))),
+        "create_property-saved_late": command(creating, Script(save_property=away(3))),
+        "create_property-published_late": command(creating, Script(publish=away(3))),
+        "patch_property-nothing_changed": command(changes[1], Script(changes=False)),
+        "register_user-done": command(registering, Script()),
+        "register_user-refused": command(registering, Script(save_user=refusal("email-taken", "email"))),
+        "register_user-published_late": command(registering, Script(publish=away(3))),
+        "change_role-done": command(
+            ChangeRole(
+                command_id=new_id(),
+                tenant_id="hyderabad",
+                user_id=owner,
+                issued_at=creating.issued_at,
+                role=UserRole.ADMIN,
+            ),
+            Script(),
+        ),
+        "record_activity-done": recording(Script()),
+        "record_activity-saved_late": recording(Script(save_observations=away(3))),
+        "record_activity-published_late": recording(Script(publish_observations=away(3))),
+        "notify-done": Recorded(NotifyWorkflow, [outgoing], Script()),
+        "notify-late": Recorded(NotifyWorkflow, [outgoing], Script(send_deliveries=away(2))),
+        "notify-given_up": Recorded(NotifyWorkflow, [outgoing], Script(send_deliveries=refusal("MailRefused"))),
+        "reconcile-done": reconcile(Script()),
+        "reconcile-unreadable": reconcile(Script(unreadable=1)),
+        "reconcile-failed": reconcile(Script(publish_overdue=away(3))),
+        "reconcile-deliveries_failed": reconcile(Script(start_overdue=away(3))),
+    }
+
+
+PATHS = _paths()
 _QUEUES: dict[Any, str] = {NotifyWorkflow: options.NOTIFICATIONS, ReconcileWorkflow: options.MAINTENANCE}
 """Of the workflows that are no commands."""
 
 
 async def record(environment: WorkflowEnvironment, name: str) -> str:
     """One path, run on scripted activities; returns its history as JSON."""
-    workflow, script = PATHS[name]
-    arguments: dict[Any, list[Any]] = {
-        CreatePropertyWorkflow: [create_property("hyderabad", new_id())],
-        RegisterUserWorkflow: [register_user("hyderabad")],
-        NotifyWorkflow: [Outgoing(tenant_id="hyderabad", event_ids=(new_id(), new_id()))],
-        ReconcileWorkflow: [],
-    }
-    queue = _QUEUES.get(workflow, options.COMMANDS)
-    async with running(environment.client, script):
-        handle = await started(environment.client, workflow, arguments[workflow], f"{name}-{new_id()}", queue)
+    path = PATHS[name]
+    queue = _QUEUES.get(path.workflow, options.COMMANDS)
+    async with running(environment.client, path.script):
+        handle = await started(environment.client, path.workflow, path.arguments, f"{name}-{new_id()}", queue)
         try:
             await handle.result()
         except WorkflowFailureError as error:

@@ -9,17 +9,14 @@ from temporalio.worker import Replayer
 
 from adapters import temporal
 from tests.replay.record import HISTORIES, PATHS
-from workflows.create_property import CreatePropertyWorkflow
-from workflows.notify import NotifyWorkflow
-from workflows.reconcile import ReconcileWorkflow
-from workflows.register_user import RegisterUserWorkflow
+from workflows.registry import COMMANDS, WORKFLOWS
 
 
 @pytest.mark.parametrize("file", sorted(HISTORIES.glob("*.json")), ids=lambda file: file.stem)
 async def test_history_replays(file: Path) -> None:
     history = WorkflowHistory.from_json(file.stem, await asyncio.to_thread(file.read_text))
     replayer = Replayer(
-        workflows=[CreatePropertyWorkflow, RegisterUserWorkflow, NotifyWorkflow, ReconcileWorkflow],
+        workflows=[workflow for workflows in WORKFLOWS.values() for workflow in workflows],
         plugins=[temporal.plugin()],
     )
 
@@ -28,3 +25,7 @@ async def test_history_replays(file: Path) -> None:
 
 def test_every_path_has_a_recorded_history() -> None:
     assert {file.stem for file in HISTORIES.glob("*.json")} >= PATHS.keys()
+
+
+def test_every_command_has_a_path() -> None:
+    assert {path.workflow for path in PATHS.values()} >= set(COMMANDS.values())

@@ -16,11 +16,7 @@ from adapters.settings import Settings
 from embedded.engines import binary
 from tests.platform import until
 from tests.workflows.fakes import Script
-from workflows import options
-from workflows.create_property import CreatePropertyWorkflow
-from workflows.notify import NotifyWorkflow
-from workflows.reconcile import ReconcileWorkflow
-from workflows.register_user import RegisterUserWorkflow
+from workflows.registry import WORKFLOWS
 
 Workers = Callable[[Client, Script], AbstractAsyncContextManager[None]]
 
@@ -42,11 +38,9 @@ def workers() -> Workers:
 @asynccontextmanager
 async def running(client: Client, script: Script) -> AsyncIterator[None]:
     """A worker on every queue."""
-    everything = [CreatePropertyWorkflow, RegisterUserWorkflow, NotifyWorkflow, ReconcileWorkflow]
     pools = [
-        Worker(client, task_queue=options.COMMANDS, workflows=everything, activities=script.activities),
-        Worker(client, task_queue=options.NOTIFICATIONS, workflows=everything, activities=script.activities),
-        Worker(client, task_queue=options.MAINTENANCE, workflows=everything, activities=script.activities),
+        Worker(client, task_queue=queue, workflows=workflows, activities=script.activities)
+        for queue, workflows in WORKFLOWS.items()
     ]
     async with pools[0], pools[1], pools[2]:
         yield

@@ -2,34 +2,37 @@
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
+import orjson
+from pydantic import TypeAdapter
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.notifications import Confirmation
-from activities.publishing import Published, PublishedOverdue
-from activities.relay import Outgoing
+from activities.outbox_relay import Outgoing
+from activities.publishing import PublishedOverdue
+from domain.command import Actor, Command, Saved, SealedCommand
 from domain.events import recorded
-from domain.property import CreateProperty, PropertySaved
-from domain.property import decide as decide_property
-from domain.property import evolve as evolve_property
-from domain.user import RegisterUser, UserSaved
-from domain.user import decide as decide_user
-from domain.user import evolve as evolve_user
+from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
+from domain.model import Fact
+from domain.observations import RecordActivity, RecordedActivity
+from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted
+from domain.property_commands import decide as decide_property
+from domain.roles import UserRole
+from domain.user_commands import RegisterUser, UserCommand, UserUpdated
+from domain.user_commands import decide as decide_user
+from tests.samples import register_user
+
+_SOMEBODY = Actor(user_id=UUID(int=1), role=UserRole.USER)
 
 
 class Script:
     """What happens at each attempt of each activity, and what did happen."""
 
-    def __init__(
-        self, *, published: bool = False, promised: bool = True, unreadable: int = 0, **failures: list[Exception]
-    ) -> None:
-        """`published` and `promised` say what saving a property has done already.
-
-        `unreadable` is how many events reconcile skips.
-        """
+    def __init__(self, *, unreadable: int = 0, changes: bool = True, **failures: list[Exception]) -> None:
+        """`unreadable` is how many events reconciling cannot read; `changes` whether a command changes anything."""
         self._unreadable = unreadable
-        self._done = {"published": published, "confirmation_promised": promised}
+        self._changes = changes
         self._failures = failures
         self.calls: list[str] = []
 
@@ -42,41 +45,75 @@ class Script:
         if left:
             raise left.pop(0)
 
+    def _saved(self, command: Command, facts: list[Fact]) -> Saved:
+        events = recorded(command, command.aggregate_id, 0, facts if self._changes else [])
+        return Saved(
+            tenant_id=command.tenant_id,
+            command_id=command.command_id,
+            aggregate_id=command.aggregate_id,
+            version=len(events),
+            events=tuple(event.saved() for event in events),
+            resource={"id": str(command.aggregate_id)},
+        )
+
     @property
     def activities(self) -> list[Callable[..., Any]]:
         script = self
 
         @activity.defn
-        async def save_property(command: CreateProperty) -> PropertySaved:
+        async def save_property(sealed: SealedCommand) -> Saved:
             script._happens("save_property")
-            [event] = recorded(command, command.property_id, 0, decide_property(None, command))
-            state = evolve_property(None, event.data, event.version, event.timestamp)
-            return PropertySaved(events=(event.saved(),), property=state, **script._done)
+            command = TypeAdapter[Any](PropertyCommand).validate_json(orjson.dumps(sealed))
+            if isinstance(command, CreateProperty):
+                return script._saved(command, list(decide_property(None, command, _SOMEBODY)))
+            gone = PropertyDeleted(
+                property_id=command.property_id, owner_id=command.user_id, title="A flat", location="Uppal"
+            )
+            return script._saved(command, [gone])
 
         @activity.defn
-        async def save_user(command: RegisterUser) -> UserSaved:
+        async def save_favorite(sealed: SealedCommand) -> Saved:
+            script._happens("save_favorite")
+            command = TypeAdapter[Any](FavoriteCommand).validate_json(orjson.dumps(sealed))
+            added = isinstance(command, FavoriteProperty)
+            listing = {"owner_id": UUID(int=2), "title": "A flat", "location": "Uppal"}
+            fact = (PropertyFavorited if added else PropertyUnfavorited)(
+                property_id=command.property_id, user_id=command.user_id, **listing
+            )
+            return script._saved(command, [fact])
+
+        @activity.defn
+        async def save_user(sealed: SealedCommand) -> Saved:
             script._happens("save_user")
-            [event] = recorded(command, command.user_id, 0, decide_user(None, command))
-            return UserSaved(events=(event.saved(),), user=evolve_user(None, event.data, 1, event.timestamp))
+            command = TypeAdapter[Any](UserCommand).validate_json(orjson.dumps(sealed))
+            if isinstance(command, RegisterUser):
+                return script._saved(command, list(decide_user(None, command, None)))
+            opened = decide_user(None, register_user(command.tenant_id), None)[0]
+            return script._saved(command, [UserUpdated(**dict(opened), changed=("role",))])
 
         @activity.defn
-        async def publish(what: Published) -> int:
+        async def publish(saved: Saved) -> int:
             script._happens("publish")
+            return len(saved.events)
+
+        @activity.defn
+        async def save_observations(batch: RecordActivity) -> RecordedActivity:
+            script._happens("save_observations")
+            return RecordedActivity(tenant_id=batch.tenant_id, command_id=batch.command_id)
+
+        @activity.defn
+        async def publish_observations(recorded: RecordedActivity) -> int:
+            script._happens("publish_observations")
             return 1
 
         @activity.defn
-        async def confirm_property_created(what: Confirmation) -> str:
-            script._happens("confirm_property_created")
-            return "mailed"
-
-        @activity.defn
-        async def send_promised(what: Outgoing) -> str:
-            script._happens("send_promised")
+        async def send_deliveries(what: Outgoing) -> str:
+            script._happens("send_deliveries")
             return f"{len(what.event_ids)} mailed"
 
         @activity.defn
-        async def notify_overdue() -> int:
-            script._happens("notify_overdue")
+        async def start_overdue() -> int:
+            script._happens("start_overdue")
             return 3
 
         @activity.defn
@@ -91,11 +128,13 @@ class Script:
 
         return [
             save_property,
+            save_favorite,
             save_user,
             publish,
-            confirm_property_created,
-            send_promised,
-            notify_overdue,
+            save_observations,
+            publish_observations,
+            send_deliveries,
+            start_overdue,
             publish_overdue,
             republish_unprojected,
         ]

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 from temporalio.client import WorkflowFailureError, WorkflowHandle
-from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from activities.relay import Outgoing
-from tests.samples import create_property, new_id, register_user
+from activities.outbox_relay import Outgoing
+from tests.samples import create_property, new_id, register_user, sent
 from tests.workflows.conftest import Workers
 from tests.workflows.fakes import Script, away, refusal
 from workflows import options
@@ -22,7 +21,10 @@ from workflows.register_user import RegisterUserWorkflow
 async def create(environment: WorkflowEnvironment) -> WorkflowHandle[CreatePropertyWorkflow, str]:
     command = create_property("hyderabad", new_id())
     return await environment.client.start_workflow(
-        CreatePropertyWorkflow.run, command, id=f"create-property/{command.command_id}", task_queue=options.COMMANDS
+        CreatePropertyWorkflow.run,
+        sent(command),
+        id=f"create-property/{command.command_id}",
+        task_queue=options.COMMANDS,
     )
 
 
@@ -39,27 +41,28 @@ async def lasted(handle: WorkflowHandle[Any, str]) -> timedelta:
     return description.close_time - description.start_time
 
 
-@pytest.mark.parametrize(
-    ("script", "calls"),
-    [
-        (Script(published=True), ["save_property"]),
-        (Script(), ["save_property", "publish"]),
-        (Script(promised=False), ["save_property", "publish", "confirm_property_created"]),
-    ],
-    ids=["published while saving", "published later", "saved before there was an outbox"],
-)
-async def test_property_is_saved_then_what_saving_left_is_done(
-    skipping: WorkflowEnvironment, workers: Workers, script: Script, calls: list[str]
-) -> None:
-    async with workers(skipping.client, script):
-        told = await (await create(skipping)).result()
+async def test_property_is_saved_then_published(skipping: WorkflowEnvironment, workers: Workers) -> None:
+    script = Script()
 
-    assert script.calls == calls
-    assert ": saved, published, " in told
+    async with workers(skipping.client, script):
+        outcome = await (await create(skipping)).result()
+
+    assert script.calls == ["save_property", "publish"]
+    assert outcome.endswith("version 1: PROPERTY_CREATED")
+
+
+async def test_command_that_changes_nothing_publishes_nothing(skipping: WorkflowEnvironment, workers: Workers) -> None:
+    script = Script(changes=False)
+
+    async with workers(skipping.client, script):
+        outcome = await (await create(skipping)).result()
+
+    assert script.calls == ["save_property"]
+    assert outcome.endswith("version 0: nothing changed")
 
 
 async def test_mails_that_fail_for_hours_are_sent_at_last(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script = Script(send_promised=away(14))
+    script = Script(send_deliveries=away(14))
 
     async with workers(skipping.client, script):
         handle = await notify(skipping)
@@ -67,13 +70,13 @@ async def test_mails_that_fail_for_hours_are_sent_at_last(skipping: WorkflowEnvi
         took = await lasted(handle)
 
     assert told == "2 mailed"
-    assert script.attempts("send_promised") == 15
+    assert script.attempts("send_deliveries") == 15
     # 5 s doubled up to half an hour: 5, 10, ... 1280, then 1800 five times.
     assert timedelta(hours=3) < took < timedelta(hours=4)
 
 
 async def test_mails_that_nobody_takes_are_given_up_after_days(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script = Script(send_promised=away(1000))
+    script = Script(send_deliveries=away(1000))
 
     async with workers(skipping.client, script):
         handle = await notify(skipping)
@@ -107,17 +110,16 @@ async def test_saving_goes_on_until_the_database_is_back(skipping: WorkflowEnvir
     assert script.attempts("save_property") == 7
 
 
-async def test_refused_command_fails_with_the_refusal_and_does_nothing_else(
+async def test_refused_command_is_completed_with_its_refusal_and_does_nothing_else(
     skipping: WorkflowEnvironment, workers: Workers
 ) -> None:
-    script = Script(save_property=refusal("OwnerUnknown"))
+    """A refusal is an answer: an operator who looks for failures is not to find it."""
+    script = Script(save_property=refusal("account-closed"))
 
     async with workers(skipping.client, script):
-        with pytest.raises(WorkflowFailureError) as failure:
-            await (await create(skipping)).result()
+        outcome = await (await create(skipping)).result()
 
-    assert isinstance(failure.value.cause, ApplicationError)
-    assert failure.value.cause.type == "OwnerUnknown"
+    assert outcome == "refused (account-closed): refused by the domain"
     assert script.calls == ["save_property"]
 
 
@@ -126,10 +128,13 @@ async def test_user_is_saved_then_published(skipping: WorkflowEnvironment, worke
 
     async with workers(skipping.client, script):
         told = await skipping.client.execute_workflow(
-            RegisterUserWorkflow.run, command, id=f"register-user/{command.command_id}", task_queue=options.COMMANDS
+            RegisterUserWorkflow.run,
+            sent(command),
+            id=f"register-user/{command.command_id}",
+            task_queue=options.COMMANDS,
         )
 
-    assert told.endswith("saved, published")
+    assert told.endswith("version 1: USER_REGISTERED")
     assert script.calls == ["save_user"] + ["publish"] * 4
 
 
@@ -143,8 +148,8 @@ async def test_reconciling_sends_mails_then_publishes_then_sends_again(
             ReconcileWorkflow.run, id=f"reconcile-{datetime.now(UTC).timestamp()}", task_queue=options.MAINTENANCE
         )
 
-    assert told == "2 overdue events published, 1 lost ones published again, 3 lost mails sent for"
-    assert script.calls == ["notify_overdue", "publish_overdue", "publish_overdue", "republish_unprojected"]
+    assert told == "2 overdue events published, 1 unprojected ones published again, 3 overdue deliveries started"
+    assert script.calls == ["start_overdue", "publish_overdue", "publish_overdue", "republish_unprojected"]
 
 
 async def test_reconciling_says_how_many_events_it_could_not_read(
@@ -157,12 +162,13 @@ async def test_reconciling_says_how_many_events_it_could_not_read(
         told = await handle.result()
 
     assert told == (
-        "2 overdue events published, 1 lost ones published again, 4 unreadable ones skipped, 3 lost mails sent for"
+        "2 overdue events published, 1 unprojected ones published again, 4 unreadable ones skipped, "
+        "3 overdue deliveries started"
     )
 
 
 async def test_mails_that_cannot_be_driven_hold_no_event_up(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script = Script(notify_overdue=away(3))
+    script = Script(start_overdue=away(3))
 
     async with workers(skipping.client, script):
         with pytest.raises(WorkflowFailureError):
@@ -170,4 +176,4 @@ async def test_mails_that_cannot_be_driven_hold_no_event_up(skipping: WorkflowEn
                 ReconcileWorkflow.run, id=f"reconcile-{new_id()}", task_queue=options.MAINTENANCE
             )
 
-    assert script.calls == ["notify_overdue"] * 3 + ["publish_overdue", "republish_unprojected"]
+    assert script.calls == ["start_overdue"] * 3 + ["publish_overdue", "republish_unprojected"]

@@ -8,8 +8,9 @@ from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdate
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 
-from domain.property import CreateProperty, PropertySaved
-from tests.samples import create_property, new_id
+from domain.command import Saved
+from domain.property_commands import CreateProperty
+from tests.samples import create_property, new_id, sent
 from tests.workflows.conftest import Workers
 from tests.workflows.fakes import Script, away, refusal
 from workflows import options
@@ -18,10 +19,10 @@ from workflows.create_property import CreatePropertyWorkflow
 pytestmark = pytest.mark.temporal
 
 
-async def create(client: Client, command: CreateProperty) -> PropertySaved:
+async def create(client: Client, command: CreateProperty) -> Saved:
     start = WithStartWorkflowOperation(
         CreatePropertyWorkflow.run,
-        command,
+        sent(command),
         id=f"create-property/{command.command_id}",
         task_queue=options.COMMANDS,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
@@ -45,7 +46,7 @@ async def test_answer_comes_when_the_property_is_saved(apart: Client, workers: W
         saved = await create(apart, command)
         await finished(apart, command)
 
-    assert saved.property.id == command.property_id
+    assert saved.aggregate_id == command.property_id
 
 
 async def test_answer_does_not_wait_for_a_broker_that_is_away(apart: Client, workers: Workers) -> None:
@@ -63,12 +64,12 @@ async def test_answer_does_not_wait_for_a_broker_that_is_away(apart: Client, wor
 async def test_refusal_reaches_whoever_waits(apart: Client, workers: Workers) -> None:
     command = create_property("hyderabad", new_id())
 
-    async with workers(apart, Script(save_property=refusal("OwnerUnknown", "ownerId"))):
+    async with workers(apart, Script(save_property=refusal("account-closed", "ownerId"))):
         with pytest.raises(WorkflowUpdateFailedError) as failure:
             await create(apart, command)
 
     assert isinstance(failure.value.cause, ApplicationError)
-    assert (failure.value.cause.type, failure.value.cause.details[0]) == ("OwnerUnknown", "ownerId")
+    assert (failure.value.cause.type, failure.value.cause.details[0]) == ("account-closed", "ownerId")
 
 
 async def test_the_same_command_sent_at_once_by_many_runs_once(apart: Client, workers: Workers) -> None:

@@ -1,0 +1,85 @@
+"""The outbox relay: starts `notify` workflows for deliveries that were just stored, many for each workflow."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+from temporalio.client import Client
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from activities.batching import Batcher
+from adapters import temporal
+from adapters.outbox import PendingDelivery
+from domain.model import Model
+
+log = logging.getLogger(__name__)
+
+_BATCH_SECONDS = 1.0
+"""Long enough for a busy second's mails to share a few workflows; nobody watches their mailbox more closely."""
+AT_MOST = 50
+"""Deliveries of one workflow: its `CommandIds` must fit into the 2 kB of a search attribute."""
+
+
+class Outgoing(Model):
+    """What one `notify` workflow sends: the deliveries of these events of one portal."""
+
+    tenant_id: str
+    event_ids: tuple[UUID, ...]
+
+
+class OutboxRelay:
+    """Starts `notify` workflows. A delivery that is lost here is in the outbox, where reconcile finds it."""
+
+    def __init__(self, client: Client, queue: str) -> None:
+        self._client = client
+        self._queue = queue
+        self._batcher = Batcher(_BATCH_SECONDS, self._start_batch)
+
+    def enqueued(self, pending: Sequence[PendingDelivery]) -> None:
+        """Have deliveries sent that were just stored, in one batch with those of the same second."""
+        if pending:
+            self._batcher.add(*pending)
+
+    async def _start_batch(self, batch: list[PendingDelivery]) -> None:
+        for group in group_by_tenant(batch):
+            try:
+                await self.start(group, str(uuid4()))
+            except (RPCError, RuntimeError) as error:
+                log.warning("%d deliveries are left to reconcile: %s", len(group), error)
+
+    async def start(self, pending: Sequence[PendingDelivery], name: str) -> bool:
+        """Start the workflow that sends deliveries of one tenant; False when one of that name runs. Raises RPCError."""
+        tenant = pending[0].tenant_id
+        attributes = TypedSearchAttributes(
+            [
+                SearchAttributePair(temporal.TENANT_ID, tenant),
+                SearchAttributePair(temporal.COMMAND_IDS, sorted({str(delivery.command_id) for delivery in pending})),
+            ]
+        )
+        try:
+            await self._client.start_workflow(
+                "notify",
+                Outgoing(tenant_id=tenant, event_ids=tuple(delivery.event_id for delivery in pending)),
+                id=f"notify/{name}",
+                task_queue=self._queue,
+                search_attributes=attributes,
+                static_summary=f"{len(pending)} deliveries",
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Start the workflow of the present batch at once."""
+        await self._batcher.close()
+
+
+def group_by_tenant(pending: Sequence[PendingDelivery]) -> list[list[PendingDelivery]]:
+    """Deliveries as they share workflows: of one tenant, and at most `AT_MOST`."""
+    by_tenant: defaultdict[str, list[PendingDelivery]] = defaultdict(list)
+    for delivery in pending:
+        by_tenant[delivery.tenant_id].append(delivery)
+    return [group[n : n + AT_MOST] for group in by_tenant.values() for n in range(0, len(group), AT_MOST)]

@@ -1,0 +1,111 @@
+"""`python -m admin --email ravi@example.com` (or `make admin EMAIL=...`): give an account a role, by default ADMIN.
+
+It runs the command `change-role`, so the change is an event, an entry of the account's history and a trace in Temporal.
+The account has its role from its next sign-in or refresh of its token on. The environment is that of a worker.
+"""
+
+import argparse
+import asyncio
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import func, select
+
+from adapters import temporal
+from adapters.postgres import Database, DatabaseAway
+from adapters.sealing import Keyring
+from adapters.settings import Settings, load_settings
+from adapters.tables import users
+from adapters.telemetry import set_up_logging
+from api.commands import Accepted, Commands, new_id, trace_url
+from api.errors import ApiError
+from api.opaque import Signer
+from domain.roles import UserRole
+from domain.user import MAY_SIGN_IN, UserStatus
+from domain.user_commands import ChangeRole
+
+
+class NotChanged(Exception):
+    """The role was not changed; the text says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """The account whose role is to change."""
+
+    tenant_id: str
+    user_id: UUID
+    email: str
+    status: UserStatus
+
+
+async def run(settings: Settings, email: str, tenant: str, role: UserRole) -> str:
+    """Change the role; returns what was done, in lines for the operator. Raises NotChanged."""
+    database, all_tenants = Database.for_tenants(settings), Database.for_all_tenants(settings)
+    try:
+        account = await _found(all_tenants, email, tenant)
+        keyring, signer = Keyring(settings.secret_bytes), Signer(settings.secret_bytes)
+        commands = Commands(await temporal.connect(settings), database, keyring, signer, settings)
+        command = ChangeRole(
+            command_id=new_id(),
+            tenant_id=account.tenant_id,
+            user_id=account.user_id,
+            issued_at=datetime.now(UTC),
+            role=role,
+        )
+        outcome = await commands.run(command, f"to {role}")
+    except DatabaseAway as error:
+        raise NotChanged(f"Postgres cannot be reached: {error}. Nothing was changed.") from error
+    except ApiError as error:
+        raise NotChanged(f"The role of {email} was not changed: {error.detail}") from error
+    finally:
+        await asyncio.gather(database.close(), all_tenants.close())
+    if isinstance(outcome, Accepted):
+        done = f"{account.email} will be {role}: the command is durable, and is not saved yet."
+    elif outcome.saved.events:
+        done = f"{account.email} is {role} from the next sign-in or refresh of its token on."
+    else:
+        done = f"{account.email} is {role} already. Nothing was changed."
+    if account.status not in MAY_SIGN_IN:
+        done += f"\nThe account is {account.status} and cannot sign in."
+    return f"{done}\nTrace: {trace_url(settings, command.type, command.command_id)}"
+
+
+async def _found(database: Database, email: str, tenant: str) -> Account:
+    """The account with this address in the portal. Raises NotChanged."""
+    query = select(users.c.tenant_id, users.c.user_id, users.c.email, users.c.status)
+    async with database.statements() as connection:
+        rows = (await connection.execute(query.where(func.lower(users.c.email) == email.strip().lower()))).all()
+    for row in rows:
+        if row.tenant_id == tenant:
+            return Account(row.tenant_id, row.user_id, row.email, UserStatus(row.status))
+    elsewhere = " and ".join(sorted(row.tenant_id for row in rows))
+    advice = f"There is one in {elsewhere}: say which by --tenant." if rows else "Register it, or check the spelling."
+    raise NotChanged(f"There is no account with the e-mail address {email} in the portal {tenant}. {advice}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m admin", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--email", required=True, help="the address that the account was registered with")
+    parser.add_argument("--tenant", help="the portal that the account belongs to (default: DEFAULT_TENANT)")
+    parser.add_argument(
+        "--role", type=UserRole, choices=list(UserRole), default=UserRole.ADMIN, help="the role (default: %(default)s)"
+    )
+    chosen = parser.parse_args()
+    settings = load_settings()
+    set_up_logging(settings)
+    try:
+        done = asyncio.run(run(settings, chosen.email, chosen.tenant or settings.default_tenant, chosen.role))
+    except NotChanged as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"{done}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,301 @@
+"""The OpenAPI document: what a route says of itself in one line, and what every route has in common."""
+
+import json
+from typing import Any, Literal
+from uuid import UUID
+
+from fastapi import FastAPI, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic.alias_generators import to_camel
+
+from api.errors import KINDS, MEDIA_TYPE, Problem, example, header_references, responses
+from domain.activity import Activity
+from domain.events import Event
+from domain.model import Model
+
+DESCRIPTION = """Every change is a command: a durable workflow that stores an event and answers when it is saved.
+Send an `Idempotency-Key` with a command and repeat it as often as you need; send its `Consistency-Token` with a read
+to see what you wrote. Every error is an RFC 9457 problem whose `type` is a page that says what to do.
+`HEAD` works wherever `GET` does."""
+
+_TAGS = {
+    "auth": "Accounts and sessions: register, sign in, renew and end a session, and the public key of access tokens.",
+    "commands": "What became of a command, and where its trace is.",
+    "history": "What a user did, newest first.",
+    "operations": "For operators and tools: health, metrics, and the meaning of each problem.",
+    "properties": "Listings: to list a property, to read it and its events.",
+    "users": "The account of whoever is signed in.",
+}
+
+_HEADERS: dict[str, dict[str, Any]] = {
+    "Allow": {"description": "The methods that the address takes", "schema": {"type": "string"}},
+    "Command-Id": {
+        "description": "The id of the command; its state is at /api/commands/{id}",
+        "required": True,
+        "schema": {"type": "string", "format": "uuid"},
+    },
+    "Consistency-Token": {
+        "description": "Send it with a read to see what this command wrote",
+        "required": True,
+        "schema": {"type": "string", "maxLength": 200},
+    },
+    "ETag": {
+        "description": "The version of the resource, for If-Match and If-None-Match",
+        "required": True,
+        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
+    },
+    "Idempotency-Replayed": {
+        "description": "Sent when the answer is that of an earlier request with the same Idempotency-Key",
+        "schema": {"type": "string", "const": "true"},
+    },
+    "Location": {
+        "description": "Where the resource, or the state of the command, can be read",
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before the next attempt",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "WWW-Authenticate": {"description": "The scheme to authenticate by", "schema": {"type": "string"}},
+}
+
+_LISTING: dict[str, Any] = {
+    "title": "3BHK Apartment in Gachibowli",
+    "description": "A bright flat near the lake, ten minutes from the metro.",
+    "price": 8_500_000,
+    "location": "Gachibowli",
+    "propertyType": "APARTMENT",
+    "listingType": "SALE",
+    "bedrooms": 3,
+    "bathrooms": 2,
+    "areaSqft": 1650,
+    "amenities": ["Lift", "Power backup"],
+    "latitude": 17.4401,
+    "longitude": 78.3489,
+    "contactName": "Ravi Kumar",
+    "contactPhone": "98480 12345",
+}
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "Credentials": {"emailOrUsername": "ravi@example.com", "password": "correct horse battery"},
+    "NewProperty": {**_LISTING, "status": "DRAFT"},
+    "PropertyDetails": _LISTING,
+    "PropertyPatch": {"price": 8_250_000, "bedrooms": None},
+    "RefreshToken": {"refreshToken": "vV0hJxq3r1cYwP2mT8sKdE5nLbG7uZ4aQfR9iXo6HyM"},
+    "Registration": {
+        "username": "ravi",
+        "email": "ravi@example.com",
+        "password": "correct horse battery",
+        "firstName": "Ravi",
+        "lastName": "Kumar",
+        "phoneNumber": "98480 12345",
+    },
+    "StatusChange": {"status": "UNDER_OFFER", "reason": "Two families are interested."},
+    "Switch": {"value": True},
+}
+"""An example of each model that a route takes as its body; a route whose body has none fails the tests."""
+
+_SIGNED_IN = ("unauthenticated", "invalid-token", "expired-token", "repeated-header")
+_MAYBE_SIGNED_IN = _SIGNED_IN[1:]
+BODY = (
+    "invalid-request",
+    "malformed-json",
+    "duplicate-name",
+    "unsupported-media-type",
+    "unsupported-content-encoding",
+    "body-too-large",
+    "unavailable",
+)
+"""The problems of a route that takes a body."""
+_COMMAND = (
+    "invalid-request",
+    "invalid-idempotency-key",
+    "repeated-header",
+    "idempotency-key-reused",
+    "command-running",
+    "command-failed",
+    "too-many-requests",
+    "unavailable",
+)
+CHANGE = ("account-closed", "forbidden", "not-found", "precondition-required", "version-conflict")
+"""The problems of a command on something that exists, based on the version that `If-Match` names."""
+_EVERYWHERE = {"uri-too-long": "UriTooLong", "headers-too-large": "HeadersTooLarge"}
+"""The problems of every operation, by the names of their shared responses."""
+
+SignedIn = Literal["required", "optional", "no"]
+_CALLER: dict[SignedIn, tuple[str, ...]] = {"required": _SIGNED_IN, "optional": _MAYBE_SIGNED_IN, "no": ()}
+
+
+class AcceptedCommand(Model):
+    """A command that is durable and will be done; its answer took longer than the API waits."""
+
+    command_id: UUID
+    status: Literal["RUNNING"]
+    location: str
+    """Where its state can be read."""
+
+
+def command(
+    status: Literal[200, 201, 204],
+    model: type[Model] | None,
+    *problems: str,
+    signed_in: SignedIn = "required",
+    body: bool = True,
+) -> dict[str, Any]:
+    """What the decorator of a command's route says: `@router.post("", **command(201, Property, "account-closed"))`.
+
+    The answer has `status` and is a `model`, or nothing with 204. `problems` are those of this command; what every
+    command may answer, its 202 and the headers are added.
+    """
+    headers = ["Command-Id", "Consistency-Token", "Idempotency-Replayed"]
+    headers += ["ETag"] if model else []
+    headers += ["Location"] if status == 201 else []
+    accepted = {
+        "model": AcceptedCommand,
+        "description": "The command is durable and will be done; its state is at Location",
+        "headers": header_references("Command-Id", "Location", "Retry-After"),
+    }
+    return {
+        "status_code": status,
+        "response_model": model,
+        **({} if model else {"response_class": Response}),
+        "responses": {
+            status: {"headers": header_references(*headers)},
+            202: accepted,
+            **responses(*_CALLER[signed_in], *(BODY if body else ()), *_COMMAND, *problems),
+        },
+    }
+
+
+def query(
+    model: type[Model] | str, *problems: str, signed_in: SignedIn = "required", etag: bool = False
+) -> dict[str, Any]:
+    """What the decorator of a query's route says: `@router.get("/{id}", **query(Property, "not-found", etag=True))`.
+
+    The answer is a `model`, or the page that the document has under this name; with `etag` it may be 304.
+    """
+    ok: dict[str, Any] = {"headers": header_references("ETag")} if etag else {}
+    if isinstance(model, str):
+        schema = {"$ref": f"#/components/schemas/{model}"}
+        ok |= {"description": "One page of the list", "content": {"application/json": {"schema": schema}}}
+    unchanged: dict[int | str, dict[str, Any]] = {
+        304: {"description": "It is still a version that If-None-Match names", "headers": header_references("ETag")}
+    }
+    return {
+        **({} if isinstance(model, str) else {"response_model": model}),
+        "responses": {
+            200: ok,
+            **(unchanged if etag else {}),
+            **responses(*_CALLER[signed_in], "unavailable", *problems),
+        },
+    }
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The document of `app`: FastAPI's, with our problems, names and pages in place of its own."""
+    if app.openapi_schema:
+        return app.openapi_schema
+    made = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=DESCRIPTION,
+        routes=app.routes,
+        servers=[{"url": "/", "description": "The host that serves this document"}],
+        contact={"name": "Hyderabad Infra", "email": "api@hyderabad-infra.example"},
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+    )
+    made["info"]["license"].pop("url", None)
+    components = made.setdefault("components", {})
+    components["responses"] = {name: responses(kind)[KINDS[kind].status] for kind, name in _EVERYWHERE.items()}
+    components["securitySchemes"] = {
+        "accessToken": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "accessToken of register, login or refresh; it is good for 15 minutes",
+        }
+    }
+    _add_schemas(components.setdefault("schemas", {}))
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            for method in route.methods or ():
+                operation = made["paths"][route.path_format][method.lower()]
+                operation["operationId"] = to_camel(route.name)
+                _finish(operation)
+    _add_used(components, json.dumps(made))
+    tags = {tag for path in made["paths"].values() for operation in path.values() for tag in operation["tags"]}
+    made["tags"] = [{"name": tag, "description": _TAGS[tag]} for tag in sorted(tags)]
+    app.openapi_schema = made
+    return made
+
+
+def _finish(operation: dict[str, Any]) -> None:
+    """Security, examples, and what every operation may answer."""
+    answers = operation["responses"]
+    problems = answers.get("401", {}).get("content", {}).get(MEDIA_TYPE, {}).get("examples", {})
+    token: dict[str, list[str]] = {"accessToken": []}
+    if "unauthenticated" in problems:
+        operation["security"] = [token]
+    else:
+        operation["security"] = [{}, token] if "invalid-token" in problems else []
+    for kind, name in _EVERYWHERE.items():
+        answers[str(KINDS[kind].status)] = {"$ref": f"#/components/responses/{name}"}
+    found = answers.get("422", {}).get("content", {})
+    if found.pop("application/json", None) and not found:
+        del answers["422"]  # a route whose parameters take every text
+    for content in (answer.get("content", {}) for answer in answers.values()):
+        for media in content.values():
+            media["schema"].pop("title", None)  # FastAPI's own name of the operation, which generated types would have
+    for parameter in operation.get("parameters", ()):
+        parameter["schema"] = _without_null(parameter["schema"])
+    for media in operation.get("requestBody", {}).get("content", {}).values():
+        name = media["schema"].get("$ref", "").rpartition("/")[2]
+        if name in EXAMPLES:
+            media["example"] = EXAMPLES[name]
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter that may be left out, which is not the same as null."""
+    given = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
+    rest = {key: value for key, value in schema.items() if key not in {"anyOf", "title"}}
+    return {**given[0], **rest} if len(given) == 1 else {key: value for key, value in schema.items() if key != "title"}
+
+
+def _add_used(components: dict[str, Any], text: str) -> None:
+    """The headers and the problems that the document, as `text`, refers to."""
+    components["headers"] = {
+        name: header for name, header in _HEADERS.items() if f'"#/components/headers/{name}"' in text
+    }
+    components["examples"] = {
+        kind: {"summary": row.title, "description": row.advice, "value": example(kind)}
+        for kind, row in KINDS.items()
+        if f'"#/components/examples/{kind}"' in text
+    }
+
+
+def _add_schemas(schemas: dict[str, Any]) -> None:
+    """Those of problems and of pages that are answered as bytes."""
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for model in (Problem, Event, Activity):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schema.pop("$defs", {})
+        schemas[model.__name__] = schema
+    entry = schemas.pop("Activity")
+    del entry["properties"]["tenantId"]
+    entry["required"].remove("tenantId")
+    schemas["HistoryEntry"] = {**entry, "title": "HistoryEntry"}
+    schemas["HistoryPage"] = _page("HistoryEntry")
+    schemas["EventPage"] = _page("Event")
+
+
+def _page(item: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["items", "nextCursor"],
+        "properties": {
+            "items": {"type": "array", "items": {"$ref": f"#/components/schemas/{item}"}},
+            "nextCursor": {"type": ["string", "null"]},
+        },
+    }

@@ -1,0 +1,62 @@
+"""Why a value is refused, in a sentence that says what to send instead: one table from pydantic's error types.
+
+The value itself is never repeated: it may be a password.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+SENTENCES: dict[str, str] = {
+    "missing": "Send this field; it is required.",
+    "extra_forbidden": "Leave it out; there is no field of this name.",
+    "string_type": "Give a text, in quotes.",
+    "string_too_short": "Use at least {min_length} {characters}.",
+    "string_too_long": "Use at most {max_length} {characters}.",
+    "string_unicode": "Give a text of whole Unicode characters, without a lone surrogate.",
+    "too_short": "Give at least {min_length} {entries}.",
+    "too_long": "Give at most {max_length} {entries}.",
+    "int_type": "Give a whole number, without quotes.",
+    "int_from_float": "Give a whole number, without a fraction.",
+    "int_parsing": "Give a whole number.",
+    "int_parsing_size": "Give a whole number of fewer digits.",
+    "float_type": "Give a number, without quotes.",
+    "float_parsing": "Give a number.",
+    "finite_number": "Give a finite number.",
+    "greater_than": "Give a number greater than {gt}.",
+    "greater_than_equal": "Give {ge} or more.",
+    "less_than": "Give a number less than {lt}.",
+    "less_than_equal": "Give {le} or less.",
+    "bool_type": "Give true or false, without quotes.",
+    "bool_parsing": "Give true or false.",
+    "enum": "Give one of {expected}.",
+    "literal_error": "Give one of {expected}.",
+    "uuid_type": "Give a UUID, in quotes.",
+    "uuid_parsing": "Give a UUID: 32 hexadecimal digits with four hyphens.",
+    "date_type": "Give a date, such as 1990-12-31.",
+    "date_parsing": "Give a date, such as 1990-12-31.",
+    "date_from_datetime_parsing": "Give a date, such as 1990-12-31.",
+    "tuple_type": "Give a list, in square brackets.",
+    "list_type": "Give a list, in square brackets.",
+    "dict_type": "Give a JSON object, in braces.",
+    "model_type": "Give a JSON object, in braces.",
+    "model_attributes_type": "Give a JSON object, in braces.",
+    # The one check of pydantic's own that raises a plain ValueError is that of an e-mail address.
+    "value_error": "Give an e-mail address, such as ravi@example.com.",
+}
+"""Every type of error that a constraint of `domain/fields.py` or of a request can have. What is not here has a
+sentence of its own where it is raised."""
+
+
+def reason(fault: Mapping[str, Any]) -> str:
+    """The sentence for one of pydantic's errors, given as `errors()` lists it."""
+    kind = fault["type"]
+    if kind in {"too_short", "too_long"} and isinstance(fault["input"], str):
+        kind = f"string_{kind}"  # pydantic counts the characters of a secret as items
+    sentence = SENTENCES.get(kind)
+    if sentence is None:
+        return str(fault["msg"])
+    bounds = dict(fault.get("ctx", {}))
+    one = bounds.get("min_length", bounds.get("max_length")) == 1
+    bounds["characters"], bounds["entries"] = ("character", "entry") if one else ("characters", "entries")
+    bounds["expected"] = str(bounds.get("expected", "")).replace("'", "")
+    return sentence.format(**bounds)

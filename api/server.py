@@ -1,0 +1,60 @@
+"""uvicorn's HTTP protocol with a bound on what it keeps of a request before the API sees it.
+
+Its parser, httptools, takes addresses and headers of any length, and the application is not asked before they are
+complete. Complete ones are measured by RequestChecks; one that is still growing past every bound is refused here.
+"""
+
+from typing import Any
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from api.errors import KINDS, MAX_HEADER_BYTES, MAX_URI_BYTES, MEDIA_TYPE, ApiError, document
+
+_MAX_HEAD_BYTES = 2 * (MAX_URI_BYTES + MAX_HEADER_BYTES)
+"""Far enough above both that a request a little too large is read whole and answered with CORS headers."""
+_LINGER_SECONDS = 2.0
+"""Closing while a client still sends resets the connection, and the client may lose the answer (RFC 9112, 9.6)."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Answers a request head that is too large, and bytes that are no HTTP, with a problem document."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._head_is_open = False
+        self._head_bytes = 0
+        self._refused = False
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_is_open, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        self._head_is_open = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        super().data_received(data)
+        if self._head_is_open and not self._refused:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                too_long = len(self.url) > MAX_URI_BYTES
+                self._refuse(ApiError("uri-too-long" if too_long else "headers-too-large"))
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(ApiError("malformed-request"))
+
+    def _refuse(self, error: ApiError) -> None:
+        self._refused = True
+        body = orjson.dumps(document(error))
+        self.transport.write(
+            STATUS_LINE[KINDS[error.kind].status]
+            + f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+            + body
+        )
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)

@@ -1,0 +1,81 @@
+"""Java programs' jars, from Maven Central: a lock file names each with its hash, and they are fetched once."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from jgo.config import GlobalSettings
+from jgo.constants import MAVEN_CENTRAL_URL
+from jgo.maven import Artifact, MavenContext
+
+from embedded.cache import cache_folder, cached
+
+_AT_ONCE = 8
+"""Most of a jar's time is the wait for its first byte: one by one, the 47 of Kafka took four times as long."""
+
+
+def jars_folder(lock: Path) -> Path:
+    """Where the jars of a lock file are kept; a changed lock file has another place."""
+    return cache_folder() / _name(lock)
+
+
+def fetch_jars(lock: Path) -> Path:
+    """The folder of the jars that a lock file lists, fetched the first time; after that no network is needed.
+
+    Ends the program when a jar cannot be fetched, or is not the one that was locked.
+    """
+
+    def fetch(folder: Path) -> None:
+        hashes = dict(line.split() for line in lock.read_text().splitlines())
+        downloads = folder / "downloads"
+        context = _maven(downloads)
+        artifacts = [context.create_dependency(coordinates).artifact for coordinates in hashes]
+        for jar, (coordinates, locked) in zip(_download(artifacts), hashes.items(), strict=True):
+            found = _sha256(jar)
+            if found != locked:
+                raise SystemExit(f"{coordinates} has the hash {found}, but {lock.name} says {locked}")
+            jar.rename(folder / jar.name)
+        shutil.rmtree(downloads)
+
+    return cached(_name(lock), fetch)
+
+
+def write_lock(lock: Path, wanted: Iterable[str], alone: Iterable[str]) -> None:
+    """Lock the jars of `wanted` with what they need at run time, as Maven chooses it, and those of `alone` without."""
+    with tempfile.TemporaryDirectory() as folder:
+        context = _maven(Path(folder))
+        roots = [context.create_dependency(coordinates) for coordinates in wanted]
+        roots += [context.create_dependency(coordinates, [context.project("*", "*")]) for coordinates in alone]
+        themselves, needed = context.resolver.resolve(roots)
+        artifacts = [each.artifact for each in themselves]
+        artifacts += [each.artifact for each in needed if each.scope in ("compile", "runtime")]
+        lines = [
+            f"{each.groupId}:{each.artifactId}:{each.version} {_sha256(jar)}\n"
+            for each, jar in zip(artifacts, _download(artifacts), strict=True)
+        ]
+    lock.write_text("".join(sorted(lines)))
+
+
+def _name(lock: Path) -> str:
+    return f"{lock.stem}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+
+
+def _maven(downloads: Path) -> MavenContext:
+    """Maven Central, and the repositories of jgo's own configuration: one named `central` is a mirror of it."""
+    repositories = {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
+    return MavenContext(repo_cache=downloads, remote_repos=repositories, timeout=30)
+
+
+def _download(artifacts: Sequence[Artifact]) -> list[Path]:
+    try:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(Artifact.resolve, artifacts))
+    except (OSError, RuntimeError) as error:
+        raise SystemExit(f"Maven Central cannot be reached, which the first start needs ({error})") from error
+
+
+def _sha256(jar: Path) -> str:
+    return hashlib.sha256(jar.read_bytes()).hexdigest()

@@ -1,0 +1,108 @@
+"""Catching up: a projection reads the event store from its checkpoint, whatever the broker has kept.
+
+The checkpoint stands in the order of the store (`event_store.in_order`): every event up to it is applied, parked, or
+cannot be read. When the projection starts, everything newer is applied. From then on Kafka brings the events, and each
+round only moves the checkpoint past those that Kafka has brought; what it did not bring is applied from the store.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any, Generic
+
+from adapters import event_store
+from adapters.event_store import NotRenumbered, Position
+from adapters.postgres import Database, DatabaseAway
+from projections.projection import E, Projection, as_consumed
+from projections.sink import PAUSE_SECONDS, Sink, pause
+
+log = logging.getLogger(__name__)
+
+_BATCH = 500
+"""Events in one transaction, as many as the consumer takes from Kafka at once."""
+_ROUND_SECONDS = 5.0
+"""How often the checkpoint moves: a start applies again what the last rounds did not see, a few seconds' events."""
+
+Page = Sequence[tuple[Position, dict[str, Any]]]
+
+
+class CatchUp(Generic[E]):
+    """Follows the event store for one projection in one process; another process that does the same changes nothing."""
+
+    def __init__(self, database: Database, projection: Projection[E], sink: Sink[E]) -> None:
+        self._database = database
+        self._projection = projection
+        self._sink = sink
+        self._position = Position()
+        self._settled_before: int | None = None
+        """Below this transaction id everything was settled a round ago, so that Kafka had the time to bring it."""
+        self.done = False
+        """Whether everything that was stored before the start has been applied."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Catch up, then move the checkpoint every few seconds, until `stop` is set. Raises MostlyFailing."""
+        while not stop.is_set():
+            try:
+                await self.round(stop)
+            except (DatabaseAway, NotRenumbered) as error:
+                log.warning("%s: the event store cannot be read: %s; trying again", self._projection.name, error)
+            await pause(stop, _ROUND_SECONDS if self.done else PAUSE_SECONDS)
+
+    async def round(self, stop: asyncio.Event) -> None:
+        """Apply what is due and move the checkpoint. Raises DatabaseAway, NotRenumbered, MostlyFailing."""
+        async with self._database.statements() as connection:
+            settled = await event_store.settled_below(connection)
+        if await self._apply_settled(stop) and not self.done and await self._apply_unsettled(stop):
+            self.done = True
+            log.info("%s has caught up with the event store", self._projection.name)
+        if self.done:
+            self._settled_before = settled
+            self._sink.forget_written()
+
+    async def _apply_settled(self, stop: asyncio.Event) -> bool:
+        """Move through the events that have their place in the order for good; False if it was stopped before."""
+        while True:
+            async with self._database.statements() as connection:
+                checkpoint = await event_store.checkpoint(connection, self._projection.name)
+                # Another process may have got further, or this one while the cache was unavailable.
+                self._position = max(self._position, checkpoint)
+                found = await event_store.in_order(connection, self._position, _BATCH)
+            page = list(takewhile(self._is_due, found))
+            if not await self._apply(page, stop):
+                return False
+            if page:
+                self._position = page[-1][0]
+            if self._position > checkpoint and await self._sink.cache_is_current():
+                # Only now: the cache is written after the commit, so the checkpoint cannot be part of it.
+                async with self._database.statements() as connection:
+                    await event_store.move_checkpoint(connection, self._projection.name, self._position)
+            if len(page) < _BATCH:
+                return True
+
+    def _is_due(self, found: tuple[Position, dict[str, Any]]) -> bool:
+        return self._settled_before is None or found[0].tx_id < self._settled_before
+
+    async def _apply_unsettled(self, stop: asyncio.Event) -> bool:
+        """Apply what is committed, but newer than a transaction that is still open; the checkpoint does not pass it."""
+        position = self._position
+        while True:
+            async with self._database.statements() as connection:
+                page = await event_store.visible_between(connection, None, None, position, _BATCH)
+            if not page:
+                return True
+            if not await self._apply(page, stop):
+                return False
+            position = page[-1][0]
+
+    async def _apply(self, page: Page, stop: asyncio.Event) -> bool:
+        """Have the events written that Kafka has not brought; False if it was stopped before."""
+        events = [message for _, message in page if not self._sink.has_written(message["eventId"])]
+        stored = as_consumed(self._projection, events, where="catch-up")
+        if stored.unreadable:
+            # As reconcile does: a release that can read them publishes them again.
+            async with self._database.statements() as connection:
+                await event_store.mark_unpublished(connection, stored.unreadable)
+        if stored.messages:
+            return await self._sink.write(stored.messages, stop)
+        return not stop.is_set()

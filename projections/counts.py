@@ -1,0 +1,169 @@
+"""How many: properties of an owner, favourites and views of a property, counted from events; and the query of them.
+
+`search.counted` has a row for each thing that is counted, with the newest version that was seen of it; `search.counts`
+has the totals. One statement writes a row and the difference that it makes, so a repeated or an older event makes none.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import ARRAY, BigInteger, Boolean, Integer, Text, Uuid, any_, bindparam, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.tables import counted, counts, read_models
+from domain.events import PROPERTY_EVENTS, Event, UnreadableEvent, read_event
+from projections.projection import Projection
+
+
+class Kind(StrEnum):
+    """What is counted, and whose number it is."""
+
+    PROPERTY = "property"
+    """Properties of the user who owns them."""
+    FAVORITE = "favorite"
+    """Users who have a property among their favourites."""
+    VIEW = "view"
+    """Views of a property."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One thing that counts, or no longer does, for its subject."""
+
+    tenant_id: str
+    kind: Kind
+    item_id: UUID
+    subject_id: UUID | None
+    """The same in every event of an item; None where the event does not say it, as a deletion need not."""
+    version: int
+    """Of the item, so that the newest event decides; 0 for what happens once."""
+    counts: bool
+    timestamp: datetime
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.tenant_id, self.kind, self.item_id.int
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What a type of event says about a kind of thing."""
+
+    kind: Kind
+    counts: bool
+    subject_of: Callable[[Any], UUID | None] = lambda _: None
+    """From the event's data."""
+
+    def counted(self, event: Event) -> Counted:
+        return Counted(
+            tenant_id=event.tenant_id,
+            kind=self.kind,
+            # An observation changes no aggregate: it is counted by itself.
+            item_id=event.aggregate_id if event.version else event.event_id,
+            subject_id=self.subject_of(event.data),
+            version=event.version,
+            counts=self.counts,
+            timestamp=event.timestamp,
+        )
+
+
+_RULES = {
+    "PROPERTY_CREATED": _Rule(Kind.PROPERTY, counts=True, subject_of=lambda data: data.owner_id),
+    "PROPERTY_DELETED": _Rule(Kind.PROPERTY, counts=False),
+    "PROPERTY_FAVORITED": _Rule(Kind.FAVORITE, counts=True, subject_of=lambda data: data.property_id),
+    "PROPERTY_UNFAVORITED": _Rule(Kind.FAVORITE, counts=False, subject_of=lambda data: data.property_id),
+    "PROPERTY_VIEWED": _Rule(Kind.VIEW, counts=True, subject_of=lambda data: data.property_id),
+}
+
+_APPLY = text("""
+    WITH changed AS (
+        INSERT INTO search.counted AS known
+            (tenant_id, generation, kind, item_id, subject_id, version, counts)
+        SELECT tenant_id, :generation, kind, item_id, subject_id, version, counts
+        FROM unnest(:tenant_ids, :kinds, :item_ids, :subject_ids, :versions, :counts)
+            WITH ORDINALITY AS event (tenant_id, kind, item_id, subject_id, version, counts, n)
+        ORDER BY n
+        ON CONFLICT (tenant_id, kind, item_id, generation) DO UPDATE
+            SET version = greatest(excluded.version, known.version),
+                counts = CASE WHEN excluded.version > known.version THEN excluded.counts ELSE known.counts END,
+                subject_id = coalesce(known.subject_id, excluded.subject_id)
+            WHERE excluded.version > known.version
+                OR known.subject_id IS NULL AND excluded.subject_id IS NOT NULL
+        RETURNING new.tenant_id, new.kind, new.subject_id,
+            CAST(new.counts AS integer)
+            - CAST(old.counts IS TRUE AND old.subject_id IS NOT NULL AS integer) AS difference
+    )
+    INSERT INTO search.counts AS known (tenant_id, generation, kind, subject_id, total)
+    SELECT tenant_id, :generation, kind, subject_id, sum(difference) FROM changed
+    WHERE subject_id IS NOT NULL
+    GROUP BY tenant_id, kind, subject_id HAVING sum(difference) <> 0
+    ORDER BY tenant_id, kind, subject_id
+    ON CONFLICT (tenant_id, kind, subject_id, generation) DO UPDATE SET total = known.total + excluded.total
+""").bindparams(
+    bindparam("generation", type_=Integer),
+    bindparam("tenant_ids", type_=ARRAY(Text)),
+    bindparam("kinds", type_=ARRAY(Text)),
+    bindparam("item_ids", type_=ARRAY(Uuid)),
+    bindparam("subject_ids", type_=ARRAY(Uuid)),
+    bindparam("versions", type_=ARRAY(BigInteger)),
+    bindparam("counts", type_=ARRAY(Boolean)),
+)
+
+
+class Counts(Projection[Counted]):
+    """The projection: numbers in Postgres alone, for they are read with the rows that they are shown with."""
+
+    name = "counts"
+    topics = (PROPERTY_EVENTS,)
+    tables = (counted, counts)
+
+    def read(self, topic: str, value: bytes) -> Counted | None:
+        """What an event says to be counted; None where it says nothing. Raises UnreadableEvent, saying why."""
+        try:
+            message = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise UnreadableEvent(f"message: {error}") from error
+        if not isinstance(message, dict):
+            raise UnreadableEvent("message: not an object")
+        rule = _RULES.get(str(message.get("eventType")))
+        return rule.counted(read_event(message)) if rule else None
+
+    async def apply(self, tx: AsyncConnection, events: Sequence[Counted], generation: int) -> None:
+        """Write what counts, and the difference that it makes to the totals."""
+        newest: dict[tuple[str, str, int], Counted] = {}
+        for event in sorted(events, key=lambda event: (event.key, event.version)):
+            # One statement writes a row once.
+            known = newest.get(event.key)
+            newest[event.key] = replace(event, subject_id=event.subject_id or known.subject_id) if known else event
+        rows = list(newest.values())
+        if rows:
+            columns = {
+                "tenant_ids": [row.tenant_id for row in rows],
+                "kinds": [row.kind.value for row in rows],
+                "item_ids": [row.item_id for row in rows],
+                "subject_ids": [row.subject_id for row in rows],
+                "versions": [row.version for row in rows],
+                "counts": [row.counts for row in rows],
+            }
+            await tx.execute(_APPLY, {"generation": generation, **columns})
+
+
+_COUNTS_OF = select(counts.c.subject_id, counts.c.kind, counts.c.total).where(
+    counts.c.kind == any_(bindparam("kinds", type_=ARRAY(Text))),
+    counts.c.subject_id == any_(bindparam("subject_ids", type_=ARRAY(Uuid))),
+    counts.c.generation == select(read_models.c.generation).where(read_models.c.name == Counts.name).scalar_subquery(),
+)
+
+
+async def counts_of(
+    connection: AsyncConnection, subject_ids: Sequence[UUID], *kinds: Kind
+) -> dict[UUID, tuple[int, ...]]:
+    """How many of each kind, in their order, each subject of the connection's tenant has; 0 where none was counted."""
+    asked = {"kinds": [kind.value for kind in kinds], "subject_ids": list(subject_ids)}
+    found = {(row.subject_id, row.kind): row.total for row in await connection.execute(_COUNTS_OF, asked)}
+    return {subject: tuple(found.get((subject, kind.value), 0) for kind in kinds) for subject in subject_ids}

@@ -1,0 +1,198 @@
+"""Writing the messages of a projection: what can be applied is, what cannot is parked, and others go on."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Generic
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.postgres import Database, DatabaseAway, is_transient
+from adapters.redis import RedisError
+from adapters.telemetry import EVENTS_APPLIED, EVENTS_PARKED, PROJECTION_AGE
+from domain.events import UnreadableEvent
+from projections.generations import generation_of
+from projections.parking import EARLIER_IS_PARKED, ConsumedMessage, blocked_keys, park
+from projections.projection import CacheKey, E, Projection
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 1.0
+"""Before trying again what something unavailable did not take."""
+_JUDGED, _TOO_MANY = 100, 50
+"""When more than 50 of the last 100 messages fail, the cause is this release or its sink rather than the messages."""
+
+Readable = list[tuple[ConsumedMessage, E]]
+
+
+class MostlyFailing(Exception):
+    """Most events fail: the projection stops rather than parking everything."""
+
+
+@dataclass
+class Outcome(Generic[E]):
+    """What became of the readable messages of a batch."""
+
+    applied: list[E] = field(default_factory=list)
+    refused: list[tuple[ConsumedMessage, str]] = field(default_factory=list)
+    """Those that the tables refuse, each with the reason."""
+    blocked: list[ConsumedMessage] = field(default_factory=list)
+    """Those that come after a parked one of their key."""
+
+
+Apply = Callable[[AsyncConnection, Readable[E], int], Awaitable[Outcome[E]]]
+
+
+class Sink(Generic[E]):
+    """The tables and the cache of one projection in one process, and what is to be parked."""
+
+    def __init__(self, database: Database, projection: Projection[E]) -> None:
+        self._database = database
+        self._projection = projection
+        self._one_at_a_time = asyncio.Lock()
+        self._succeeded: deque[bool] = deque(maxlen=_JUDGED)
+        self._stale: set[CacheKey] = set()
+        self._written: set[str] = set()
+        self._written_before: set[str] = set()
+
+    async def write(self, messages: Sequence[ConsumedMessage], stop: asyncio.Event) -> bool:
+        """Apply or park a batch, trying again while Postgres is unavailable; False if `stop` was set before it did.
+
+        Raises MostlyFailing.
+        """
+        while not stop.is_set():
+            try:
+                async with self._one_at_a_time:
+                    await self._write(messages)
+            except DatabaseAway as error:
+                log.warning("%s: Postgres did not take the batch (%s); trying again", self._projection.name, error)
+                await pause(stop, PAUSE_SECONDS)
+            else:
+                self._written.update(message.event_id for message in messages)
+                return True
+        return False
+
+    async def cache_is_current(self) -> bool:
+        """Whether the cache lacks no event that was written.
+
+        Until then neither offsets nor the checkpoint may move, for the cache would not get that event again.
+        """
+        async with self._one_at_a_time:
+            if self._stale:
+                try:
+                    async with self._database.transaction() as tx:
+                        generation = await generation_of(tx, self._projection.name)
+                    await self._projection.drop_cached(self._stale, generation)
+                except (RedisError, DatabaseAway):
+                    return False
+                self._stale.clear()
+            return True
+
+    @property
+    def has_stale_cache(self) -> bool:
+        return bool(self._stale)
+
+    def has_written(self, event_id: str) -> bool:
+        """Whether an event was written here lately; False may also mean that it is too long ago."""
+        return event_id in self._written or event_id in self._written_before
+
+    def forget_written(self) -> None:
+        """Forget which events were written before the last call."""
+        self._written_before, self._written = self._written, set()
+
+    async def _write(self, messages: Sequence[ConsumedMessage]) -> None:
+        try:
+            await self._write_by(self._apply_together, messages)
+        except DBAPIError:
+            # The tables refuse something of it: one by one, to find out what.
+            await self._write_by(self._apply_each, messages)
+
+    async def _write_by(self, apply: Apply[E], messages: Sequence[ConsumedMessage]) -> None:
+        name = self._projection.name
+        readable, unreadable = self._read(messages)
+        async with self._database.transaction() as tx:
+            generation = await generation_of(tx, name, locked=True)
+            blocked = await blocked_keys(tx, name, {message.key for message in messages})
+            blocked |= {message.key for message, _ in unreadable}
+            free = [(message, event) for message, event in readable if message.key not in blocked]
+            outcome = await apply(tx, free, generation)
+            outcome.blocked += [message for message, _ in readable if message.key in blocked]
+            failed = [*unreadable, *outcome.refused]
+            self._judge(len(outcome.applied) + len(outcome.blocked), failed)
+            if failed or outcome.blocked:
+                await park(tx, name, [*failed, *((message, EARLIER_IS_PARKED) for message in outcome.blocked)])
+                EVENTS_PARKED.labels(name).inc(len(failed) + len(outcome.blocked))
+        for message, reason in failed:
+            log.error("%s: parked %s of %s: %s", name, message.key, message.topic, reason)
+        if outcome.applied:
+            await self._after_commit(outcome.applied, generation)
+
+    def _read(self, messages: Sequence[ConsumedMessage]) -> tuple[Readable[E], list[tuple[ConsumedMessage, str]]]:
+        readable: Readable[E] = []
+        unreadable: list[tuple[ConsumedMessage, str]] = []
+        for message in messages:
+            try:
+                event = self._projection.read(message.topic, message.value)
+            except UnreadableEvent as error:
+                unreadable.append((message, str(error)))
+            else:
+                if event is not None:
+                    readable.append((message, event))
+        return readable, unreadable
+
+    async def _apply_together(self, tx: AsyncConnection, free: Readable[E], generation: int) -> Outcome[E]:
+        events = [event for _, event in free]
+        if events:
+            await self._projection.apply(tx, events, generation)
+        return Outcome(applied=events)
+
+    async def _apply_each(self, tx: AsyncConnection, free: Readable[E], generation: int) -> Outcome[E]:
+        outcome: Outcome[E] = Outcome()
+        for message, event in free:
+            if any(message.key == earlier.key for earlier, _ in outcome.refused):
+                outcome.blocked.append(message)
+            elif reason := await refusal(tx, self._projection, event, generation):
+                outcome.refused.append((message, reason))
+            else:
+                outcome.applied.append(event)
+        return outcome
+
+    def _judge(self, good: int, failed: list[tuple[ConsumedMessage, str]]) -> None:
+        self._succeeded.extend([True] * good + [False] * len(failed))
+        if self._succeeded.count(False) > _TOO_MANY:
+            raise MostlyFailing(f"more than {_TOO_MANY} of the last {_JUDGED} messages fail; the last: {failed[-1][1]}")
+
+    async def _after_commit(self, events: list[E], generation: int) -> None:
+        name = self._projection.name
+        EVENTS_APPLIED.labels(name).inc(len(events))
+        newest = max(event.timestamp for event in events)
+        PROJECTION_AGE.labels(name).set((datetime.now(UTC) - newest).total_seconds())
+        try:
+            await self._projection.update_cache(events, generation)
+        except RedisError as error:
+            log.warning("%s: Redis is unavailable (%s); offsets wait for it", name, error)
+            self._stale |= self._projection.cache_keys(events)
+
+
+async def refusal(tx: AsyncConnection, projection: Projection[E], event: E, generation: int) -> str | None:
+    """Apply one event by itself; returns why the tables refuse it, if they do. Raises what may succeed later."""
+    try:
+        async with tx.begin_nested():
+            await projection.apply(tx, [event], generation)
+    except DBAPIError as error:
+        if is_transient(error):
+            raise
+        return f"the sink refuses it: {error.orig}"
+    return None
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until `stop` is set."""
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,43 @@
+"""Publishing to a broker that does not acknowledge: nothing is left behind."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from adapters.kafka import BrokerAway, Message, Publisher
+from adapters.settings import Settings
+from tests.platform import until
+
+
+@pytest.fixture
+async def admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    yield admin
+    await admin.close()
+
+
+async def test_producer_whose_broker_forgot_the_topic_is_ended(settings: Settings, admin: AIOKafkaAdminClient) -> None:
+    """An idempotent producer repeats its messages for as long as it lives, and each failure makes another producer."""
+    publisher, topic = Publisher(settings), f"forgotten-{uuid4().hex}"
+    await admin.create_topics([NewTopic(topic, 1, 1)])
+    before = asyncio.all_tasks()
+    message = Message(topic, b"key", b"value", [])
+    await publisher.send([message])
+    await admin.delete_topics([topic])
+
+    async def refused() -> bool:
+        try:
+            await publisher.send([message])
+        except BrokerAway:
+            return True
+        return False
+
+    async def nothing_runs_on() -> bool:
+        return asyncio.all_tasks() <= before
+
+    await until(refused)
+    await until(nothing_runs_on)

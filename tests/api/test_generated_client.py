@@ -1,0 +1,94 @@
+"""A Python client that openapi-python-client makes from our document takes README.md's tour with it."""
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from embedded.engines import binary
+from tests.platform import PASSWORD, Platform
+
+
+@pytest.fixture
+async def package(platform: Platform, tmp_path: Path) -> str:
+    """The name of the package that was generated, which can be imported."""
+    document = tmp_path / "openapi.json"
+    document.write_bytes((await platform.http.get("/openapi.json")).content)
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"post_hooks": []}')  # it would format what nobody reads
+    name = f"client_{uuid4().hex[:8]}"
+    paths = ("--path", str(document), "--output-path", str(tmp_path / name), "--config", str(settings))
+    options = (*paths, "--meta", "none", "--fail-on-warning")
+    generator = await asyncio.create_subprocess_exec(
+        binary("openapi-python-client"),
+        "generate",
+        *options,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await generator.communicate()
+    assert generator.returncode == 0, printed.decode()
+    return name
+
+
+@pytest.fixture
+def client(package: str, tmp_path: Path) -> Iterator[ModuleType]:
+    sys.path.insert(0, str(tmp_path))
+    yield importlib.import_module(package)
+    sys.path.remove(str(tmp_path))
+
+
+async def test_generated_client_takes_the_tour(platform: Platform, client: ModuleType) -> None:
+    models = importlib.import_module(f"{client.__name__}.models")
+
+    def call(path: str) -> Any:
+        return importlib.import_module(f"{client.__name__}.api.{path}").asyncio_detailed
+
+    name = f"u{uuid4().hex[:12]}"
+    account = models.Registration(
+        username=name, email=f"{name}@example.com", password=PASSWORD, first_name="Ravi", last_name="Kumar"
+    )
+    credentials = models.Credentials(email_or_username=name, password=PASSWORD)
+    flat = models.NewProperty(
+        title="3BHK Apartment in Gachibowli",
+        description="A bright flat near the lake.",
+        price=8_500_000,
+        location="Gachibowli",
+        property_type=models.PropertyType.APARTMENT,
+        listing_type=models.ListingType.SALE,
+        bedrooms=3,
+    )
+    no_proxy = {"trust_env": False}
+    async with client.Client(base_url=platform.url, httpx_args=no_proxy) as nobody:
+        registered = await call("auth.register")(client=nobody, body=account)
+        signed_in = await call("auth.login")(client=nobody, body=credentials)
+    token, me = signed_in.parsed.access_token, signed_in.parsed.user.id
+    async with client.AuthenticatedClient(base_url=platform.url, token=token, httpx_args=no_proxy) as ravi:
+        created = await call("properties.create_property")(client=ravi, body=flat, idempotency_key="my-first-flat")
+        again = await call("properties.create_property")(client=ravi, body=flat, idempotency_key='"my-first-flat"')
+        seen = created.headers["Consistency-Token"]
+        history = await call("history.user_history")(me, client=ravi, limit=10, consistency_token=seen)
+        listed = await call("properties.get_property")(created.parsed.id, client=ravi)
+        events = await call("properties.property_events")(created.parsed.id, client=ravi)
+        command = UUID(created.headers["Command-Id"])
+        state = await call("commands.command_state")(command, client=ravi)
+        profile = await call("users.own_profile")(client=ravi)
+        flat.title = "Flat"
+        problem = await call("properties.create_property")(client=ravi, body=flat)
+
+    assert (registered.status_code, created.status_code, again.status_code) == (201, 201, 201)
+    assert isinstance(created.parsed, models.CountedProperty)
+    assert again.parsed == listed.parsed == created.parsed
+    entries = [entry.activity_type for entry in history.parsed.items]
+    assert [entry for entry in entries if entry != "USER_LOGGED_IN"] == ["PROPERTY_CREATED", "USER_REGISTERED"]
+    assert [event.event_type for event in events.parsed.items] == ["PROPERTY_CREATED"]
+    assert state.parsed.status is models.CommandStateStatus.COMPLETED
+    assert profile.parsed.id == registered.parsed.user.id == me
+    assert isinstance(problem.parsed, models.Problem)
+    assert [(fault.field, fault.reason) for fault in problem.parsed.errors] == [("title", "Use at least 5 characters.")]

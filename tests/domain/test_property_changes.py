@@ -1,0 +1,287 @@
+"""Given a listing, when somebody changes it, then these events; and who may not."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from domain.command import Actor
+from domain.errors import (
+    InvalidChange,
+    ListingClosed,
+    NotAdmin,
+    NotOwner,
+    PropertyNotFound,
+    Refusal,
+    StatusRefused,
+    VersionConflict,
+)
+from domain.property import Property, PropertyDetails, PropertyPatch
+from domain.property_commands import (
+    ChangePropertyStatus,
+    DeleteProperty,
+    FeatureProperty,
+    PatchProperty,
+    PropertyDeleted,
+    PropertyFact,
+    PropertyPriceChanged,
+    PropertyStatusChanged,
+    PropertyUpdated,
+    UpdateProperty,
+    VerifyProperty,
+    decide,
+    evolve,
+)
+from domain.property_status import CLOSED_STATUSES, PUBLIC_STATUSES, TRANSITIONS, Party, PropertyStatus
+from domain.roles import UserRole
+from tests.samples import actor, create_property, listing, new_id
+
+OWNER, STRANGER, ADMIN = new_id(), new_id(), actor(new_id(), UserRole.ADMIN)
+AT = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
+
+
+def listed(status: PropertyStatus = PropertyStatus.ACTIVE, **more: Any) -> Property:
+    command = create_property("hyderabad", OWNER, **more)
+    [event] = decide(None, command, actor(OWNER))
+    state = evolve(None, event, 1, AT)
+    assert state is not None
+    return state.model_copy(update={"status": status})
+
+
+def change(command: type[Any], state: Property | None, **fields: Any) -> Any:
+    common = {"command_id": new_id(), "tenant_id": "hyderabad", "user_id": OWNER, "issued_at": AT + timedelta(hours=1)}
+    return command(**common, property_id=state.id if state else new_id(), **fields)
+
+
+def patch(state: Property | None, expected: tuple[int, ...] | None = None, **changes: Any) -> PatchProperty:
+    body = PropertyPatch.model_validate(changes)
+    patching: PatchProperty = change(PatchProperty, state, changes=body, expected_versions=expected)
+    return patching
+
+
+def status(state: Property, to: PropertyStatus) -> ChangePropertyStatus:
+    changing: ChangePropertyStatus = change(ChangePropertyStatus, state, status=to, reason="because")
+    return changing
+
+
+def after(state: Property, facts: list[PropertyFact]) -> Property | None:
+    evolved: Property | None = state
+    for fact in facts:
+        evolved = evolve(evolved, fact, (evolved or state).version + 1, AT + timedelta(hours=1))
+    return evolved
+
+
+def test_patched_fields_change_and_the_others_stay() -> None:
+    state = listed(bedrooms=3, contactPhone="9848022338")
+
+    [event] = decide(state, patch(state, bedrooms=4, facing="EAST"), actor(OWNER))
+    changed = after(state, [event])
+
+    assert isinstance(event, PropertyUpdated)
+    assert event.changed == ("bedrooms", "facing")
+    assert changed is not None
+    assert changed.model_dump(exclude={"bedrooms", "facing", "version", "updated_at"}) == state.model_dump(
+        exclude={"bedrooms", "facing", "version", "updated_at"}
+    )
+    assert (changed.bedrooms, changed.version, changed.created_at) == (4, 2, AT)
+    assert changed.updated_at > AT
+
+
+def test_null_removes_a_field_or_gives_it_its_default_back() -> None:
+    state = listed(bedrooms=3, city="Secunderabad", amenities=["Lift"])
+
+    changed = after(state, decide(state, patch(state, bedrooms=None, city=None, amenities=None), actor(OWNER)))
+
+    assert changed is not None
+    assert (changed.bedrooms, changed.city, changed.amenities) == (None, "Hyderabad", ())
+
+
+@pytest.mark.parametrize("name", ["title", "description", "price", "location", "propertyType", "listingType"])
+def test_null_does_not_remove_what_every_listing_has(name: str) -> None:
+    with pytest.raises(ValidationError, match=name):
+        PropertyPatch.model_validate({name: None})
+
+
+def test_patch_that_contradicts_what_is_there_is_refused() -> None:
+    state = listed(totalFloors=4, latitude=17.4, longitude=78.4)
+
+    for changes, reason in (({"floorNumber": 9}, "totalFloors"), ({"latitude": None}, "together")):
+        with pytest.raises(InvalidChange, match=reason):
+            decide(state, patch(state, **changes), actor(OWNER))
+
+
+def test_patch_is_the_same_after_its_way_through_json() -> None:
+    body = PropertyPatch.model_validate({"price": 7, "latitude": None, "contactPhone": "9848022338"})
+
+    again = PropertyPatch.model_validate_json(body.model_dump_json(by_alias=True))
+
+    assert again == body
+    assert again.model_fields_set == {"price", "latitude", "contact_phone"}
+
+
+def test_price_has_an_event_of_its_own_and_the_price_before_is_kept() -> None:
+    state = listed(bedrooms=3)
+
+    facts = decide(state, patch(state, price=9_000_000, bedrooms=4), actor(OWNER))
+    changed = after(state, facts)
+
+    assert [type(fact) for fact in facts] == [PropertyUpdated, PropertyPriceChanged]
+    assert changed is not None
+    assert (changed.price, changed.previous_price, changed.bedrooms, changed.version) == (9_000_000, state.price, 4, 3)
+
+
+def test_updating_as_a_whole_forgets_what_is_not_said() -> None:
+    state = listed(bedrooms=3, contactName="Lakshmi Devi")
+    details = PropertyDetails.model_validate(listing(title="Another title"))
+
+    [event] = decide(state, change(UpdateProperty, state, details=details), actor(OWNER))
+
+    assert isinstance(event, PropertyUpdated)
+    assert event.changed == ("bedrooms", "contactName", "title")
+
+
+@pytest.mark.parametrize("command", [UpdateProperty, PatchProperty, ChangePropertyStatus, FeatureProperty])
+def test_change_that_changes_nothing_has_no_event(command: type[Any]) -> None:
+    state = listed(bedrooms=3)
+    fields: dict[type[Any], dict[str, Any]] = {
+        UpdateProperty: {"details": state.details},
+        PatchProperty: {"changes": PropertyPatch.model_validate({"price": state.price, "bedrooms": 3})},
+        ChangePropertyStatus: {"status": state.status},
+        FeatureProperty: {"value": False},
+    }
+
+    assert decide(state, change(command, state, **fields[command]), ADMIN) == []
+
+
+@pytest.mark.parametrize("closed", sorted(CLOSED_STATUSES))
+def test_sold_property_refuses_price_change(closed: PropertyStatus) -> None:
+    state = listed(closed)
+
+    with pytest.raises(ListingClosed):
+        decide(state, patch(state, price=1), actor(OWNER))
+
+
+@pytest.mark.parametrize(
+    ("by", "status", "refusal"),
+    [
+        (actor(STRANGER), PropertyStatus.ACTIVE, NotOwner),
+        (actor(STRANGER), PropertyStatus.DRAFT, PropertyNotFound),
+        (actor(STRANGER), PropertyStatus.REJECTED, PropertyNotFound),
+        (actor(OWNER), PropertyStatus.DRAFT, None),
+        (ADMIN, PropertyStatus.ACTIVE, None),
+        (ADMIN, PropertyStatus.DRAFT, None),
+    ],
+)
+def test_listing_is_changed_by_its_owner_and_administrators(
+    by: Actor, status: PropertyStatus, refusal: type[Refusal] | None
+) -> None:
+    state = listed(status)
+    commands = [patch(state, bedrooms=1), change(DeleteProperty, state)]
+
+    for command in commands:
+        if refusal is None:
+            assert decide(state, command, by)
+        else:
+            with pytest.raises(refusal):
+                decide(state, command, by)
+
+
+def test_change_of_a_listing_that_is_not_there_is_refused() -> None:
+    with pytest.raises(PropertyNotFound):
+        decide(None, patch(None, bedrooms=1), ADMIN)
+
+
+@pytest.mark.parametrize(
+    ("expected", "accepted"), [((1,), True), ((3, 1), True), (None, True), ((2,), False), ((), False)]
+)
+def test_change_is_based_on_a_version_that_its_sender_has_seen(
+    expected: tuple[int, ...] | None, accepted: bool
+) -> None:
+    state = listed()
+    command = patch(state, expected, bedrooms=1)
+
+    if accepted:
+        assert decide(state, command, actor(OWNER))
+    else:
+        with pytest.raises(VersionConflict, match="version 1"):
+            decide(state, command, actor(OWNER))
+
+
+@pytest.mark.parametrize(("command", "name"), [(FeatureProperty, "is_featured"), (VerifyProperty, "is_verified")])
+def test_administrators_feature_and_verify_and_nobody_else(command: type[Any], name: str) -> None:
+    state = listed()
+
+    changed = after(state, decide(state, change(command, state, value=True), ADMIN))
+
+    assert changed is not None
+    assert getattr(changed, name) is True
+    with pytest.raises(NotAdmin):
+        decide(state, change(command, state, value=True), actor(OWNER))
+
+
+def test_deleted_listing_leaves_a_tombstone_without_anything_personal() -> None:
+    state = listed(contactName="Lakshmi Devi")
+
+    [event] = decide(state, change(DeleteProperty, state), actor(OWNER))
+
+    assert isinstance(event, PropertyDeleted)
+    assert "Lakshmi" not in event.model_dump_json()
+    assert evolve(state, event, 2, AT) is None
+
+
+@pytest.mark.parametrize("by", [actor(OWNER), ADMIN], ids=["owner", "admin"])
+@pytest.mark.parametrize("start", list(PropertyStatus))
+@pytest.mark.parametrize("to", list(PropertyStatus))
+def test_status_follows_the_table(start: PropertyStatus, to: PropertyStatus, by: Actor) -> None:
+    state = listed(start)
+    party = Party.ADMIN if by.is_admin else Party.OWNER
+    allowed = TRANSITIONS[start].get(to, frozenset())
+
+    if to == start:
+        assert decide(state, status(state, to), by) == []
+    elif party in allowed and to is not PropertyStatus.RENTED:
+        [event] = decide(state, status(state, to), by)
+        assert isinstance(event, PropertyStatusChanged)
+        assert (event.from_status, event.to_status, event.status, event.reason) == (start, to, to, "because")
+    else:
+        with pytest.raises(NotAdmin if Party.ADMIN in allowed and to is not PropertyStatus.RENTED else StatusRefused):
+            decide(state, status(state, to), by)
+
+
+@pytest.mark.parametrize(
+    ("listing_type", "to", "accepted"),
+    [("SALE", "SOLD", True), ("SALE", "RENTED", False), ("RENT", "RENTED", True), ("PG", "SOLD", False)],
+)
+def test_what_is_for_sale_is_sold_and_what_is_for_rent_is_rented(listing_type: str, to: str, accepted: bool) -> None:
+    state = listed(listingType=listing_type)
+
+    if accepted:
+        assert decide(state, status(state, PropertyStatus(to)), actor(OWNER))
+    else:
+        with pytest.raises(StatusRefused, match="may follow"):
+            decide(state, status(state, PropertyStatus(to)), actor(OWNER))
+
+
+@given(st.lists(st.sampled_from(PropertyStatus), max_size=8))
+def test_owner_makes_a_rejected_listing_public_on_no_way(steps: list[PropertyStatus]) -> None:
+    state = listed(PropertyStatus.REJECTED)
+
+    for step in steps:
+        try:
+            moved = after(state, decide(state, status(state, step), actor(OWNER)))
+        except Refusal:
+            continue
+        assert moved is not None
+        state = moved
+
+    assert state.status not in PUBLIC_STATUSES
+
+
+def test_every_status_is_reached_and_says_what_may_follow() -> None:
+    reached = {to for following in TRANSITIONS.values() for to in following}
+
+    assert TRANSITIONS.keys() == set(PropertyStatus)
+    assert reached | {PropertyStatus.DRAFT} == set(PropertyStatus)

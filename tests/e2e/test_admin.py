@@ -1,0 +1,162 @@
+"""Making somebody an administrator, and what an administrator may do then."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from embedded.paths import ROOT, write_environment
+from embedded.stack import Stack
+from tests.platform import PASSWORD, Person, Platform, until
+
+
+async def admin(stack: Stack, *arguments: str, **env: str) -> tuple[int, str]:
+    """What `python -m admin` answers with the settings of a worker: its code, and what it wrote."""
+    settings = {name: value for name, value in stack.env.items() if name != "JWT_PRIVATE_KEY"}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "admin", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=ROOT,
+        env={**settings, "COMMAND_WAIT_SECONDS": "30", **env},
+    )
+    out, _ = await child.communicate()
+    assert child.returncode is not None
+    return child.returncode, out.decode()
+
+
+async def sign_in(platform: Platform, person: Person) -> Person:
+    body = {"emailOrUsername": person.email, "password": PASSWORD}
+    answer = (await platform.http.post("/api/auth/login", json=body)).json()
+    user = answer["user"]
+    return Person(user["id"], user["email"], user["username"], answer["accessToken"], answer["refreshToken"])
+
+
+async def switch(platform: Platform, person: Person, property_id: str, what: str, *, value: bool) -> httpx.Response:
+    return await platform.http.put(
+        f"/api/properties/{property_id}/{what}", json={"value": value}, headers={**person.headers, "If-Match": "*"}
+    )
+
+
+async def test_administrator_is_made_by_a_command_with_event_history_and_trace(platform: Platform) -> None:
+    person = await platform.register()
+
+    code, told = await admin(platform.stack, "--email", person.email.upper())
+
+    first, trace = told.splitlines()
+    assert (code, first) == (0, f"{person.email} is ADMIN from the next sign-in or refresh of its token on.")
+    renewed = await platform.http.post("/api/auth/refresh", json={"refreshToken": person.refresh_token})
+    assert renewed.json()["user"]["role"] == "ADMIN"
+
+    async def entry() -> list[dict[str, object]]:
+        return [entry for entry in await platform.history(person) if entry["activityType"] == "USER_UPDATED"]
+
+    [updated] = await until(entry)
+    assert updated["activityData"] == {"changed": ["role"]}
+    command_id = trace.rpartition("%2F")[2]
+    state = (await platform.http.get(f"/api/commands/{command_id}", headers=person.headers)).json()
+    assert (state["type"], state["status"]) == ("change-role", "COMPLETED")
+    assert trace == f"Trace: {state['traceUrl']}"
+
+
+async def test_second_time_changes_nothing_and_a_role_can_be_taken_back(platform: Platform) -> None:
+    person = await platform.register()
+    await admin(platform.stack, "--email", person.email)
+
+    again = await admin(platform.stack, "--email", person.email)
+    back = await admin(platform.stack, "--email", person.email, "--role", "AGENT")
+
+    assert (again[0], again[1].splitlines()[0]) == (0, f"{person.email} is ADMIN already. Nothing was changed.")
+    assert back[0] == 0
+    profile = await platform.http.get("/api/users/profile", headers=person.headers)
+    assert (profile.json()["role"], profile.headers["ETag"]) == ("AGENT", '"3"')
+
+
+async def test_account_that_there_is_none_of_is_told(platform: Platform) -> None:
+    guest = await platform.register(host="second.localhost")
+
+    unknown = await admin(platform.stack, "--email", "nobody@example.com")
+    elsewhere = await admin(platform.stack, "--email", guest.email)
+    there = await admin(platform.stack, "--email", guest.email, "--tenant", "second")
+
+    none = "There is no account with the e-mail address {} in the portal hyderabad. {}\n"
+    assert unknown == (1, none.format("nobody@example.com", "Register it, or check the spelling."))
+    assert elsewhere == (1, none.format(guest.email, "There is one in second: say which by --tenant."))
+    assert there[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("TEMPORAL_ADDRESS", "127.0.0.1:1", "was not changed: The command service cannot be reached."),
+        ("DATABASE_URL", "postgresql://hyderabad@127.0.0.1:1/hyderabad", "Postgres cannot be reached"),
+    ],
+)
+async def test_engine_that_is_unavailable_is_told_in_one_line(
+    platform: Platform, setting: str, value: str, told: str
+) -> None:
+    person = await platform.register()
+
+    code, output = await admin(platform.stack, "--email", person.email, **{setting: value, "LOG_LEVEL": "ERROR"})
+
+    assert code == 1
+    assert told in output
+    assert len(output.splitlines()) == 1
+
+
+async def test_administrator_features_and_verifies_listings_and_owners_do_not(platform: Platform) -> None:
+    owner, person = await platform.register(), await platform.register()
+    await admin(platform.stack, "--email", person.email)
+    administrator = await sign_in(platform, person)
+    listed = [(await platform.create(owner)).json()["id"] for _ in range(3)]
+
+    refused = [await switch(platform, owner, listed[0], what, value=True) for what in ("featured", "verified")]
+    for property_id in listed:
+        answer = await switch(platform, administrator, property_id, "featured", value=True)
+        assert (answer.status_code, answer.json()["isFeatured"], answer.headers["ETag"]) == (200, True, '"2"')
+    verified = await switch(platform, administrator, listed[0], "verified", value=True)
+    again = await switch(platform, administrator, listed[0], "verified", value=True)
+    await switch(platform, administrator, listed[1], "featured", value=False)
+    page = (await platform.http.get("/api/properties/featured", params={"limit": "1"})).json()
+    rest = await platform.http.get("/api/properties/featured", params={"cursor": page["nextCursor"]})
+
+    assert [(answer.status_code, answer.json()["type"]) for answer in refused] == [(403, "/problems/forbidden")] * 2
+    assert (verified.json()["isVerified"], verified.headers["ETag"], again.headers["ETag"]) == (True, '"3"', '"3"')
+    items = page["items"] + rest.json()["items"]
+    assert [item["id"] for item in items if item["ownerId"] == owner.id] == [listed[2], listed[0]]
+    assert all(item["isFeatured"] for item in items)
+
+
+async def test_administrator_has_hidden_listings_among_their_favourites(platform: Platform) -> None:
+    owner, person = await platform.register(), await platform.register()
+    await admin(platform.stack, "--email", person.email)
+    administrator = await sign_in(platform, person)
+    draft = (await platform.create(owner, status="DRAFT")).json()
+
+    added = await platform.http.put(f"/api/properties/{draft['id']}/favorite", headers=administrator.headers)
+    page = await platform.http.get("/api/properties/favorites", headers=administrator.headers)
+
+    assert added.status_code == 204
+    items = [{**item, "favoritesCount": 0} for item in page.json()["items"]]  # which is counted meanwhile
+    assert items == [draft]
+
+
+async def test_environment_of_the_stack_reaches_a_shell_as_it_is_and_only_its_owner(tmp_path: Path) -> None:
+    file, value = tmp_path / "environment", 'postgresql://user:it\'s $HOME "quoted"@host/name'
+    write_environment(file, {"DATABASE_URL": value, "SECRET_KEY": "c2VjcmV0"})
+
+    child = await asyncio.create_subprocess_exec(
+        *(
+            "sh",
+            "-c",
+            f'set -a; . "{file}"; exec "{sys.executable}" -c "import os; print(os.environ[\'DATABASE_URL\'])"',
+        ),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await child.communicate()
+
+    assert out.decode() == f"{value}\n"
+    assert file.stat().st_mode & 0o777 == 0o600

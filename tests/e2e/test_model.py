@@ -1,0 +1,243 @@
+"""Random commands of several people against the running API, compared after each with a plain model in memory."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import httpx
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from domain.property_status import CLOSED_STATUSES, PUBLIC_STATUSES, TRANSITIONS, Party, PropertyStatus
+from embedded.paths import ROOT
+from tests.platform import Person, Platform
+from tests.samples import listing
+
+PEOPLE = st.integers(0, 2)
+WHICH = st.integers(0, 4)
+BASED_ON = st.sampled_from(["current", "any", "stale"])
+
+
+@dataclass
+class Listing:
+    """What the model knows of a listing."""
+
+    owner: int
+    price: int
+    bedrooms: int | None
+    status: PropertyStatus
+    version: int = 1
+    previous_price: int | None = None
+    deleted: bool = False
+    liked_by: set[int] = field(default_factory=set)
+
+    def seen_by(self, person: int) -> bool:
+        return not self.deleted and (self.status in PUBLIC_STATUSES or person == self.owner)
+
+
+class Listings(RuleBasedStateMachine):
+    """Several people create, change, move, delete and like listings; some of it they may not."""
+
+    platform_url: str
+    people: list[Person]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.http = httpx.Client(base_url=self.platform_url, timeout=30, trust_env=False)
+        self.listings: dict[str, Listing] = {}
+        self.touched: str | None = None
+
+    @initialize(person=PEOPLE)
+    def begin(self, person: int) -> None:
+        self.create(person, draft=False, bedrooms=2)
+
+    @rule(person=PEOPLE, draft=st.booleans(), bedrooms=st.none() | st.integers(0, 9))
+    def create(self, person: int, draft: bool, bedrooms: int | None) -> None:
+        body = listing(bedrooms=bedrooms, **({"status": "DRAFT"} if draft else {}))
+        answer = self._send("POST", "/api/properties", person, body)
+        assert answer.status_code == 201, answer.text
+        status = PropertyStatus.DRAFT if draft else PropertyStatus.ACTIVE
+        self.touched = answer.json()["id"]
+        self.listings[self.touched] = Listing(person, body["price"], bedrooms, status)
+
+    @rule(
+        person=PEOPLE, which=WHICH, price=st.integers(1, 3), bedrooms=st.none() | st.integers(0, 2), based_on=BASED_ON
+    )
+    def patch(self, person: int, which: int, price: int, bedrooms: int | None, based_on: str) -> None:
+        property_id, known = self._pick(which)
+        body = {"price": price, "bedrooms": bedrooms}
+        changes = [known.price != price, known.bedrooms != bedrooms]
+        refused = self._refused(known, person, based_on) or (
+            409 if any(changes) and known.status in CLOSED_STATUSES else None
+        )
+        answer = self._send("PATCH", f"/api/properties/{property_id}", person, body, self._if_match(known, based_on))
+        assert answer.status_code == (refused or 200), answer.text
+        if not refused:
+            if known.price != price:
+                known.previous_price, known.price = known.price, price
+            known.bedrooms = bedrooms
+            known.version += sum(changes)
+
+    @rule(person=PEOPLE, which=WHICH, to=st.sampled_from(PropertyStatus), based_on=BASED_ON)
+    def move(self, person: int, which: int, to: PropertyStatus, based_on: str) -> None:
+        property_id, known = self._pick(which)
+        answer = self._send(
+            "PUT", f"/api/properties/{property_id}/status", person, {"status": to}, self._if_match(known, based_on)
+        )
+        allowed = TRANSITIONS[known.status].get(to, frozenset()) if to is not PropertyStatus.RENTED else frozenset()
+        refused = self._refused(known, person, based_on)
+        if refused is None and to != known.status:
+            refused = None if Party.OWNER in allowed else 403 if Party.ADMIN in allowed else 409
+        assert answer.status_code == (refused or 200), answer.text
+        if not refused and to != known.status:
+            known.status, known.version = to, known.version + 1
+
+    @rule(person=PEOPLE, which=WHICH, based_on=BASED_ON)
+    def delete(self, person: int, which: int, based_on: str) -> None:
+        property_id, known = self._pick(which)
+        refused = self._refused(known, person, based_on)
+        answer = self._send("DELETE", f"/api/properties/{property_id}", person, None, self._if_match(known, based_on))
+        assert answer.status_code == (refused or 204), answer.text
+        known.deleted = known.deleted or not refused
+
+    @rule(person=PEOPLE, which=WHICH)
+    def favorite(self, person: int, which: int) -> None:
+        property_id, known = self._pick(which)
+        answer = self._send("PUT", f"/api/properties/{property_id}/favorite", person)
+        assert answer.status_code == (204 if known.seen_by(person) else 404), answer.text
+        if known.seen_by(person):
+            known.liked_by.add(person)
+
+    @precondition(lambda self: any(known.liked_by for known in self.listings.values()))
+    @rule(person=PEOPLE, which=WHICH)
+    def unfavorite(self, person: int, which: int) -> None:
+        property_id, known = self._pick(which)
+        if person not in known.liked_by and not known.seen_by(person):
+            return
+        answer = self._send("DELETE", f"/api/properties/{property_id}/favorite", person)
+        assert answer.status_code == 204, answer.text
+        known.liked_by.discard(person)
+
+    @invariant()
+    def listing_is_as_the_model_says(self) -> None:
+        if self.touched is None:
+            return
+        known = self.listings[self.touched]
+        for person in range(len(self.people)):
+            answer = self._send("GET", f"/api/properties/{self.touched}", person)
+            gone = 410 if known.deleted and person == known.owner else 404
+            assert answer.status_code == (200 if known.seen_by(person) else gone), answer.text
+            if answer.status_code == 200:
+                found = answer.json()
+                assert answer.headers["etag"] == f'"{known.version}"'
+                assert (found["price"], found["previousPrice"]) == (known.price, known.previous_price)
+                assert (found["bedrooms"], found["status"]) == (known.bedrooms, known.status)
+
+    def teardown(self) -> None:
+        self._compare_read_models()
+        self.http.close()
+
+    def _compare_read_models(self) -> None:
+        for person in range(len(self.people)):
+            mine = {key for key, known in self.listings.items() if known.owner == person and not known.deleted}
+            liked = {key for key, known in self.listings.items() if person in known.liked_by and known.seen_by(person)}
+            _eventually(partial(self._has, "my-properties", person, mine), "my-properties")
+            _eventually(partial(self._has, "favorites", person, liked), "favorites")
+        for property_id, known in self.listings.items():
+            if known.deleted:
+                continue
+            path, owner = f"/api/properties/{property_id}", known.owner
+
+            def counted(path: str = path, owner: int = owner, likes: int = len(known.liked_by)) -> bool:
+                return bool(self._send("GET", path, owner).json()["favoritesCount"] == likes)
+
+            _eventually(counted, f"favoritesCount of {property_id}")
+
+    def _ids(self, name: str, person: int) -> set[str]:
+        found: set[str] = set()
+        cursor: str | None = None
+        while True:
+            query = {"limit": 100, **({"cursor": cursor} if cursor else {})}
+            page = self._send("GET", f"/api/properties/{name}", person, params=query).json()
+            found |= {item["id"] for item in page["items"]}
+            cursor = page["nextCursor"]
+            if cursor is None:
+                return found
+
+    def _has(self, name: str, person: int, expected: set[str]) -> bool:
+        """Whether a list has just these of the listings that this machine made."""
+        return self._ids(name, person) & self.listings.keys() == expected
+
+    def _pick(self, which: int) -> tuple[str, Listing]:
+        self.touched = list(self.listings)[which % len(self.listings)]
+        return self.touched, self.listings[self.touched]
+
+    def _refused(self, known: Listing, person: int, based_on: str) -> int | None:
+        if known.deleted or not known.seen_by(person):
+            return 404
+        if person != known.owner:
+            return 403
+        return 412 if based_on == "stale" else None
+
+    def _if_match(self, known: Listing, based_on: str) -> str:
+        return {"current": f'"{known.version}"', "any": "*", "stale": f'"{known.version + 1}"'}[based_on]
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        person: int,
+        body: dict[str, Any] | None = None,
+        if_match: str | None = None,
+        params: dict[str, Any] | None = None,
+    ) -> httpx.Response:
+        headers = self.people[person].headers | ({"If-Match": if_match} if if_match else {})
+        return self.http.request(method, path, json=body, headers=headers, params=params)
+
+
+def _eventually(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+async def test_api_does_what_a_plain_model_does(platform: Platform) -> None:
+    """Read models follow, also after each of them was rebuilt from the event store."""
+    people = [await platform.register() for _ in range(3)]
+    done: list[Listings] = []
+
+    class Machine(Listings):
+        def __init__(self) -> None:
+            self.platform_url, self.people = platform.url, people
+            super().__init__()
+            done.append(self)
+
+    budget = settings(
+        max_examples=8, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
+    await asyncio.to_thread(run_state_machine_as_test, Machine, settings=budget)
+    for name in ("history", "counts"):
+        command = [sys.executable, "-m", "projections", "rebuild", name]
+        rebuilt = await asyncio.to_thread(
+            subprocess.run, command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **platform.stack.env}
+        )
+        assert rebuilt.returncode == 0, rebuilt.stderr
+    for machine in done:
+        machine.http = httpx.Client(base_url=platform.url, timeout=30, trust_env=False)
+        await asyncio.to_thread(machine._compare_read_models)
+        machine.http.close()

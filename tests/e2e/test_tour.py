@@ -1,0 +1,74 @@
+"""What README.md and `make demo` tell to type, typed: against a platform on a port of its own."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from embedded.paths import ROOT
+from tests.platform import Platform, until
+
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not here")
+
+
+async def run(script: str, folder: Path, **env: str) -> list[dict[str, Any]]:
+    """The JSON documents that a shell prints."""
+    shell = await asyncio.create_subprocess_exec(
+        "bash", "-euo", "pipefail", "-c", script, cwd=folder, env={**os.environ, **env}, stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await shell.communicate()
+    assert shell.returncode == 0
+    text, documents = printed.decode().strip(), []
+    while text:
+        document, end = json.JSONDecoder().raw_decode(text)
+        documents.append(document)
+        text = text[end:].strip()
+    return documents
+
+
+def is_problem(document: dict[str, Any]) -> bool:
+    return str(document.get("type", "")).startswith("/problems/")
+
+
+async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_path: Path) -> None:
+    tour = re.search(r"## A tour with curl.*?```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert tour is not None
+
+    script = tour[1].replace("ravi", f"u{uuid4().hex[:12]}")
+    *answers, problem = await run(script, tmp_path, PORT=platform.url.rpartition(":")[2], no_proxy="*")
+
+    assert [answer for answer in answers if is_problem(answer)] == []
+    assert any("accessToken" in answer for answer in answers)
+    histories = [answer["items"] for answer in answers if "activityType" in str(answer)]
+    assert "PROPERTY_CREATED" in str(histories)
+    assert {fault["field"] for fault in problem["errors"]} >= {"title", "price", "location"}
+
+
+async def test_demo_ends_with_commands_that_work(platform: Platform, tmp_path: Path) -> None:
+    demo = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "demo", "--url", platform.url, "--count", "2", "--owners", "1"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    printed = (await demo.communicate())[0].decode()
+    assert "2 of 2 properties are listed." in printed
+    commands = printed.partition("What to try next")[2].split("\n\n")[1]
+
+    async def shown() -> list[dict[str, Any]]:
+        documents = await run(commands, tmp_path, no_proxy="*")
+        entries = [entry["activityType"] for entry in documents[0]["items"]]
+        saved = [entry for entry in entries if entry != "USER_LOGGED_IN"]  # the commands sign in themselves
+        return documents if saved == ["PROPERTY_CREATED", "PROPERTY_CREATED", "USER_REGISTERED"] else []
+
+    _, listing, events = await until(shown)
+
+    assert listing["status"] == "ACTIVE"
+    assert events["items"][0]["eventType"] == "PROPERTY_CREATED"
+    assert f"{platform.url}/docs" in printed

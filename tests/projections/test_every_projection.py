@@ -1,0 +1,152 @@
+"""What holds for every projection of the registry: repeats, any order, parking, catching up and rebuild."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import select
+
+from adapters.postgres import Database
+from projections.catch_up import CatchUp
+from projections.generations import claim_generation, generation_of
+from projections.parking import EARLIER_IS_PARKED, ConsumedMessage, all_parked, take_out
+from projections.projection import Projection, as_consumed
+from projections.rebuild import rebuild
+from projections.registry import PROJECTIONS
+from projections.replay import replay
+from projections.sink import Sink
+from tests.activities.accounts import Saving
+from tests.platform import until
+from tests.projections.conftest import Delete
+from tests.projections.messages import stored_messages
+from tests.samples import create_property
+
+AnyProjection = Projection[Any]
+
+
+@pytest.fixture(params=list(PROJECTIONS))
+def projection(request: pytest.FixtureRequest, valkey: Redis) -> AnyProjection:
+    return PROJECTIONS[request.param](valkey)
+
+
+@pytest.fixture
+async def stored(saving: Saving, all_tenants: Database, tenant: str, delete_property: Delete) -> list[dict[str, Any]]:
+    """What two users have done, one event of each type that there is; nobody has published it."""
+    for _ in range(2):
+        user = await saving.registered(tenant)
+        saved = [await saving.property(create_property(tenant, user)) for _ in range(3)]
+        await delete_property(user, saved[0].aggregate_id)
+    return await stored_messages(all_tenants, tenant)
+
+
+async def rows(all_tenants: Database, projection: AnyProjection, tenant: str, generation: int) -> list[list[str]]:
+    """What the tables have of a tenant in one generation."""
+    found = []
+    async with all_tenants.transaction() as tx:
+        for table in projection.tables:
+            facts = [column for column in table.c if column.name not in {"id", "generation"}]
+            query = select(*facts).where(table.c.tenant_id == tenant, table.c.generation == generation)
+            found.append(sorted(repr(tuple(row)) for row in await tx.execute(query)))
+    return found
+
+
+async def serving(all_tenants: Database, projection: AnyProjection) -> int:
+    async with all_tenants.transaction() as tx:
+        return await generation_of(tx, projection.name)
+
+
+async def applied(
+    all_tenants: Database, projection: AnyProjection, tenant: str, batches: Sequence[Sequence[ConsumedMessage]]
+) -> list[list[str]]:
+    """What the tables have after these batches, in a generation of their own."""
+    async with all_tenants.transaction() as tx:
+        generation = await claim_generation(tx, projection.name)
+    for batch in batches:
+        events = [projection.read(message.topic, message.value) for message in batch]
+        async with all_tenants.transaction() as tx:
+            await projection.apply(tx, [event for event in events if event is not None], generation)
+    return await rows(all_tenants, projection, tenant, generation)
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_repeats_and_any_order_change_nothing(
+    all_tenants: Database, projection: AnyProjection, tenant: str, stored: list[dict[str, Any]], seed: int
+) -> None:
+    chance = random.Random(seed)
+    messages = as_consumed(projection, stored, where="test").messages
+    deliveries = messages + chance.choices(messages, k=len(messages))
+    chance.shuffle(deliveries)
+    batches = []
+    while deliveries:
+        size = chance.randint(1, len(deliveries))
+        batches.append(deliveries[:size])
+        deliveries = deliveries[size:]
+
+    in_order = await applied(all_tenants, projection, tenant, [[message] for message in messages])
+
+    assert any(in_order)
+    assert await applied(all_tenants, projection, tenant, batches) == in_order
+
+
+async def test_catching_up_and_rebuilding_end_with_the_same_rows(
+    all_tenants: Database, projection: AnyProjection, tenant: str, stored: list[dict[str, Any]]
+) -> None:
+    messages = as_consumed(projection, stored, where="test").messages
+    right = await applied(all_tenants, projection, tenant, [messages])
+
+    await caught_up(all_tenants, projection)
+    after_catching_up = await rows(all_tenants, projection, tenant, await serving(all_tenants, projection))
+    _, generation = await rebuild(all_tenants, projection, lambda _: None)
+
+    assert after_catching_up == right
+    assert await rows(all_tenants, projection, tenant, generation) == right
+    assert await serving(all_tenants, projection) == generation
+
+
+async def test_rebuild_leaves_no_rows_of_other_generations(
+    all_tenants: Database, projection: AnyProjection, tenant: str, stored: list[dict[str, Any]]
+) -> None:
+    messages = as_consumed(projection, stored, where="test").messages
+    await applied(all_tenants, projection, tenant, [messages])
+
+    _, generation = await rebuild(all_tenants, projection, lambda _: None)
+
+    async with all_tenants.transaction() as tx:
+        for table in projection.tables:
+            assert [row.generation for row in await tx.execute(select(table.c.generation).distinct())] == [generation]
+
+
+async def test_unreadable_message_is_parked_with_those_after_it_until_it_is_given_up(
+    all_tenants: Database, projection: AnyProjection, tenant: str, stored: list[dict[str, Any]]
+) -> None:
+    messages = as_consumed(projection, stored, where="test").messages
+    first = messages[0]
+    batch = [ConsumedMessage(first.topic, first.key, b"unreadable"), *messages]
+    of_key = [message for message in messages if message.key == first.key]
+
+    await Sink(all_tenants, projection).write(batch, asyncio.Event())
+    async with all_tenants.transaction() as tx:
+        unreadable, *later = await all_parked(tx, projection.name, first.key)
+        await take_out(tx, projection.name, [unreadable.id])
+    replayed = await replay(all_tenants, projection, first.key)
+
+    assert [row.reason for row in later] == [EARLIER_IS_PARKED] * len(of_key)
+    assert (replayed.applied, replayed.failure) == (len(of_key), None)
+    right = await applied(all_tenants, projection, tenant, [messages])
+    assert await rows(all_tenants, projection, tenant, await serving(all_tenants, projection)) == right
+
+
+async def caught_up(all_tenants: Database, projection: AnyProjection) -> None:
+    """As a start of the projection does."""
+    stop, catch_up = asyncio.Event(), CatchUp(all_tenants, projection, Sink(all_tenants, projection))
+    running = asyncio.create_task(catch_up.run(stop))
+
+    async def done() -> bool:
+        return catch_up.done or running.done()
+
+    await until(done)
+    stop.set()
+    await running

@@ -1,0 +1,18 @@
+"""Change the status of a property: save it, then publish its event."""
+
+from temporalio import workflow
+
+from activities.properties import Properties
+from domain.command import SealedCommand
+from workflows.command import CommandWorkflow
+
+
+@workflow.defn(name="change-property-status")
+class ChangePropertyStatusWorkflow(CommandWorkflow):
+    """One step in the life of a listing, from the request to the event."""
+
+    @workflow.run
+    async def run(self, command: SealedCommand) -> str:
+        saved = await self.save(Properties.save_property, command)
+        await self.publish(saved)
+        return await self.done()

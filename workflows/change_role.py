@@ -1,0 +1,18 @@
+"""Change the role of an account: save it, then publish its event."""
+
+from temporalio import workflow
+
+from activities.users import Users
+from domain.command import SealedCommand
+from workflows.command import CommandWorkflow
+
+
+@workflow.defn(name="change-role")
+class ChangeRoleWorkflow(CommandWorkflow):
+    """One decision of the operator on an account, from the request to the event."""
+
+    @workflow.run
+    async def run(self, command: SealedCommand) -> str:
+        saved = await self.save(Users.save_user, command)
+        await self.publish(saved)
+        return await self.done()

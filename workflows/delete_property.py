@@ -1,0 +1,18 @@
+"""Delete a property: take its row away, then publish the tombstone."""
+
+from temporalio import workflow
+
+from activities.properties import Properties
+from domain.command import SealedCommand
+from workflows.command import CommandWorkflow
+
+
+@workflow.defn(name="delete-property")
+class DeletePropertyWorkflow(CommandWorkflow):
+    """The end of a listing, from the request to the event."""
+
+    @workflow.run
+    async def run(self, command: SealedCommand) -> str:
+        saved = await self.save(Properties.save_property, command)
+        await self.publish(saved)
+        return await self.done()
