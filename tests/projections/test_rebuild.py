@@ -53,7 +53,7 @@ async def stored_events(all_tenants: Database) -> int:
     """Those that are in a history, which those of nobody with an account are not."""
     async with all_tenants.transaction() as tx:
         query = text("SELECT count(*) FROM user_history.event_store WHERE user_id <> :anonymous")
-        count: int = (await tx.execute(query, {"anonymous": ANONYMOUS})).scalar_one()
+        count: int = (await tx.execute(query, {"anonymous": str(ANONYMOUS)})).scalar_one()
         return count
 
 
