@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
@@ -17,7 +16,7 @@ from adapters import event_store
 from adapters.event_store import Position
 from adapters.kafka import Message, Publisher, messages_of
 from adapters.postgres import Database, DatabaseAway
-from adapters.tables import checkpoints, parked_events, read_models, user_activity
+from adapters.tables import parked_events, read_models, user_activity
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.command import Saved
 from domain.events import UnreadableEvent
@@ -139,7 +138,7 @@ class Reconciliation:
         """
         while True:
             async with self._database.transaction() as tx:
-                position = await _checkpoint(tx)
+                position = await event_store.checkpoint(tx, _CHECKED)
                 events = await event_store.in_order(tx, position, _BATCH)
                 overdue = ripe(events, self._overdue())
                 if not overdue:
@@ -153,7 +152,7 @@ class Reconciliation:
                     if UUID(event["eventId"]) in waiting:
                         break
                     position = at
-                await _move_checkpoint(tx, position)
+                await event_store.move_checkpoint(tx, _CHECKED, position)
             if lost.messages:
                 await self._publisher.send(lost.messages)
                 return len(lost.event_ids)
@@ -193,18 +192,6 @@ def ripe(events: list[tuple[Position, dict[str, Any]]], moment: datetime) -> lis
         return at is None or datetime.fromisoformat(at) < moment
 
     return list(takewhile(is_ripe, events))
-
-
-async def _checkpoint(tx: AsyncConnection) -> Position:
-    row = (await tx.execute(select(checkpoints).where(checkpoints.c.name == _CHECKED))).one_or_none()
-    return Position(row.tx_id, row.id) if row else Position()
-
-
-async def _move_checkpoint(tx: AsyncConnection, to: Position) -> None:
-    place = {"tx_id": to.tx_id, "id": to.id}
-    await tx.execute(
-        insert(checkpoints).values(name=_CHECKED, **place).on_conflict_do_update(index_elements=["name"], set_=place)
-    )
 
 
 async def _projected(tx: AsyncConnection, events: list[dict[str, str]]) -> set[str]:

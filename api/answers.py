@@ -12,6 +12,7 @@ from api.commands import Accepted, Done
 from api.conditional import versions_in
 from api.deps import NO_PLACE, CallerDep, KeyDep, Parts, PartsDep, consistency_use
 from api.errors import ApiError
+from api.openapi import AcceptedCommand
 from api.tokens import Caller
 from domain.command import Command
 from domain.model import Model
@@ -76,9 +77,9 @@ IfMatchDep = Annotated[tuple[int, ...] | None, Depends(expected_versions)]
 def accepted(outcome: Accepted) -> Response:
     """202: the command is durable, its answer will be at its Location."""
     location = f"/api/commands/{outcome.command_id}"
-    body = {"commandId": str(outcome.command_id), "status": "RUNNING", "location": location}
+    body = AcceptedCommand(command_id=outcome.command_id, status="RUNNING", location=location)
     headers = {"Location": location, "Command-Id": str(outcome.command_id), "Retry-After": "1"}
-    return Response(orjson.dumps(body), 202, headers, "application/json")
+    return Response(body.model_dump_json(by_alias=True), 202, headers, "application/json")
 
 
 def answered(

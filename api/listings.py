@@ -1,12 +1,13 @@
 """Lists of listings: /api/properties, `featured`, `my-properties` and `favorites` below it."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated
-from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Query, Response
 
-from api.deps import CallerDep, Cursor, MaybeCallerDep, PartsDep, TenantDep
+from api.deps import CallerDep, Cursor, MaybeCallerDep, Parts, PartsDep, TenantDep
 from api.errors import ApiError
 from api.opaque import Signer, Tampered
 from api.openapi import query
@@ -40,12 +41,8 @@ async def list_properties(
 ) -> Response:
     """The active listings, newest first."""
     tenant_id = caller.tenant_id if caller else tenant_id
-    use = f"listings:{tenant_id}"
-    after = _after(parts.signer, use, cursor)
-    async with parts.database.statements(tenant_id) as connection:
-        page = await listings.newest(connection, limit, after)
-        numbers = await numbers_of(connection, [item.id for item in page.items])
-    return _answer(page, numbers, parts.signer, use)
+    read = partial(listings.newest, limit=limit)
+    return await _answer(parts, tenant_id, f"listings:{tenant_id}", cursor, read)
 
 
 @router.get("/featured", **query(PropertyPage, *_LIST, signed_in="optional"))
@@ -54,12 +51,8 @@ async def list_featured_properties(
 ) -> Response:
     """The active listings that stand out, newest first."""
     tenant_id = caller.tenant_id if caller else tenant_id
-    use = f"featured:{tenant_id}"
-    after = _after(parts.signer, use, cursor)
-    async with parts.database.statements(tenant_id) as connection:
-        page = await listings.featured(connection, limit, after)
-        numbers = await numbers_of(connection, [item.id for item in page.items])
-    return _answer(page, numbers, parts.signer, use)
+    read = partial(listings.featured, limit=limit)
+    return await _answer(parts, tenant_id, f"featured:{tenant_id}", cursor, read)
 
 
 @router.get("/my-properties", **query(PropertyPage, *_LIST))
@@ -72,11 +65,8 @@ async def list_own_properties(
 ) -> Response:
     """The listings of whoever asks, in every status, newest first."""
     use = f"own:{caller.tenant_id}:{caller.user_id}:{status}"
-    after = _after(parts.signer, use, cursor)
-    async with parts.database.statements(caller.tenant_id) as connection:
-        page = await listings.of_owner(connection, caller.user_id, status, limit, after)
-        numbers = await numbers_of(connection, [item.id for item in page.items])
-    return _answer(page, numbers, parts.signer, use, _PRIVATE)
+    read = partial(listings.of_owner, owner_id=caller.user_id, status=status, limit=limit)
+    return await _answer(parts, caller.tenant_id, use, cursor, read, _PRIVATE)
 
 
 @router.get("/favorites", **query(PropertyPage, *_LIST))
@@ -85,11 +75,8 @@ async def list_favorites(
 ) -> Response:
     """The favourites of whoever asks, the newest favourite first; without listings that they may not see any more."""
     use = f"favorites:{caller.tenant_id}:{caller.user_id}"
-    after = _after(parts.signer, use, cursor)
-    async with parts.database.statements(caller.tenant_id) as connection:
-        page = await listings.favorites_of(connection, caller.user_id, limit, after, sees_all=caller.is_admin)
-        numbers = await numbers_of(connection, [item.id for item in page.items])
-    return _answer(page, numbers, parts.signer, use, _PRIVATE)
+    read = partial(listings.favorites_of, user_id=caller.user_id, limit=limit, sees_all=caller.is_admin)
+    return await _answer(parts, caller.tenant_id, use, cursor, read, _PRIVATE)
 
 
 def _after(signer: Signer, use: str, cursor: str | None) -> Place | None:
@@ -102,14 +89,20 @@ def _after(signer: Signer, use: str, cursor: str | None) -> Place | None:
         raise ApiError("invalid-cursor") from error
 
 
-def _answer(
-    page: ListingPage,
-    numbers: dict[UUID, dict[str, int]],
-    signer: Signer,
+async def _answer(
+    parts: Parts,
+    tenant_id: str,
     use: str,
+    cursor: str | None,
+    read: Callable[..., Awaitable[ListingPage]],
     headers: dict[str, str] | None = None,
 ) -> Response:
+    """The page that `read` (connection, after) finds after the cursor. Raises ApiError invalid-cursor."""
+    after = _after(parts.signer, use, cursor)
+    async with parts.database.statements(tenant_id) as connection:
+        page = await read(connection, after=after)
+        numbers = await numbers_of(connection, [item.id for item in page.items])
     items = b",".join(as_json(item, numbers[item.id]) for item in page.items)
-    next_cursor = orjson.dumps(signer.sign(use, page.next)) if page.next else b"null"
+    next_cursor = orjson.dumps(parts.signer.sign(use, page.next)) if page.next else b"null"
     body = b'{"items":[' + items + b'],"nextCursor":' + next_cursor + b"}"
     return Response(body, headers=headers, media_type="application/json")
