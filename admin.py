@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 
 from adapters import temporal
-from adapters.postgres import Database, DatabaseAway
+from adapters.postgres import Database, DatabaseUnavailable
 from adapters.sealing import Keyring
 from adapters.settings import Settings, load_settings
 from adapters.tables import users
@@ -56,7 +56,7 @@ async def run(settings: Settings, email: str, tenant: str, role: UserRole) -> st
             role=role,
         )
         outcome = await commands.run(command, f"to {role}")
-    except DatabaseAway as error:
+    except DatabaseUnavailable as error:
         raise NotChanged(f"Postgres cannot be reached: {error}. Nothing was changed.") from error
     except ApiError as error:
         raise NotChanged(f"The role of {email} was not changed: {error.detail}") from error

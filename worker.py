@@ -83,7 +83,7 @@ class Pools:
                 self._publishing.publish_observations,
             ],
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4, maximum=20),
-            max_cached_workflows=2000,  # a command waits for a broker that is away; so many may wait at once
+            max_cached_workflows=2000,  # a command waits for a broker that is unavailable; so many may wait at once
             no_remote_activities=True,
             graceful_shutdown_timeout=DRAIN,
         )

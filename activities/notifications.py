@@ -12,7 +12,7 @@ from temporalio import activity
 
 from activities.outbox_relay import OutboxRelay, Outgoing, group_by_tenant
 from adapters import outbox
-from adapters.mail import MailAway, Mailer, MailRefused
+from adapters.mail import Mailer, MailRefused, MailUnavailable
 from adapters.outbox import Mail
 from adapters.postgres import Database
 from adapters.tables import properties, user_profiles, users
@@ -30,9 +30,9 @@ Hyderabad Infra
 """,
     ),
 }
-"""Subject and text by the name that a promise gives."""
+"""Subject and text by the delivery's template."""
 _SIDE_BY_SIDE = 10
-"""Mails that one workflow hands over at once, each over a connection."""
+"""Mails that one workflow sends at once, each over a connection."""
 _GIVEN_UP_AFTER = timedelta(days=4)
 """As long as a workflow tries."""
 _LOST_AFTER = timedelta(hours=1)
@@ -50,7 +50,7 @@ class Notifications:
 
     @activity.defn
     async def send_deliveries(self, what: Outgoing) -> str:
-        """Send the mails that wait; returns what became of all of them. Raises MailAway while any waits.
+        """Send the mails that wait; returns what happened to all of them. Raises MailUnavailable while any waits.
 
         A worker that dies between sending and recording sends once more, under the same Message-ID.
         """
@@ -62,32 +62,32 @@ class Notifications:
             count = await outbox.count(connection, what.event_ids)
         if count.pending:
             reason = obstacles[-1] if obstacles else "another worker has them"
-            raise MailAway(f"{count.pending} of {len(what.event_ids)} mails are pending: {reason}")
+            raise MailUnavailable(f"{count.pending} of {len(what.event_ids)} mails are pending: {reason}")
         return f"{count.sent} mailed" + (f", {count.given_up} given up" if count.given_up else "")
 
     async def _send(self, tenant_id: str, event_ids: Sequence[UUID]) -> list[str]:
         """Send those mails about the events that nobody else is sending; returns why some were put off."""
         async with self._database.statements(tenant_id) as connection:
             claimed = await _claim(connection, event_ids)
-        outcomes = await asyncio.gather(*(self._hand_over(mail, told) for mail, told in claimed.items()))
+        outcomes = await asyncio.gather(*(self._send_one(mail, values) for mail, values in claimed.items()))
         became = dict(zip(claimed, outcomes, strict=True))
-        put_off = {mail: str(error) for mail, error in became.items() if isinstance(error, MailAway)}
+        put_off = {mail: str(error) for mail, error in became.items() if isinstance(error, MailUnavailable)}
         refused = {mail: str(error) for mail, error in became.items() if isinstance(error, MailRefused)}
         sent = [mail for mail, error in became.items() if error is None]
         async with self._database.statements(tenant_id) as connection:
             await outbox.settle(connection, sent, refused, list(put_off))
         return list(put_off.values())
 
-    async def _hand_over(self, mail: Mail, told: Mapping[str, Any] | None) -> MailAway | MailRefused | None:
-        if told is None:
+    async def _send_one(self, mail: Mail, values: Mapping[str, Any] | None) -> MailUnavailable | MailRefused | None:
+        if values is None:
             return MailRefused("the account or the property is gone")
         if mail.template not in _TEMPLATES:
-            return MailAway(f"this release has no template {mail.template!r}")
-        subject, text = (part.format(**told) for part in _TEMPLATES[mail.template])
+            return MailUnavailable(f"this release has no template {mail.template!r}")
+        subject, text = (part.format(**values) for part in _TEMPLATES[mail.template])
         message_id = f"{mail.event_id}.email@hyderabad-infra"
         try:
-            await self._mailer.send(to=told["email"], subject=subject, text=text, message_id=message_id)
-        except (MailAway, MailRefused) as error:
+            await self._mailer.send(to=values["email"], subject=subject, text=text, message_id=message_id)
+        except (MailUnavailable, MailRefused) as error:
             return error
         return None
 

@@ -16,7 +16,7 @@ class Observations:
 
     @activity.defn
     async def save_observations(self, batch: RecordActivity) -> RecordedActivity:
-        """Store the events of a batch; one whose id is stored already stays as it is. Raises DatabaseAway."""
+        """Store the events of a batch; one whose id is stored already stays as it is. Raises DatabaseUnavailable."""
         async with self._database.statements(batch.tenant_id) as connection:
             await event_store.store_observations(connection, observed(batch))
         return RecordedActivity(tenant_id=batch.tenant_id, command_id=batch.command_id)

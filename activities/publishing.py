@@ -15,7 +15,7 @@ from activities.batching import Batcher
 from adapters import event_store
 from adapters.event_store import Position
 from adapters.kafka import Message, Publisher, messages_of
-from adapters.postgres import Database, DatabaseAway
+from adapters.postgres import Database, DatabaseUnavailable
 from adapters.tables import parked_events, read_models, user_activity
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.command import Saved
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _BATCH = 500
 _MARK_SECONDS = 0.05
-"""How long published events wait to be marked by one statement with others: nobody waits for the mark."""
+"""How long published events wait to be marked published in one batch: nobody waits for it."""
 _CHECKED = "history-checked"
 
 
@@ -60,11 +60,12 @@ class Publishing:
     async def publish(self, saved: Saved) -> int:
         """Publish what is unpublished of the aggregate up to the saved version, oldest first; returns how many events.
 
-        Raises BrokerAway. Each publisher starts at the aggregate's oldest unpublished event, so the first copies of its
-        events reach Kafka in order whoever else is publishing; later copies are told by their event id. They are marked
-        published a moment later, in a batch with others: should that fail, reconcile publishes them once more. An event
-        that cannot be read is skipped and left to reconcile: the command that came after it is not to wait for another
-        release.
+        Each publisher starts at the aggregate's oldest unpublished event, so the first copies of its events reach Kafka
+        in order whoever else is publishing; later copies are recognized by their event id. They are marked published a
+        moment later, in a batch with others: should that fail, reconcile publishes them once more. An event that cannot
+        be read is skipped and left to reconcile, so that later commands need not wait for another release.
+
+        Raises BrokerUnavailable.
         """
         async with self._database.statements() as connection:
             events = await event_store.unpublished_of(connection, saved.tenant_id, saved.aggregate_id, saved.version)
@@ -72,7 +73,7 @@ class Publishing:
 
     @activity.defn
     async def publish_observations(self, recorded: RecordedActivity) -> int:
-        """Publish what is unpublished of a batch; returns how many events. Raises BrokerAway.
+        """Publish what is unpublished of a batch; returns how many events. Raises BrokerUnavailable.
 
         Observations have no order of versions to keep, so each batch is published by itself.
         """
@@ -94,7 +95,7 @@ class Publishing:
         try:
             async with self._database.statements() as connection:
                 await event_store.mark_published(connection, event_ids)
-        except DatabaseAway as error:
+        except DatabaseUnavailable as error:
             log.warning("%d published events are left to reconcile: %s", len(event_ids), error)
 
 
@@ -108,7 +109,7 @@ class Reconciliation:
 
     @activity.defn
     async def publish_overdue(self) -> PublishedOverdue:
-        """Publish events that no workflow has published for a while. Raises BrokerAway.
+        """Publish events that no workflow has published for a while. Raises BrokerUnavailable.
 
         An event that cannot be read is skipped and stays unpublished: each run tries it again, and a later release may
         be able to read it.
@@ -130,7 +131,9 @@ class Reconciliation:
 
     @activity.defn
     async def republish_unprojected(self) -> int:
-        """Publish again what has not reached the history, as when Kafka lost it; returns how many. Raises BrokerAway.
+        """Publish again what has not reached the history, as when Kafka lost it; returns how many.
+
+        Raises BrokerUnavailable.
 
         Walks the store once: a checkpoint stands before the oldest event that is not in the history yet. It passes an
         event that cannot be read, which is marked unpublished instead: `publish_overdue` has it published as soon as a

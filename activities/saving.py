@@ -72,7 +72,7 @@ class CommandStore:
     async def save(self, aggregate: Aggregate[S], sealed: SealedCommand) -> Saved:
         """The answer to a command, its personal values sealed for the way through Temporal.
 
-        Raises ApplicationError named by the refusal's code, not to be retried; DatabaseAway, to be retried.
+        Raises ApplicationError named by the refusal's code, not to be retried; DatabaseUnavailable, to be retried.
         """
         command: Command = aggregate.commands.validate_json(
             orjson.dumps(self._keyring.unseal_in_transit(sealed, UUID(sealed["commandId"])))

@@ -19,12 +19,12 @@ from domain.activity import Activity, activity_of
 from domain.events import KINDS, TOPICS, USER_ACTIVITY, read_event
 
 _SEND_SECONDS = 1.0
-"""An acknowledgement takes milliseconds; behind a broker that is away the saved answer waits no longer than this."""
+"""An acknowledgement takes milliseconds; when the broker is unavailable, the answer waits no longer than this."""
 _REST_SECONDS = 1.0
-"""After a failure the broker is left alone this long, so that commands do not each pay for finding it away."""
+"""After a failure the broker is left alone this long, so that commands do not each pay for finding it unavailable."""
 
 
-class BrokerAway(Exception):
+class BrokerUnavailable(Exception):
     """Kafka did not acknowledge; the same messages may be sent again."""
 
 
@@ -78,11 +78,11 @@ class Publisher:
         self._resting_until = 0.0
 
     async def send(self, messages: Sequence[Message]) -> None:
-        """Returns when every message is acknowledged by all replicas. Raises BrokerAway."""
+        """Returns when every message is acknowledged by all replicas. Raises BrokerUnavailable."""
         if not messages:
             return
         if time.monotonic() < self._resting_until:
-            raise BrokerAway("the broker did not answer a moment ago")
+            raise BrokerUnavailable("the broker did not answer a moment ago")
         try:
             async with asyncio.timeout(_SEND_SECONDS):
                 producer = await self._started()
@@ -94,7 +94,7 @@ class Publisher:
         except (KafkaError, OSError, TimeoutError) as error:
             self._resting_until = time.monotonic() + _REST_SECONDS
             await self.close()
-            raise BrokerAway(f"{type(error).__name__}: {error}") from error
+            raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
@@ -160,7 +160,7 @@ def consumer(settings: Settings, group: str | None, *topics: str) -> AIOKafkaCon
         enable_auto_commit=False,
         auto_offset_reset="earliest",  # a group without offsets may not miss what is there already
         fetch_max_wait_ms=250,
-        max_poll_interval_ms=120_000,  # a batch takes milliseconds; a sink that is away may take a while
+        max_poll_interval_ms=120_000,  # a batch takes milliseconds; a sink that is unavailable may take a while
         session_timeout_ms=10_000,
         heartbeat_interval_ms=2_000,
         request_timeout_ms=15_000,

@@ -13,7 +13,7 @@ from adapters.settings import Settings
 _CLOSING = 421
 """What a server says that has had enough of a connection (RFC 5321, 3.8)."""
 _SECONDS = 10
-"""A mail server may look up names before it answers; longer than this it is away."""
+"""A mail server may look up names before it answers; longer than this it is unavailable."""
 MAIL_SECONDS = 20
 """For a whole mail, from connecting to its acceptance."""
 
@@ -22,7 +22,7 @@ class MailRefused(Exception):
     """The mail server will never take this mail to this recipient (a 5xx reply)."""
 
 
-class MailAway(Exception):
+class MailUnavailable(Exception):
     """The mail server did not take the mail now; it may later."""
 
 
@@ -36,7 +36,7 @@ class Mailer:
         self._idle: list[aiosmtplib.SMTP] = []
 
     async def send(self, *, to: str, subject: str, text: str, message_id: str) -> None:
-        """Hand over one mail. Raises MailRefused, MailAway.
+        """Hand over one mail. Raises MailRefused, MailUnavailable.
 
         `message_id` names it for good, so that a repetition can be told.
         """
@@ -51,14 +51,14 @@ class Mailer:
         except aiosmtplib.SMTPRecipientsRefused as error:
             if all(refusal.code >= 500 for refusal in error.recipients):
                 raise MailRefused("the mail server refuses the recipient") from None
-            raise MailAway("the mail server puts the recipient off") from None
+            raise MailUnavailable("the mail server puts the recipient off") from None
         except aiosmtplib.SMTPResponseException as error:
             if error.code >= 500 and isinstance(error, aiosmtplib.SMTPDataError):
                 raise MailRefused(f"the mail server answered {error.code}") from None
             # Who may not sign in, or not send as MAIL_FROM, has settings to mend, and then the mail goes.
-            raise MailAway(f"the mail server answered {error.code} {error.message}") from error
+            raise MailUnavailable(f"the mail server answered {error.code} {error.message}") from error
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise MailAway(type(error).__name__) from error
+            raise MailUnavailable(type(error).__name__) from error
 
     async def _hand_over(self, to: str, mail: bytes) -> None:
         while self._idle:

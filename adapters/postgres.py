@@ -34,7 +34,7 @@ APPLICATION_NAME = "hyderabad-infra"
 _TENANT = "tenant"
 
 
-class DatabaseAway(Exception):
+class DatabaseUnavailable(Exception):
     """Postgres cannot be reached, is not taking work or broke up a deadlock; the same call may succeed later."""
 
 
@@ -56,7 +56,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
-        """Statements that happen together, on what `tenant_id` has. Raises DatabaseAway as `statements` does."""
+        """Statements that happen together, on what `tenant_id` has. Raises DatabaseUnavailable as `statements` does."""
         async with self.statements(tenant_id) as connection, transaction_on(connection):
             yield connection
 
@@ -64,7 +64,7 @@ class Database:
     async def statements(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
         """A connection that sees and writes `tenant_id` only, on which each statement is its own transaction.
 
-        Raises DatabaseAway when the same statements may succeed later.
+        Raises DatabaseUnavailable when the same statements may succeed later.
         """
         with _translate_connection_errors():
             async with self._engine.connect() as connection:
@@ -72,12 +72,12 @@ class Database:
                 yield connection
 
     async def ping(self) -> None:
-        """Raises DatabaseAway unless Postgres answers within two seconds."""
+        """Raises DatabaseUnavailable unless Postgres answers within two seconds."""
         try:
             async with asyncio.timeout(2), self.statements() as connection:
                 await connection.execute(text("SELECT 1"))
         except TimeoutError as error:
-            raise DatabaseAway("no answer within two seconds") from error
+            raise DatabaseUnavailable("no answer within two seconds") from error
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -163,19 +163,19 @@ def _writing(shape: tuple[tuple[Table, tuple[str, ...], str], ...]) -> Select[*t
 
 @contextmanager
 def _translate_connection_errors() -> Iterator[None]:
-    """Raise DatabaseAway for every error after which the same statements may succeed."""
+    """Raise DatabaseUnavailable for every error after which the same statements may succeed."""
     try:
         yield
     except DBAPIError as error:
         if is_transient(error):
-            raise DatabaseAway(str(error.orig)) from error
+            raise DatabaseUnavailable(str(error.orig)) from error
         raise
     except asyncpg.PostgresError as error:
         if _is_transient_state(error.sqlstate):
-            raise DatabaseAway(str(error)) from error
+            raise DatabaseUnavailable(str(error)) from error
         raise
     except (PoolTimeout, OSError, asyncpg.InterfaceError) as error:
-        raise DatabaseAway(str(error) or type(error).__name__) from error
+        raise DatabaseUnavailable(str(error) or type(error).__name__) from error
 
 
 def is_transient(error: DBAPIError) -> bool:

@@ -71,7 +71,7 @@ class Together:
 
 
 class Rest:
-    """Leaves Redis alone for a moment after a failure, so that not every request pays for finding it away."""
+    """Leaves Redis alone for a moment after a failure, so that not every request pays for finding it unavailable."""
 
     def __init__(self, seconds: float = 1.0) -> None:
         self._seconds = seconds

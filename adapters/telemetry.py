@@ -12,7 +12,7 @@ from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 
 from adapters.event_store import NotRenumbered, ensure_order
-from adapters.postgres import Database, DatabaseAway
+from adapters.postgres import Database, DatabaseUnavailable
 from adapters.settings import Settings
 
 EVENTS_APPLIED = Counter("projection_events_applied", "Events that a projection has in its sink", ["projection"])
@@ -38,7 +38,7 @@ _PROBE_SECONDS = 1.0
 
 
 class NotAgain(logging.Filter):
-    """Lets each line of one library's code speak every ten seconds: it repeats itself while a broker is away."""
+    """Lets each line of one library's code speak every ten seconds: it repeats itself while a broker is unavailable."""
 
     def __init__(self, library: str, seconds: float = 10.0) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ async def _not_renumbered(database: Database) -> list[str]:
             await ensure_order(connection)
     except NotRenumbered as error:
         return [str(error)]
-    except (DatabaseAway, TimeoutError):
+    except (DatabaseUnavailable, TimeoutError):
         return []
     return []
 

@@ -10,13 +10,13 @@ from fastapi import Depends, Header, Request, Response
 
 from api.commands import Accepted, Done
 from api.conditional import versions_in
-from api.deps import NO_PLACE, CallerDep, KeyDep, Parts, PartsDep, consistency_use
+from api.deps import NO_ENTRY, CallerDep, KeyDep, Parts, PartsDep, consistency_use
 from api.errors import ApiError
 from api.openapi import AcceptedCommand
 from api.tokens import Caller
 from domain.command import Command
 from domain.model import Model
-from projections.paging import Place
+from projections.paging import Cursor
 
 C = TypeVar("C", bound=Command)
 
@@ -109,9 +109,9 @@ def command_headers(parts: Parts, outcome: Done) -> dict[str, str]:
     saved = outcome.saved
     if saved.events:
         newest = saved.events[-1]
-        user_id, place = str(newest.user_id), Place(newest.timestamp, newest.event_id)
+        user_id, cursor = str(newest.user_id), Cursor(newest.timestamp, newest.event_id)
     else:
-        user_id, place = str(saved.aggregate_id), NO_PLACE
-    signed = parts.signer.sign(consistency_use(saved.tenant_id, user_id), place)
+        user_id, cursor = str(saved.aggregate_id), NO_ENTRY
+    signed = parts.signer.sign(consistency_use(saved.tenant_id, user_id), cursor)
     headers = {"Command-Id": str(saved.command_id), "Consistency-Token": f"{user_id}.{signed}"}
     return headers | ({"Idempotency-Replayed": "true"} if outcome.repeated else {})

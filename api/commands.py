@@ -33,12 +33,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from adapters import event_store, outbox, temporal
 from adapters.event_store import RecordedCommand
-from adapters.postgres import Database, DatabaseAway
+from adapters.postgres import Database, DatabaseUnavailable
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.tables import person_keys
 from adapters.telemetry import COMMAND_SECONDS, COMMANDS
-from api.errors import KINDS, ApiError, FieldError, away
+from api.errors import KINDS, ApiError, FieldError, unavailable
 from api.opaque import Signer
 from domain import ids
 from domain.command import Command, Saved
@@ -134,7 +134,7 @@ class Commands:
         keyed = command.fingerprint is not None
         if keyed:
             # Without Postgres the workflow's id still guards.
-            with suppress(DatabaseAway):
+            with suppress(DatabaseUnavailable):
                 if known := await self._known(command):
                     return known
         definition: Any = registry.COMMANDS[command.type]
@@ -171,10 +171,10 @@ class Commands:
             log.warning("Temporal did not take %s: %s", workflow_id, error)
             if error.status in {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}:
                 return await self._accepted(command)
-            raise away("The command service") from error
+            raise unavailable("The command service") from error
         except RuntimeError as error:
             # The SDK's lazy connection reports a server that is unavailable so.
-            raise away("The command service") from error
+            raise unavailable("The command service") from error
         finally:
             # The SDK keeps the same error for `workflow_handle()`, which nobody awaits: asyncio would log it as lost.
             if start._workflow_handle.done():
@@ -187,11 +187,11 @@ class Commands:
             async with asyncio.timeout(_LOOK_SECONDS):
                 await self._client.get_workflow_handle(workflow_id).describe()
         except (TimeoutError, RPCError, RuntimeError) as error:
-            raise away("The command service") from error
+            raise unavailable("The command service") from error
         return Accepted(command.command_id)
 
     async def _known(self, command: Command) -> Done | None:
-        """The answer that was given under the same key. Raises DatabaseAway."""
+        """The answer that was given under the same key. Raises DatabaseUnavailable."""
         async with self._database.statements(command.tenant_id) as connection:
             recorded = await event_store.recorded_command(connection, command.command_id)
             if recorded is None:
@@ -209,7 +209,7 @@ class Commands:
         described = await self._described(command.type, command.command_id)
         if described is None:
             # It ended and was deleted between the two questions.
-            raise away("The command service") from error
+            raise unavailable("The command service") from error
         if await described.memo_value("fingerprint", None) != command.fingerprint:
             raise ApiError("idempotency-key-reused") from error
         if known := await self._known(command):
@@ -218,7 +218,7 @@ class Commands:
         if described.status is WorkflowExecutionStatus.RUNNING:
             raise ApiError("command-running", headers=location) from error
         if described.status is WorkflowExecutionStatus.COMPLETED:
-            raise away("The database") from error
+            raise unavailable("The database") from error
         raise ApiError("command-failed", headers=location) from error
 
     async def find(self, tenant_id: str, user_id: UUID, command_id: UUID) -> dict[str, Any] | None:
@@ -285,9 +285,9 @@ class Commands:
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return None
-            raise away("The command service") from error
+            raise unavailable("The command service") from error
         except RuntimeError as error:
-            raise away("The command service") from error
+            raise unavailable("The command service") from error
 
     def _of(self, type: str, command_id: UUID, status: str, started_at: datetime) -> dict[str, Any]:
         return {

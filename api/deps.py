@@ -23,7 +23,7 @@ from api.passwords import Passwords
 from api.sessions import Sessions
 from api.tokens import Caller, Tokens
 from projections.history import HistoryPages
-from projections.paging import Place
+from projections.paging import Cursor
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ async def idempotency_key(
     return re.sub(r"\\(.)", r"\1", key[1:-1]) if key.startswith('"') else key
 
 
-Cursor = Annotated[
+CursorText = Annotated[
     str | None,
     Field(
         max_length=200,
@@ -134,20 +134,20 @@ Cursor = Annotated[
 """Where a page of a list begins. Whether we signed it is for the route to find out: invalid-cursor."""
 
 
-NO_PLACE = Place(datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
+NO_ENTRY = Cursor(datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 """What a command that stored no event has its sender wait for: nothing."""
 
 
-def held_by(parts: Parts, tenant_id: str, user_id: str, token: str | None) -> Place | None:
-    """The entry that a Consistency-Token promises of this user's history; None when it speaks of another's."""
+def held_by(parts: Parts, tenant_id: str, user_id: str, token: str | None) -> Cursor | None:
+    """The history entry that a Consistency-Token names; None when it is of another user's history."""
     if token is None:
         return None
     owner, _, signed = token.partition(".")
     try:
-        place = parts.signer.open(consistency_use(tenant_id, owner), signed)
+        entry = parts.signer.open(consistency_use(tenant_id, owner), signed)
     except Tampered as error:
         raise ApiError("invalid-consistency-token") from error
-    return place if owner == user_id and place != NO_PLACE else None
+    return entry if owner == user_id and entry != NO_ENTRY else None
 
 
 def consistency_use(tenant_id: str, user_id: str) -> str:

@@ -14,7 +14,7 @@ from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from adapters.postgres import DatabaseAway
+from adapters.postgres import DatabaseUnavailable
 from api.reasons import reason
 from domain.model import Model
 
@@ -134,7 +134,7 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
 
-def away(what: str) -> ApiError:
+def unavailable(what: str) -> ApiError:
     return ApiError(
         "unavailable", f"{what} cannot be reached. Nothing was lost; try again.", headers={"Retry-After": "2"}
     )
@@ -224,12 +224,12 @@ def install(app: FastAPI) -> None:
                 return answer(_validation(error), path)
             case HTTPException():
                 return answer(_http(error, request), path)
-            case DatabaseAway():
+            case DatabaseUnavailable():
                 log.warning("Postgres is unavailable: %s", error)
-                return answer(away("The database"), path)
+                return answer(unavailable("The database"), path)
         raise error
 
-    for kind in (ApiError, RequestValidationError, HTTPException, DatabaseAway):
+    for kind in (ApiError, RequestValidationError, HTTPException, DatabaseUnavailable):
         app.add_exception_handler(kind, handle)
 
 

@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from api.deps import Cursor, caller_of, held_by, parts_of
+from api.deps import CursorText, caller_of, held_by, parts_of
 from api.errors import ApiError
 from api.opaque import Tampered
 from api.openapi import query
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api/user-history", tags=["history"], route_class=Req
 class _PageAsked(BaseModel):
     user_id: UUID
     limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Cursor = None
+    cursor: CursorText = None
     consistency_token: Annotated[
         str | None,
         Field(

@@ -3,7 +3,7 @@
 from redis.asyncio import Redis
 
 from adapters.redis import RedisError, Rest
-from api.errors import ApiError, away
+from api.errors import ApiError, unavailable
 
 _WINDOW_SECONDS = 60
 
@@ -29,7 +29,7 @@ class Limits:
         except RedisError as error:
             self._rest.begin()
             if fail_closed:
-                raise away("The rate limiter") from error
+                raise unavailable("The rate limiter") from error
             return
         if used > most:
             detail = f"At most {most} a minute. Try again after Retry-After seconds."

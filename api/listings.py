@@ -7,7 +7,7 @@ from typing import Annotated
 import orjson
 from fastapi import APIRouter, Query, Response
 
-from api.deps import CallerDep, Cursor, MaybeCallerDep, Parts, PartsDep, TenantDep
+from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, TenantDep
 from api.errors import ApiError
 from api.opaque import Signer, Tampered
 from api.openapi import query
@@ -16,7 +16,7 @@ from domain.model import Model
 from domain.property_status import PropertyStatus
 from projections import listings
 from projections.listings import ListingPage
-from projections.paging import Place
+from projections.paging import Cursor
 
 router = APIRouter(prefix="/api/properties", tags=["properties"])
 
@@ -24,7 +24,7 @@ _PRIVATE = {"Cache-Control": "private, no-store"}
 _LIST = ("invalid-request", "invalid-cursor")
 
 LimitQuery = Annotated[int, Query(ge=1, le=100, description="How many listings a page has at the most.")]
-CursorQuery = Annotated[Cursor, Query()]
+CursorQuery = Annotated[CursorText, Query()]
 
 
 class PropertyPage(Model):
@@ -79,8 +79,8 @@ async def list_favorites(
     return await _answer(parts, caller.tenant_id, use, cursor, read, _PRIVATE)
 
 
-def _after(signer: Signer, use: str, cursor: str | None) -> Place | None:
-    """The place that a cursor names. Raises ApiError invalid-cursor."""
+def _after(signer: Signer, use: str, cursor: str | None) -> Cursor | None:
+    """Open the cursor of a request. Raises ApiError invalid-cursor."""
     if cursor is None:
         return None
     try:

@@ -29,7 +29,7 @@ from adapters.settings import Settings
 from adapters.telemetry import OBSERVATIONS
 from api.batching import BatchedCalls
 from api.commands import new_id
-from api.errors import ApiError, away
+from api.errors import ApiError, unavailable
 from api.tokens import Caller
 from domain.events import event_type_of
 from domain.observations import ANONYMOUS, Observation, PropertyViewed, RecordActivity, UserLoggedIn
@@ -38,8 +38,8 @@ from workflows.record_activity import RecordActivityWorkflow
 
 log = logging.getLogger(__name__)
 
-_GATHER_SECONDS = 0.004
-"""A tenth of what saving takes: nobody notices it, and under load the batches that run gather far more."""
+_BATCH_SECONDS = 0.004
+"""A tenth of what saving takes: nobody notices it, and under load the batches that are running let far more collect."""
 MOST = 200
 """Observations of one workflow: some 100 kB of its input, of the 2 MB that Temporal takes."""
 _AT_ONCE = 1
@@ -65,7 +65,7 @@ class Visitor:
 
 
 @dataclass(frozen=True)
-class _Gathered:
+class _Pending:
     """An observation, and the Redis key that is to say that it is counted."""
 
     observation: Observation
@@ -83,20 +83,20 @@ class Observations:
         self._rest = Rest()
         self._wait_seconds = settings.command_wait_seconds
         self._salt = lru_cache(maxsize=2)(lambda day: derived_key(settings.secret_bytes, f"visitors of {day}"))
-        self._batches: dict[str, BatchedCalls[_Gathered, None]] = {}
+        self._batches: dict[str, BatchedCalls[_Pending, None]] = {}
         self._listings: dict[str, BatchedCalls[UUID, ListingSummary | None]] = {}
         self._logins: set[asyncio.Task[None]] = set()
 
     async def viewed(self, tenant_id: str, property_id: UUID, visitor: Visitor) -> None:
         """Record a view of a listing, unless it is the owner's or the same visitor's of the last half hour.
 
-        Returns when it is saved. Raises ApiError not-found or unavailable, and DatabaseAway.
+        Returns when it is saved. Raises ApiError not-found or unavailable, and DatabaseUnavailable.
         """
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await self._viewed(tenant_id, property_id, visitor)
         except TimeoutError as error:
-            raise away("The command service") from error
+            raise unavailable("The command service") from error
 
     async def _viewed(self, tenant_id: str, property_id: UUID, visitor: Visitor) -> None:
         listing, caller = await self._listings_of(tenant_id).ask(property_id), visitor.caller
@@ -119,7 +119,7 @@ class Observations:
                 property_id=property_id, owner_id=listing.owner_id, title=listing.title, location=listing.location
             ),
         )
-        await self._batches_of(tenant_id).ask(_Gathered(observation, key))
+        await self._batches_of(tenant_id).ask(_Pending(observation, key))
 
     async def logged_in(self, tenant_id: str, user_id: UUID) -> None:
         """Record a login. Returns when it is saved, or after a second: a login must not fail because of it.
@@ -133,7 +133,7 @@ class Observations:
             timestamp=datetime.now(UTC),
             data=UserLoggedIn(user_id=user_id),
         )
-        recording = asyncio.create_task(self._batches_of(tenant_id).ask(_Gathered(observation)))
+        recording = asyncio.create_task(self._batches_of(tenant_id).ask(_Pending(observation)))
         self._logins.add(recording)
         recording.add_done_callback(self._login_recorded)
         await asyncio.wait({recording}, timeout=_LOGIN_WAIT_SECONDS)
@@ -145,7 +145,7 @@ class Observations:
             recording.exception()
 
     async def close(self) -> None:
-        """Wait for the batches that requests have left behind."""
+        """Wait for the batches of requests that are answered already."""
         await asyncio.gather(*(batches.close() for batches in self._batches.values()))
 
     def _name_of(self, visitor: Visitor, day: date) -> str:
@@ -159,7 +159,7 @@ class Observations:
         """The id of the event of a view; None when the view is counted already.
 
         Redis keeps the id from the first request on. Until the view is known to be saved, whoever repeats the request
-        sends the same event again, which is stored once: nobody is told that a view is saved that is not. Without
+        sends the same event again, which is stored once: a 204 never stands for a view that is not saved. Without
         Redis each request has an id of its own, and repeated views are counted.
         """
         event_id = new_id()
@@ -187,15 +187,15 @@ class Observations:
             self._listings[tenant_id] = BatchedCalls(read, seconds=0, most=_LISTINGS_MOST, at_once=_LISTINGS_AT_ONCE)
         return self._listings[tenant_id]
 
-    def _batches_of(self, tenant_id: str) -> BatchedCalls[_Gathered, None]:
+    def _batches_of(self, tenant_id: str) -> BatchedCalls[_Pending, None]:
         if tenant_id not in self._batches:
 
-            async def save(batch: list[_Gathered]) -> list[None]:
-                await self._save(tenant_id, [gathered.observation for gathered in batch])
-                await self._count([gathered.key for gathered in batch if gathered.key])
+            async def save(batch: list[_Pending]) -> list[None]:
+                await self._save(tenant_id, [pending.observation for pending in batch])
+                await self._count([pending.key for pending in batch if pending.key])
                 return [None] * len(batch)
 
-            self._batches[tenant_id] = BatchedCalls(save, seconds=_GATHER_SECONDS, most=MOST, at_once=_AT_ONCE)
+            self._batches[tenant_id] = BatchedCalls(save, seconds=_BATCH_SECONDS, most=MOST, at_once=_AT_ONCE)
         return self._batches[tenant_id]
 
     async def _save(self, tenant_id: str, observations: list[Observation]) -> None:
@@ -231,7 +231,7 @@ class Observations:
             RuntimeError,  # the SDK's lazy connection reports a server that is unavailable so
         ) as error:
             log.warning("%d observations were not saved in time: %r", len(observations), error)
-            raise away("The command service") from error
+            raise unavailable("The command service") from error
         finally:
             for event_type, count in Counter(event_type_of(one.data) for one in observations).items():
                 OBSERVATIONS.labels(event_type, outcome).inc(count)

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from adapters.sealing import derived_key
-from projections.paging import Place
+from projections.paging import Cursor
 
 _TAG_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_PLACE = struct.Struct(">q16s")
+_CURSOR = struct.Struct(">q16s")
 _VERSION = struct.Struct(">q")
 
 
@@ -20,23 +20,23 @@ class Tampered(ValueError):
 
 
 class Signer:
-    """Signs places in lists (HMAC-SHA256, 128 bits kept), each bound to its use."""
+    """Signs cursors in lists (HMAC-SHA256, 128 bits kept), each bound to its use."""
 
     def __init__(self, secret: bytes) -> None:
         self._key = derived_key(secret, "opaque-texts")
 
-    def sign(self, use: str, place: Place) -> str:
+    def sign(self, use: str, cursor: Cursor) -> str:
         """`use` is what the text is good for, such as one user's cursor; it is not part of the text."""
-        return self._signed(use, _PLACE.pack(place.score, place.id.bytes))
+        return self._signed(use, _CURSOR.pack(cursor.score, cursor.id.bytes))
 
     def sign_version(self, use: str, version: int) -> str:
-        """The same for a place in the events of one aggregate."""
+        """The same for a cursor in the events of one aggregate."""
         return self._signed(use, _VERSION.pack(version))
 
-    def open(self, use: str, text: str) -> Place:
-        """The place that was signed for `use`. Raises Tampered."""
-        micros, id = _PLACE.unpack(self._opened(use, text, _PLACE.size))
-        return Place(_EPOCH + timedelta(microseconds=micros), UUID(bytes=id))
+    def open(self, use: str, text: str) -> Cursor:
+        """The cursor that was signed for `use`. Raises Tampered."""
+        micros, id = _CURSOR.unpack(self._opened(use, text, _CURSOR.size))
+        return Cursor(_EPOCH + timedelta(microseconds=micros), UUID(bytes=id))
 
     def open_version(self, use: str, text: str) -> int:
         """The version that was signed for `use`. Raises Tampered."""
@@ -55,7 +55,7 @@ class Signer:
             body = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)[:size]
         except ValueError as error:
             raise Tampered("not base64url") from error
-        # Signing again and comparing the texts leaves exactly one text for each place.
+        # Signing again and comparing the texts leaves exactly one text for each cursor.
         if len(body) != size or not hmac.compare_digest(self._signed(use, body).encode(), text.encode()):
             raise Tampered("signed by somebody else, or for another use")
         return body

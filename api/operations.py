@@ -32,11 +32,11 @@ async def livez() -> dict[str, str]:
 
 @router.get("/readyz", responses={503: {"description": "Still starting: some dependency was never reached"}})
 async def readyz(parts: PartsDep, response: Response) -> dict[str, Any]:
-    """What is reached and what is away.
+    """What is reached and what is unavailable.
 
-    503 until everything was reached once; afterwards 200, for with one part away most of the API works on, and taking
-    every replica out of service would help nobody. `status` says `degraded` then. `eventStore` says when the database
-    was restored from a dump and its events are still to be renumbered, `temporal` when its namespace or search
+    503 until everything was reached once; afterwards 200: with one dependency unavailable most of the API works on, and
+    taking every replica out of service would help nobody. `status` says `degraded` then. `eventStore` says when the
+    database was restored from a dump and its events are still to be renumbered, `temporal` when its namespace or search
     attributes are still to be registered.
     """
     states = await _states(parts)
@@ -69,7 +69,7 @@ async def _ensure_order(database: Database) -> None:
 def _state(result: object) -> str:
     if result is None or result is True:
         return "reached"
-    return str(result) if isinstance(result, (NotRenumbered, NotPrepared)) else f"away ({type(result).__name__})"
+    return str(result) if isinstance(result, (NotRenumbered, NotPrepared)) else f"unavailable ({type(result).__name__})"
 
 
 router.get("/metrics", response_class=Response, description="Metrics in the text format of Prometheus.")(metrics)

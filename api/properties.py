@@ -12,7 +12,7 @@ from api import listings
 from api.answers import IfMatchDep, NoBody, SenderDep, answered
 from api.commands import new_id
 from api.conditional import is_unchanged
-from api.deps import CallerDep, Cursor, MaybeCallerDep, Parts, PartsDep, TenantDep
+from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, TenantDep
 from api.errors import ApiError
 from api.opaque import Tampered
 from api.openapi import CHANGE, command, query
@@ -89,7 +89,7 @@ async def patch_property(property_id: UUID, body: PropertyPatch, sender: SenderD
 
 @router.delete("/{property_id}", **command(204, None, *CHANGE, body=False))
 async def delete_property(property_id: UUID, sender: SenderDep, expected: IfMatchDep) -> Response:
-    """Take a listing away for good. Its events stay, for its owner and administrators."""
+    """Delete a listing for good. Its events stay, for its owner and administrators."""
     outcome = await sender.send(DeleteProperty, NoBody(), "delete", property_id=property_id, expected_versions=expected)
     return answered(sender, outcome)
 
@@ -162,7 +162,7 @@ async def property_events(
     caller: CallerDep,
     parts: PartsDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[Cursor, Query()] = None,
+    cursor: Annotated[CursorText, Query()] = None,
 ) -> Response:
     """The events of a listing, oldest first, as they were published: for its owner and administrators.
 

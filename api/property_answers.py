@@ -38,7 +38,7 @@ def as_json(listing: Property, numbers: dict[str, int]) -> bytes:
 async def answered_property(
     sender: Sender, outcome: Done | Accepted, status: int = 200, location: str = ""
 ) -> Response:
-    """The answer to a command on a listing. Raises DatabaseAway."""
+    """The answer to a command on a listing. Raises DatabaseUnavailable."""
     numbers: dict[str, Any] = {"viewsCount": 0, "favoritesCount": 0}
     if isinstance(outcome, Done) and outcome.resource and status != 201:  # nobody has seen what was just made
         property_id = outcome.saved.aggregate_id

@@ -80,7 +80,7 @@ class VerifyProperty(_PropertyChange):
 
 
 class DeleteProperty(_PropertyChange):
-    """Take the listing away for good."""
+    """Delete the listing for good."""
 
     type: Literal["delete-property"] = "delete-property"
 

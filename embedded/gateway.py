@@ -19,13 +19,13 @@ def gateway(logs: Path, port: int, api_port: int) -> Spec:
     """The gateway on `port` of 127.0.0.1 before an API on `api_port`, with the file that docker-compose.yml mounts."""
     program = cached(f"caddy-{VERSION}", _build) / "caddy"
     command = [str(program), "run", "--adapter", "caddyfile", "--config", str(ROOT / "deploy" / "gateway.Caddyfile")]
-    told = {
+    environment = {
         "GATEWAY_ADDRESS": f":{port}",
         "GATEWAY_BIND": "127.0.0.1",
         "API_HOST": "localhost",
         "API_PORT": str(api_port),
     }
-    return Spec("gateway", command, logs / "gateway.log", http_ready(f"http://127.0.0.1:{port}/livez"), env=told)
+    return Spec("gateway", command, logs / "gateway.log", http_ready(f"http://127.0.0.1:{port}/livez"), env=environment)
 
 
 def main() -> None:

@@ -22,17 +22,17 @@ def _build(folder: Path) -> None:
 
 
 def temporal_ui(data: Path, ports: Ports, temporal_address: str) -> tuple[Spec, dict[str, str]]:
-    """The UI for the server at `temporal_address`, told by the variables that docker-compose.yml sets."""
+    """The UI for the server at `temporal_address`, configured by the variables that docker-compose.yml sets."""
     folder = cached(f"temporal-ui-{VERSION}", _build)
     url = f"http://127.0.0.1:{ports['temporal_ui']}"
-    told = {
+    environment = {
         "TEMPORAL_ADDRESS": temporal_address,
         "TEMPORAL_CORS_ORIGINS": url,
         "TEMPORAL_DISABLE_NEWS_FETCH": "true",
         "TEMPORAL_UI_PORT": str(ports["temporal_ui"]),
     }
     command = [str(folder / "ui-server"), "--root", str(folder), "--env", "docker", "start"]
-    spec = Spec("temporal-ui", command, data / "logs" / "temporal-ui.log", http_ready(url), env=told)
+    spec = Spec("temporal-ui", command, data / "logs" / "temporal-ui.log", http_ready(url), env=environment)
     return spec, {"TEMPORAL_UI_URL": url}
 
 

@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 
 from adapters import redis
 from adapters.event_store import NotRenumbered
-from adapters.postgres import Database, DatabaseAway
+from adapters.postgres import Database, DatabaseUnavailable
 from adapters.redis import RedisError
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
@@ -156,7 +156,7 @@ def main() -> None:
         uvloop.run(action(settings))
     except (NotDone, RebuildRunning, NotRenumbered) as error:
         sys.exit(str(error))
-    except DatabaseAway as error:
+    except DatabaseUnavailable as error:
         sys.exit(f"Postgres is unavailable ({error}): what was done so far is kept; run the same command again.")
 
 

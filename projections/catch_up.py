@@ -13,7 +13,7 @@ from typing import Any, Generic
 
 from adapters import event_store
 from adapters.event_store import NotRenumbered, Position
-from adapters.postgres import Database, DatabaseAway
+from adapters.postgres import Database, DatabaseUnavailable
 from projections.projection import E, Projection, as_consumed
 from projections.sink import PAUSE_SECONDS, Sink, pause
 
@@ -45,12 +45,12 @@ class CatchUp(Generic[E]):
         while not stop.is_set():
             try:
                 await self.round(stop)
-            except (DatabaseAway, NotRenumbered) as error:
+            except (DatabaseUnavailable, NotRenumbered) as error:
                 log.warning("%s: the event store cannot be read: %s; trying again", self._projection.name, error)
             await pause(stop, _ROUND_SECONDS if self.done else PAUSE_SECONDS)
 
     async def round(self, stop: asyncio.Event) -> None:
-        """Apply what is due and move the checkpoint. Raises DatabaseAway, NotRenumbered, MostlyFailing."""
+        """Apply what is due and move the checkpoint. Raises DatabaseUnavailable, NotRenumbered, MostlyFailing."""
         async with self._database.statements() as connection:
             settled = await event_store.settled_below(connection)
         if await self._apply_settled(stop) and not self.done and await self._apply_unsettled(stop):

@@ -7,7 +7,7 @@ import time
 from sqlalchemy import bindparam, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.postgres import Database, DatabaseAway
+from adapters.postgres import Database, DatabaseUnavailable
 from adapters.tables import read_models
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class ServingGeneration:
         self._look_up: asyncio.Task[int] | None = None
 
     async def get(self, tenant_id: str) -> int:
-        """The generation to read. Raises DatabaseAway while none is known and Postgres is unavailable."""
+        """The generation to read. Raises DatabaseUnavailable while none is known and Postgres is unavailable."""
         now = time.monotonic()
         if now < self._fresh_until and self._known is not None:
             return self._known
@@ -67,7 +67,7 @@ class ServingGeneration:
                 # One reader looks; the others go on. After a longer pause what is known may be hours old: all wait.
                 self._fresh_until = float("inf")
             self._look_up = asyncio.create_task(self._look(tenant_id))
-        # A reader that goes away does not take the look-up from those who wait with it.
+        # A cancelled reader does not take the look-up from those who wait with it.
         return await asyncio.shield(self._look_up)
 
     def seen(self, generation: int) -> int:
@@ -80,7 +80,7 @@ class ServingGeneration:
         try:
             async with self._database.statements(tenant_id) as connection:
                 return self.seen(await generation_of(connection, self._name))
-        except DatabaseAway:
+        except DatabaseUnavailable:
             if self._known is None:
                 raise
             log.warning("Postgres is unavailable: %s is read from Redis, generation %d", self._name, self._known)

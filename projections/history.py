@@ -1,7 +1,8 @@
 """The user's history: from `user-activity` into Postgres for good and into Redis as ready bytes, and back out as pages.
 
 Redis holds a sorted set for each user: the score is the time in microseconds, the member the entry's JSON. The lowest
-member is an empty one while the set holds the whole history: a page is one command that also tells the end.
+member is an empty one while the set holds the whole history: so one command reads a page
+and shows whether the history ends there.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity, activity_of
 from domain.events import USER_ACTIVITY, UnreadableEvent, read_event
 from projections.generations import ServingGeneration
-from projections.paging import Place
+from projections.paging import Cursor
 from projections.projection import CacheKey, Projection
 
 log = logging.getLogger(__name__)
@@ -64,10 +65,10 @@ return 1
 
 @dataclass(frozen=True)
 class Page:
-    """Entries as JSON bytes, and the place behind which the next page begins."""
+    """Entries as JSON bytes, and the cursor of the next page, if there is one."""
 
     entries: list[bytes]
-    next: Place | None
+    next: Cursor | None
 
     def holds(self, event_id: UUID) -> bool:
         wanted = str(event_id).encode()
@@ -95,8 +96,8 @@ def _keys(tenant_id: str, user_id: str, generation: int) -> list[str]:
     return [name, f"{name}:lease"]
 
 
-def _place(activity: Activity) -> Place:
-    return Place(activity.timestamp, activity.event_id)
+def _cursor(activity: Activity) -> Cursor:
+    return Cursor(activity.timestamp, activity.event_id)
 
 
 class History(Projection[Activity]):
@@ -140,7 +141,7 @@ class History(Projection[Activity]):
         """Add entries to the sets that Redis holds. Raises RedisError."""
         by_user: dict[tuple[str, str], list[str | bytes]] = defaultdict(list)
         for activity in activities:
-            by_user[activity.tenant_id, str(activity.user_id)] += [str(_place(activity).score), entry_json(activity)]
+            by_user[activity.tenant_id, str(activity.user_id)] += [str(_cursor(activity).score), entry_json(activity)]
         async with self._redis.pipeline(transaction=False) as pipe:
             for (tenant_id, user_id), entries in by_user.items():
                 await self._add(keys=_keys(tenant_id, user_id, generation), args=[NEWEST, *entries], client=pipe)
@@ -170,9 +171,11 @@ class HistoryPages:
         self._serving = ServingGeneration(database, History.name)
 
     async def page(
-        self, tenant_id: str, user_id: str, limit: int, before: Place | None = None, holding: Place | None = None
+        self, tenant_id: str, user_id: str, limit: int, before: Cursor | None = None, holding: Cursor | None = None
     ) -> Page:
-        """Up to `limit` entries, newest first, behind `before`. Raises DatabaseAway when no source can answer.
+        """Up to `limit` entries, newest first, older than `before`.
+
+        Raises DatabaseUnavailable when no source can answer.
 
         `holding` is an entry that the history must have: the read waits for it, and past the bound is answered by the
         event store, which had it before the write was acknowledged.
@@ -190,9 +193,9 @@ class HistoryPages:
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def _from_redis(
-        self, tenant_id: str, user_id: str, generation: int, limit: int, before: Place | None
+        self, tenant_id: str, user_id: str, generation: int, limit: int, before: Cursor | None
     ) -> Page | None:
-        """None when Redis is away, does not hold this user, or does not reach as far back."""
+        """None when Redis is unavailable, does not hold this user, or does not reach as far back."""
         if self._rest:
             return None
         key = _keys(tenant_id, user_id, generation)[0]
@@ -200,7 +203,7 @@ class HistoryPages:
             if before is None:
                 entries: list[bytes] = await self._together.execute("ZRANGE", key, 0, limit, "REV")
             else:
-                entries = await self._behind(key, before, limit)
+                entries = await self._older(key, before, limit)
         except RedisError:
             self._rest.begin()
             return None
@@ -208,17 +211,17 @@ class HistoryPages:
             return Page(entries[:-1], None) if len(entries) <= limit + 1 else _cut(entries, limit)
         return _cut(entries, limit) if len(entries) > limit else None
 
-    async def _behind(self, key: str, before: Place, limit: int) -> list[bytes]:
+    async def _older(self, key: str, before: Cursor, limit: int) -> list[bytes]:
         found = await self._redis.zrange(
             key, str(before.score), "-inf", desc=True, byscore=True, offset=0, num=limit + 1 + _TIES, withscores=True
         )
         edge = str(before.id).encode()
         scored = cast(list[tuple[bytes, float]], found)
-        behind = [entry for entry, score in scored if score < before.score or entry[_ID] < edge]
-        return behind[: limit + 1]
+        older = [entry for entry, score in scored if score < before.score or entry[_ID] < edge]
+        return older[: limit + 1]
 
     async def _from_postgres(
-        self, tenant_id: str, user_id: str, generation: int, limit: int, before: Place | None
+        self, tenant_id: str, user_id: str, generation: int, limit: int, before: Cursor | None
     ) -> Page:
         await self._refill(tenant_id, user_id, generation)
         async with self._database.statements(tenant_id) as connection:
@@ -241,12 +244,12 @@ class HistoryPages:
                 return  # a rebuild has switched: these rows belong in a set that the lease does not cover
             pairs: list[str | bytes] = [] if len(rows) > NEWEST else ["-inf", b""]
             for entry in rows[:NEWEST]:
-                pairs += [str(place_of(entry).score), entry]
+                pairs += [str(cursor_of(entry).score), entry]
             await self._fill(keys=keys, args=[lease, _KEPT_SECONDS, *pairs])
         except RedisError:
             self._rest.begin()
 
-    async def _from_store(self, tenant_id: str, user_id: str, limit: int, before: Place | None) -> Page:
+    async def _from_store(self, tenant_id: str, user_id: str, limit: int, before: Cursor | None) -> Page:
         """A page of the event store itself; it has fewer entries than `limit` where events are unreadable."""
         async with self._database.statements(tenant_id) as connection:
             older_than = (before.timestamp, before.id) if before else None
@@ -255,7 +258,7 @@ class HistoryPages:
         if len(messages) <= limit:
             return Page(entries, None)
         last = messages[limit - 1]
-        return Page(entries, Place(datetime.fromisoformat(last["timestamp"]), UUID(last["eventId"])))
+        return Page(entries, Cursor(datetime.fromisoformat(last["timestamp"]), UUID(last["eventId"])))
 
 
 def readable(messages: Sequence[dict[str, Any]], *, where: str) -> list[Activity]:
@@ -275,25 +278,27 @@ def readable(messages: Sequence[dict[str, Any]], *, where: str) -> list[Activity
     return activities
 
 
-def _must_show(page: Page, before: Place | None, entry: Place) -> bool:
-    """Whether a right page would show the entry: it stands neither in front of the page nor behind it."""
+def _must_show(page: Page, before: Cursor | None, entry: Cursor) -> bool:
+    """Whether a complete page would show the entry: it is neither newer nor older than the page's entries."""
     if before and entry >= before:
         return False
     return page.next is None or entry > page.next
 
 
-def place_of(entry: bytes) -> Place:
+def cursor_of(entry: bytes) -> Cursor:
     """Where an entry of `entry_json` stands: its id is the first field and its time the last."""
     at = entry[entry.rindex(_AT) + len(_AT) : -len('"}')]
-    return Place(datetime.fromisoformat(at.decode()), UUID(entry[_ID].decode()))
+    return Cursor(datetime.fromisoformat(at.decode()), UUID(entry[_ID].decode()))
 
 
 def _cut(entries: list[bytes], limit: int) -> Page:
     shown = entries[:limit]
-    return Page(shown, place_of(shown[-1]) if len(entries) > limit else None)
+    return Page(shown, cursor_of(shown[-1]) if len(entries) > limit else None)
 
 
-async def _rows(connection: AsyncConnection, user_id: str, limit: int, before: Place | None) -> tuple[int, list[bytes]]:
+async def _rows(
+    connection: AsyncConnection, user_id: str, limit: int, before: Cursor | None
+) -> tuple[int, list[bytes]]:
     """The serving generation and a user's entries in it, newest first: by one statement, so that both fit together."""
     query = select(user_activity).where(
         user_activity.c.user_id == user_id, user_activity.c.generation == read_models.c.generation

@@ -15,7 +15,7 @@ from adapters.current_state import PROPERTY_STATE, property_of
 from adapters.tables import favorites, properties
 from domain.property import Property
 from domain.property_status import PUBLIC_STATUSES, PropertyStatus
-from projections.paging import Place
+from projections.paging import Cursor
 
 # A literal rather than a parameter: Postgres plans a prepared statement for any value of a parameter, and then cannot
 # use the index that has the active listings only.
@@ -24,24 +24,24 @@ _ACTIVE = properties.c.status == literal_column("'ACTIVE'")
 
 @dataclass(frozen=True)
 class ListingPage:
-    """Listings, and the place after which the next page begins; None on the last page."""
+    """Listings, and the cursor of the next page; None on the last page."""
 
     items: list[Property]
-    next: Place | None
+    next: Cursor | None
 
 
-async def newest(connection: AsyncConnection, limit: int, after: Place | None) -> ListingPage:
+async def newest(connection: AsyncConnection, limit: int, after: Cursor | None) -> ListingPage:
     """The active listings of the connection's tenant."""
     return await _page_of(connection, _ACTIVE, limit, after)
 
 
-async def featured(connection: AsyncConnection, limit: int, after: Place | None) -> ListingPage:
+async def featured(connection: AsyncConnection, limit: int, after: Cursor | None) -> ListingPage:
     """Those active listings that an administrator has stand out."""
     return await _page_of(connection, and_(_ACTIVE, properties.c.is_featured), limit, after)
 
 
 async def of_owner(
-    connection: AsyncConnection, owner_id: UUID, status: PropertyStatus | None, limit: int, after: Place | None
+    connection: AsyncConnection, owner_id: UUID, status: PropertyStatus | None, limit: int, after: Cursor | None
 ) -> ListingPage:
     """A user's own listings, in one status or in all."""
     which = properties.c.owner_id == owner_id
@@ -49,7 +49,7 @@ async def of_owner(
 
 
 async def favorites_of(
-    connection: AsyncConnection, user_id: UUID, limit: int, after: Place | None, *, sees_all: bool
+    connection: AsyncConnection, user_id: UUID, limit: int, after: Cursor | None, *, sees_all: bool
 ) -> ListingPage:
     """A user's favourites by the time they were added, without those that are gone or that the user may not see.
 
@@ -66,7 +66,7 @@ async def favorites_of(
 
 
 async def _page_of(
-    connection: AsyncConnection, which: ColumnElement[bool], limit: int, after: Place | None
+    connection: AsyncConnection, which: ColumnElement[bool], limit: int, after: Cursor | None
 ) -> ListingPage:
     query = select(properties.c.created_at.label("added_at"), *PROPERTY_STATE).where(which)
     return await _page(connection, query, (properties.c.created_at, properties.c.property_id), limit, after)
@@ -77,7 +77,7 @@ async def _page(
     query: Select[*tuple[Any, ...]],
     keyset: tuple[ColumnElement[Any], ColumnElement[Any]],
     limit: int,
-    after: Place | None,
+    after: Cursor | None,
 ) -> ListingPage:
     """A page of `query`, whose rows are ordered by time and id, newest first."""
     if after:
@@ -87,5 +87,5 @@ async def _page(
     # One more than the page has tells whether another follows.
     rows = (await connection.execute(newest_first.limit(limit + 1))).mappings().all()
     last = rows[limit - 1] if len(rows) > limit else None
-    next_place = Place(last["added_at"], last["property_id"]) if last else None
-    return ListingPage([property_of(row) for row in rows[:limit]], next_place)
+    next_cursor = Cursor(last["added_at"], last["property_id"]) if last else None
+    return ListingPage([property_of(row) for row in rows[:limit]], next_cursor)

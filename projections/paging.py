@@ -6,7 +6,7 @@ from uuid import UUID
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class Cursor:
     """Where an item stands in a list: newest first, by time, then by id."""
 
     timestamp: datetime

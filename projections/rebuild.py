@@ -29,9 +29,10 @@ async def rebuild(database: Database, projection: Projection[Any], progress: Cal
     """Replay the whole store through `apply` into a new generation; returns how many events are in it and which it is.
 
     `progress` is given how many events have been replayed. Interrupted, it leaves one generation serving and rows of
-    others, which the next rebuild deletes. Raises RebuildRunning while another one runs. Raises DatabaseAway when the
-    connection is lost: the lock that keeps others out is gone with it, so this rebuild must not go on either. Raises
-    NotRenumbered on a restored store, whose events look as if they were still to come.
+    others, which the next rebuild deletes.
+
+    Raises RebuildRunning while another one runs; DatabaseUnavailable when the connection is lost, for its lock is lost
+    with it; NotRenumbered on a restored store, whose events look as if they were still to come.
     """
     async with (
         database.statements() as connection,

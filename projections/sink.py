@@ -11,7 +11,7 @@ from typing import Generic
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.postgres import Database, DatabaseAway, is_transient
+from adapters.postgres import Database, DatabaseUnavailable, is_transient
 from adapters.redis import RedisError
 from adapters.telemetry import EVENTS_APPLIED, EVENTS_PARKED, PROJECTION_AGE
 from domain.events import UnreadableEvent
@@ -68,7 +68,7 @@ class Sink(Generic[E]):
             try:
                 async with self._one_at_a_time:
                     await self._write(messages)
-            except DatabaseAway as error:
+            except DatabaseUnavailable as error:
                 log.warning("%s: Postgres did not take the batch (%s); trying again", self._projection.name, error)
                 await pause(stop, PAUSE_SECONDS)
             else:
@@ -87,7 +87,7 @@ class Sink(Generic[E]):
                     async with self._database.transaction() as tx:
                         generation = await generation_of(tx, self._projection.name)
                     await self._projection.drop_cached(self._stale, generation)
-                except (RedisError, DatabaseAway):
+                except (RedisError, DatabaseUnavailable):
                     return False
                 self._stale.clear()
             return True

@@ -1,4 +1,4 @@
-"""Delete a property: take its row away, then publish the tombstone."""
+"""Delete a property: remove its row, then publish the tombstone."""
 
 from temporalio import workflow
 

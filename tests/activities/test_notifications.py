@@ -15,7 +15,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.notifications import Notifications, OverdueDeliveries, rupees
 from activities.outbox_relay import OutboxRelay, Outgoing
 from adapters import outbox
-from adapters.mail import MailAway, Mailer
+from adapters.mail import Mailer, MailUnavailable
 from adapters.outbox import PendingDelivery
 from adapters.postgres import Database
 from adapters.settings import Settings
@@ -194,7 +194,9 @@ async def test_reply_of_the_mail_server_decides_what_becomes_of_a_mail(
 
     async with mail_server(Unwilling(tmp_path, reply), settings) as (mailer, _):
         with (
-            nullcontext() if became != "pending" else pytest.raises(MailAway, match=r"1 of 1 mails are pending: .*451")
+            nullcontext()
+            if became != "pending"
+            else pytest.raises(MailUnavailable, match=r"1 of 1 mails are pending: .*451")
         ):
             await send(database, mailer, outgoing(command))
 
@@ -216,7 +218,7 @@ async def test_mails_stay_pending_until_the_settings_are_fixed(
     [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
 
     async with mail_server(Strict(tmp_path), settings) as (mailer, _):
-        with pytest.raises(MailAway, match="553 sender not allowed"):
+        with pytest.raises(MailUnavailable, match="553 sender not allowed"):
             await send(database, mailer, outgoing(command))
 
     assert await stage(database, command) == "pending"
@@ -243,7 +245,7 @@ async def test_one_mail_that_is_put_off_keeps_no_other_back(
     commands = await enqueued(saving, tenant, *(f"{name}-{tenant}@example.com" for name in names))
 
     async with mail_server(Choosy(tmp_path), settings) as (mailer, _):
-        with pytest.raises(MailAway, match="1 of 14 mails are pending"):
+        with pytest.raises(MailUnavailable, match="1 of 14 mails are pending"):
             await send(database, mailer, outgoing(*commands))
 
     became = [await stage(database, command) for command in commands]
@@ -262,7 +264,7 @@ async def test_mail_that_somebody_is_sending_is_left_to_them(
         first = asyncio.create_task(send(database, mailer, outgoing(command)))
         await mailbox.thinking.wait()
 
-        with pytest.raises(MailAway, match="another worker has them"):
+        with pytest.raises(MailUnavailable, match="another worker has them"):
             await send(database, mailer, outgoing(command))
 
         mailbox.answer.set()
@@ -291,7 +293,7 @@ async def test_template_of_a_newer_release_waits_for_it(
         await tx.execute(deliveries.update().values(template="property-praised"))
 
     async with mail_server(Mailbox(tmp_path), settings) as (mailer, _):
-        with pytest.raises(MailAway, match="no template 'property-praised'"):
+        with pytest.raises(MailUnavailable, match="no template 'property-praised'"):
             await send(database, mailer, outgoing(command))
 
     assert await stage(database, command) == "pending"
@@ -377,7 +379,7 @@ async def test_mail_that_nobody_took_for_days_is_given_up(
 async def test_mail_server_that_is_unavailable_raises_an_error_of_its_own(settings: Settings) -> None:
     mailer = Mailer(settings.model_copy(update={"smtp_url": "smtp://127.0.0.1:1"}))
 
-    with pytest.raises(MailAway):
+    with pytest.raises(MailUnavailable):
         await mailer.send(to="ravi@example.com", subject="s", text="t", message_id="m")
 
 

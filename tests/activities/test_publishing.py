@@ -18,7 +18,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.publishing import Publishing, Reconciliation, ripe
 from adapters import event_store, kafka
 from adapters.event_store import Position
-from adapters.kafka import BrokerAway, Publisher
+from adapters.kafka import BrokerUnavailable, Publisher
 from adapters.postgres import Database, write_rows
 from adapters.settings import Settings
 from adapters.tables import checkpoints
@@ -229,7 +229,7 @@ async def test_broker_that_is_unavailable_leaves_everything_unpublished(
     nowhere = Publisher(settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"}))
 
     for _ in range(2):
-        with pytest.raises(BrokerAway):
+        with pytest.raises(BrokerUnavailable):
             await Publishing(all_tenants, nowhere).publish(of(command))
 
     async with database.transaction(tenant) as tx:

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from adapters import event_store
 from adapters.event_store import Position
-from adapters.postgres import Database, DatabaseAway, write_rows
+from adapters.postgres import Database, DatabaseUnavailable, write_rows
 from adapters.settings import Settings
 from domain.events import Event, recorded
 from domain.property_commands import decide
@@ -140,6 +140,6 @@ async def test_database_that_is_unavailable_raises_an_error_of_its_own(settings:
     nowhere = settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/nothing"})
     database = Database.for_tenants(nowhere)
 
-    with pytest.raises(DatabaseAway):
+    with pytest.raises(DatabaseUnavailable):
         await database.ping()
     await database.close()

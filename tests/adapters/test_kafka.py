@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from adapters.kafka import BrokerAway, Message, Publisher
+from adapters.kafka import BrokerUnavailable, Message, Publisher
 from adapters.settings import Settings
 from tests.platform import until
 
@@ -32,7 +32,7 @@ async def test_producer_whose_broker_forgot_the_topic_is_ended(settings: Setting
     async def refused() -> bool:
         try:
             await publisher.send([message])
-        except BrokerAway:
+        except BrokerUnavailable:
             return True
         return False
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from adapters.postgres import Database, DatabaseAway, Write, write_rows
+from adapters.postgres import Database, DatabaseUnavailable, Write, write_rows
 from adapters.settings import Settings
 from adapters.tables import commands, person_keys
 from tests.samples import new_id, new_tenant
@@ -171,7 +171,7 @@ async def test_connection_cut_inside_a_transaction_is_told_and_the_next_one_work
             await write_rows(tx, [Write(person_keys, key_row(tenant))])
             await _end(settings, (await tx.execute(_PID)).scalar_one())
 
-    with pytest.raises(DatabaseAway):
+    with pytest.raises(DatabaseUnavailable):
         await cut()
 
     assert await keys(single, tenant) == 0
@@ -189,7 +189,7 @@ async def test_deadlock_is_broken_up_and_its_victim_may_try_again(database: Data
 
     outcomes = await asyncio.gather(insert_both(*rows), insert_both(*reversed(rows)), return_exceptions=True)
 
-    assert {type(outcome) for outcome in outcomes} == {DatabaseAway, type(None)}
+    assert {type(outcome) for outcome in outcomes} == {DatabaseUnavailable, type(None)}
 
 
 async def _end(settings: Settings, pid: int) -> None:

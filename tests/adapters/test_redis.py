@@ -45,7 +45,7 @@ async def test_who_stops_waiting_does_not_disturb_the_others(valkey: Redis, tena
     assert impatient.cancelled()
 
 
-async def test_server_that_is_away_is_told_to_everyone_who_waits(settings: Settings) -> None:
+async def test_server_that_is_unavailable_is_told_to_everyone_who_waits(settings: Settings) -> None:
     client = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     together = Together(client)
 

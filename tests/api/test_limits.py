@@ -47,15 +47,15 @@ async def test_minute_begins_with_the_first_and_is_not_drawn_out_by_the_next(val
 
 
 async def test_without_redis_only_limits_that_protect_passwords_refuse(settings: Settings, tenant: str) -> None:
-    away = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
-    limits = Limits(away)
+    unavailable = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
+    limits = Limits(unavailable)
 
     await limits.count(tenant, "create", "ravi", 1)
     with pytest.raises(ApiError) as refused:
         await limits.count(tenant, "login", "ravi", 1, fail_closed=True)
 
     assert refused.value.kind == "unavailable"
-    await away.aclose()
+    await unavailable.aclose()
 
 
 @pytest.mark.parametrize(

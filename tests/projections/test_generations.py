@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from adapters.postgres import Database, DatabaseAway
+from adapters.postgres import Database, DatabaseUnavailable
 from adapters.settings import Settings
 from projections.generations import claim_generation, generation_of, switch_generation
 from projections.history import History, HistoryPages, _keys
@@ -79,7 +79,7 @@ async def _asked(held: HeldDatabase) -> bool:
     return held.asked > 0
 
 
-async def test_reader_that_goes_away_leaves_the_look_up_to_those_who_wait_with_it(
+async def test_cancelled_reader_leaves_the_look_up_to_those_who_wait_with_it(
     database: Database, valkey: Redis, tenant: str
 ) -> None:
     held = HeldDatabase(database._engine)
@@ -148,7 +148,7 @@ async def test_process_that_knows_no_generation_reads_nothing_without_postgres(
 
     read = await asyncio.gather(*[pages.page(tenant, str(user), 10) for _ in range(3)], return_exceptions=True)
 
-    assert [type(outcome) for outcome in read] == [DatabaseAway] * 3
+    assert [type(outcome) for outcome in read] == [DatabaseUnavailable] * 3
     await nowhere.close()
 
 

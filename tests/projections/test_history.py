@@ -18,7 +18,7 @@ from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity
 from projections.generations import generation_of
 from projections.history import NEWEST, History, HistoryPages, entry_json
-from projections.paging import Place
+from projections.paging import Cursor
 from tests.activities.accounts import Saving
 from tests.samples import create_property, new_id, new_tenant
 
@@ -55,7 +55,7 @@ async def project(all_tenants: Database, history: History, entries: list[Activit
 
 async def everything(pages: HistoryPages, tenant: str, user: UUID, limit: int) -> list[bytes]:
     entries: list[bytes] = []
-    before: Place | None = None
+    before: Cursor | None = None
     while True:
         page = await pages.page(tenant, str(user), limit, before)
         entries += page.entries
@@ -178,19 +178,19 @@ async def test_page_of_a_known_history_asks_postgres_nothing(
     await nowhere.close()
 
 
-async def test_history_is_read_from_postgres_while_redis_is_away(
+async def test_history_is_read_from_postgres_while_redis_is_unavailable(
     database: Database, all_tenants: Database, settings: Settings, tenant: str
 ) -> None:
     user = new_id()
     entries = activities(tenant, user, 5)
     async with all_tenants.transaction() as tx:
         await History(redis.connect(settings)).apply(tx, entries, await generation_of(tx, "history"))
-    away = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
+    unavailable = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
 
-    pages = HistoryPages(database, away, wait_seconds=0)
+    pages = HistoryPages(database, unavailable, wait_seconds=0)
 
     assert await everything(pages, tenant, user, 2) == newest_first(entries)
-    await away.aclose()
+    await unavailable.aclose()
 
 
 async def test_entry_that_was_promised_comes_from_the_event_store_when_the_projection_is_behind(
@@ -199,7 +199,7 @@ async def test_entry_that_was_promised_comes_from_the_event_store_when_the_proje
     owner = await saving.registered(tenant)
     saved = await saving.property(create_property(tenant, owner))
     [event] = saved.events
-    promised = Place(event.timestamp, event.event_id)
+    promised = Cursor(event.timestamp, event.event_id)
 
     late = await pages.page(tenant, str(owner), 10)
     right = await pages.page(tenant, str(owner), 10, holding=promised)
@@ -214,7 +214,7 @@ async def test_unreadable_event_is_skipped_in_a_page_of_the_event_store(
 ) -> None:
     """The projection has nothing of this user, so a read that must have an entry is answered by the event store."""
     pages, user = HistoryPages(database, valkey, wait_seconds=0), str(user_with_unreadable_event)
-    must_have = Place(START, new_id())
+    must_have = Cursor(START, new_id())
     skipped = EVENTS_UNREADABLE.labels("history")._value
     before_all = skipped.get()
 
@@ -224,7 +224,7 @@ async def test_unreadable_event_is_skipped_in_a_page_of_the_event_store(
     assert skipped.get() == before_all + 1
     for limit in range(1, 5):
         read: list[bytes] = []
-        before: Place | None = None
+        before: Cursor | None = None
         while (page := await pages.page(tenant, user, limit, before, holding=must_have)).next:
             read += page.entries
             before = page.next
@@ -238,7 +238,7 @@ async def test_entry_that_was_promised_is_waited_for(
     [entry] = activities(tenant, user, 1)
     patient = HistoryPages(database, valkey, wait_seconds=20)
 
-    reading = asyncio.create_task(patient.page(tenant, str(user), 10, holding=Place(entry.timestamp, entry.event_id)))
+    reading = asyncio.create_task(patient.page(tenant, str(user), 10, holding=Cursor(entry.timestamp, entry.event_id)))
     await asyncio.sleep(0)
     await project(all_tenants, history, [entry])
 

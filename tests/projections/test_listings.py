@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from adapters.postgres import Database, transaction_on
 from domain.property_status import PropertyStatus
 from projections.listings import ListingPage, favorites_of, featured, newest, of_owner
-from projections.paging import Place
+from projections.paging import Cursor
 from tests.samples import new_id
 
-Read = Callable[[AsyncConnection, Place], Awaitable[ListingPage]]
+Read = Callable[[AsyncConnection, Cursor], Awaitable[ListingPage]]
 LISTS: dict[str, Read] = {
     "properties_newest": lambda connection, after: newest(connection, 20, after),
     "properties_featured": lambda connection, after: featured(connection, 20, after),
@@ -48,7 +48,7 @@ class Explaining:
 
 @pytest.mark.parametrize("index", LISTS)
 async def test_page_is_read_from_its_index_where_it_begins(database: Database, tenant: str, index: str) -> None:
-    after = Place(datetime.now(UTC), new_id())
+    after = Cursor(datetime.now(UTC), new_id())
 
     async with database.statements(tenant) as connection, transaction_on(connection):
         # One plan for any value of the parameters, which a statement has that is executed often.

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.postgres import Database, DatabaseAway
+from adapters.postgres import Database, DatabaseUnavailable
 from adapters.settings import Settings
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity
@@ -223,7 +223,7 @@ async def test_rebuild_that_loses_its_connection_does_not_go_on_without_its_lock
 ) -> None:
     await saving.registered(tenant)
 
-    with pytest.raises(DatabaseAway):
+    with pytest.raises(DatabaseUnavailable):
         await rebuild(all_tenants, CutOff(valkey, owner), no_progress)
     _, generation = await rebuild(other_process, History(valkey), no_progress)
 

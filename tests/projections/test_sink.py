@@ -165,19 +165,19 @@ async def test_projection_stops_rather_than_parking_everything(sink: Sink[Activi
 async def test_offsets_wait_until_redis_has_the_entries(
     settings: Settings, database: Database, all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
-    """With Redis away the entry reaches Postgres; its offset is committed only when Redis can be told."""
+    """With Redis unavailable the entry reaches Postgres; its offset is committed only when Redis can be reached."""
     user = new_id()
     pages = HistoryPages(database, valkey, wait_seconds=0)
     await pages.page(tenant, str(user), 5)  # Redis knows an empty history
-    away = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
-    sink = Sink(all_tenants, History(away))
+    unavailable = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
+    sink = Sink(all_tenants, History(unavailable))
 
     await sink.write([consumed(tenant, user)], asyncio.Event())
-    current_while_away = await sink.cache_is_current()
+    current_while_unavailable = await sink.cache_is_current()
     sink._projection = History(valkey)
     current_when_back = await sink.cache_is_current()
 
-    assert (current_while_away, current_when_back) == (False, True)
+    assert (current_while_unavailable, current_when_back) == (False, True)
     assert await entries(database, tenant, user) == 1
     assert len((await pages.page(tenant, str(user), 5)).entries) == 1
-    await away.aclose()
+    await unavailable.aclose()

@@ -40,7 +40,7 @@ from domain.user_commands import ChangeRole
 from embedded.engines import binary
 from tests.samples import create_property, login, new_id, record_activity, register_user, sent, view
 from tests.workflows.conftest import running
-from tests.workflows.fakes import Script, away, refusal
+from tests.workflows.fakes import Script, refusal, unavailable
 from workflows import options
 from workflows.notify import NotifyWorkflow
 from workflows.reconcile import ReconcileWorkflow
@@ -94,12 +94,12 @@ def _paths() -> dict[str, Recorded]:
         },
         "create_property-done": command(creating, Script()),
         "create_property-refused": command(creating, Script(save_property=refusal("account-closed"))),
-        "create_property-saved_late": command(creating, Script(save_property=away(3))),
-        "create_property-published_late": command(creating, Script(publish=away(3))),
+        "create_property-saved_late": command(creating, Script(save_property=unavailable(3))),
+        "create_property-published_late": command(creating, Script(publish=unavailable(3))),
         "patch_property-nothing_changed": command(changes[1], Script(changes=False)),
         "register_user-done": command(registering, Script()),
         "register_user-refused": command(registering, Script(save_user=refusal("email-taken", "email"))),
-        "register_user-published_late": command(registering, Script(publish=away(3))),
+        "register_user-published_late": command(registering, Script(publish=unavailable(3))),
         "change_role-done": command(
             ChangeRole(
                 command_id=new_id(),
@@ -111,15 +111,15 @@ def _paths() -> dict[str, Recorded]:
             Script(),
         ),
         "record_activity-done": recording(Script()),
-        "record_activity-saved_late": recording(Script(save_observations=away(3))),
-        "record_activity-published_late": recording(Script(publish_observations=away(3))),
+        "record_activity-saved_late": recording(Script(save_observations=unavailable(3))),
+        "record_activity-published_late": recording(Script(publish_observations=unavailable(3))),
         "notify-done": Recorded(NotifyWorkflow, [outgoing], Script()),
-        "notify-late": Recorded(NotifyWorkflow, [outgoing], Script(send_deliveries=away(2))),
+        "notify-late": Recorded(NotifyWorkflow, [outgoing], Script(send_deliveries=unavailable(2))),
         "notify-given_up": Recorded(NotifyWorkflow, [outgoing], Script(send_deliveries=refusal("MailRefused"))),
         "reconcile-done": reconcile(Script()),
         "reconcile-unreadable": reconcile(Script(unreadable=1)),
-        "reconcile-failed": reconcile(Script(publish_overdue=away(3))),
-        "reconcile-deliveries_failed": reconcile(Script(start_overdue=away(3))),
+        "reconcile-failed": reconcile(Script(publish_overdue=unavailable(3))),
+        "reconcile-deliveries_failed": reconcile(Script(start_overdue=unavailable(3))),
     }
 
 

@@ -140,7 +140,7 @@ class Script:
         ]
 
 
-def away(times: int) -> list[Exception]:
+def unavailable(times: int) -> list[Exception]:
     """A dependency that fails so many times before it is back."""
     return [ApplicationError("nobody answers", type="Away") for _ in range(times)]
 

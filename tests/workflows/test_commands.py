@@ -10,7 +10,7 @@ from temporalio.testing import WorkflowEnvironment
 from activities.outbox_relay import Outgoing
 from tests.samples import create_property, new_id, register_user, sent
 from tests.workflows.conftest import Workers
-from tests.workflows.fakes import Script, away, refusal
+from tests.workflows.fakes import Script, refusal, unavailable
 from workflows import options
 from workflows.create_property import CreatePropertyWorkflow
 from workflows.notify import NotifyWorkflow
@@ -62,7 +62,7 @@ async def test_command_that_changes_nothing_publishes_nothing(skipping: Workflow
 
 
 async def test_mails_that_fail_for_hours_are_sent_at_last(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script = Script(send_deliveries=away(14))
+    script = Script(send_deliveries=unavailable(14))
 
     async with workers(skipping.client, script):
         handle = await notify(skipping)
@@ -76,7 +76,7 @@ async def test_mails_that_fail_for_hours_are_sent_at_last(skipping: WorkflowEnvi
 
 
 async def test_mails_that_nobody_takes_are_given_up_after_days(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script = Script(send_deliveries=away(1000))
+    script = Script(send_deliveries=unavailable(1000))
 
     async with workers(skipping.client, script):
         handle = await notify(skipping)
@@ -88,7 +88,7 @@ async def test_mails_that_nobody_takes_are_given_up_after_days(skipping: Workflo
 
 
 async def test_publishing_waits_for_the_broker(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script = Script(publish=away(12))
+    script = Script(publish=unavailable(12))
 
     async with workers(skipping.client, script):
         handle = await create(skipping)
@@ -102,7 +102,7 @@ async def test_publishing_waits_for_the_broker(skipping: WorkflowEnvironment, wo
 
 
 async def test_saving_goes_on_until_the_database_is_back(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script = Script(save_property=away(6))
+    script = Script(save_property=unavailable(6))
 
     async with workers(skipping.client, script):
         await (await create(skipping)).result()
@@ -124,7 +124,7 @@ async def test_refused_command_is_completed_with_its_refusal_and_does_nothing_el
 
 
 async def test_user_is_saved_then_published(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script, command = Script(publish=away(3)), register_user("hyderabad")
+    script, command = Script(publish=unavailable(3)), register_user("hyderabad")
 
     async with workers(skipping.client, script):
         told = await skipping.client.execute_workflow(
@@ -141,7 +141,7 @@ async def test_user_is_saved_then_published(skipping: WorkflowEnvironment, worke
 async def test_reconciling_sends_mails_then_publishes_then_sends_again(
     skipping: WorkflowEnvironment, workers: Workers
 ) -> None:
-    script = Script(publish_overdue=away(1))
+    script = Script(publish_overdue=unavailable(1))
 
     async with workers(skipping.client, script):
         told = await skipping.client.execute_workflow(
@@ -168,7 +168,7 @@ async def test_reconciling_says_how_many_events_it_could_not_read(
 
 
 async def test_mails_that_cannot_be_driven_hold_no_event_up(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script = Script(start_overdue=away(3))
+    script = Script(start_overdue=unavailable(3))
 
     async with workers(skipping.client, script):
         with pytest.raises(WorkflowFailureError):

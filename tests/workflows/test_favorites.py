@@ -9,7 +9,7 @@ from temporalio.testing import WorkflowEnvironment
 from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
 from tests.samples import new_id, sent
 from tests.workflows.conftest import Workers
-from tests.workflows.fakes import Script, away
+from tests.workflows.fakes import Script, unavailable
 from workflows import options, registry
 
 
@@ -23,7 +23,7 @@ async def test_favourite_is_saved_then_published(
     kind: type[FavoriteProperty] | type[UnfavoriteProperty],
     event: str,
 ) -> None:
-    script = Script(publish=away(1))
+    script = Script(publish=unavailable(1))
     command = kind(
         command_id=new_id(),
         tenant_id="hyderabad",

@@ -7,7 +7,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.samples import login, new_id, record_activity, view
 from tests.workflows.conftest import Workers
-from tests.workflows.fakes import Script, away
+from tests.workflows.fakes import Script, unavailable
 from workflows import options
 from workflows.record_activity import RecordActivityWorkflow
 
@@ -32,7 +32,7 @@ async def test_observations_are_saved_then_published(skipping: WorkflowEnvironme
 async def test_saving_observations_goes_on_until_the_database_is_back(
     skipping: WorkflowEnvironment, workers: Workers
 ) -> None:
-    script = Script(save_observations=away(6))
+    script = Script(save_observations=unavailable(6))
 
     async with workers(skipping.client, script):
         await (await record(skipping)).result()
@@ -41,7 +41,7 @@ async def test_saving_observations_goes_on_until_the_database_is_back(
 
 
 async def test_publishing_observations_waits_for_the_broker(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script = Script(publish_observations=away(12))
+    script = Script(publish_observations=unavailable(12))
 
     async with workers(skipping.client, script):
         handle = await record(skipping)

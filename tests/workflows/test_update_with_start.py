@@ -12,7 +12,7 @@ from domain.command import Saved
 from domain.property_commands import CreateProperty
 from tests.samples import create_property, new_id, sent
 from tests.workflows.conftest import Workers
-from tests.workflows.fakes import Script, away, refusal
+from tests.workflows.fakes import Script, refusal, unavailable
 from workflows import options
 from workflows.create_property import CreatePropertyWorkflow
 
@@ -49,8 +49,8 @@ async def test_answer_comes_when_the_property_is_saved(apart: Client, workers: W
     assert saved.aggregate_id == command.property_id
 
 
-async def test_answer_does_not_wait_for_a_broker_that_is_away(apart: Client, workers: Workers) -> None:
-    script, command = Script(publish=away(2)), create_property("hyderabad", new_id())
+async def test_answer_does_not_wait_for_a_broker_that_is_unavailable(apart: Client, workers: Workers) -> None:
+    script, command = Script(publish=unavailable(2)), create_property("hyderabad", new_id())
 
     async with workers(apart, script):
         await create(apart, command)
