@@ -1,11 +1,11 @@
-"""The one base of every model: camelCase on the wire, snake_case in Python, frozen, no unknown field."""
+"""The base classes of all models."""
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 
 class Model(BaseModel):
-    """A value that cannot change and refuses a field it does not know."""
+    """A frozen model with camelCase names in JSON; an unknown field is an error."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -14,11 +14,11 @@ class Model(BaseModel):
         frozen=True,
         allow_inf_nan=False,
         use_attribute_docstrings=True,
-        hide_input_in_errors=True,  # what is refused may be personal; errors are logged and kept by Temporal
+        hide_input_in_errors=True,  # a value may be personal; errors are logged, and stored by Temporal
     )
 
 
 class Fact(Model):
-    """What a stored event says. Fields are only ever added, so a reader passes over those it does not know yet."""
+    """The payload of an event, or a stored answer. Later releases add fields, so a reader ignores unknown ones."""
 
     model_config = ConfigDict(extra="ignore")

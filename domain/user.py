@@ -1,4 +1,4 @@
-"""A person with an account: what may be said of one."""
+"""An account: its fields and their constraints."""
 
 from datetime import date, datetime
 from enum import StrEnum
@@ -19,11 +19,11 @@ class UserStatus(StrEnum):
 
 MAY_SIGN_IN = frozenset({UserStatus.PENDING_VERIFICATION, UserStatus.ACTIVE})
 OpenRole = Literal[UserRole.USER, UserRole.AGENT, UserRole.BUILDER]
-"""The roles that a person may register with; nobody registers as ADMIN."""
+"""The roles that a person may register with. ADMIN is given by the operator only."""
 
 
 class Registration(Model):
-    """What a client sends to open an account."""
+    """The body of a registration."""
 
     username: f.Username
     email: f.Email
@@ -35,7 +35,7 @@ class Registration(Model):
 
 
 class User(Model):
-    """The state of an account: what the API answers to its owner."""
+    """The state of an account, as the API returns it to its owner."""
 
     id: UUID
     version: int

@@ -13,7 +13,7 @@ from workflows import options
 
 @workflow.defn(name="record-activity")
 class RecordActivityWorkflow:
-    """Observations of one tenant that one API process gathered, from the requests to the events."""
+    """A batch of observations that one API process has collected, of one tenant."""
 
     @workflow.init
     def __init__(self, batch: RecordActivity) -> None:
@@ -21,7 +21,7 @@ class RecordActivityWorkflow:
 
     @workflow.update(description="Answers once the observations are saved")
     async def saved(self) -> None:
-        """Returns when they are saved."""
+        """Returns once the observations are saved."""
         await workflow.wait_condition(lambda: self._recorded is not None)
 
     @workflow.run

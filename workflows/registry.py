@@ -1,4 +1,4 @@
-"""The workflow of each command, and every workflow by the queue that it runs on."""
+"""The workflow of each command, and the workflows of each task queue."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ COMMANDS: dict[str, type[CommandWorkflow]] = {
     "register-user": RegisterUserWorkflow,
     "change-role": ChangeRoleWorkflow,
 }
-"""By the command's `type`, which is the workflow's name too."""
+"""Command workflows by the command's `type`, which is also the workflow's name."""
 
 WORKFLOWS: dict[str, list[type[Any]]] = {
     options.COMMANDS: [*COMMANDS.values(), RecordActivityWorkflow],

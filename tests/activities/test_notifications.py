@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from temporalio.testing import ActivityEnvironment
 
 from activities.notifications import Notifications, OverdueDeliveries, rupees
-from activities.outbox_relay import OutboxRelay, Outgoing
+from activities.outbox_relay import DeliveryBatch, OutboxRelay
 from adapters import outbox
 from adapters.mail import Mailer, MailUnavailable
 from adapters.outbox import PendingDelivery
@@ -37,12 +37,12 @@ async def enqueued(saving: Saving, tenant: str, *emails: str) -> list[CreateProp
     return commands
 
 
-def outgoing(*commands: CreateProperty) -> Outgoing:
+def outgoing(*commands: CreateProperty) -> DeliveryBatch:
     events = tuple(ids.event_id(command.command_id, 1) for command in commands)
-    return Outgoing(tenant_id=commands[0].tenant_id, event_ids=events)
+    return DeliveryBatch(tenant_id=commands[0].tenant_id, event_ids=events)
 
 
-async def send(database: Database, mailer: Mailer, what: Outgoing) -> str:
+async def send(database: Database, mailer: Mailer, what: DeliveryBatch) -> str:
     return await ActivityEnvironment().run(Notifications(database, mailer).send_deliveries, what)
 
 
@@ -264,7 +264,7 @@ async def test_mail_that_somebody_is_sending_is_left_to_them(
         first = asyncio.create_task(send(database, mailer, outgoing(command)))
         await mailbox.thinking.wait()
 
-        with pytest.raises(MailUnavailable, match="another worker has them"):
+        with pytest.raises(MailUnavailable, match="another worker has claimed them"):
             await send(database, mailer, outgoing(command))
 
         mailbox.answer.set()

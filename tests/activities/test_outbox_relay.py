@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from temporalio.client import Client, WorkflowExecution
 
-from activities.outbox_relay import AT_MOST, OutboxRelay, Outgoing, group_by_tenant
+from activities.outbox_relay import MAX_DELIVERIES, DeliveryBatch, OutboxRelay, group_by_tenant
 from adapters import temporal
 from adapters.outbox import PendingDelivery
 from adapters.settings import Settings
@@ -50,7 +50,7 @@ async def test_deliveries_of_a_second_share_a_workflow(
     assert await described.static_summary() == "3 deliveries"
     [started_with] = (await temporal_client.get_workflow_handle(run.id).fetch_history()).events[:1]
     [payload] = started_with.workflow_execution_started_event_attributes.input.payloads
-    assert Outgoing.model_validate_json(payload.data).event_ids == tuple(one.event_id for one in pending)
+    assert DeliveryBatch.model_validate_json(payload.data).event_ids == tuple(one.event_id for one in pending)
 
 
 async def test_worker_that_stops_starts_what_is_in_its_batch(
@@ -87,10 +87,10 @@ async def test_deliveries_are_left_to_reconcile_while_temporal_is_unavailable(
 
 def test_portals_do_not_share_a_workflow_and_none_is_too_large() -> None:
     here, there = new_tenant(), new_tenant()
-    pending = [delivery(here if n % 3 else there) for n in range(AT_MOST * 3)]
+    pending = [delivery(here if n % 3 else there) for n in range(MAX_DELIVERIES * 3)]
 
     groups = group_by_tenant(pending)
 
     assert sorted(map(id, pending)) == sorted(id(one) for group in groups for one in group)
     assert all(len({one.tenant_id for one in group}) == 1 for group in groups)
-    assert [len(group) for group in groups] == [AT_MOST, AT_MOST, AT_MOST]
+    assert [len(group) for group in groups] == [MAX_DELIVERIES, MAX_DELIVERIES, MAX_DELIVERIES]

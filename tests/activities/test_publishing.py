@@ -15,7 +15,7 @@ from sqlalchemy import select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from temporalio.testing import ActivityEnvironment
 
-from activities.publishing import Publishing, Reconciliation, ripe
+from activities.publishing import Publishing, Reconciliation, leading_before
 from adapters import event_store, kafka
 from adapters.event_store import Position
 from adapters.kafka import BrokerUnavailable, Publisher
@@ -25,7 +25,7 @@ from adapters.tables import checkpoints
 from adapters.tables import event_store as table
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.command import Saved
-from domain.events import PROPERTY_EVENTS, USER_ACTIVITY, recorded
+from domain.events import PROPERTY_EVENTS, USER_ACTIVITY, new_events
 from domain.property_commands import CreateProperty, decide
 from projections import parking
 from projections.generations import generation_of
@@ -104,7 +104,7 @@ async def unreadable(settings: Settings) -> AsyncIterator[Spoil]:
 async def later_version(database: Database, command: CreateProperty, version: int) -> None:
     """Store another event of the same aggregate."""
     later = create_property(command.tenant_id, command.user_id)
-    [event] = recorded(later, command.property_id, version - 1, decide(None, later, actor(later.user_id)))
+    [event] = new_events(later, command.property_id, version - 1, decide(None, later, actor(later.user_id)))
     async with database.transaction(command.tenant_id) as tx:
         await write_rows(tx, [event_store.event_row(event, event.data.model_dump(mode="json", by_alias=True))])
 
@@ -470,4 +470,4 @@ def test_checkpoint_does_not_pass_a_young_event_for_an_older_one_after_it() -> N
         for n, offset in enumerate((-20, 5, -60))
     ]
 
-    assert ripe(events, moment) == events[:1]
+    assert leading_before(events, moment) == events[:1]

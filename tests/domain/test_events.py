@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from domain import ids
 from domain.activity import activity_of
-from domain.events import KINDS, UnreadableEvent, read_event, recorded
+from domain.events import KINDS, UnreadableEvent, new_events, read_event
 from domain.property_commands import PropertyCreated, decide
 from domain.property_status import PropertyStatus
 from domain.user_commands import UserRegistered
@@ -21,7 +21,7 @@ OLD = Path(__file__).parent / "old_events"
 
 def message() -> dict[str, object]:
     command = create_property("hyderabad", new_id())
-    [event] = recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
+    [event] = new_events(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
     return event.model_dump(mode="json", by_alias=True)
 
 
@@ -102,7 +102,7 @@ def test_refused_command_does_not_repeat_what_was_given() -> None:
 
 def test_activity_tells_the_event_without_personal_data() -> None:
     command = create_property("hyderabad", new_id(), contactName="Lakshmi Devi", contactPhone="9848022338")
-    [event] = recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
+    [event] = new_events(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
 
     activity = activity_of(event)
 

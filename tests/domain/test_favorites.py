@@ -10,7 +10,7 @@ from domain import ids
 from domain.activity import activity_of
 from domain.command import Actor
 from domain.errors import PropertyNotFound
-from domain.events import Event, read_event, recorded
+from domain.events import Event, new_events, read_event
 from domain.favorite_commands import (
     Favorite,
     FavoriteCommand,
@@ -65,7 +65,7 @@ def common(property_id: UUID, user_id: UUID) -> dict[str, object]:
 
 def after(command: FavoriteCommand, state: Favorite | None, by: Viewer) -> tuple[list[Event], Favorite | None]:
     version = state.version if state else 0
-    events = recorded(command, command.aggregate_id, version, list(decide(state, command, by)))
+    events = new_events(command, command.aggregate_id, version, list(decide(state, command, by)))
     for event in events:
         state = evolve(state, event.data, event.version, event.timestamp)
     return events, state

@@ -1,26 +1,27 @@
 """Observations as events: of no version, and in the history of whoever has an account."""
 
 from domain.activity import activity_of
-from domain.events import observed
+from domain.events import observation_events
 from tests.samples import login, new_id, record_activity, view
 
 
 def test_observations_have_no_version_and_keep_their_ids() -> None:
     batch = record_activity("hyderabad", view(new_id()), login(new_id()))
 
-    events = observed(batch)
+    events = observation_events(batch)
 
     assert [event.version for event in events] == [0, 0]
     assert [event.event_type for event in events] == ["PROPERTY_VIEWED", "USER_LOGGED_IN"]
     assert [event.event_id for event in events] == [one.event_id for one in batch.observations]
-    assert observed(batch) == events
+    assert observation_events(batch) == events
 
 
 def test_view_is_an_activity_of_its_visitor_and_an_anonymous_one_of_nobody() -> None:
     visitor = new_id()
 
     activities = [
-        activity_of(event) for event in observed(record_activity("t", view(new_id(), visitor), view(new_id())))
+        activity_of(event)
+        for event in observation_events(record_activity("t", view(new_id(), visitor), view(new_id())))
     ]
 
     assert activities[0] is not None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from domain.events import recorded
+from domain.events import new_events
 from domain.property import PropertyDetails
 from domain.property_commands import PropertyCreated, decide, evolve
 from domain.property_status import PropertyStatus
@@ -35,7 +35,7 @@ def test_created_property_is_not_created_again() -> None:
 
 def test_state_follows_from_the_event() -> None:
     command = create_property("hyderabad", new_id(), amenities=["Lift", "Gym"], latitude=17.44, longitude=78.35)
-    [event] = recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
+    [event] = new_events(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
 
     state = evolve(None, event.data, event.version, event.timestamp)
 
@@ -48,8 +48,8 @@ def test_state_follows_from_the_event() -> None:
 def test_the_same_command_makes_the_same_event_ids() -> None:
     command = create_property("hyderabad", new_id())
 
-    first = recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
-    again = recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
+    first = new_events(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
+    again = new_events(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
 
     assert first == again
 
@@ -124,6 +124,6 @@ def test_time_comes_from_the_command() -> None:
     at = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
     command = create_property("hyderabad", new_id()).model_copy(update={"issued_at": at})
 
-    [event] = recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
+    [event] = new_events(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
 
     assert event.timestamp == at

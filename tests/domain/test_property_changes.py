@@ -261,7 +261,7 @@ def test_what_is_for_sale_is_sold_and_what_is_for_rent_is_rented(listing_type: s
     if accepted:
         assert decide(state, status(state, PropertyStatus(to)), actor(OWNER))
     else:
-        with pytest.raises(StatusRefused, match="may follow"):
+        with pytest.raises(StatusRefused, match="may change to"):
             decide(state, status(state, PropertyStatus(to)), actor(OWNER))
 
 

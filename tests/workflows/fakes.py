@@ -9,10 +9,10 @@ from pydantic import TypeAdapter
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.outbox_relay import Outgoing
+from activities.outbox_relay import DeliveryBatch
 from activities.publishing import PublishedOverdue
 from domain.command import Actor, Command, Saved, SealedCommand
-from domain.events import recorded
+from domain.events import new_events
 from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.observations import RecordActivity, RecordedActivity
@@ -46,7 +46,7 @@ class Script:
             raise left.pop(0)
 
     def _saved(self, command: Command, facts: list[Fact]) -> Saved:
-        events = recorded(command, command.aggregate_id, 0, facts if self._changes else [])
+        events = new_events(command, command.aggregate_id, 0, facts if self._changes else [])
         return Saved(
             tenant_id=command.tenant_id,
             command_id=command.command_id,
@@ -107,7 +107,7 @@ class Script:
             return 1
 
         @activity.defn
-        async def send_deliveries(what: Outgoing) -> str:
+        async def send_deliveries(what: DeliveryBatch) -> str:
             script._happens("send_deliveries")
             return f"{len(what.event_ids)} mailed"
 

@@ -7,7 +7,7 @@ import pytest
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
-from activities.outbox_relay import Outgoing
+from activities.outbox_relay import DeliveryBatch
 from tests.samples import create_property, new_id, register_user, sent
 from tests.workflows.conftest import Workers
 from tests.workflows.fakes import Script, refusal, unavailable
@@ -29,7 +29,7 @@ async def create(environment: WorkflowEnvironment) -> WorkflowHandle[CreatePrope
 
 
 async def notify(environment: WorkflowEnvironment) -> WorkflowHandle[NotifyWorkflow, str]:
-    what = Outgoing(tenant_id="hyderabad", event_ids=(new_id(), new_id()))
+    what = DeliveryBatch(tenant_id="hyderabad", event_ids=(new_id(), new_id()))
     return await environment.client.start_workflow(
         NotifyWorkflow.run, what, id=f"notify/{new_id()}", task_queue=options.NOTIFICATIONS
     )
