@@ -1,4 +1,4 @@
-"""Listings: /api/properties."""
+"""Commands and queries on a listing: /api/properties."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -16,7 +16,7 @@ from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, Ten
 from api.errors import ApiError
 from api.opaque import Tampered
 from api.openapi import CHANGE, command, query
-from api.property_answers import CountedProperty, answered_property, as_json, numbers_of
+from api.property_answers import CountedProperty, answered_property, as_json, json_counts_of
 from api.tokens import Caller
 from domain import fields as f
 from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
@@ -34,12 +34,12 @@ from domain.property_commands import (
 from domain.property_status import PropertyStatus
 
 router = APIRouter(prefix="/api/properties", tags=["properties"])
-# Before the routes by id, for which `favorites` would be an id that is not valid.
+# Before `/{property_id}`, which would match `favorites` as an invalid id.
 router.routes.extend(listings.router.routes)
 
 
 class NewProperty(PropertyDetails):
-    """A listing to be made, public at once unless it is a draft."""
+    """A new listing: public at once, or a draft."""
 
     status: Literal[PropertyStatus.ACTIVE, PropertyStatus.DRAFT] = PropertyStatus.ACTIVE
 
@@ -55,7 +55,7 @@ class Switch(Model):
 
 @router.post("", **command(201, CountedProperty, "account-closed"))
 async def create_property(body: NewProperty, sender: SenderDep) -> Response:
-    """List a property. Unless it is a draft, it is public at once; event, history and the owner's mail follow."""
+    """List a property. It is public at once unless it is a draft. A history entry and a mail to the owner follow."""
     property_id = new_id()
     summary = f"{body.listing_type.value} {body.property_type.value}: {body.title} ({body.location})"
     details = PropertyDetails.model_construct(**{name: getattr(body, name) for name in PropertyDetails.model_fields})
@@ -69,7 +69,7 @@ async def create_property(body: NewProperty, sender: SenderDep) -> Response:
 async def update_property(
     property_id: UUID, body: PropertyDetails, sender: SenderDep, expected: IfMatchDep
 ) -> Response:
-    """Say everything of a listing anew, as its owner or an administrator."""
+    """Replace the details of a listing. For its owner and administrators."""
     summary = f"{body.title} ({body.location})"
     outcome = await sender.send(
         UpdateProperty, body, summary, property_id=property_id, expected_versions=expected, details=body
@@ -79,7 +79,7 @@ async def update_property(
 
 @router.patch("/{property_id}", **command(200, CountedProperty, *CHANGE, "listing-closed"))
 async def patch_property(property_id: UUID, body: PropertyPatch, sender: SenderDep, expected: IfMatchDep) -> Response:
-    """Say some things of a listing anew (JSON Merge Patch, RFC 7396): absent fields stay, `null` removes."""
+    """Change some fields of a listing (JSON Merge Patch, RFC 7396): absent fields stay, `null` removes."""
     summary = ", ".join(sorted(body.model_fields_set)) or "nothing"
     outcome = await sender.send(
         PatchProperty, body, summary, property_id=property_id, expected_versions=expected, changes=body
@@ -89,7 +89,7 @@ async def patch_property(property_id: UUID, body: PropertyPatch, sender: SenderD
 
 @router.delete("/{property_id}", **command(204, None, *CHANGE, body=False))
 async def delete_property(property_id: UUID, sender: SenderDep, expected: IfMatchDep) -> Response:
-    """Delete a listing for good. Its events stay, for its owner and administrators."""
+    """Delete a listing. Its events can still be read by its owner and administrators."""
     outcome = await sender.send(DeleteProperty, NoBody(), "delete", property_id=property_id, expected_versions=expected)
     return answered(sender, outcome)
 
@@ -98,7 +98,7 @@ async def delete_property(property_id: UUID, sender: SenderDep, expected: IfMatc
 async def change_property_status(
     property_id: UUID, body: StatusChange, sender: SenderDep, expected: IfMatchDep
 ) -> Response:
-    """Move a listing to another status. Which may follow which, and by whom, is a table in the documentation."""
+    """Change the status of a listing. The documentation has the table of transitions and who may make each."""
     fields = {"status": body.status, "reason": body.reason}
     outcome = await sender.send(
         ChangePropertyStatus, body, body.status.value, property_id=property_id, expected_versions=expected, **fields
@@ -108,7 +108,7 @@ async def change_property_status(
 
 @router.put("/{property_id}/featured", **command(200, CountedProperty, *CHANGE))
 async def feature_property(property_id: UUID, body: Switch, sender: SenderDep, expected: IfMatchDep) -> Response:
-    """Have a listing stand out, or no longer: for administrators."""
+    """Feature a listing, or end it. For administrators."""
     outcome = await sender.send(
         FeatureProperty, body, str(body.value), property_id=property_id, expected_versions=expected, value=body.value
     )
@@ -117,7 +117,7 @@ async def feature_property(property_id: UUID, body: Switch, sender: SenderDep, e
 
 @router.put("/{property_id}/verified", **command(200, CountedProperty, *CHANGE))
 async def verify_property(property_id: UUID, body: Switch, sender: SenderDep, expected: IfMatchDep) -> Response:
-    """Vouch for a listing, or no longer: for administrators."""
+    """Verify a listing, or withdraw it. For administrators."""
     outcome = await sender.send(
         VerifyProperty, body, str(body.value), property_id=property_id, expected_versions=expected, value=body.value
     )
@@ -126,14 +126,14 @@ async def verify_property(property_id: UUID, body: Switch, sender: SenderDep, ex
 
 @router.put("/{property_id}/favorite", **command(204, None, "account-closed", "not-found", body=False))
 async def favorite_property(property_id: UUID, sender: SenderDep) -> Response:
-    """Add a listing to one's favourites. Repeating it changes nothing."""
+    """Add a listing to the caller's favourites. Idempotent."""
     outcome = await sender.send(FavoriteProperty, NoBody(), str(property_id), property_id=property_id)
     return answered(sender, outcome, 204)
 
 
 @router.delete("/{property_id}/favorite", **command(204, None, "account-closed", "not-found", body=False))
 async def unfavorite_property(property_id: UUID, sender: SenderDep) -> Response:
-    """Remove a listing from one's favourites, even one that is deleted. Repeating it changes nothing."""
+    """Remove a listing from the caller's favourites, even if it is deleted. Idempotent."""
     outcome = await sender.send(UnfavoriteProperty, NoBody(), str(property_id), property_id=property_id)
     return answered(sender, outcome, 204)
 
@@ -148,12 +148,12 @@ async def get_property(
     parts: PartsDep,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """A listing. In a status that is not public, only its owner and administrators see it."""
-    found, numbers = await _visible(parts, caller.tenant_id if caller else tenant_id, property_id, caller)
+    """A listing. One that is not public is shown to its owner and administrators only."""
+    found, counts = await _visible(parts, caller.tenant_id if caller else tenant_id, property_id, caller)
     etag = f'"{found.version}"'
     if is_unchanged(if_none_match, found.version):
         return Response(status_code=304, headers={"ETag": etag})
-    return Response(as_json(found, numbers), 200, {"ETag": etag}, "application/json")
+    return Response(as_json(found, counts), 200, {"ETag": etag}, "application/json")
 
 
 @router.get("/{property_id}/history", **query("EventPage", "invalid-request", "invalid-cursor", "not-found"))
@@ -164,15 +164,12 @@ async def property_events(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[CursorText, Query()] = None,
 ) -> Response:
-    """The events of a listing, oldest first, as they were published: for its owner and administrators.
-
-    They stay when the listing is deleted.
-    """
-    use = f"events:{caller.tenant_id}:{property_id}"
+    """The events of a listing, also of a deleted one, oldest first. For its owner and administrators."""
+    purpose = f"events:{caller.tenant_id}:{property_id}"
     after = 0
     if cursor is not None:
         try:
-            after = parts.signer.open_version(use, cursor)
+            after = parts.signer.open_version(purpose, cursor)
         except Tampered as error:
             raise ApiError("invalid-cursor") from error
     async with parts.database.statements(caller.tenant_id) as connection:
@@ -184,7 +181,7 @@ async def property_events(
     more = len(events) > limit
     page: dict[str, Any] = {
         "items": events[:limit],
-        "nextCursor": parts.signer.sign_version(use, events[limit - 1]["version"]) if more else None,
+        "nextCursor": parts.signer.sign_version(purpose, events[limit - 1]["version"]) if more else None,
     }
     return Response(orjson.dumps(page), media_type="application/json")
 
@@ -192,9 +189,9 @@ async def property_events(
 async def _visible(
     parts: Parts, tenant_id: str, property_id: UUID, caller: Caller | None
 ) -> tuple[Property, dict[str, int]]:
-    """The listing with its numbers, for somebody who may see it.
+    """The listing and its counts, if the caller may see it.
 
-    Raises ApiError not-found, or gone for who owned a deleted one.
+    Raises ApiError not-found, or gone if the caller was the owner of a deleted listing.
     """
     async with parts.database.statements(tenant_id) as connection:
         found = await find_property(connection, property_id)
@@ -203,4 +200,4 @@ async def _visible(
             raise ApiError("gone" if caller and deleted_from == caller.user_id else "not-found")
         if not (found.is_public or (caller and (caller.is_admin or caller.user_id == found.owner_id))):
             raise ApiError("not-found")
-        return found, (await numbers_of(connection, [property_id]))[property_id]
+        return found, (await json_counts_of(connection, [property_id]))[property_id]

@@ -1,4 +1,4 @@
-"""Accounts: /api/users."""
+"""The account of the caller: /api/users."""
 
 from typing import Annotated
 
@@ -16,17 +16,17 @@ router = APIRouter(prefix="/api/users", tags=["users"])
 
 
 class Profile(User):
-    """The account, and numbers that follow it within a second."""
+    """The account, with its number of properties, which is updated within about a second."""
 
     property_count: int
-    """The properties that the user has listed and not deleted."""
+    """Properties that the user has listed and not deleted."""
 
 
 @router.get("/profile", **query(Profile, "account-closed", etag=True))
 async def own_profile(
     caller: CallerDep, parts: PartsDep, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
-    """The account of whoever asks."""
+    """The account of the caller."""
     async with parts.database.statements(caller.tenant_id) as connection:
         user = await find_user(connection, caller.user_id)
         [(owned,)] = (await counts_of(connection, [caller.user_id], Kind.PROPERTY)).values()

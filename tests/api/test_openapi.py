@@ -1,4 +1,4 @@
-"""OpenAPI: what the document promises, whatever is sent."""
+"""The OpenAPI document: complete, and true under fuzzing."""
 
 import asyncio
 import re
@@ -18,7 +18,7 @@ from domain.property import PropertyDetails, PropertyPatch
 from domain.user import Registration
 from tests.platform import Platform
 
-# A schema cannot say that a cursor must be signed by us, a name be free, or a floor be below the roof.
+# Rules that a schema cannot express: signed cursors, unique names, floorNumber up to totalFloors.
 _NOT_PROMISED: list[Any] = [positive_data_acceptance]
 
 
@@ -33,7 +33,7 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
 
 
 def resolved(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    """What a reference of the document leads to."""
+    """Resolve a reference of the document."""
     while "$ref" in node:
         where = node["$ref"].removeprefix("#/").split("/")
         node = document
@@ -95,8 +95,8 @@ async def test_commands_describe_their_headers_and_their_202(document: dict[str,
         assert "Retry-After" in answers["503"]["headers"]
 
 
-async def test_security_is_documented_as_it_is(platform: Platform, document: dict[str, Any]) -> None:
-    """Where a token is required nobody is answered without one; where it is optional, everybody but a bad one is."""
+async def test_documented_security_is_enforced(platform: Platform, document: dict[str, Any]) -> None:
+    """A required token is refused when absent or invalid, an optional one when invalid only."""
     for method, path, operation in operations(document):
         address = path.format_map(dict.fromkeys(("property_id", "user_id", "command_id"), str(uuid4())) | {"kind": "x"})
         bad = {"Authorization": "Bearer garbage"}
@@ -109,7 +109,7 @@ async def test_security_is_documented_as_it_is(platform: Platform, document: dic
         assert (with_bad.get("type") == "/problems/invalid-token") == (required or optional), (method, path)
 
 
-async def test_parameters_have_the_rules_that_are_enforced(platform: Platform, document: dict[str, Any]) -> None:
+async def test_parameters_document_the_enforced_rules(platform: Platform, document: dict[str, Any]) -> None:
     parameters = {
         parameter["name"]: parameter["schema"]
         for _, _, operation in operations(document)
@@ -123,8 +123,8 @@ async def test_parameters_have_the_rules_that_are_enforced(platform: Platform, d
     assert parameters["limit"] == {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}
 
 
-async def test_api_keeps_its_promises_under_fuzzing(platform: Platform) -> None:
-    """Never a 500, never an undocumented status, type or shape."""
+async def test_fuzzed_requests_get_documented_responses(platform: Platform) -> None:
+    """No 500, and no undocumented status, media type or schema."""
     person = await platform.register()
     schema = schemathesis.openapi.from_url(f"{platform.url}/openapi.json")
 

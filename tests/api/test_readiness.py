@@ -1,4 +1,4 @@
-"""What /readyz of the API says about a Temporal server that lacks what commands need."""
+"""/readyz with a Temporal server whose namespace is missing."""
 
 import httpx
 import pytest
