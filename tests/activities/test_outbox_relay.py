@@ -21,7 +21,7 @@ def delivery(tenant: str) -> PendingDelivery:
 
 @pytest.fixture
 async def relay(temporal_client: Client, tenant: str) -> AsyncIterator[OutboxRelay]:
-    """Its workflows wait in a queue that nobody works on."""
+    """Its workflows are started on a task queue without workers."""
     yield OutboxRelay(temporal_client, queue=tenant)
     async for run in temporal_client.list_workflows(f"TaskQueue = '{tenant}'"):
         await temporal_client.get_workflow_handle(run.id).terminate()
@@ -75,8 +75,8 @@ async def test_workflow_that_still_runs_is_not_started_again(
 async def test_deliveries_are_left_to_reconcile_while_temporal_is_unavailable(
     settings: Settings, tenant: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    nobody = settings.model_copy(update={"temporal_address": "127.0.0.1:1"})
-    relay = OutboxRelay(await temporal.connect(nobody), queue=tenant)
+    nowhere = settings.model_copy(update={"temporal_address": "127.0.0.1:1"})
+    relay = OutboxRelay(await temporal.connect(nowhere), queue=tenant)
 
     relay.enqueued([delivery(tenant)])
 
@@ -85,7 +85,7 @@ async def test_deliveries_are_left_to_reconcile_while_temporal_is_unavailable(
     assert "1 deliveries are left to reconcile" in caplog.text
 
 
-def test_portals_do_not_share_a_workflow_and_none_is_too_large() -> None:
+def test_tenants_do_not_share_a_workflow_and_none_is_too_large() -> None:
     here, there = new_tenant(), new_tenant()
     pending = [delivery(here if n % 3 else there) for n in range(MAX_DELIVERIES * 3)]
 

@@ -1,4 +1,4 @@
-"""Events: the registry, old forms, and what is made of them."""
+"""Events: the registry, older schema versions, and activities."""
 
 import json
 import traceback
@@ -47,14 +47,14 @@ def test_user_event_of_the_seven_services_is_still_readable() -> None:
     assert event.data.user_id == event.user_id
 
 
-def test_every_event_kind_has_an_old_form_under_test() -> None:
+def test_every_older_schema_version_has_a_stored_sample() -> None:
     tested = {path.stem for path in OLD.glob("*.json")}
 
     wanted = {f"{name.lower()}_v{n}" for name, kind in KINDS.items() for n in range(kind.oldest, kind.schema_version)}
     assert tested == wanted
 
 
-def test_fields_of_a_later_release_are_passed_over() -> None:
+def test_fields_of_a_later_release_are_ignored() -> None:
     later = message()
     later["data"] = {**later["data"], "swimmingPools": 2}  # type: ignore[dict-item]
 
@@ -72,7 +72,7 @@ def test_fields_of_a_later_release_are_passed_over() -> None:
         ({"eventId": "not-a-uuid"}, "eventId"),
     ],
 )
-def test_what_is_no_event_is_refused_with_the_reason(change: dict[str, object], reason: str) -> None:
+def test_message_that_is_not_an_event_is_refused_with_the_reason(change: dict[str, object], reason: str) -> None:
     with pytest.raises(UnreadableEvent, match=reason):
         read_event({**message(), **change})
 
@@ -86,21 +86,21 @@ def test_what_is_no_event_is_refused_with_the_reason(change: dict[str, object], 
         ({"schemaVersion": 0, "data": {"title": "Lakshmi Devi"}}, "'price' is missing"),
     ],
 )
-def test_reason_names_the_field_and_repeats_no_value(change: dict[str, object], reason: str) -> None:
+def test_reason_names_the_field_and_contains_no_value(change: dict[str, object], reason: str) -> None:
     with pytest.raises(UnreadableEvent, match=reason) as refused:
         read_event({**message(), **change})
 
     assert "Lakshmi" not in "".join(traceback.format_exception(refused.value))
 
 
-def test_refused_command_does_not_repeat_what_was_given() -> None:
+def test_validation_error_of_a_command_contains_no_value() -> None:
     with pytest.raises(ValidationError) as refused:
         create_property("hyderabad", new_id(), contactPhone="98480-personal")
 
     assert "personal" not in str(refused.value)
 
 
-def test_activity_tells_the_event_without_personal_data() -> None:
+def test_activity_describes_the_event_without_personal_data() -> None:
     command = create_property("hyderabad", new_id(), contactName="Lakshmi Devi", contactPhone="9848022338")
     [event] = new_events(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
 
@@ -130,7 +130,7 @@ def test_keyed_command_ids_differ_by_tenant_caller_route_and_key() -> None:
     assert ids.keyed_command_id("a", "b", "c", "d") in made
 
 
-def test_traceparent_names_the_command_as_the_trace() -> None:
+def test_trace_id_of_traceparent_is_the_command_id() -> None:
     command_id = UUID("03c5939c-b37d-5b6c-9bd4-6477d13e1a11")
 
     trace = ids.traceparent(command_id, ids.event_id(command_id, 1))

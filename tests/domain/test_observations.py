@@ -1,11 +1,11 @@
-"""Observations as events: of no version, and in the history of whoever has an account."""
+"""Observations as events: version 0, and an activity for users with an account."""
 
 from domain.activity import activity_of
 from domain.events import observation_events
 from tests.samples import login, new_id, record_activity, view
 
 
-def test_observations_have_no_version_and_keep_their_ids() -> None:
+def test_observations_have_version_0_and_keep_their_ids() -> None:
     batch = record_activity("hyderabad", view(new_id()), login(new_id()))
 
     events = observation_events(batch)
@@ -16,7 +16,7 @@ def test_observations_have_no_version_and_keep_their_ids() -> None:
     assert observation_events(batch) == events
 
 
-def test_view_is_an_activity_of_its_visitor_and_an_anonymous_one_of_nobody() -> None:
+def test_view_is_an_activity_of_its_visitor_and_an_anonymous_view_is_none() -> None:
     visitor = new_id()
 
     activities = [

@@ -1,4 +1,4 @@
-"""Given a state, when a command comes, then these events; and what a listing may not say."""
+"""Creating a listing: its event, its state, and the values that are refused."""
 
 import math
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from domain.property_status import PropertyStatus
 from tests.samples import actor, create_property, listing, new_id
 
 
-def test_creating_a_property_lists_it_with_everything_that_was_said() -> None:
+def test_creating_a_property_makes_an_event_with_all_its_details() -> None:
     command = create_property("hyderabad", new_id(), bedrooms=3, contactPhone="98480 22338")
 
     [event] = decide(None, command, actor(command.user_id))
@@ -109,7 +109,7 @@ def test_listing_refuses_points_outside_india(latitude: float, longitude: float 
         PropertyDetails.model_validate(listing(latitude=latitude, longitude=longitude))
 
 
-def test_floor_is_not_above_the_roof() -> None:
+def test_floor_number_above_total_floors_is_refused() -> None:
     with pytest.raises(ValidationError, match="totalFloors"):
         PropertyDetails.model_validate(listing(floorNumber=9, totalFloors=4))
 
