@@ -196,7 +196,7 @@ def main() -> None:
     queues: list[str] = parser.parse_args().queues or list(options.QUEUES)
     unknown = [queue for queue in queues if queue not in options.QUEUES]
     if unknown:
-        parser.error(f"unknown queue {', '.join(unknown)}; there are {', '.join(options.QUEUES)}")
+        parser.error(f"unknown queue {', '.join(unknown)}; choose from {', '.join(options.QUEUES)}")
     settings = load_settings()
     set_up_logging(settings)
     uvloop.run(run(settings, list(dict.fromkeys(queues))))

@@ -83,7 +83,7 @@ class CommandStore:
             try:
                 return await self._save(aggregate, command)
             except (Refusal, IntegrityError) as error:
-                # A repetition violates the primary key of `commands`, or is refused because of its own first change.
+                # A repetition violates the primary key of `commands`, or is refused because the change is already made.
                 if answer := await self._recorded(command):
                     return answer
                 violated = violated_constraint(error) if isinstance(error, IntegrityError) else ""

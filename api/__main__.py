@@ -34,7 +34,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         log_config=None,
-        access_log=False,  # requests are counted in /metrics; a log line costs more than a history page
+        access_log=False,  # requests are counted in /metrics; a log line may cost more than the request
         server_header=False,
         proxy_headers=True,
         forwarded_allow_ips=list(settings.trusted_proxies),

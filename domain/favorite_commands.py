@@ -1,6 +1,6 @@
 """The commands and events of a favourite, with `decide` and `evolve`.
 
-A favourite is an aggregate of its own, one for each user and listing, so that many users can add one listing at the
+A favourite is a separate aggregate, one for each user and listing, so that many users can add one listing at the
 same time without a version conflict and without changing the listing's version.
 """
 

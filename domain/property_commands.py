@@ -181,7 +181,7 @@ def evolve(state: Property | None, fact: PropertyFact, version: int, at: datetim
 
 
 def may_see(listing: Property, by: Actor) -> bool:
-    """Whether `by` may see the listing; for everybody else it is not found."""
+    """Whether `by` may see the listing; otherwise it is not found."""
     return listing.is_public or _may_change(listing, by)
 
 
