@@ -38,7 +38,9 @@ class Sender:
         """Run a command. Raises ApiError too-many-requests, or as `Commands.run` does."""
         tenant_id, user_id = self.caller.tenant_id, str(self.caller.user_id)
         await self.parts.limits.count(tenant_id, "commands", user_id, self.parts.settings.commands_per_minute)
-        metadata = self.parts.commands.metadata(tenant_id, user_id, self.route, self.key, body)
+        metadata = self.parts.commands.metadata(
+            tenant_id, user_id, self.route, self.key, body, fields.get("expected_versions")
+        )
         sent = command(
             command_id=metadata.command_id,
             tenant_id=tenant_id,
@@ -68,7 +70,7 @@ async def expected_versions(
         raise ApiError("precondition-required")
     if if_match.strip() == "*":
         return None
-    return versions_in(if_match, weak=False)
+    return versions_in(if_match)
 
 
 IfMatchDep = Annotated[tuple[int, ...] | None, Depends(expected_versions)]

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -72,7 +73,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class CommandMetadata:
-    """The id and time of a command, and with an `Idempotency-Key` the fingerprint of its body."""
+    """The id and time of a command, and with an `Idempotency-Key` the fingerprint of its body and `If-Match`."""
 
     command_id: UUID
     issued_at: datetime
@@ -108,12 +109,24 @@ class Commands:
         self._signer = signer
         self._settings = settings
 
-    def metadata(self, tenant_id: str, caller: str, route: str, key: str | None, body: Model) -> CommandMetadata:
-        """The metadata of a new command. With a key, its id is a function of tenant, caller, route and key."""
+    def metadata(
+        self,
+        tenant_id: str,
+        caller: str,
+        route: str,
+        key: str | None,
+        body: Model,
+        expected_versions: Sequence[int] | None = None,
+    ) -> CommandMetadata:
+        """The metadata of a new command. With a key, its id is a function of tenant, caller, route and key.
+
+        The fingerprint covers `If-Match` too: a request repeated with another ETag is another request.
+        """
         if key is None:
             return CommandMetadata(new_id(), datetime.now(UTC), None)
         command_id = ids.keyed_command_id(tenant_id, caller, route, key)
-        return CommandMetadata(command_id, datetime.now(UTC), self._signer.fingerprint(route, canonical(body)))
+        request = canonical(body) + orjson.dumps(expected_versions)
+        return CommandMetadata(command_id, datetime.now(UTC), self._signer.fingerprint(route, request))
 
     async def run(self, command: Command, summary: str) -> Done | Accepted:
         """Start the workflow of a command and wait until it is saved, at most `command_wait_seconds`.

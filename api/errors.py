@@ -90,11 +90,13 @@ KINDS: dict[str, Kind] = {
     "status-refused": Kind(409, "The status cannot be changed to this one", "Choose a status that `detail` lists."),
     "gone": Kind(410, "The listing was deleted", "Read its events at /api/properties/{id}/history."),
     "version-conflict": Kind(
-        412, "The resource has changed", "Read the resource again and repeat your change with its ETag in If-Match."
+        412,
+        "The resource has changed",
+        "Read the resource again and repeat your change with its ETag in If-Match, and with a new Idempotency-Key.",
     ),
     "precondition-required": Kind(428, "If-Match is missing", 'Send the ETag that your change is based on, or "*".'),
     "idempotency-key-reused": Kind(
-        422, "The Idempotency-Key was used with another body", "Use a new key for a new command."
+        422, "The Idempotency-Key was used with another request", "Use a new key for a new command."
     ),
     "command-running": Kind(409, "The command is still running", "Read its state at the URL in Location."),
     "command-failed": Kind(409, "The command failed", "Send it again with a new Idempotency-Key."),

@@ -19,7 +19,15 @@ _MEDIA_TYPES = {
 }
 """The methods that have a body, with its media types."""
 _SINGLE_VALUED = frozenset(
-    {b"authorization", b"idempotency-key", b"content-type", b"content-encoding", b"consistency-token"}
+    {
+        b"authorization",
+        b"consistency-token",
+        b"content-encoding",
+        b"content-type",
+        b"idempotency-key",
+        b"if-match",
+        b"if-none-match",
+    }
 )
 """Headers that must not be sent twice: a proxy and the API might use different values."""
 _NOSNIFF = (b"x-content-type-options", b"nosniff")

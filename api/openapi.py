@@ -41,7 +41,7 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "maxLength": 200},
     },
     "ETag": {
-        "description": "The version of the resource, for If-Match and If-None-Match",
+        "description": "The version of the resource, for If-Match. Counts change without it",
         "required": True,
         "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
     },
@@ -180,7 +180,7 @@ def query(
         schema = {"$ref": f"#/components/schemas/{model}"}
         ok |= {"description": "One page of the list", "content": {"application/json": {"schema": schema}}}
     unchanged: dict[int | str, dict[str, Any]] = {
-        304: {"description": "The version is one that If-None-Match lists", "headers": header_references("ETag")}
+        304: {"description": "If-None-Match is *", "headers": header_references("ETag")}
     }
     return {
         **({} if isinstance(model, str) else {"response_model": model}),

@@ -11,7 +11,7 @@ from adapters.current_state import find_property
 from api import listings
 from api.answers import IfMatchDep, NoBody, SenderDep, answered
 from api.commands import new_id
-from api.conditional import is_unchanged
+from api.conditional import is_not_wanted
 from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, TenantDep
 from api.errors import ApiError
 from api.opaque import Tampered
@@ -151,7 +151,7 @@ async def get_property(
     """A listing. One that is not public is shown to its owner and administrators only."""
     found, counts = await _visible(parts, caller.tenant_id if caller else tenant_id, property_id, caller)
     etag = f'"{found.version}"'
-    if is_unchanged(if_none_match, found.version):
+    if is_not_wanted(if_none_match):
         return Response(status_code=304, headers={"ETag": etag})
     return Response(as_json(found, counts), 200, {"ETag": etag}, "application/json")
 

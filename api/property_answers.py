@@ -8,7 +8,8 @@ import orjson
 from fastapi import Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.answers import Sender, answered
+from adapters.postgres import DatabaseUnavailable
+from api.answers import Sender, accepted, answered
 from api.commands import Accepted, Done
 from domain.property import Property
 from projections.counts import Kind, counts_of
@@ -38,10 +39,13 @@ def as_json(listing: Property, counts: dict[str, int]) -> bytes:
 async def answered_property(
     sender: Sender, outcome: Done | Accepted, status: int = 200, location: str = ""
 ) -> Response:
-    """The response to a command on a listing. Raises DatabaseUnavailable."""
+    """The response to a command on a listing; 202 when the listing is saved but its counts cannot be read."""
     counts: dict[str, Any] = {"viewsCount": 0, "favoritesCount": 0}
     if isinstance(outcome, Done) and outcome.resource and status != 201:  # a new listing has no views
         property_id = outcome.saved.aggregate_id
-        async with sender.parts.database.statements(sender.caller.tenant_id) as connection:
-            counts = (await json_counts_of(connection, [property_id]))[property_id]
+        try:
+            async with sender.parts.database.statements(sender.caller.tenant_id) as connection:
+                counts = (await json_counts_of(connection, [property_id]))[property_id]
+        except DatabaseUnavailable:
+            return accepted(Accepted(outcome.saved.command_id))
     return answered(sender, outcome, status, location, counts)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 
 from adapters.current_state import find_user
-from api.conditional import is_unchanged
+from api.conditional import is_not_wanted
 from api.deps import CallerDep, PartsDep
 from api.errors import ApiError
 from api.openapi import query
@@ -33,7 +33,7 @@ async def own_profile(
     if user is None or user.status not in MAY_SIGN_IN:
         raise ApiError("account-closed")
     headers = {"ETag": f'"{user.version}"', "Cache-Control": "private, no-store"}
-    if is_unchanged(if_none_match, user.version):
+    if is_not_wanted(if_none_match):
         return Response(status_code=304, headers=headers)
     profile = Profile(**dict(user), property_count=owned)
     return Response(profile.model_dump_json(by_alias=True), 200, headers, "application/json")

@@ -26,7 +26,13 @@ _VIEW = Parameters("/{property_id}/views", _ViewParameters)
     response_class=Response,
     openapi_extra=_VIEW.openapi,
     responses=responses(
-        "invalid-request", "invalid-token", "expired-token", "repeated-header", "not-found", "unavailable"
+        "invalid-request",
+        "invalid-token",
+        "expired-token",
+        "repeated-header",
+        "not-found",
+        "too-many-requests",
+        "unavailable",
     ),
 )
 async def view_property(request: Request) -> Response:
@@ -35,7 +41,11 @@ async def view_property(request: Request) -> Response:
     A visitor without an account is identified by a hash of address and browser with a salt that changes every day.
     """
     caller, property_id = caller_or_none(request), _VIEW.read(request).property_id
-    visitor = Visitor(caller, address_of(request), request.headers.get("user-agent", ""))
+    parts, address = parts_of(request), address_of(request)
+    visitor = Visitor(caller, address, request.headers.get("user-agent", ""))
     tenant_id = caller.tenant_id if caller else tenant_of(request)
-    await parts_of(request).observations.viewed(tenant_id, property_id, visitor)
+    await parts.limits.count(
+        tenant_id, "views", str(caller.user_id) if caller else address, parts.settings.views_per_minute
+    )
+    await parts.observations.viewed(tenant_id, property_id, visitor)
     return Response(status_code=204)

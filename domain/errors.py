@@ -63,7 +63,7 @@ class VersionConflict(Refusal):
     """The aggregate is at another version than those that the command accepts."""
 
     code = "version-conflict"
-    advice = "Read the resource again and repeat your change with its ETag in If-Match."
+    advice = "Read the resource again and repeat your change with its ETag in If-Match, and with a new Idempotency-Key."
 
 
 class InvalidChange(Refusal):

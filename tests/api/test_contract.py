@@ -314,15 +314,6 @@ async def test_every_problem_has_a_page(platform: Platform) -> None:
     assert_problem(await platform.http.get("/problems/unheard-of"), "not-found")
 
 
-async def test_if_none_match_with_the_current_version_is_304(platform: Platform, owner: Person) -> None:
-    created = await platform.create(owner)
-    path, etag = created.headers["location"], created.headers["etag"]
-
-    assert etag == '"1"'
-    assert (await platform.http.get(path, headers={"If-None-Match": etag})).status_code == 304
-    assert (await platform.http.get(path, headers={"If-None-Match": '"2"'})).status_code == 200
-
-
 async def test_listed_origin_is_allowed(platform: Platform) -> None:
     for origin, allowed in (("https://portal.example", "https://portal.example"), ("https://evil.example", None)):
         answer = await platform.http.get("/livez", headers={"Origin": origin})

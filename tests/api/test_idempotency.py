@@ -140,6 +140,21 @@ async def test_repeated_registration_with_another_password_is_refused_and_limite
     assert_problem(answers[10], "too-many-requests")
 
 
+async def test_same_key_with_another_if_match_is_another_request(platform: Platform) -> None:
+    """The first one was refused for good, so the client has to take a new key."""
+    owner = await platform.register()
+    path = (await platform.create(owner)).headers["location"]
+    headers = {**owner.headers, "Idempotency-Key": str(uuid4())}
+
+    stale = await platform.http.patch(path, json={"price": 1}, headers={**headers, "If-Match": '"7"'})
+    repeated = await platform.http.patch(path, json={"price": 1}, headers={**headers, "If-Match": '"7"'})
+    current = await platform.http.patch(path, json={"price": 1}, headers={**headers, "If-Match": '"1"'})
+
+    assert "new Idempotency-Key" in assert_problem(stale, "version-conflict")["detail"]
+    assert_problem(repeated, "version-conflict")
+    assert_problem(current, "idempotency-key-reused")
+
+
 async def test_same_key_gives_the_first_refusal(platform: Platform) -> None:
     taken = await platform.register()
     body, key = registration(email=taken.email), {"Idempotency-Key": str(uuid4())}

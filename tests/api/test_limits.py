@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -148,3 +149,19 @@ async def test_address_that_fills_its_queue_is_refused_and_another_is_served(app
     finally:
         release.set()
         await asyncio.gather(*crowd, return_exceptions=True)
+
+
+async def test_views_are_limited_by_account_or_address(settings: Settings, tenant: str) -> None:
+    app = create_app(settings.model_copy(update={"views_per_minute": 2, "default_tenant": tenant}))
+    async with app.router.lifespan_context(app):
+
+        async def view(address: str) -> httpx.Response:
+            transport = httpx.ASGITransport(app, client=(address, 50000))
+            async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as http:
+                return await http.post(f"/api/properties/{uuid4()}/views", headers={"User-Agent": uuid4().hex})
+
+        here = [await view(HERE) for _ in range(3)]
+        elsewhere = await view(ELSEWHERE)
+
+    assert [answer.status_code for answer in here] == [404, 404, 429]
+    assert_problem(elsewhere, "not-found")
