@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
@@ -71,5 +71,9 @@ def _rows(command: Any, _: Loaded[Favorite], state: Favorite | None) -> Sequence
 
 
 FAVORITE: Aggregate[Favorite] = Aggregate(
-    commands=TypeAdapter(FavoriteCommand), load=_load, decide=decide, evolve=evolve, rows=_rows
+    commands=TypeAdapter(FavoriteCommand, config=ConfigDict(hide_input_in_errors=True)),
+    load=_load,
+    decide=decide,
+    evolve=evolve,
+    rows=_rows,
 )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
+from uuid import UUID
 
 import orjson
 from fastapi import Depends, Header, Request, Response
@@ -97,7 +98,7 @@ def answered(
     """
     if isinstance(outcome, Accepted):
         return accepted(outcome)
-    headers = command_headers(sender.parts, outcome)
+    headers = command_headers(sender.parts, sender.caller.user_id, outcome)
     if outcome.resource is None or status == 204:
         return Response(status_code=204, headers=headers)
     headers["ETag"] = f'"{outcome.saved.version}"'
@@ -106,14 +107,11 @@ def answered(
     return Response(orjson.dumps({**outcome.resource, **more}), status, headers, "application/json")
 
 
-def command_headers(parts: Parts, outcome: Done) -> dict[str, str]:
-    """The headers of every response to a saved command."""
+def command_headers(parts: Parts, user_id: UUID, outcome: Done) -> dict[str, str]:
+    """The headers of every response to a saved command of a user."""
     saved = outcome.saved
-    if saved.events:
-        newest = saved.events[-1]
-        user_id, cursor = str(newest.user_id), Cursor(newest.timestamp, newest.event_id)
-    else:
-        user_id, cursor = str(saved.aggregate_id), NO_ENTRY
-    signed = parts.signer.sign(consistency_purpose(saved.tenant_id, user_id), cursor)
+    newest = saved.events[-1] if saved.events else None
+    cursor = Cursor(newest.timestamp, newest.event_id) if newest else NO_ENTRY
+    signed = parts.signer.sign(consistency_purpose(saved.tenant_id, str(user_id)), cursor)
     headers = {"Command-Id": str(saved.command_id), "Consistency-Token": f"{user_id}.{signed}"}
     return headers | ({"Idempotency-Replayed": "true"} if outcome.repeated else {})

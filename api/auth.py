@@ -73,7 +73,7 @@ async def register(
         if not await parts.sessions.password_matches(tenant_id, user_id, password, address):
             raise ApiError("idempotency-key-reused")
     session = await parts.sessions.begin(tenant_id, user_id)
-    headers = command_headers(parts, outcome)
+    headers = command_headers(parts, outcome.saved.aggregate_id, outcome)
     headers |= {"Location": "/api/users/profile", "ETag": f'"{outcome.saved.version}"'}
     return _signed_in(parts, tenant_id, session, 201, headers)
 

@@ -3,14 +3,13 @@
 from typing import Annotated
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from api.deps import CursorText, caller_of, consistency_cursor, parts_of
 from api.errors import ApiError
-from api.opaque import Tampered
 from api.openapi import query
+from api.paging import opened, page
 from api.parameters import Parameters, RequestRoute
 
 router = APIRouter(prefix="/api/user-history", tags=["history"], route_class=RequestRoute)
@@ -44,17 +43,9 @@ async def user_history(request: Request) -> Response:
     if caller.user_id != parameters.user_id and not caller.is_admin:
         raise ApiError("not-found")
     user = str(parameters.user_id)
-    purpose, cursor = f"history:{caller.tenant_id}:{user}", None
-    if parameters.cursor is not None:
-        try:
-            cursor = parts.signer.open(purpose, parameters.cursor)
-        except Tampered as error:
-            raise ApiError("invalid-cursor") from error
+    purpose = f"history:{caller.tenant_id}:{user}"
+    cursor = opened(parts.signer.open, purpose, parameters.cursor)
     holding = consistency_cursor(parts, caller.tenant_id, user, parameters.consistency_token)
-    page = await parts.histories.page(caller.tenant_id, user, parameters.limit, cursor, holding)
-    next_cursor = orjson.dumps(parts.signer.sign(purpose, page.next)) if page.next else b"null"
-    return Response(
-        b'{"items":[' + b",".join(page.entries) + b'],"nextCursor":' + next_cursor + b"}",
-        headers={"Cache-Control": "private, no-store"},
-        media_type="application/json",
-    )
+    found = await parts.histories.page(caller.tenant_id, user, parameters.limit, cursor, holding)
+    next_cursor = parts.signer.sign(purpose, found.next) if found.next else None
+    return page(found.entries, next_cursor, {"Cache-Control": "private, no-store"})

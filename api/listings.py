@@ -4,19 +4,16 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Query, Response
 
 from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, TenantDep
-from api.errors import ApiError
-from api.opaque import Signer, Tampered
 from api.openapi import query
+from api.paging import opened, page
 from api.property_answers import CountedProperty, as_json, json_counts_of
 from domain.model import Model
 from domain.property_status import PropertyStatus
 from projections import listings
 from projections.listings import ListingPage
-from projections.paging import Cursor
 
 router = APIRouter(prefix="/api/properties", tags=["properties"])
 
@@ -79,16 +76,6 @@ async def list_favorites(
     return await _answer(parts, caller.tenant_id, purpose, cursor, read, _PRIVATE)
 
 
-def _after(signer: Signer, purpose: str, cursor: str | None) -> Cursor | None:
-    """Verify and decode the cursor of a request. Raises ApiError invalid-cursor."""
-    if cursor is None:
-        return None
-    try:
-        return signer.open(purpose, cursor)
-    except Tampered as error:
-        raise ApiError("invalid-cursor") from error
-
-
 async def _answer(
     parts: Parts,
     tenant_id: str,
@@ -98,11 +85,9 @@ async def _answer(
     headers: dict[str, str] | None = None,
 ) -> Response:
     """The response with the page that `read(connection, after)` returns. Raises ApiError invalid-cursor."""
-    after = _after(parts.signer, purpose, cursor)
+    after = opened(parts.signer.open, purpose, cursor)
     async with parts.database.statements(tenant_id) as connection:
-        page = await read(connection, after=after)
-        counts = await json_counts_of(connection, [item.id for item in page.items])
-    items = b",".join(as_json(item, counts[item.id]) for item in page.items)
-    next_cursor = orjson.dumps(parts.signer.sign(purpose, page.next)) if page.next else b"null"
-    body = b'{"items":[' + items + b'],"nextCursor":' + next_cursor + b"}"
-    return Response(body, headers=headers, media_type="application/json")
+        found = await read(connection, after=after)
+        counts = await json_counts_of(connection, [item.id for item in found.items])
+    items = (as_json(item, counts[item.id]) for item in found.items)
+    return page(items, parts.signer.sign(purpose, found.next) if found.next else None, headers)

@@ -1,6 +1,6 @@
 """Commands and queries on a listing: /api/properties."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import orjson
@@ -14,8 +14,8 @@ from api.commands import new_id
 from api.conditional import is_not_wanted
 from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, TenantDep
 from api.errors import ApiError
-from api.opaque import Tampered
 from api.openapi import CHANGE, command, query
+from api.paging import opened, page
 from api.property_answers import CountedProperty, answered_property, as_json, json_counts_of
 from api.tokens import Caller
 from domain import fields as f
@@ -166,12 +166,7 @@ async def property_events(
 ) -> Response:
     """The events of a listing, also of a deleted one, oldest first. For its owner and administrators."""
     purpose = f"events:{caller.tenant_id}:{property_id}"
-    after = 0
-    if cursor is not None:
-        try:
-            after = parts.signer.open_version(purpose, cursor)
-        except Tampered as error:
-            raise ApiError("invalid-cursor") from error
+    after = opened(parts.signer.open_version, purpose, cursor) or 0
     async with parts.database.statements(caller.tenant_id) as connection:
         found = await find_property(connection, property_id)
         owner = found.owner_id if found else await event_store.owner_of_deleted(connection, property_id)
@@ -179,11 +174,8 @@ async def property_events(
             raise ApiError("not-found")
         events = await event_store.of_aggregate(connection, property_id, after_version=after, limit=limit + 1)
     more = len(events) > limit
-    page: dict[str, Any] = {
-        "items": events[:limit],
-        "nextCursor": parts.signer.sign_version(purpose, events[limit - 1]["version"]) if more else None,
-    }
-    return Response(orjson.dumps(page), media_type="application/json")
+    next_cursor = parts.signer.sign_version(purpose, events[limit - 1]["version"]) if more else None
+    return page((orjson.dumps(event) for event in events[:limit]), next_cursor)
 
 
 async def _visible(

@@ -14,7 +14,7 @@ MAINTENANCE = "maintenance"
 QUEUES = (COMMANDS, NOTIFICATIONS, MAINTENANCE)
 
 SAVE = LocalActivityConfig(
-    # A transaction of five statements takes milliseconds; its pool and statement timeouts are below this.
+    # A save takes milliseconds; its pool and statement timeouts are below this.
     start_to_close_timeout=timedelta(seconds=15),
     # An accepted command is saved once Postgres is available again, so there is no limit of attempts.
     retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5)),
