@@ -1,10 +1,11 @@
 """Commands and queries on a listing: /api/properties."""
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 
 from adapters import event_store
 from adapters.current_state import find_property
@@ -19,6 +20,7 @@ from api.paging import opened, page
 from api.property_answers import CountedProperty, answered_property, as_json, json_counts_of
 from api.tokens import Caller
 from domain import fields as f
+from domain.command import Change
 from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
 from domain.model import Model
 from domain.property import Property, PropertyDetails, PropertyPatch
@@ -65,63 +67,60 @@ async def create_property(body: NewProperty, sender: SenderDep) -> Response:
     return await answered_property(sender, outcome, 201, location="/api/properties/{id}")
 
 
+@dataclass(frozen=True)
+class Changer:
+    """Sends the command of a request that changes a listing."""
+
+    property_id: UUID
+    sender: SenderDep
+    expected: IfMatchDep
+
+    async def send(self, command: type[Change], body: Model, summary: str, **fields: Any) -> Response:
+        """The response with the changed listing. Raises ApiError as `Sender.send` does."""
+        outcome = await self.sender.send(
+            command, body, summary, property_id=self.property_id, expected_versions=self.expected, **fields
+        )
+        return await answered_property(self.sender, outcome)
+
+
+ChangerDep = Annotated[Changer, Depends()]
+
+
 @router.put("/{property_id}", **command(200, CountedProperty, *CHANGE, "listing-closed"))
-async def update_property(
-    property_id: UUID, body: PropertyDetails, sender: SenderDep, expected: IfMatchDep
-) -> Response:
+async def update_property(body: PropertyDetails, changer: ChangerDep) -> Response:
     """Replace the details of a listing. For its owner and administrators."""
-    summary = f"{body.title} ({body.location})"
-    outcome = await sender.send(
-        UpdateProperty, body, summary, property_id=property_id, expected_versions=expected, details=body
-    )
-    return await answered_property(sender, outcome)
+    return await changer.send(UpdateProperty, body, f"{body.title} ({body.location})", details=body)
 
 
 @router.patch("/{property_id}", **command(200, CountedProperty, *CHANGE, "listing-closed"))
-async def patch_property(property_id: UUID, body: PropertyPatch, sender: SenderDep, expected: IfMatchDep) -> Response:
+async def patch_property(body: PropertyPatch, changer: ChangerDep) -> Response:
     """Change some fields of a listing (JSON Merge Patch, RFC 7396): absent fields stay, `null` removes."""
     summary = ", ".join(sorted(body.model_fields_set)) or "nothing"
-    outcome = await sender.send(
-        PatchProperty, body, summary, property_id=property_id, expected_versions=expected, changes=body
-    )
-    return await answered_property(sender, outcome)
+    return await changer.send(PatchProperty, body, summary, changes=body)
 
 
 @router.delete("/{property_id}", **command(204, None, *CHANGE, body=False))
-async def delete_property(property_id: UUID, sender: SenderDep, expected: IfMatchDep) -> Response:
+async def delete_property(changer: ChangerDep) -> Response:
     """Delete a listing. Its events can still be read by its owner and administrators."""
-    outcome = await sender.send(DeleteProperty, NoBody(), "delete", property_id=property_id, expected_versions=expected)
-    return answered(sender, outcome)
+    return await changer.send(DeleteProperty, NoBody(), "delete")
 
 
 @router.put("/{property_id}/status", **command(200, CountedProperty, *CHANGE, "status-refused"))
-async def change_property_status(
-    property_id: UUID, body: StatusChange, sender: SenderDep, expected: IfMatchDep
-) -> Response:
+async def change_property_status(body: StatusChange, changer: ChangerDep) -> Response:
     """Change the status of a listing. The documentation has the table of transitions and who may make each."""
-    fields = {"status": body.status, "reason": body.reason}
-    outcome = await sender.send(
-        ChangePropertyStatus, body, body.status.value, property_id=property_id, expected_versions=expected, **fields
-    )
-    return await answered_property(sender, outcome)
+    return await changer.send(ChangePropertyStatus, body, body.status.value, status=body.status, reason=body.reason)
 
 
 @router.put("/{property_id}/featured", **command(200, CountedProperty, *CHANGE))
-async def feature_property(property_id: UUID, body: Switch, sender: SenderDep, expected: IfMatchDep) -> Response:
+async def feature_property(body: Switch, changer: ChangerDep) -> Response:
     """Feature a listing, or end it. For administrators."""
-    outcome = await sender.send(
-        FeatureProperty, body, str(body.value), property_id=property_id, expected_versions=expected, value=body.value
-    )
-    return await answered_property(sender, outcome)
+    return await changer.send(FeatureProperty, body, str(body.value), value=body.value)
 
 
 @router.put("/{property_id}/verified", **command(200, CountedProperty, *CHANGE))
-async def verify_property(property_id: UUID, body: Switch, sender: SenderDep, expected: IfMatchDep) -> Response:
+async def verify_property(body: Switch, changer: ChangerDep) -> Response:
     """Verify a listing, or withdraw it. For administrators."""
-    outcome = await sender.send(
-        VerifyProperty, body, str(body.value), property_id=property_id, expected_versions=expected, value=body.value
-    )
-    return await answered_property(sender, outcome)
+    return await changer.send(VerifyProperty, body, str(body.value), value=body.value)
 
 
 @router.put("/{property_id}/favorite", **command(204, None, "account-closed", "not-found", body=False))
