@@ -103,6 +103,15 @@ async def test_body_that_is_not_json_says_where(platform: Platform, owner: Perso
     assert "line 2, column 1" in assert_problem(answer, "malformed-json")["detail"]
 
 
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+async def test_constant_that_json_does_not_have_is_not_json(platform: Platform, owner: Person, constant: str) -> None:
+    body = json.dumps(listing()).replace("8500000", constant)
+
+    answer = await platform.http.post("/api/properties", content=body, headers={**owner.headers, **JSON})
+
+    assert f"in place of {constant}," in assert_problem(answer, "malformed-json")["detail"]
+
+
 async def test_mark_of_utf8_before_the_body_is_passed_over(platform: Platform, owner: Person) -> None:
     content = b"\xef\xbb\xbf" + json.dumps(listing()).encode()
 
