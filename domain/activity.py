@@ -1,10 +1,10 @@
 """A user's activity: one line of their history, computed from an event and from nothing else."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, assert_never
 from uuid import UUID
 
-from domain.events import Event
+from domain.events import AnyFact, Event
 from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.observations import ANONYMOUS, PropertyViewed, UserLoggedIn
@@ -16,7 +16,7 @@ from domain.property_commands import (
     PropertyStatusChanged,
     PropertyUpdated,
 )
-from domain.user_commands import UserUpdated
+from domain.user_commands import UserRegistered, UserUpdated
 
 
 class Activity(Fact):
@@ -47,7 +47,7 @@ def activity_of(event: Event) -> Activity | None:
     )
 
 
-def _described(fact: Fact) -> tuple[str, dict[str, Any]]:
+def _described(fact: AnyFact) -> tuple[str, dict[str, Any]]:
     match fact:
         case PropertyCreated():
             return f"User created property: {fact.title}", {
@@ -78,9 +78,11 @@ def _described(fact: Fact) -> tuple[str, dict[str, Any]]:
             return f"User viewed property: {fact.title}", _property(fact)
         case UserLoggedIn():
             return "User logged in", {}
+        case UserRegistered():
+            return "User registered", {}
         case UserUpdated():
             return "User's account changed", {"changed": list(fact.changed)}
-    return "User registered", {}
+    assert_never(fact)
 
 
 def _property(fact: PropertyFact | FavoriteFact | PropertyViewed) -> dict[str, Any]:
