@@ -123,6 +123,14 @@ async def test_parameters_have_the_rules_that_are_enforced(platform: Platform, d
     assert parameters["limit"] == {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}
 
 
+@pytest.mark.parametrize("model", [NewProperty, PropertyDetails, PropertyPatch])
+def test_schema_says_that_no_amenity_is_given_twice(model: type[Model]) -> None:
+    amenities = model.model_json_schema()["properties"]["amenities"]
+    [array] = [kind for kind in amenities.get("anyOf", [amenities]) if kind.get("type") == "array"]
+
+    assert array["uniqueItems"] is True
+
+
 async def test_api_keeps_its_promises_under_fuzzing(platform: Platform) -> None:
     """Never a 500, never an undocumented status, type or shape."""
     person = await platform.register()
