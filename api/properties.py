@@ -10,6 +10,7 @@ from adapters import event_store
 from adapters.current_state import find_property
 from api import listings
 from api.answers import IfMatchDep, NoBody, SenderDep, answered
+from api.bodies import BodyOf
 from api.commands import new_id
 from api.conditional import is_unchanged
 from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, TenantDep
@@ -54,7 +55,7 @@ class Switch(Model):
 
 
 @router.post("", **command(201, CountedProperty, "account-closed"))
-async def create_property(body: NewProperty, sender: SenderDep) -> Response:
+async def create_property(body: BodyOf[NewProperty], sender: SenderDep) -> Response:
     """List a property. Unless it is a draft, it is public at once; event, history and the owner's mail follow."""
     property_id = new_id()
     summary = f"{body.listing_type.value} {body.property_type.value}: {body.title} ({body.location})"
@@ -67,7 +68,7 @@ async def create_property(body: NewProperty, sender: SenderDep) -> Response:
 
 @router.put("/{property_id}", **command(200, CountedProperty, *CHANGE, "listing-closed"))
 async def update_property(
-    property_id: UUID, body: PropertyDetails, sender: SenderDep, expected: IfMatchDep
+    property_id: UUID, body: BodyOf[PropertyDetails], sender: SenderDep, expected: IfMatchDep
 ) -> Response:
     """Say everything of a listing anew, as its owner or an administrator."""
     summary = f"{body.title} ({body.location})"
@@ -78,7 +79,9 @@ async def update_property(
 
 
 @router.patch("/{property_id}", **command(200, CountedProperty, *CHANGE, "listing-closed"))
-async def patch_property(property_id: UUID, body: PropertyPatch, sender: SenderDep, expected: IfMatchDep) -> Response:
+async def patch_property(
+    property_id: UUID, body: BodyOf[PropertyPatch], sender: SenderDep, expected: IfMatchDep
+) -> Response:
     """Say some things of a listing anew (JSON Merge Patch, RFC 7396): absent fields stay, `null` removes."""
     summary = ", ".join(sorted(body.model_fields_set)) or "nothing"
     outcome = await sender.send(
@@ -96,7 +99,7 @@ async def delete_property(property_id: UUID, sender: SenderDep, expected: IfMatc
 
 @router.put("/{property_id}/status", **command(200, CountedProperty, *CHANGE, "status-refused"))
 async def change_property_status(
-    property_id: UUID, body: StatusChange, sender: SenderDep, expected: IfMatchDep
+    property_id: UUID, body: BodyOf[StatusChange], sender: SenderDep, expected: IfMatchDep
 ) -> Response:
     """Move a listing to another status. Which may follow which, and by whom, is a table in the documentation."""
     fields = {"status": body.status, "reason": body.reason}
@@ -107,7 +110,9 @@ async def change_property_status(
 
 
 @router.put("/{property_id}/featured", **command(200, CountedProperty, *CHANGE))
-async def feature_property(property_id: UUID, body: Switch, sender: SenderDep, expected: IfMatchDep) -> Response:
+async def feature_property(
+    property_id: UUID, body: BodyOf[Switch], sender: SenderDep, expected: IfMatchDep
+) -> Response:
     """Have a listing stand out, or no longer: for administrators."""
     outcome = await sender.send(
         FeatureProperty, body, str(body.value), property_id=property_id, expected_versions=expected, value=body.value
@@ -116,7 +121,7 @@ async def feature_property(property_id: UUID, body: Switch, sender: SenderDep, e
 
 
 @router.put("/{property_id}/verified", **command(200, CountedProperty, *CHANGE))
-async def verify_property(property_id: UUID, body: Switch, sender: SenderDep, expected: IfMatchDep) -> Response:
+async def verify_property(property_id: UUID, body: BodyOf[Switch], sender: SenderDep, expected: IfMatchDep) -> Response:
     """Vouch for a listing, or no longer: for administrators."""
     outcome = await sender.send(
         VerifyProperty, body, str(body.value), property_id=property_id, expected_versions=expected, value=body.value
