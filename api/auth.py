@@ -5,6 +5,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 
 from api.answers import accepted, command_headers
+from api.bodies import BodyOf
 from api.commands import Accepted, new_id
 from api.deps import KeyDep, Parts, PartsDep, TenantDep, address_of
 from api.errors import ApiError, responses
@@ -41,7 +42,7 @@ class RefreshToken(Model):
 
 @router.post("/api/auth/register", **command(201, SignedIn, "email-taken", "username-taken", signed_in="no"))
 async def register(
-    body: Registration, request: Request, parts: PartsDep, tenant_id: TenantDep, key: KeyDep
+    body: BodyOf[Registration], request: Request, parts: PartsDep, tenant_id: TenantDep, key: KeyDep
 ) -> Response:
     """Open an account and sign in. The same Idempotency-Key and body open no second account and sign in again.
 
@@ -83,7 +84,7 @@ async def register(
     response_model=SignedIn,
     responses=responses(*BODY, "invalid-credentials", "account-closed", "too-many-requests"),
 )
-async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
+async def login(body: BodyOf[Credentials], request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Sign in by e-mail address or username."""
     name, address = body.email_or_username, address_of(request)
     await _count_attempt(parts, tenant_id, address, name)
@@ -97,14 +98,14 @@ async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id:
     response_model=SignedIn,
     responses=responses(*BODY, "invalid-refresh-token", "refresh-token-reused", "account-closed"),
 )
-async def refresh(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> Response:
+async def refresh(body: BodyOf[RefreshToken], parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Renew a session. A refresh token can be used once; using it again closes the session."""
     session = await parts.sessions.renew(tenant_id, body.refresh_token.get_secret_value())
     return _signed_in(parts, tenant_id, session, 200, {})
 
 
 @router.post("/api/auth/logout", status_code=204, response_class=Response, responses=responses(*BODY))
-async def logout(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> Response:
+async def logout(body: BodyOf[RefreshToken], parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Close the session of a refresh token. Its access tokens stay valid until they expire, at most 15 minutes."""
     await parts.sessions.end(tenant_id, body.refresh_token.get_secret_value())
     return Response(status_code=204)

@@ -160,15 +160,25 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+class _NotInJson(Exception):
+    """NaN, Infinity or -Infinity, which Python's parser takes and JSON does not have (RFC 8259, section 6)."""
+
+
+def _refuse_constant(name: str) -> None:
+    raise _NotInJson(name)
+
+
 def _check_json(body: bytes) -> None:
     """Raises ApiError malformed-json or duplicate-name. FastAPI parses the body again; this takes 9 µs for 2 kB."""
     try:
-        json.loads(body.decode("utf-8-sig"), object_pairs_hook=_unique)
+        json.loads(body.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except _DuplicateName as error:
         name = json.dumps(str(error))
         raise ApiError(
             "duplicate-name", f"Send {name[:100]} once: an object in the body has this name twice."
         ) from error
+    except _NotInJson as error:
+        raise ApiError("malformed-json", f"Send a number in place of {error}, which JSON does not have.") from error
     except UnicodeDecodeError as error:
         raise ApiError("malformed-json", f"Send UTF-8: byte {error.start} of the body is not valid.") from error
     except json.JSONDecodeError as error:

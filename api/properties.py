@@ -11,6 +11,7 @@ from adapters import event_store
 from adapters.current_state import find_property
 from api import listings
 from api.answers import IfMatchDep, NoBody, SenderDep, answered
+from api.bodies import BodyOf
 from api.commands import new_id
 from api.conditional import is_not_wanted
 from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, TenantDep
@@ -56,7 +57,7 @@ class Switch(Model):
 
 
 @router.post("", **command(201, CountedProperty, "account-closed"))
-async def create_property(body: NewProperty, sender: SenderDep) -> Response:
+async def create_property(body: BodyOf[NewProperty], sender: SenderDep) -> Response:
     """List a property. It is public at once unless it is a draft. A history entry and a mail to the owner follow."""
     property_id = new_id()
     summary = f"{body.listing_type.value} {body.property_type.value}: {body.title} ({body.location})"
@@ -87,13 +88,13 @@ ChangerDep = Annotated[Changer, Depends()]
 
 
 @router.put("/{property_id}", **command(200, CountedProperty, *CHANGE, "listing-closed"))
-async def update_property(body: PropertyDetails, changer: ChangerDep) -> Response:
+async def update_property(body: BodyOf[PropertyDetails], changer: ChangerDep) -> Response:
     """Replace the details of a listing. For its owner and administrators."""
     return await changer.send(UpdateProperty, body, f"{body.title} ({body.location})", details=body)
 
 
 @router.patch("/{property_id}", **command(200, CountedProperty, *CHANGE, "listing-closed"))
-async def patch_property(body: PropertyPatch, changer: ChangerDep) -> Response:
+async def patch_property(body: BodyOf[PropertyPatch], changer: ChangerDep) -> Response:
     """Change some fields of a listing (JSON Merge Patch, RFC 7396): absent fields stay, `null` removes."""
     summary = ", ".join(sorted(body.model_fields_set)) or "nothing"
     return await changer.send(PatchProperty, body, summary, changes=body)
@@ -106,19 +107,19 @@ async def delete_property(changer: ChangerDep) -> Response:
 
 
 @router.put("/{property_id}/status", **command(200, CountedProperty, *CHANGE, "status-refused"))
-async def change_property_status(body: StatusChange, changer: ChangerDep) -> Response:
+async def change_property_status(body: BodyOf[StatusChange], changer: ChangerDep) -> Response:
     """Change the status of a listing. The documentation has the table of transitions and who may make each."""
     return await changer.send(ChangePropertyStatus, body, body.status.value, status=body.status, reason=body.reason)
 
 
 @router.put("/{property_id}/featured", **command(200, CountedProperty, *CHANGE))
-async def feature_property(body: Switch, changer: ChangerDep) -> Response:
+async def feature_property(body: BodyOf[Switch], changer: ChangerDep) -> Response:
     """Feature a listing, or end it. For administrators."""
     return await changer.send(FeatureProperty, body, str(body.value), value=body.value)
 
 
 @router.put("/{property_id}/verified", **command(200, CountedProperty, *CHANGE))
-async def verify_property(body: Switch, changer: ChangerDep) -> Response:
+async def verify_property(body: BodyOf[Switch], changer: ChangerDep) -> Response:
     """Verify a listing, or withdraw it. For administrators."""
     return await changer.send(VerifyProperty, body, str(body.value), value=body.value)
 

@@ -1,10 +1,10 @@
 """Activities: the entries of a user's history, each a pure function of one event."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, assert_never
 from uuid import UUID
 
-from domain.events import Event
+from domain.events import AnyFact, Event
 from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.observations import ANONYMOUS, PropertyViewed, UserLoggedIn
@@ -16,7 +16,7 @@ from domain.property_commands import (
     PropertyStatusChanged,
     PropertyUpdated,
 )
-from domain.user_commands import UserUpdated
+from domain.user_commands import UserRegistered, UserUpdated
 
 
 class Activity(Fact):
@@ -47,7 +47,7 @@ def activity_of(event: Event) -> Activity | None:
     )
 
 
-def _description_and_data(fact: Fact) -> tuple[str, dict[str, Any]]:
+def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
     match fact:
         case PropertyCreated():
             return f"User created property: {fact.title}", {
@@ -78,9 +78,11 @@ def _description_and_data(fact: Fact) -> tuple[str, dict[str, Any]]:
             return f"User viewed property: {fact.title}", _property(fact)
         case UserLoggedIn():
             return "User logged in", {}
+        case UserRegistered():
+            return "User registered", {}
         case UserUpdated():
             return "User's account changed", {"changed": list(fact.changed)}
-    return "User registered", {}
+    assert_never(fact)
 
 
 def _property(fact: PropertyFact | FavoriteFact | PropertyViewed) -> dict[str, Any]:

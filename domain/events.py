@@ -10,22 +10,26 @@ from pydantic import ValidationError
 
 from domain import ids
 from domain.command import Command, SavedEvent
-from domain.favorite_commands import PropertyFavorited, PropertyUnfavorited
+from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
-from domain.observations import PropertyViewed, RecordActivity, UserLoggedIn
+from domain.observations import ObservationFact, PropertyViewed, RecordActivity, UserLoggedIn
 from domain.property_commands import (
     PropertyCreated,
     PropertyDeleted,
+    PropertyFact,
     PropertyPriceChanged,
     PropertyStatusChanged,
     PropertyUpdated,
 )
-from domain.user_commands import UserRegistered, UserUpdated
+from domain.user_commands import UserFact, UserRegistered, UserUpdated
 
 PROPERTY_EVENTS = "property-events"
 USER_EVENTS = "user-events"
 USER_ACTIVITY = "user-activity"
 TOPICS = (PROPERTY_EVENTS, USER_EVENTS, USER_ACTIVITY)
+
+AnyFact = PropertyFact | FavoriteFact | UserFact | ObservationFact
+"""The data of an event of any kind."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 

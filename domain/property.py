@@ -62,7 +62,15 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-Amenities = Annotated[tuple[f.Label, ...], Field(max_length=100), AfterValidator(_distinct)]
+Amenities = Annotated[
+    tuple[f.Label, ...],
+    Field(
+        max_length=100,
+        description="Each entry once; two that differ in case or in the whitespace around them are the same.",
+        json_schema_extra={"uniqueItems": True},
+    ),
+    AfterValidator(_distinct),
+]
 
 
 class PropertyFacts(Model):

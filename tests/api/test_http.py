@@ -101,6 +101,15 @@ async def test_problem_of_malformed_json_has_the_position(platform: Platform, ow
     assert "line 2, column 1" in assert_problem(answer, "malformed-json")["detail"]
 
 
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+async def test_constant_that_json_does_not_have_is_not_json(platform: Platform, owner: Person, constant: str) -> None:
+    body = json.dumps(listing()).replace("8500000", constant)
+
+    answer = await platform.http.post("/api/properties", content=body, headers={**owner.headers, **JSON})
+
+    assert f"in place of {constant}," in assert_problem(answer, "malformed-json")["detail"]
+
+
 async def test_utf8_byte_order_mark_is_ignored(platform: Platform, owner: Person) -> None:
     content = b"\xef\xbb\xbf" + json.dumps(listing()).encode()
 

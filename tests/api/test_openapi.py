@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from pydantic.alias_generators import to_snake
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from api.auth import Credentials, RefreshToken
@@ -84,6 +85,24 @@ async def test_every_body_has_an_example_that_is_valid(document: dict[str, Any])
     assert len(bodies) >= 4
 
 
+async def test_bodies_are_read_by_the_names_of_the_document_alone(platform: Platform, document: dict[str, Any]) -> None:
+    person = await platform.register()
+    read = []
+    for method, path, operation in operations(document):
+        example = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example", {})
+        names = {to_snake(name): name for name in example if to_snake(name) != name}
+        if path == "/api/properties/{property_id}" and method == "patch":
+            names, example = {"property_type": "propertyType"}, {"propertyType": "VILLA"}
+        for snake, name in names.items():
+            body = {snake if key == name else key: value for key, value in example.items()}
+            headers = {**person.headers, "If-Match": "*"}
+            answer = await platform.http.request(method, path.format(property_id=uuid4()), json=body, headers=headers)
+            assert answer.status_code == 422, (method, path, snake, answer.text)
+            assert snake in {fault["field"] for fault in answer.json()["errors"]}, (method, path, snake)
+            read.append((method, path))
+    assert len(set(read)) >= 7
+
+
 async def test_commands_describe_their_headers_and_their_202(document: dict[str, Any]) -> None:
     for path in ("/api/properties", "/api/auth/register"):
         answers = document["paths"][path]["post"]["responses"]
@@ -121,6 +140,14 @@ async def test_parameters_document_the_enforced_rules(platform: Platform, docume
     assert not any(key.search(text) for text in ("", '""', '"', '"k', "naïve", "x" * 256, f'"{"x" * 256}"'))
     assert (parameters["cursor"]["type"], parameters["cursor"]["maxLength"]) == ("string", 200)
     assert parameters["limit"] == {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}
+
+
+@pytest.mark.parametrize("model", [NewProperty, PropertyDetails, PropertyPatch])
+def test_schema_says_that_no_amenity_is_given_twice(model: type[Model]) -> None:
+    amenities = model.model_json_schema()["properties"]["amenities"]
+    [array] = [kind for kind in amenities.get("anyOf", [amenities]) if kind.get("type") == "array"]
+
+    assert array["uniqueItems"] is True
 
 
 async def test_fuzzed_requests_get_documented_responses(platform: Platform) -> None:

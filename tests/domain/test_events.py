@@ -3,6 +3,7 @@
 import json
 import traceback
 from pathlib import Path
+from typing import get_args
 from uuid import UUID
 
 import pytest
@@ -10,7 +11,8 @@ from pydantic import ValidationError
 
 from domain import ids
 from domain.activity import activity_of
-from domain.events import KINDS, UnreadableEvent, new_events, read_event
+from domain.events import KINDS, AnyFact, UnreadableEvent, new_events, read_event
+from domain.model import Fact
 from domain.property_commands import PropertyCreated, decide
 from domain.property_status import PropertyStatus
 from domain.user_commands import UserRegistered
@@ -111,6 +113,30 @@ def test_activity_describes_the_event_without_personal_data() -> None:
     assert activity.activity_data["location"] == "Gachibowli"
     assert "Lakshmi" not in activity.model_dump_json()
     assert "9848022338" not in activity.model_dump_json()
+
+
+def test_every_kind_of_event_has_a_description_of_its_own() -> None:
+    status, person = PropertyStatus.ACTIVE, new_id()
+    said = {**dict(create_property("hyderabad", person).details), "property_id": new_id(), "changed": ("price",)}
+    said |= {"from_status": status, "to_status": status, "status": status, "previous_price": 1, "reason": None}
+    event = read_event(message())
+
+    described = {
+        activity.description
+        for kind in KINDS.values()
+        if (activity := activity_of(event.model_copy(update={"data": kind.model.model_construct(**said)})))
+    }
+
+    assert len(described) == len(KINDS)
+
+
+def test_kind_of_event_without_a_description_is_nobody_s_registration() -> None:
+    class Demolished(Fact):
+        pass
+
+    assert set(get_args(AnyFact)) == {kind.model for kind in KINDS.values()}  # so mypy sees a branch that is missing
+    with pytest.raises(AssertionError):
+        activity_of(read_event(message()).model_copy(update={"data": Demolished()}))
 
 
 def test_uuid7_is_ordered_by_time_and_marked_as_version_7() -> None:
