@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 from activities.batching import Batcher
 from adapters import temporal
 from adapters.outbox import PendingDelivery
-from domain.model import Model
+from domain.model import Fact
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ AT_MOST = 50
 """Deliveries of one workflow: its `CommandIds` must fit into the 2 kB of a search attribute."""
 
 
-class Outgoing(Model):
+class Outgoing(Fact):
     """What one `notify` workflow sends: the deliveries of these events of one portal."""
 
     tenant_id: str

@@ -135,11 +135,6 @@ def recorded(command: Command, aggregate_id: UUID, after_version: int, facts: li
     ]
 
 
-def event_type_of(fact: Fact) -> str:
-    """The name of a fact's kind."""
-    return _KIND_OF[type(fact)].name
-
-
 def observed(batch: RecordActivity) -> list[Event]:
     """The events of a batch of observations: of version 0, for they change no aggregate."""
     return [
@@ -148,10 +143,10 @@ def observed(batch: RecordActivity) -> list[Event]:
             aggregate_id=observation.aggregate_id,
             user_id=observation.user_id,
             tenant_id=batch.tenant_id,
-            event_type=_KIND_OF[type(observation.data)].name,
+            event_type=observation.event_type,
             timestamp=observation.timestamp,
             version=0,
-            schema_version=_KIND_OF[type(observation.data)].schema_version,
+            schema_version=KINDS[observation.event_type].schema_version,
             command_id=batch.command_id,
             data=observation.data,
         )
