@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 from activities.batching import Batcher
 from adapters import temporal
 from adapters.outbox import PendingDelivery
-from domain.model import Model
+from domain.model import Fact
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ MAX_DELIVERIES = 50
 """Deliveries of one workflow: its search attribute `CommandIds` must fit into 2 kB."""
 
 
-class DeliveryBatch(Model):
+class DeliveryBatch(Fact):
     """The input of one `notify` workflow: the events of one tenant whose deliveries it sends."""
 
     tenant_id: str

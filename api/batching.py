@@ -43,7 +43,9 @@ class BatchedCalls(Generic[T, R]):
         """Wait until every call has its result."""
         while self._waiting or self._running:
             self._start()
-            await asyncio.wait(self._running)
+            # Nothing runs when everyone who waited has gone.
+            if self._running:
+                await asyncio.wait(self._running)
 
     def _schedule(self) -> None:
         if not self._waiting or len(self._running) >= self._max_concurrent:

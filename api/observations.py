@@ -31,8 +31,7 @@ from api.batching import BatchedCalls
 from api.commands import new_id
 from api.errors import ApiError, unavailable
 from api.tokens import Caller
-from domain.events import event_type_of
-from domain.observations import ANONYMOUS, Observation, PropertyViewed, RecordActivity, UserLoggedIn
+from domain.observations import ANONYMOUS, Login, Observation, PropertyViewed, RecordActivity, UserLoggedIn, View
 from workflows import options, registry
 from workflows.record_activity import RecordActivityWorkflow
 
@@ -110,7 +109,7 @@ class Observations:
         event_id = await self._event_id(key)
         if event_id is None:
             return
-        observation = Observation(
+        observation = View(
             event_id=event_id,
             aggregate_id=property_id,
             user_id=caller.user_id if caller else ANONYMOUS,
@@ -126,7 +125,7 @@ class Observations:
 
         After the second it is still being saved, and is lost if its batch fails.
         """
-        observation = Observation(
+        observation = Login(
             event_id=new_id(),
             aggregate_id=user_id,
             user_id=user_id,
@@ -237,7 +236,7 @@ class Observations:
             log.warning("%d observations were not saved in time: %r", len(observations), error)
             raise unavailable("The command service") from error
         finally:
-            for event_type, count in Counter(event_type_of(one.data) for one in observations).items():
+            for event_type, count in Counter(one.event_type for one in observations).items():
                 OBSERVATIONS.labels(event_type, outcome).inc(count)
             # The SDK sets the error on `workflow_handle()` too; asyncio would log it as never retrieved.
             if start._workflow_handle.done():

@@ -12,7 +12,7 @@ from domain import ids
 from domain.command import Command, SavedEvent
 from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
-from domain.observations import ObservationFact, PropertyViewed, RecordActivity, UserLoggedIn
+from domain.observations import PropertyViewed, RecordActivity, UserLoggedIn
 from domain.property_commands import (
     PropertyCreated,
     PropertyDeleted,
@@ -28,7 +28,7 @@ USER_EVENTS = "user-events"
 USER_ACTIVITY = "user-activity"
 TOPICS = (PROPERTY_EVENTS, USER_EVENTS, USER_ACTIVITY)
 
-AnyFact = PropertyFact | FavoriteFact | UserFact | ObservationFact
+AnyFact = PropertyFact | FavoriteFact | UserFact | PropertyViewed | UserLoggedIn
 """The data of an event of any kind."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -139,11 +139,6 @@ def new_events(command: Command, aggregate_id: UUID, after_version: int, facts: 
     ]
 
 
-def event_type_of(fact: Fact) -> str:
-    """The event type of a payload."""
-    return _KIND_OF[type(fact)].name
-
-
 def observation_events(batch: RecordActivity) -> list[Event]:
     """The events of a batch of observations; they change no aggregate, so their version is 0."""
     return [
@@ -152,10 +147,10 @@ def observation_events(batch: RecordActivity) -> list[Event]:
             aggregate_id=observation.aggregate_id,
             user_id=observation.user_id,
             tenant_id=batch.tenant_id,
-            event_type=_KIND_OF[type(observation.data)].name,
+            event_type=observation.event_type,
             timestamp=observation.timestamp,
             version=0,
-            schema_version=_KIND_OF[type(observation.data)].schema_version,
+            schema_version=KINDS[observation.event_type].schema_version,
             command_id=batch.command_id,
             data=observation.data,
         )

@@ -14,12 +14,12 @@ from domain import fields as f
 from domain import ids
 from domain.command import Actor, Command
 from domain.errors import PropertyNotFound
-from domain.model import Fact, Model
+from domain.model import Fact
 from domain.property import Property
 from domain.property_commands import may_see
 
 
-class Favorite(Model):
+class Favorite(Fact):
     """The state of a favourite, with title and location of the listing when it was added."""
 
     user_id: UUID

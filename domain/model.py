@@ -1,7 +1,10 @@
 """The base classes of all models."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
 
 
 class Model(BaseModel):
@@ -18,7 +21,40 @@ class Model(BaseModel):
     )
 
 
+_RULES = {"min_length", "max_length", "pattern", "gt", "ge", "lt", "le", "strip_whitespace", "to_lower"}
+_PARTS = {"schema", "fields", "choices", "items_schema", "steps"}
+"""Where a schema of pydantic's holds others."""
+
+
+def _without_rules(schema: Any) -> Any:
+    """A schema's types, without its bounds and validators."""
+    match schema:
+        case {"type": "function-after" | "function-wrap", "schema": checked}:
+            return _without_rules(checked)
+        case {"type": str()}:
+            return {
+                key: _without_rules(part) if key in _PARTS else part
+                for key, part in schema.items()
+                if key not in _RULES
+            }
+        case dict():
+            return {name: _without_rules(part) for name, part in schema.items()}
+        case list():
+            return [_without_rules(part) for part in schema]
+    return schema
+
+
 class Fact(Model):
-    """The payload of an event, or a stored answer. Later releases add fields, so a reader ignores unknown ones."""
+    """What is read from where it is stored or from another release: an event's payload, a state, a workflow's input.
+
+    Later releases add fields, so a reader ignores unknown ones. It checks types only: the rules of `domain/fields.py`
+    and of base classes are for requests, and may have become stricter since.
+    """
 
     model_config = ConfigDict(extra="ignore")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler.resolve_ref_schema(handler(source))
+        by_type: CoreSchema = {**_without_rules(schema), "ref": schema["ref"]}
+        return by_type

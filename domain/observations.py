@@ -1,10 +1,13 @@
 """Observations: high-volume events that change no aggregate, and the batches in which they are saved."""
 
 from datetime import datetime
+from typing import Annotated, Literal
 from uuid import UUID
 
+from pydantic import Field
+
 from domain import fields as f
-from domain.model import Fact, Model
+from domain.model import Fact
 
 ANONYMOUS = UUID(int=0)
 """The user id of an observation without an account: the nil UUID (RFC 9562, section 5.9)."""
@@ -25,10 +28,7 @@ class UserLoggedIn(Fact):
     user_id: UUID
 
 
-ObservationFact = PropertyViewed | UserLoggedIn
-
-
-class Observation(Model):
+class _Observed(Fact):
     """One event to store. A repetition has the same event id and is stored once."""
 
     event_id: UUID
@@ -37,10 +37,27 @@ class Observation(Model):
     user_id: UUID
     """The user who caused it; ANONYMOUS for a visitor without an account."""
     timestamp: datetime
-    data: ObservationFact
 
 
-class RecordActivity(Model):
+class View(_Observed):
+    """A view of a listing."""
+
+    event_type: Literal["PROPERTY_VIEWED"] = "PROPERTY_VIEWED"
+    data: PropertyViewed
+
+
+class Login(_Observed):
+    """A login of a user."""
+
+    event_type: Literal["USER_LOGGED_IN"] = "USER_LOGGED_IN"
+    data: UserLoggedIn
+
+
+# Discriminated by event type: both models ignore unknown fields, so one would be read as the other.
+Observation = Annotated[View | Login, Field(discriminator="event_type")]
+
+
+class RecordActivity(Fact):
     """The input of one `record-activity` workflow: a batch of observations of one tenant."""
 
     command_id: UUID

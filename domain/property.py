@@ -16,7 +16,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from domain import fields as f
-from domain.model import Model
+from domain.model import Fact, Model
 from domain.property_status import PUBLIC_STATUSES, PropertyStatus
 
 
@@ -159,7 +159,7 @@ class PropertyPatch(PropertyDetails):
         return {name: value for name, value in serialize(self).items() if name in sent}
 
 
-class Property(PropertyDetails):
+class Property(PropertyDetails, Fact):
     """The state of a property."""
 
     id: UUID

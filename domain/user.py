@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from domain import fields as f
-from domain.model import Model
+from domain.model import Fact, Model
 from domain.roles import UserRole
 
 
@@ -34,7 +34,7 @@ class Registration(Model):
     role: OpenRole = UserRole.USER
 
 
-class User(Model):
+class User(Fact):
     """The state of an account, as the API returns it to its owner."""
 
     id: UUID

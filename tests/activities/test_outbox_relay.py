@@ -94,3 +94,9 @@ def test_tenants_do_not_share_a_workflow_and_none_is_too_large() -> None:
     assert sorted(map(id, pending)) == sorted(id(one) for group in groups for one in group)
     assert all(len({one.tenant_id for one in group}) == 1 for group in groups)
     assert [len(group) for group in groups] == [MAX_DELIVERIES, MAX_DELIVERIES, MAX_DELIVERIES]
+
+
+def test_work_of_a_later_release_is_read_and_its_further_fields_passed_over() -> None:
+    outgoing = DeliveryBatch(tenant_id="hyderabad", event_ids=(new_id(),))
+
+    assert DeliveryBatch.model_validate(outgoing.model_dump(by_alias=True) | {"priority": 1}) == outgoing

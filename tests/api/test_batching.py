@@ -97,3 +97,17 @@ async def test_closing_waits_for_pending_calls() -> None:
     await asyncio.sleep(0)
 
     assert [task.done() for task in pending] == [True] * 5
+
+
+async def test_closing_when_everyone_has_stopped_waiting_asks_nothing() -> None:
+    doubling = Doubling()
+    calls = BatchedCalls(doubling, seconds=60, max_size=100, max_concurrent=1)
+    asking = [asyncio.create_task(calls.call(n)) for n in range(3)]
+    await asyncio.sleep(0)
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+
+    await calls.close()
+
+    assert doubling.batches == []

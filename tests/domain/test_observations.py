@@ -1,7 +1,10 @@
 """Observations as events: version 0, and an activity for users with an account."""
 
+from typing import get_args
+
 from domain.activity import activity_of
-from domain.events import observation_events
+from domain.events import KINDS, observation_events
+from domain.observations import Observation, PropertyViewed, RecordActivity
 from tests.samples import login, new_id, record_activity, view
 
 
@@ -27,3 +30,22 @@ def test_view_is_an_activity_of_its_visitor_and_an_anonymous_view_is_none() -> N
     assert activities[0] is not None
     assert (activities[0].user_id, activities[0].description) == (visitor, "User viewed property: A flat by the lake")
     assert activities[1] is None
+
+
+def test_batch_of_a_later_release_is_read_and_its_further_fields_passed_over() -> None:
+    batch = record_activity("hyderabad", view(new_id()), login(new_id()))
+    sent = batch.model_dump(mode="json", by_alias=True)
+    sent["shard"] = 7
+    sent["observations"][0]["source"] = "map"
+    sent["observations"][0]["data"]["userId"] = str(new_id())
+
+    assert RecordActivity.model_validate(sent) == batch
+    assert isinstance(RecordActivity.model_validate(sent).observations[0].data, PropertyViewed)
+
+
+def test_every_observation_names_the_event_that_it_becomes() -> None:
+    models = get_args(get_args(Observation)[0])
+
+    assert {KINDS[model.model_fields["event_type"].default].model for model in models} == {
+        model.model_fields["data"].annotation for model in models
+    }
