@@ -26,6 +26,8 @@ from domain.observations import ANONYMOUS, RecordedActivity
 log = logging.getLogger(__name__)
 
 _BATCH = 500
+_OF_ONE_AGGREGATE = 200
+"""Events that are sent at once: the publisher waits a second for each such batch, which takes some 50 ms."""
 _MARK_SECONDS = 0.05
 """How long published events wait to be marked published in one batch: nobody waits for it."""
 _CHECKED = "history-checked"
@@ -64,12 +66,25 @@ class Publishing:
         in order whoever else is publishing; later copies are recognized by their event id. They are marked published a
         moment later, in a batch with others: should that fail, reconcile publishes them once more. An event that cannot
         be read is skipped and left to reconcile, so that later commands need not wait for another release.
+        However many they are, they go out a few at a time: an attempt that is cut off leaves the next one less to do.
 
         Raises BrokerUnavailable.
         """
-        async with self._database.statements() as connection:
-            events = await event_store.unpublished_of(connection, saved.tenant_id, saved.aggregate_id, saved.version)
-        return await self._publish(readable(events, "publish"))
+        published, version = 0, 0
+        while True:
+            async with self._database.statements() as connection:
+                events = await event_store.unpublished_of(
+                    connection,
+                    saved.tenant_id,
+                    saved.aggregate_id,
+                    after_version=version,
+                    up_to_version=saved.version,
+                    limit=_OF_ONE_AGGREGATE,
+                )
+            published += await self._publish(readable(events, "publish"))
+            if len(events) < _OF_ONE_AGGREGATE:
+                return published
+            version = events[-1]["version"]
 
     @activity.defn
     async def publish_observations(self, recorded: RecordedActivity) -> int:
