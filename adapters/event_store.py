@@ -179,10 +179,12 @@ _UNPUBLISHED_OF = (
         event_store.c.tenant_id == bindparam("tenant_id"),
         event_store.c.aggregate_id == bindparam("aggregate_id"),
         _CHANGED_AGGREGATE,
+        event_store.c.version > bindparam("after_version"),
         event_store.c.version <= bindparam("up_to_version"),
         event_store.c.published_at.is_(None),
     )
     .order_by(event_store.c.version)
+    .limit(bindparam("limit"))
 )
 _UNPUBLISHED_OF_COMMAND = (
     select(*_FACTS)
@@ -239,10 +241,16 @@ async def of_command(tx: AsyncConnection, command_id: UUID) -> list[sa.Row[*tupl
 
 
 async def unpublished_of(
-    tx: AsyncConnection, tenant_id: str, aggregate_id: UUID, up_to_version: int
+    tx: AsyncConnection, tenant_id: str, aggregate_id: UUID, *, after_version: int, up_to_version: int, limit: int
 ) -> list[dict[str, Any]]:
-    """Messages of an aggregate that nobody has published, from its oldest to `up_to_version`."""
-    which = {"tenant_id": tenant_id, "aggregate_id": str(aggregate_id), "up_to_version": up_to_version}
+    """Messages of an aggregate that nobody has published: the oldest after one version, up to another."""
+    which = {
+        "tenant_id": tenant_id,
+        "aggregate_id": str(aggregate_id),
+        "after_version": after_version,
+        "up_to_version": up_to_version,
+        "limit": limit,
+    }
     return [message_of(row._mapping) for row in await tx.execute(_UNPUBLISHED_OF, which)]
 
 

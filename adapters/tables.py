@@ -123,7 +123,6 @@ refresh_tokens = Table(
     _at("used_at", nullable=True),
     Index("refresh_tokens_session", "tenant_id", "session_id"),
     Index("refresh_tokens_user", "tenant_id", "user_id"),
-    Index("refresh_tokens_expiry", "expires_at"),
     schema="user_management",
 )
 
@@ -169,6 +168,14 @@ properties = Table(
     _at("updated_at"),
     Index("properties_owner", "tenant_id", "owner_id", text("created_at DESC"), text("property_id DESC")),
     Index(
+        "properties_owner_status",
+        "tenant_id",
+        "owner_id",
+        "status",
+        text("created_at DESC"),
+        text("property_id DESC"),
+    ),
+    Index(
         "properties_newest",
         "tenant_id",
         text("created_at DESC"),
@@ -206,7 +213,6 @@ favorites = Table(
         text("property_id DESC"),
         postgresql_where=text("is_favorite"),
     ),
-    Index("favorites_property", "tenant_id", "property_id"),
     schema="property_management",
 )
 
@@ -235,12 +241,19 @@ event_store = Table(
         unique=True,
         postgresql_where=text("version > 0"),
     ),
-    Index("event_store_aggregate", "aggregate_id"),
     Index("event_store_user", "user_id", "timestamp", "event_id"),
+    Index("event_store_aggregate", "aggregate_id"),
     Index("event_store_type", "event_type"),
     Index("event_store_command", "command_id"),
     Index("event_store_order", "tx_id", "id"),
     Index("event_store_unpublished", "id", postgresql_where=text("published_at IS NULL")),
+    Index(
+        "event_store_unpublished_of",
+        "tenant_id",
+        "aggregate_id",
+        "version",
+        postgresql_where=text("published_at IS NULL AND version > 0"),
+    ),
     schema="user_history",
 )
 
