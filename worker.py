@@ -43,7 +43,9 @@ from workflows.registry import WORKFLOWS
 log = logging.getLogger("worker")
 
 DRAIN = timedelta(seconds=10)
-"""Longer than any activity in the ordinary case; what is cut off is retried by another worker."""
+"""As long as a local activity may run, and longer than any activity in the ordinary case; what is cut off is retried by
+another worker.
+"""
 
 
 class Pools:

@@ -14,10 +14,13 @@ MAINTENANCE = "maintenance"
 QUEUES = (COMMANDS, NOTIFICATIONS, MAINTENANCE)
 
 SAVE = LocalActivityConfig(
-    # A transaction of five statements takes milliseconds; its pool and statement timeouts are below this.
-    start_to_close_timeout=timedelta(seconds=15),
-    # A command that was accepted is done whenever Postgres comes back, so there is no last attempt.
-    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5)),
+    # A transaction of five statements takes milliseconds. A worker that stops waits for the attempt that is running.
+    start_to_close_timeout=timedelta(seconds=10),
+    # A command that was accepted is done whenever Postgres comes back, so there is no last attempt. Each attempt adds
+    # six events to a history, which may have 51,200: enough for a day and a half.
+    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=15)),
+    # Every pause is a timer of the workflow: a pause of the local activity would keep a worker from stopping.
+    local_retry_threshold=timedelta(milliseconds=100),
 )
 PUBLISH = LocalActivityConfig(
     # The publisher gives up on a silent broker after one second; the database parts take milliseconds.
