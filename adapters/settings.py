@@ -111,6 +111,9 @@ class Settings(BaseSettings):
     commands_per_minute: Annotated[int, Field(ge=1)] = 600
     """For one user: an import by hand stays below, a runaway script does not."""
 
+    views_per_minute: Annotated[int, Field(ge=1)] = 600
+    """By one account, or by visitors without one from one address: an office looks around, a script counts up."""
+
     stall_seconds: Annotated[float, Field(gt=0)] = 20.0
     """A healthy consumer hears from its broker at least every half second."""
     reconcile_every_seconds: Annotated[float, Field(ge=1)] = 60.0

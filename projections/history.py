@@ -42,7 +42,7 @@ _KEPT_SECONDS = 86_400
 """A user who was not seen for a day is read from Postgres once."""
 _LEASE_SECONDS = 10
 _TIES = 16
-"""Entries of one microsecond that a page may have to skip: a command stores a few events at one time."""
+"""Entries of one microsecond that a page may have to skip: events of different commands may have the same time."""
 _LOOK_AGAIN_SECONDS = 0.01
 _AT = b'"timestamp":"'
 _ID = slice(len('{"eventId":"'), len('{"eventId":"') + 36)

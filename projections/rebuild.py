@@ -52,7 +52,7 @@ async def rebuild(database: Database, projection: Projection[Any], progress: Cal
             far_behind = await replay.between(since, until) > _BATCH
             since = until
         async with transaction_on(connection):
-            # Projections write while they hold this row shared: what they wrote is visible now, and they go on after.
+            # Projections write under the shared lock: what they wrote is visible here, and they go on after the commit.
             await switch_generation(connection, projection.name, generation)
             await replay.between(since, None)
         await _delete_all_but(connection, projection, generation)
