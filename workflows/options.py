@@ -14,7 +14,7 @@ MAINTENANCE = "maintenance"
 QUEUES = (COMMANDS, NOTIFICATIONS, MAINTENANCE)
 
 SAVE = LocalActivityConfig(
-    # A save takes milliseconds. A worker that shuts down waits for the running attempt, so this is no longer than DRAIN.
+    # A save takes milliseconds. A worker that shuts down waits for the running attempt, so no more than DRAIN.
     start_to_close_timeout=timedelta(seconds=10),
     # An accepted command is saved once Postgres is available again, so there is no limit of attempts. Each attempt adds
     # six events to a history, which may have 51,200: enough for a day and a half.
