@@ -43,7 +43,9 @@ from workflows.registry import WORKFLOWS
 log = logging.getLogger("worker")
 
 DRAIN = timedelta(seconds=10)
-"""Longer than an activity usually takes; one that is cancelled is retried by another worker."""
+"""As long as a local activity may run, and longer than an activity usually takes. One that is cancelled is retried by
+another worker.
+"""
 
 
 class Pools:

@@ -18,7 +18,7 @@ from adapters.outbox import PendingDelivery
 from adapters.postgres import Database, Write, write_rows
 from adapters.sealing import Keyring
 from adapters.tables import person_keys
-from domain.command import Actor, Command, Saved, SealedCommand
+from domain.command import FAILED, Actor, Command, Saved, SealedCommand
 from domain.errors import Refusal
 from domain.events import new_events
 from domain.model import Fact, Model
@@ -72,11 +72,10 @@ class CommandStore:
     async def save(self, aggregate: Aggregate[S], sealed: SealedCommand) -> Saved:
         """Save a command, or find its recorded answer; personal values in the answer are encrypted for Temporal.
 
-        Raises ApplicationError (not retryable, its type the refusal's code) or DatabaseUnavailable (retryable).
+        Raises ApplicationError (not retryable; its type is the refusal's code, or FAILED for a command that cannot be
+        read) or DatabaseUnavailable (retryable).
         """
-        command: Command = aggregate.commands.validate_json(
-            orjson.dumps(self._keyring.unseal_in_transit(sealed, UUID(sealed["commandId"])))
-        )
+        command = self._read(aggregate, sealed)
         attempt = 0
         while True:
             attempt += 1
@@ -95,6 +94,15 @@ class CommandStore:
                 if not await self._record_refusal(command, refusal) and (answer := await self._recorded(command)):
                     return answer
                 raise refused(refusal.code, refusal.detail, refusal.field) from error
+
+    def _read(self, aggregate: Aggregate[S], sealed: SealedCommand) -> Command:
+        try:
+            unsealed = self._keyring.unseal_in_transit(sealed, UUID(sealed["commandId"]))
+            command: Command = aggregate.commands.validate_json(orjson.dumps(unsealed))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            # A workflow that somebody started by hand may be given anything. No repetition makes it readable.
+            raise ApplicationError(f"the command cannot be read: {error}", type=FAILED, non_retryable=True) from error
+        return command
 
     async def _save(self, aggregate: Aggregate[S], command: Command) -> Saved:
         async with self._database.statements(command.tenant_id) as connection:

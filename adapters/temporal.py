@@ -9,6 +9,7 @@ from functools import lru_cache
 from importlib.metadata import packages_distributions
 from typing import TypeVar
 
+from pydantic import ValidationError
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
@@ -104,8 +105,13 @@ def _restrictions() -> SandboxRestrictions:
 
 def plugin() -> SimplePlugin:
     """What client, worker and replayer must agree on: how data travels and where workflow code runs."""
-    runner = _Runner(_restrictions())
-    return SimplePlugin("hyderabad-infra", data_converter=pydantic_data_converter, workflow_runner=runner)
+    return SimplePlugin(
+        "hyderabad-infra",
+        data_converter=pydantic_data_converter,
+        workflow_runner=_Runner(_restrictions()),
+        # An input of another form, as of a workflow that was started by hand: its task would be tried again for ever.
+        workflow_failure_exception_types=[ValidationError],
+    )
 
 
 async def connect(settings: Settings) -> Client:

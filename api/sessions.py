@@ -2,6 +2,9 @@
 
 Using a token twice closes its session. Renewing and closing lock the session's row first, so that concurrent calls are
 serialized and no token outlives its session.
+
+Opening and renewing hold a shared lock of the user's row, taken before any other. Whoever suspends a user updates that
+row first and then closes the sessions: a session is either refused, or it is there to be closed.
 """
 
 import hashlib
@@ -74,6 +77,7 @@ class Sessions:
     async def renew(self, tenant_id: str, token: str) -> Session:
         """Replace a refresh token by a new one. Raises ApiError invalid-refresh-token or refresh-token-reused."""
         async with self._database.transaction(tenant_id) as tx:
+            await _lock_user(tx, _of_token(refresh_tokens.c.user_id, token))
             session = await _locked_session(tx, token)
             if session is None:
                 raise ApiError("invalid-refresh-token")
@@ -99,6 +103,7 @@ async def _open(tx: AsyncConnection, tenant_id: str, user_id: UUID) -> Session:
 
 async def _issue(tx: AsyncConnection, tenant_id: str, user_id: UUID, session_id: UUID, *opened: Write) -> Session:
     """Store the next token of a session; `opened` is the row of a new session. Raises ApiError account-closed."""
+    await _lock_user(tx, user_id)
     user = await find_user(tx, user_id)
     if user is None or user.status not in MAY_SIGN_IN:
         raise ApiError("account-closed")
@@ -114,6 +119,16 @@ async def _issue(tx: AsyncConnection, tenant_id: str, user_id: UUID, session_id:
     }
     await write_rows(tx, [*opened, Write(refresh_tokens, row)])
     return Session(user, token)
+
+
+async def _lock_user(tx: AsyncConnection, user_id: UUID | sa.ScalarSelect[UUID]) -> None:
+    """Have a concurrent change of the account wait until `tx` ends."""
+    await tx.execute(select(users.c.user_id).where(users.c.user_id == user_id).with_for_update(read=True))
+
+
+def _of_token(column: sa.ColumnElement[UUID], token: str) -> sa.ScalarSelect[UUID]:
+    """A column of a token's row."""
+    return select(column).where(refresh_tokens.c.token_hash == _hash(token)).scalar_subquery()
 
 
 async def _locked_session(tx: AsyncConnection, token: str) -> sa.Row[*tuple[Any, ...]] | None:
@@ -148,10 +163,9 @@ async def _was_used(tx: AsyncConnection, token: str) -> bool:
 
 
 async def _revoke(tx: AsyncConnection, token: str) -> None:
-    of_token = select(refresh_tokens.c.session_id).where(refresh_tokens.c.token_hash == _hash(token)).scalar_subquery()
     await tx.execute(
         update(sessions)
-        .where(sessions.c.session_id == of_token, sessions.c.revoked_at.is_(None))
+        .where(sessions.c.session_id == _of_token(refresh_tokens.c.session_id, token), sessions.c.revoked_at.is_(None))
         .values(revoked_at=func.now())
     )
 

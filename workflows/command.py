@@ -7,7 +7,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 from activities.publishing import Publishing
-from domain.command import Saved, SealedCommand
+from domain.command import FAILED, Saved, SealedCommand
 from workflows import options
 
 
@@ -31,12 +31,15 @@ class CommandWorkflow:
         return self._saved
 
     async def save(self, activity: Callable[[Any, SealedCommand], Any], command: SealedCommand) -> Saved | None:
-        """Save the command, with retries while the database is unavailable; None when it is refused."""
+        """Save the command, with retries while the database is unavailable; None when it is refused.
+
+        A command that cannot be read fails the workflow.
+        """
         try:
             self._saved = await workflow.execute_local_activity_method(activity, command, **options.SAVE)
         except FailureError as error:
             self._failure = cause_of(error)
-            if self._failure.type == "CommandFailed":
+            if self._failure.type == FAILED:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 raise self._failure from error
         return self._saved
@@ -65,4 +68,4 @@ def cause_of(error: FailureError) -> ApplicationError:
     if isinstance(cause, ApplicationError) and cause.non_retryable:
         return ApplicationError(cause.message, *cause.details, type=cause.type, non_retryable=True)
     message = cause.message if isinstance(cause, FailureError) else error.message
-    return ApplicationError(message, type="CommandFailed", non_retryable=True)
+    return ApplicationError(message, type=FAILED, non_retryable=True)

@@ -14,10 +14,13 @@ MAINTENANCE = "maintenance"
 QUEUES = (COMMANDS, NOTIFICATIONS, MAINTENANCE)
 
 SAVE = LocalActivityConfig(
-    # A save takes milliseconds; its pool and statement timeouts are below this.
-    start_to_close_timeout=timedelta(seconds=15),
-    # An accepted command is saved once Postgres is available again, so there is no limit of attempts.
-    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5)),
+    # A save takes milliseconds. A worker that shuts down waits for the running attempt, so no more than DRAIN.
+    start_to_close_timeout=timedelta(seconds=10),
+    # An accepted command is saved once Postgres is available again, so there is no limit of attempts. Each attempt adds
+    # six events to a history, which may have 51,200: enough for a day and a half.
+    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=15)),
+    # Every pause is a timer of the workflow: a local activity that pauses would keep its worker from shutting down.
+    local_retry_threshold=timedelta(milliseconds=100),
 )
 PUBLISH = LocalActivityConfig(
     # The publisher times out after one second; the database statements take milliseconds.

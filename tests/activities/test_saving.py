@@ -11,6 +11,7 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 
+from activities.properties import Properties
 from activities.saving import CommandStore, wrapped_key
 from activities.users import Users
 from adapters import event_store
@@ -18,7 +19,7 @@ from adapters.current_state import find_property, find_user
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.tables import deliveries, properties, users
-from domain.command import Change, Command, Saved, SealedCommand
+from domain.command import FAILED, Change, Command, Saved, SealedCommand
 from domain.errors import Refusal
 from domain.property import Property, PropertyDetails, PropertyPatch
 from domain.property_commands import (
@@ -97,6 +98,29 @@ async def test_saved_property_is_a_row_an_event_and_a_record(database: Database,
     assert recorded.status == "COMPLETED"
     assert "98480" not in str(recorded.answer)
     assert "98480" not in str(saved)
+
+
+@pytest.mark.parametrize("what", ["sealed by another key", "of another type", "of no command", "without an id", "null"])
+async def test_command_that_cannot_be_read_fails_for_good(
+    database: Database, store: CommandStore, keyring: Keyring, saving: Saving, tenant: str, what: str
+) -> None:
+    command = create_property(tenant, await saving.registered(tenant), contactPhone="9848022338")
+    sealed: dict[str, Any] = keyring.seal_in_transit(command, command.command_id)
+    inputs: dict[str, Any] = {
+        "sealed by another key": Keyring(b"another" * 5).seal_in_transit(command, command.command_id),
+        "of another type": {**sealed, "type": "demolish-property"},
+        "of no command": {"commandId": str(command.command_id)},
+        "without an id": {**sealed, "commandId": 7},
+        "null": None,
+    }
+    before = await rows(database, tenant)
+
+    with pytest.raises(ApplicationError, match="the command cannot be read") as failure:
+        await Properties(store).save_property(inputs[what])
+
+    assert (failure.value.type, failure.value.non_retryable) == (FAILED, True)
+    assert "98480" not in str(failure.value)
+    assert await rows(database, tenant) == before
 
 
 async def test_property_saved_twice_is_saved_once_and_answered_the_same(

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from pydantic import Field, SecretStr
-from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowFailureError
 
 from adapters import event_store
 from adapters.postgres import Database
@@ -19,7 +19,7 @@ from api.commands import Commands, _search_attributes, canonical
 from api.opaque import Signer
 from domain.model import Model
 from domain.property_commands import CreateProperty
-from tests.platform import Platform, registration
+from tests.platform import Platform, registration, until
 from tests.samples import create_property, new_id
 from workflows import options
 from workflows.create_property import CreatePropertyWorkflow
@@ -126,6 +126,33 @@ async def test_command_whose_workflow_was_terminated_has_failed(
 
     assert state is not None
     assert (state["status"], state["problem"]["type"]) == ("FAILED", "/problems/command-failed")
+
+
+async def test_command_that_no_worker_can_read_has_failed(
+    platform: Platform, temporal_client: Client, keyring: Keyring
+) -> None:
+    person = await platform.register()
+    command = create_property("hyderabad", UUID(person.id), contactPhone="9848022338")
+    handle = await temporal_client.start_workflow(
+        CreatePropertyWorkflow.run,
+        Keyring(b"another" * 5).seal_in_transit(command, command.command_id),
+        id=workflow_id(command.type, command.command_id),
+        task_queue=options.COMMANDS,
+        search_attributes=_search_attributes(command),
+    )
+
+    async def ended() -> dict[str, Any] | None:
+        answer = await platform.http.get(f"/api/commands/{command.command_id}", headers=person.headers)
+        state: dict[str, Any] = answer.json()
+        return None if state["status"] == "RUNNING" else state
+
+    state = await until(ended)
+    assert state is not None
+    with pytest.raises(WorkflowFailureError) as failed:
+        await handle.result()
+
+    assert (state["status"], state["problem"]["type"]) == ("FAILED", "/problems/command-failed")
+    assert "contactPhone" in str(failed.value.cause)
 
 
 class Place(Model):

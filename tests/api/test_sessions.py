@@ -1,16 +1,18 @@
 """Sessions: sign-in, renewal, logout, and reuse of refresh tokens."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, func, text, update
 from sqlalchemy.util import await_only
 
 from adapters.postgres import Database
 from adapters.settings import Settings
+from adapters.tables import sessions as table
+from adapters.tables import users
 from api.errors import ApiError
 from api.passwords import Passwords
 from api.sessions import Session, Sessions
@@ -108,10 +110,14 @@ STORING = "INSERT INTO user_management.refresh_tokens"
 
 
 @asynccontextmanager
-async def renewing(
-    settings: Settings, operator: Database, tenant: str, token: str, before: str = STORING
-) -> AsyncIterator["Renewal"]:
-    """Start a renewal of `token` that pauses before it uses the token or stores the next one."""
+async def paused(
+    settings: Settings,
+    operator: Database,
+    tenant: str,
+    call: Callable[[Sessions], Coroutine[object, object, Session]],
+    before: str = STORING,
+) -> AsyncIterator["Paused"]:
+    """Start a call that opens or renews a session and pauses before it uses the token or stores the next one."""
     database = Database.for_tenants(settings.model_copy(update={"database_pool_size": 1}))
     async with database.statements(tenant) as connection:
         pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
@@ -124,19 +130,19 @@ async def renewing(
             await_only(go_on.wait())
 
     passwords = Passwords()
-    running = asyncio.create_task(Sessions(database, passwords).renew(tenant, token))
+    running = asyncio.create_task(call(Sessions(database, passwords)))
 
     async def is_held() -> bool:
         return held.is_set() or running.done()
 
     await until(is_held)
-    yield Renewal(operator, pid, running, go_on)
+    yield Paused(operator, pid, running, go_on)
     passwords.close()
     await database.close()
 
 
-class Renewal:
-    """A paused renewal."""
+class Paused:
+    """A paused call."""
 
     def __init__(self, operator: Database, pid: int, running: asyncio.Task[Session], go_on: asyncio.Event) -> None:
         self._operator = operator
@@ -145,7 +151,7 @@ class Renewal:
         self._go_on = go_on
 
     async def races(self, other: Coroutine[object, object, object]) -> tuple[object, object]:
-        """Run `other`, continue the renewal once `other` is done or blocked by it; returns both outcomes."""
+        """Run `other`, continue the paused call once `other` is done or blocked by it; returns both outcomes."""
         other_task = asyncio.create_task(other)
         blocked = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND :pid = ANY(pg_blocking_pids(pid))")
 
@@ -176,46 +182,65 @@ async def refusal(renewal: Coroutine[object, object, Session]) -> str:
     return refused.value.kind
 
 
-async def test_renewal_during_logout_does_not_keep_the_session(
-    settings: Settings, sessions: Sessions, all_tenants: Database, tenant: str, person: UUID
-) -> None:
-    token = (await sessions.begin(tenant, person)).refresh_token
+async def suspend(database: Database, tenant: str, person: UUID) -> None:
+    """Suspend a user and close their sessions, in one transaction."""
+    async with database.transaction(tenant) as tx:
+        await tx.execute(update(users).where(users.c.user_id == person).values(status="SUSPENDED"))
+        await tx.execute(update(table).where(table.c.user_id == person).values(revoked_at=func.now()))
 
-    async with renewing(settings, all_tenants, tenant, token) as renewal:
-        renewed, left = await renewal.races(sessions.end(tenant, token))
+
+async def reinstate(database: Database, tenant: str, person: UUID) -> None:
+    async with database.statements(tenant) as connection:
+        await connection.execute(update(users).where(users.c.user_id == person).values(status="ACTIVE"))
+
+
+@pytest.mark.parametrize(
+    ("closed_by", "outcome"),
+    [
+        ("logout", None),
+        ("reuse of an older token", "refresh-token-reused"),
+        ("reuse of the token", "refresh-token-reused"),
+        ("suspension", None),
+    ],
+)
+async def test_renewal_does_not_keep_a_session_that_is_closed_meanwhile(
+    settings: Settings,
+    sessions: Sessions,
+    database: Database,
+    all_tenants: Database,
+    tenant: str,
+    person: UUID,
+    closed_by: str,
+    outcome: str | None,
+) -> None:
+    older = (await sessions.begin(tenant, person)).refresh_token
+    token = (await sessions.renew(tenant, older)).refresh_token
+    closing: dict[str, Callable[[], Coroutine[object, object, object]]] = {
+        "logout": lambda: sessions.end(tenant, token),
+        "reuse of an older token": lambda: sessions.renew(tenant, older),
+        "reuse of the token": lambda: sessions.renew(tenant, token),
+        "suspension": lambda: suspend(database, tenant, person),
+    }
+
+    async with paused(settings, all_tenants, tenant, lambda sessions: sessions.renew(tenant, token)) as renewal:
+        renewed, other = await renewal.races(closing[closed_by]())
+    await reinstate(database, tenant, person)
 
     assert isinstance(renewed, Session)
-    assert left is None
+    assert (other.kind if isinstance(other, ApiError) else other) == outcome
     assert await refusal(sessions.renew(tenant, renewed.refresh_token)) == "invalid-refresh-token"
 
 
-async def test_renewal_during_reuse_of_an_older_token_does_not_keep_the_session(
-    settings: Settings, sessions: Sessions, all_tenants: Database, tenant: str, person: UUID
+async def test_session_that_is_opened_during_a_suspension_does_not_outlive_it(
+    settings: Settings, sessions: Sessions, database: Database, all_tenants: Database, tenant: str, person: UUID
 ) -> None:
-    stolen = (await sessions.begin(tenant, person)).refresh_token
-    token = (await sessions.renew(tenant, stolen)).refresh_token
+    async with paused(settings, all_tenants, tenant, lambda sessions: sessions.begin(tenant, person)) as opening:
+        opened, suspended = await opening.races(suspend(database, tenant, person))
+    await reinstate(database, tenant, person)
 
-    async with renewing(settings, all_tenants, tenant, token) as renewal:
-        renewed, caught = await renewal.races(sessions.renew(tenant, stolen))
-
-    assert isinstance(renewed, Session)
-    assert isinstance(caught, ApiError)
-    assert caught.kind == "refresh-token-reused"
-    assert await refusal(sessions.renew(tenant, renewed.refresh_token)) == "invalid-refresh-token"
-
-
-async def test_refresh_token_cannot_be_used_during_its_renewal(
-    settings: Settings, sessions: Sessions, all_tenants: Database, tenant: str, person: UUID
-) -> None:
-    token = (await sessions.begin(tenant, person)).refresh_token
-
-    async with renewing(settings, all_tenants, tenant, token) as renewal:
-        renewed, other = await renewal.races(sessions.renew(tenant, token))
-
-    assert isinstance(renewed, Session)
-    assert isinstance(other, ApiError)
-    assert other.kind == "refresh-token-reused"
-    assert await refusal(sessions.renew(tenant, renewed.refresh_token)) == "invalid-refresh-token"
+    assert isinstance(opened, Session)
+    assert suspended is None
+    assert await refusal(sessions.renew(tenant, opened.refresh_token)) == "invalid-refresh-token"
 
 
 async def test_sign_in_during_a_renewal_succeeds(
@@ -223,7 +248,7 @@ async def test_sign_in_during_a_renewal_succeeds(
 ) -> None:
     token = (await sessions.begin(tenant, person)).refresh_token
 
-    async with renewing(settings, all_tenants, tenant, token) as renewal:
+    async with paused(settings, all_tenants, tenant, lambda sessions: sessions.renew(tenant, token)) as renewal:
         renewed, opened = await renewal.races(sessions.begin(tenant, person))
 
     for session in (renewed, opened):
@@ -236,7 +261,7 @@ async def test_refresh_token_that_expires_while_it_is_used_is_deleted_without_a_
 ) -> None:
     token = (await sessions.begin(tenant, person)).refresh_token
 
-    async with renewing(settings, all_tenants, tenant, token, before=USING) as renewal:
+    async with paused(settings, all_tenants, tenant, lambda sessions: sessions.renew(tenant, token), USING) as renewal:
         async with database.statements(tenant) as connection:
             await connection.execute(text("UPDATE user_management.refresh_tokens SET expires_at = now()"))
         refused, opened = await renewal.races(sessions.begin(tenant, person))

@@ -1,16 +1,19 @@
 """Command workflows with time skipping: what is retried, for how long, and the outcome."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from activities.outbox_relay import DeliveryBatch
 from tests.samples import create_property, new_id, register_user, sent
 from tests.workflows.conftest import Workers
 from tests.workflows.fakes import Script, refusal, unavailable
+from worker import DRAIN
 from workflows import options
 from workflows.create_property import CreatePropertyWorkflow
 from workflows.notify import NotifyWorkflow
@@ -121,6 +124,39 @@ async def test_refused_command_completes_with_its_refusal_and_publishes_nothing(
 
     assert outcome == "refused (account-closed): refused by the domain"
     assert script.calls == ["save_property"]
+
+
+@pytest.mark.parametrize(
+    ("workflow", "queue"),
+    [
+        ("create-property", options.COMMANDS),
+        ("record-activity", options.COMMANDS),
+        ("notify", options.NOTIFICATIONS),
+    ],
+)
+async def test_workflow_that_is_started_with_something_else_fails(
+    skipping: WorkflowEnvironment, workers: Workers, workflow: str, queue: str
+) -> None:
+    async with workers(skipping.client, Script()), asyncio.timeout(20):
+        with pytest.raises(WorkflowFailureError) as failed:
+            await skipping.client.execute_workflow(workflow, "a flat", id=str(new_id()), task_queue=queue)
+
+    assert isinstance(failed.value.cause, ApplicationError)
+    assert failed.value.cause.type == "ValidationError"
+
+
+def test_worker_that_stops_waits_for_no_local_activity_longer_than_it_may_run() -> None:
+    for local in (options.SAVE, options.PUBLISH):
+        runs, pauses, retries = (
+            local["start_to_close_timeout"],
+            local["local_retry_threshold"],
+            local["retry_policy"],
+        )
+        assert runs is not None
+        assert pauses is not None
+        assert retries is not None
+        assert runs <= DRAIN
+        assert pauses < retries.initial_interval
 
 
 async def test_user_is_saved_then_published(skipping: WorkflowEnvironment, workers: Workers) -> None:

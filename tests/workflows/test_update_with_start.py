@@ -10,6 +10,7 @@ from temporalio.exceptions import ApplicationError
 
 from domain.command import Saved
 from domain.property_commands import CreateProperty
+from tests.platform import until
 from tests.samples import create_property, new_id, sent
 from tests.workflows.conftest import Workers
 from tests.workflows.fakes import Script, refusal, unavailable
@@ -81,3 +82,24 @@ async def test_command_sent_concurrently_runs_once(apart: Client, workers: Worke
 
     assert script.attempts("save_property") == 1
     assert all(answer == answers[0] for answer in answers)
+
+
+async def test_worker_stops_while_a_save_is_tried_again_and_another_one_goes_on(
+    apart: Client, workers: Workers
+) -> None:
+    script, command = Script(save_property=unavailable(1000)), create_property("hyderabad", new_id())
+
+    async def tried_again() -> bool:
+        return script.attempts("save_property") > 2
+
+    async with asyncio.timeout(60):
+        async with workers(apart, script):
+            await apart.start_workflow(
+                CreatePropertyWorkflow.run,
+                sent(command),
+                id=f"create-property/{command.command_id}",
+                task_queue=options.COMMANDS,
+            )
+            await until(tried_again)
+        async with workers(apart, Script()):
+            assert "PROPERTY_CREATED" in await finished(apart, command)
