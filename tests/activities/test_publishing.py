@@ -260,7 +260,7 @@ async def test_thousands_of_unpublished_events_of_an_aggregate_are_published_in_
     # Each event is two messages, of the property and of its owner.
     assert publisher.sent == [400] * 15 + [0]
     assert marked == dict.fromkeys(range(1, 3001), True)
-    heard = [json.loads(r.value) for r in await listener.hear(6000) if r.topic == PROPERTY_EVENTS]
+    heard = [json.loads(r.value) for r in await listener.receive(6000) if r.topic == PROPERTY_EVENTS]
     assert [event["version"] for event in heard] == list(range(1, 3001))
 
 
