@@ -93,7 +93,7 @@ def _saving(failures: Callable[[], list[Exception]]) -> Script:
 WAYS: dict[str, Callable[[], Script]] = {
     "done": Script,
     "refused": lambda: _saving(lambda: refusal("account-closed")),
-    "failed": lambda: _saving(lambda: refusal("CommandFailed")),
+    "failed": lambda: _saving(lambda: refusal("command-failed")),
     "nothing_changed": lambda: Script(changes=False),
     "saved_late": lambda: _saving(lambda: unavailable(3)),
     "published_late": lambda: Script(publish=unavailable(3)),
