@@ -39,7 +39,7 @@ class PropertyPage(Model):
 async def list_properties(
     caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep, limit: LimitQuery = 20, cursor: CursorQuery = None
 ) -> Response:
-    """The active listings, newest first."""
+    """The active listings, newest first: by the time they were first public."""
     tenant_id = caller.tenant_id if caller else tenant_id
     read = partial(listings.newest, limit=limit)
     return await _answer(parts, tenant_id, f"listings:{tenant_id}", cursor, read)
@@ -49,7 +49,7 @@ async def list_properties(
 async def list_featured_properties(
     caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep, limit: LimitQuery = 20, cursor: CursorQuery = None
 ) -> Response:
-    """The active listings that stand out, newest first."""
+    """The active listings that stand out, newest first: by the time they were first public."""
     tenant_id = caller.tenant_id if caller else tenant_id
     read = partial(listings.featured, limit=limit)
     return await _answer(parts, tenant_id, f"featured:{tenant_id}", cursor, read)
@@ -63,7 +63,7 @@ async def list_own_properties(
     limit: LimitQuery = 20,
     cursor: CursorQuery = None,
 ) -> Response:
-    """The listings of whoever asks, in every status, newest first."""
+    """The listings of whoever asks, in every status, newest first: by the time they were created."""
     use = f"own:{caller.tenant_id}:{caller.user_id}:{status}"
     read = partial(listings.of_owner, owner_id=caller.user_id, status=status, limit=limit)
     return await _answer(parts, caller.tenant_id, use, cursor, read, _PRIVATE)
