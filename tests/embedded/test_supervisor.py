@@ -1,6 +1,7 @@
 """The supervisor: what dies comes back with a growing pause, and nothing is left behind."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -186,6 +187,20 @@ def test_secrets_are_made_once_and_are_their_owners_only(tmp_path: Path) -> None
 
     assert kept_secrets(tmp_path) == made
     assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0
+
+
+async def test_s3_leaves_no_socket_behind(tmp_path: Path) -> None:
+    def sockets() -> set[Path]:
+        names = {str(port) for port in json.loads((tmp_path / "ports.json").read_text()).values()}
+        return {file for file in Path("/tmp").glob("seaweedfs-*.sock") if file.stem.rpartition("-")[2] in names}
+
+    stack = Stack(tmp_path, lambda _: None)
+    await stack.start_engines(["s3"])
+    made = sockets()
+    await stack.stop()
+
+    assert made
+    assert sockets() == set()
 
 
 async def test_engine_that_a_url_replaces_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
