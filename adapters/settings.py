@@ -1,13 +1,14 @@
 """Every setting of every process, read from the environment and validated before anything starts."""
 
 import base64
+import json
 import sys
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -40,13 +41,23 @@ def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _json_object(value: object) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError('give a JSON object, such as {"homes.example": "hyderabad"}') from error
+
+
+WHERE_SETTINGS_ARE = "docs/settings.md lists every setting. `make run` sets them itself."
+"""The last line of what a process says that misses a setting."""
+
 PostgresUrl = Annotated[str, _scheme("postgresql", "postgres")]
 
 
 class Settings(BaseSettings):
     """One instance is made in each composition root and passed on; nothing else reads the environment."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True, use_attribute_docstrings=True)
 
     database_url: PostgresUrl = "postgresql://hyderabad@127.0.0.1:5432/hyderabad"
     """Login that owns the tables or is a member of both roles below; each process lowers itself to one of them."""
@@ -58,23 +69,35 @@ class Settings(BaseSettings):
     """Connections of one process; Postgres does not get faster past a few for each of its cores."""
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    """Brokers to ask first, separated by commas."""
     kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = 6
     """The most consumers that can share one projection's work."""
     kafka_replication: Annotated[int, Field(ge=1, le=9)] = 1
+    """Copies of each partition of a topic that is created; 3 in a cluster, which then loses a broker and no message."""
 
     redis_url: Annotated[str, _scheme("redis", "rediss", "unix")] = "redis://127.0.0.1:6379/0"
+    """Histories as they are served, and the counters of limits; both may be lost."""
 
     temporal_address: str = "127.0.0.1:7233"
+    """Host and port of Temporal's frontend."""
     temporal_namespace: str = "default"
+    """A namespace that is registered; `python -m migrations` gives it its search attributes."""
     temporal_ui_url: Annotated[str, _scheme("http", "https")] = "http://127.0.0.1:8233"
+    """Where people reach Temporal's web UI: links to traces begin with it."""
 
     s3_endpoint_url: Annotated[str, _scheme("http", "https")] = "http://127.0.0.1:8333"
+    """Where images and other files live."""
     s3_bucket: str = "hyderabad-media"
+    """Made by `python -m migrations` when it is missing."""
     s3_access_key: SecretStr = SecretStr("hyderabad")
+    """The name of the S3 credentials."""
     s3_secret_key: SecretStr = SecretStr("hyderabad-secret")
+    """The secret of the S3 credentials."""
 
     smtp_url: Annotated[str, _scheme("smtp", "smtps")] = "smtp://127.0.0.1:1025"
+    """The server that takes mails; a name and password stand in the URL, and smtps begins with TLS."""
     mail_from: str = "Hyderabad Infra <no-reply@hyderabad-infra.example>"
+    """The sender of every mail."""
 
     secret_key: Annotated[SecretStr, AfterValidator(_secret)]
     """Base64 of 32 random bytes or more. Wraps the persons' keys, signs cursors and tokens of consistency."""
@@ -82,7 +105,9 @@ class Settings(BaseSettings):
     """Ed25519 private key in PEM, or the path of a file that holds one. Signs access tokens, so only the API has it."""
 
     host: str = "127.0.0.1"
+    """The address that the API listens on; 0.0.0.0 for all of the machine's."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    """The port that the API listens on."""
     ops_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Where workers and projections answer /livez, /readyz and /metrics; 0 for nowhere."""
     api_services: Annotated[tuple[str, ...], NoDecode] = ()
@@ -90,10 +115,13 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, AfterValidator(_networks)] = ("127.0.0.1",)
     """Addresses or networks, separated by commas, whose X-Forwarded-For says who asks; limits count by address."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    tenant_hosts: dict[str, str] = {}
+    """Origins, separated by commas, whose pages may use the API from a browser."""
+    tenant_hosts: Annotated[dict[str, str], NoDecode, BeforeValidator(_json_object)] = {}
     """JSON of host name to tenant, for portals that have a name of their own."""
     default_tenant: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "hyderabad"
-    log_level: str = "INFO"
+    """The portal of every other host name."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    """The least that is logged: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
 
     command_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long the API waits for a command to be saved before it answers 202."""
@@ -117,6 +145,7 @@ class Settings(BaseSettings):
     stall_seconds: Annotated[float, Field(gt=0)] = 20.0
     """A healthy consumer hears from its broker at least every half second."""
     reconcile_every_seconds: Annotated[float, Field(ge=1)] = 60.0
+    """How often the maintenance worker looks for what was saved and not published, projected or sent."""
     reconcile_after_seconds: Annotated[float, Field(ge=0)] = 60.0
     """An event younger than this is still on its ordinary way."""
 
@@ -149,7 +178,8 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]).upper()
-            sys.stderr.write(f"{name}: {problem['msg']}\n")
-        sys.stderr.write("Set these in the environment; README.md lists every setting. `make run` sets them itself.\n")
+            missing = "it is required, and not set" if problem["type"] == "missing" else ""
+            reason = missing or problem["msg"].removeprefix("Value error, ")
+            sys.stderr.write(f"{str(problem['loc'][0]).upper()}: {reason}\n")
+        sys.stderr.write(f"Set these in the environment; {WHERE_SETTINGS_ARE}\n")
         raise SystemExit(2) from None

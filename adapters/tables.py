@@ -166,6 +166,7 @@ properties = Table(
     Column("previous_price", BigInteger),
     _at("created_at"),
     _at("updated_at"),
+    _at("listed_at", nullable=True),
     Index("properties_owner", "tenant_id", "owner_id", text("created_at DESC"), text("property_id DESC")),
     Index(
         "properties_owner_status",
@@ -178,14 +179,14 @@ properties = Table(
     Index(
         "properties_newest",
         "tenant_id",
-        text("created_at DESC"),
+        text("listed_at DESC"),
         text("property_id DESC"),
         postgresql_where=text("status = 'ACTIVE'"),
     ),
     Index(
         "properties_featured",
         "tenant_id",
-        text("created_at DESC"),
+        text("listed_at DESC"),
         text("property_id DESC"),
         postgresql_where=text("status = 'ACTIVE' AND is_featured"),
     ),

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 A = TypeVar("A")
 T = TypeVar("T")
 
+_CONNECT_SECONDS = 10
+"""A server that answers does so within milliseconds; one that drops packets would never refuse."""
 _TAKEN_UP_SECONDS = 120
 """The server's caches of search attributes are a minute old at most."""
 
@@ -154,18 +156,23 @@ async def ensure_prepared(client: Client) -> None:
 async def ensure_search_attributes(settings: Settings) -> None:
     """Register the search attributes that the namespace lacks, which may itself be a moment old.
 
-    Raises TimeoutError when the server does not come to know the namespace or its attributes.
+    Raises ConnectionError when the server cannot be reached, TimeoutError when it does not answer or does not come to
+    know the namespace or its attributes.
     """
-    client = await connect_when_up(settings)
     namespace = settings.temporal_namespace
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            client = await Client.connect(settings.temporal_address, namespace=namespace, plugins=[plugin()])
+    except RuntimeError as error:
+        raise ConnectionError(str(error)) from error
     try:
         async with asyncio.timeout(_TAKEN_UP_SECONDS):
             await _register(client, namespace)
             await _once_heard_of(client.count_workflows, _ASKS_FOR_EACH)
     except TimeoutError as error:
         raise TimeoutError(
-            f"Temporal at {settings.temporal_address} has no namespace {namespace!r}, or has not taken its search "
-            f"attributes up within {_TAKEN_UP_SECONDS} s. Does TEMPORAL_NAMESPACE name one that is registered?"
+            f"it has no namespace {namespace!r}, or has not taken its search attributes up within "
+            f"{_TAKEN_UP_SECONDS} s; does TEMPORAL_NAMESPACE name one that is registered?"
         ) from error
 
 

@@ -36,7 +36,7 @@ class PropertyPage(Model):
 async def list_properties(
     caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep, limit: LimitQuery = 20, cursor: CursorQuery = None
 ) -> Response:
-    """The active listings, newest first."""
+    """The active listings, newest first: by the time they were first public."""
     tenant_id = caller.tenant_id if caller else tenant_id
     read = partial(listings.newest, limit=limit)
     return await _answer(parts, tenant_id, f"listings:{tenant_id}", cursor, read)
@@ -46,7 +46,7 @@ async def list_properties(
 async def list_featured_properties(
     caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep, limit: LimitQuery = 20, cursor: CursorQuery = None
 ) -> Response:
-    """The active featured listings, newest first."""
+    """The active featured listings, by the time they were first public, newest first."""
     tenant_id = caller.tenant_id if caller else tenant_id
     read = partial(listings.featured, limit=limit)
     return await _answer(parts, tenant_id, f"featured:{tenant_id}", cursor, read)
@@ -60,7 +60,7 @@ async def list_own_properties(
     limit: LimitQuery = 20,
     cursor: CursorQuery = None,
 ) -> Response:
-    """The listings of the caller, in every status, newest first."""
+    """The listings of the caller, in every status, by the time they were created, newest first."""
     purpose = f"own:{caller.tenant_id}:{caller.user_id}:{status}"
     read = partial(listings.of_owner, owner_id=caller.user_id, status=status, limit=limit)
     return await _answer(parts, caller.tenant_id, purpose, cursor, read, _PRIVATE)

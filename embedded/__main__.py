@@ -81,6 +81,16 @@ def _addresses(stack: Stack, port: int, seconds: float) -> str:
     return f"\nHyderabad Infra is ready after {seconds:.0f} s:\n{table}\n{more}\nCtrl-C stops everything."
 
 
+def _running(data: Path, pid: str) -> str:
+    """What whoever starts a second time can do; `pid` is empty when the other one has only just started."""
+    if not pid:
+        return f"Another `make run` is starting in {data}. Stop it first, or run from another checkout."
+    return (
+        f"Another `make run` is using {data}: process {pid}. Stop it with Ctrl-C in its terminal or by `kill {pid}`, "
+        "or run from another checkout."
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m embedded", description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT / ".data", help="where everything is kept (default: .data)")
@@ -93,12 +103,17 @@ def main() -> int:
     chosen = parser.parse_args()
     data: Path = chosen.data.resolve()
     data.mkdir(parents=True, exist_ok=True)
-    with (data / "lock").open("w") as lock:
+    # Opened without emptying it: it has the pid of whoever holds it.
+    with (data / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say(f"Another `make run` is using {data}. Stop it first, or run from another checkout.")
+            lock.seek(0)
+            _say(_running(data, lock.read().strip()))
             return 1
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
         return asyncio.run(_run(data, chosen.temporal))
 
 

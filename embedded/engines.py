@@ -201,7 +201,18 @@ def objects(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
     # Asked to end, its filer waits 15 s for its own clients; what it has acknowledged is on disk without that.
     ready = partial(asyncio.to_thread, write_and_read)
     credentials = {"AWS_ACCESS_KEY_ID": "hyderabad", "AWS_SECRET_ACCESS_KEY": "hyderabad-secret"}
-    spec = Spec("s3", command, data / "logs" / "s3.log", ready, env=credentials, stop_signal=signal.SIGKILL)
+    # It talks to itself through sockets whose paths, but for two of them, no option changes.
+    sockets = [f"{part}-grpc-{ports[f's3_{part}_port_grpc']}" for part in ("master", "volume", "filer", "s3")]
+    sockets += [f"filer-{ports['s3_filer_port']}", f"s3-{ports['s3']}"]
+    spec = Spec(
+        "s3",
+        command,
+        data / "logs" / "s3.log",
+        ready,
+        env=credentials,
+        stop_signal=signal.SIGKILL,
+        leaves=[Path(f"/tmp/seaweedfs-{name}.sock") for name in sockets],
+    )
     return spec, {"S3_ENDPOINT_URL": url}
 
 

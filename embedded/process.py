@@ -40,6 +40,8 @@ class Spec:
     ready_seconds: float = 60.0
     before_restart: Callable[[], Awaitable[None]] | None = None
     """Runs while the process is down, before it is started again. Raises StartFailed."""
+    leaves: Sequence[Path] = ()
+    """Files outside our folder that it makes and does not remove; they go when it is stopped."""
 
 
 async def run_to_end(
@@ -121,6 +123,8 @@ class Process:
                 self._say(f"  {self.spec.name:<12} did not end within {self.spec.stop_seconds:.0f} s: killed")
         self._kill_group(child.pid)
         await child.wait()
+        for file in self.spec.leaves:
+            file.unlink(missing_ok=True)
 
     async def _spawn(self) -> None:
         self.spec.log.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvloop
 from redis.asyncio import Redis
@@ -157,7 +158,11 @@ def main() -> None:
     except (NotDone, RebuildRunning, NotRenumbered) as error:
         sys.exit(str(error))
     except DatabaseUnavailable as error:
-        sys.exit(f"Postgres is unavailable ({error}): what was done so far is kept; run the same command again.")
+        where = urlsplit(settings.database_url).netloc.rpartition("@")[2]
+        sys.exit(
+            f"Postgres at {where} is unavailable ({error}): what was done so far is kept. See that it runs and that "
+            "DATABASE_URL is right, then run the same command again."
+        )
 
 
 if __name__ == "__main__":

@@ -31,21 +31,22 @@ class ListingPage:
 
 
 async def newest(connection: AsyncConnection, limit: int, after: Cursor | None) -> ListingPage:
-    """The active listings of the connection's tenant."""
-    return await _page_of(connection, _ACTIVE, limit, after)
+    """The active listings of the connection's tenant, by the time they were first public."""
+    return await _page_of(connection, _ACTIVE, properties.c.listed_at, limit, after)
 
 
 async def featured(connection: AsyncConnection, limit: int, after: Cursor | None) -> ListingPage:
-    """Those active listings that an administrator has stand out."""
-    return await _page_of(connection, and_(_ACTIVE, properties.c.is_featured), limit, after)
+    """Those active listings that an administrator has stand out, by the time they were first public."""
+    return await _page_of(connection, and_(_ACTIVE, properties.c.is_featured), properties.c.listed_at, limit, after)
 
 
 async def of_owner(
     connection: AsyncConnection, owner_id: UUID, status: PropertyStatus | None, limit: int, after: Cursor | None
 ) -> ListingPage:
-    """A user's own listings, in one status or in all."""
+    """A user's own listings, in one status or in all, by the time they were created."""
     which = properties.c.owner_id == owner_id
-    return await _page_of(connection, and_(which, properties.c.status == status) if status else which, limit, after)
+    which = and_(which, properties.c.status == status) if status else which
+    return await _page_of(connection, which, properties.c.created_at, limit, after)
 
 
 async def favorites_of(
@@ -66,10 +67,10 @@ async def favorites_of(
 
 
 async def _page_of(
-    connection: AsyncConnection, which: ColumnElement[bool], limit: int, after: Cursor | None
+    connection: AsyncConnection, which: ColumnElement[bool], by: ColumnElement[Any], limit: int, after: Cursor | None
 ) -> ListingPage:
-    query = select(properties.c.created_at.label("added_at"), *PROPERTY_STATE).where(which)
-    return await _page(connection, query, (properties.c.created_at, properties.c.property_id), limit, after)
+    query = select(by.label("added_at"), *PROPERTY_STATE).where(which)
+    return await _page(connection, query, (by, properties.c.property_id), limit, after)
 
 
 async def _page(

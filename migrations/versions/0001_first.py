@@ -122,15 +122,16 @@ CREATE TABLE property_management.properties (
     previous_price bigint,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
+    listed_at timestamptz,
     PRIMARY KEY (tenant_id, property_id)
 );
 CREATE INDEX properties_owner
     ON property_management.properties (tenant_id, owner_id, created_at DESC, property_id DESC);
 CREATE INDEX properties_owner_status
     ON property_management.properties (tenant_id, owner_id, status, created_at DESC, property_id DESC);
-CREATE INDEX properties_newest ON property_management.properties (tenant_id, created_at DESC, property_id DESC)
+CREATE INDEX properties_newest ON property_management.properties (tenant_id, listed_at DESC, property_id DESC)
     WHERE status = 'ACTIVE';
-CREATE INDEX properties_featured ON property_management.properties (tenant_id, created_at DESC, property_id DESC)
+CREATE INDEX properties_featured ON property_management.properties (tenant_id, listed_at DESC, property_id DESC)
     WHERE status = 'ACTIVE' AND is_featured;
 
 CREATE TABLE property_management.favorites (

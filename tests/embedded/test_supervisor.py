@@ -1,6 +1,7 @@
 """The supervisor: what dies comes back with a growing pause, and nothing is left behind."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from embedded.paths import Ports, is_free, kept_secrets
+from embedded.paths import ROOT, Ports, is_free, kept_secrets
 from embedded.process import Process, Spec, StartFailed, run_to_end
 from embedded.stack import Stack
 from tests.platform import until
@@ -186,6 +187,43 @@ def test_secrets_are_made_once_and_are_their_owners_only(tmp_path: Path) -> None
 
     assert kept_secrets(tmp_path) == made
     assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0
+
+
+async def test_s3_leaves_no_socket_behind(tmp_path: Path) -> None:
+    def sockets() -> set[Path]:
+        names = {str(port) for port in json.loads((tmp_path / "ports.json").read_text()).values()}
+        return {file for file in Path("/tmp").glob("seaweedfs-*.sock") if file.stem.rpartition("-")[2] in names}
+
+    stack = Stack(tmp_path, lambda _: None)
+    await stack.start_engines(["s3"])
+    made = sockets()
+    await stack.stop()
+
+    assert made
+    assert sockets() == set()
+
+
+async def test_second_run_says_which_process_has_the_data_and_how_to_stop_it(tmp_path: Path) -> None:
+    port = Ports(tmp_path / "api-port.json")["api"]
+    command = [sys.executable, "-m", "embedded", "--data", str(tmp_path)]
+    pipe, env = asyncio.subprocess.PIPE, {**os.environ, "PORT": str(port)}
+    first = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=env, stdout=asyncio.subprocess.DEVNULL)
+    lock = tmp_path / "lock"
+
+    async def holds() -> bool:
+        return lock.exists() and lock.read_text() != ""
+
+    try:
+        await until(holds)
+        for _ in range(2):
+            second = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=env, stdout=pipe)
+            told, _ = await second.communicate()
+            assert second.returncode == 1
+            assert f"using {tmp_path}: process {first.pid}." in told.decode()
+            assert f"`kill {first.pid}`" in told.decode()
+    finally:
+        first.terminate()
+        await first.wait()
 
 
 async def test_engine_that_a_url_replaces_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
