@@ -30,6 +30,7 @@ from projections.rebuild import RebuildRunning, rebuild
 from projections.registry import PROJECTIONS
 from projections.replay import discard, replay
 from projections.runner import Runner
+from projections.sink import MostlyFailing
 
 log = logging.getLogger("projections")
 
@@ -66,8 +67,10 @@ def _waiting_for(runners: list[Runner[Any]]) -> list[str]:
 async def rebuild_one(settings: Settings, name: str) -> None:
     async with _connections(settings) as (database, client):
         projection = PROJECTIONS[name](client)
-        applied, generation = await rebuild(database, projection, lambda done: _say(f"{done} events replayed"))
-        _say(f"{name} is rebuilt from {applied} events, generation {generation} serves")
+        rebuilt = await rebuild(database, projection, lambda done: _say(f"{done} events replayed"))
+        _say(f"{name} is rebuilt from {rebuilt.applied} events, generation {rebuilt.generation} serves")
+        if rebuilt.parked:
+            _say(f"{rebuilt.parked} events could not be applied and are parked: python -m projections parked {name}")
 
 
 async def show_parked(settings: Settings, names: list[str]) -> None:
@@ -155,7 +158,7 @@ def main() -> None:
     set_up_logging(settings)
     try:
         uvloop.run(action(settings))
-    except (NotDone, RebuildRunning, NotRenumbered) as error:
+    except (NotDone, RebuildRunning, NotRenumbered, MostlyFailing) as error:
         sys.exit(str(error))
     except DatabaseUnavailable as error:
         where = urlsplit(settings.database_url).netloc.rpartition("@")[2]

@@ -1,17 +1,24 @@
 """Rebuild a projection from the event store: a new generation is filled while the old one serves, then they switch."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import event_store
 from adapters.event_store import Position
-from adapters.postgres import Database, advisory_lock, transaction_on
+from adapters.postgres import Database, advisory_lock, is_transient, transaction_on
 from projections.generations import claim_generation, generation_of, switch_generation
+from projections.parking import EARLIER_IS_PARKED, ConsumedMessage, park
 from projections.projection import Projection, as_consumed
+from projections.sink import FailureRate, apply_each, apply_together, read_messages
+
+log = logging.getLogger(__name__)
 
 _LOCKS = 7237003
 """Sets our advisory locks apart from those that something else takes in this database."""
@@ -25,14 +32,23 @@ class RebuildRunning(Exception):
     """Another rebuild of the same projection is running."""
 
 
-async def rebuild(database: Database, projection: Projection[Any], progress: Callable[[int], None]) -> tuple[int, int]:
-    """Replay the whole store through `apply` into a new generation; returns how many events are in it and which it is.
+class Rebuilt(NamedTuple):
+    """How many events a new generation has, its number, and how many events were parked."""
 
-    `progress` is given how many events have been replayed. Interrupted, it leaves one generation serving and rows of
-    others, which the next rebuild deletes.
+    applied: int
+    generation: int
+    parked: int
+
+
+async def rebuild(database: Database, projection: Projection[Any], progress: Callable[[int], None]) -> Rebuilt:
+    """Replay the whole store through `apply` into a new generation, then have it serve.
+
+    `progress` is given how many events have been replayed. An event that the tables refuse is parked with the later
+    ones of its key, as when it comes from Kafka. Interrupted, it parks nothing and leaves one generation serving and
+    rows of others, which the next rebuild deletes.
 
     Raises RebuildRunning while another one runs; DatabaseUnavailable when the connection is lost, for its lock is lost
-    with it; NotRenumbered on a restored store, whose events look as if they were still to come.
+    with it; NotRenumbered on a restored store, whose events look as if they were still to come; MostlyFailing.
     """
     async with (
         database.statements() as connection,
@@ -55,13 +71,17 @@ async def rebuild(database: Database, projection: Projection[Any], progress: Cal
             # Projections write under the shared lock: what they wrote is visible here, and they go on after the commit.
             await switch_generation(connection, projection.name, generation)
             await replay.between(since, None)
+            # Not earlier: the generation that served until here may have these events, and an operator who replayed
+            # them there would take them out.
+            for n in range(0, len(replay.parked), _BATCH):
+                await park(connection, projection.name, replay.parked[n : n + _BATCH])
         await _delete_all_but(connection, projection, generation)
-    return replay.applied, generation
+    return Rebuilt(replay.applied, generation, len(replay.parked))
 
 
 @dataclass
 class _Replay:
-    """What a rebuild has applied so far."""
+    """What a rebuild has applied so far, and what it is going to park."""
 
     connection: AsyncConnection
     projection: Projection[Any]
@@ -69,21 +89,46 @@ class _Replay:
     progress: Callable[[int], None]
     events: int = 0
     applied: int = 0
+    parked: list[tuple[ConsumedMessage, str]] = field(default_factory=list)
+    """Messages that cannot be applied, each with the reason."""
+    _blocked: set[str] = field(default_factory=set)
+    """Their keys."""
+    _failures: FailureRate = field(default_factory=FailureRate)
 
     async def between(self, since: str | None, until: str | None) -> int:
-        """Apply the events that are visible in the snapshot `until` and were not in `since`; returns how many."""
+        """Apply the events that are visible in the snapshot `until` and were not in `since`; returns how many.
+
+        Each batch is a transaction; without `until` all of them are part of the caller's.
+        """
         before, position = self.events, Position()
         while events := await event_store.visible_between(self.connection, since, until, position, _BATCH):
             stored = as_consumed(self.projection, [message for _, message in events], where="rebuild")
-            read = [self.projection.read(message.topic, message.value) for message in stored.messages]
-            concerned = [event for event in read if event is not None]
-            if concerned:
-                await self.projection.apply(self.connection, concerned, self.generation)
+            async with transaction_on(self.connection) if until else nullcontext():
+                await self._apply(stored.messages)
             position = events[-1][0]
             self.events += len(events)
-            self.applied += len(concerned)
             self.progress(self.events)
         return self.events - before
+
+    async def _apply(self, messages: Sequence[ConsumedMessage]) -> None:
+        readable, unreadable = read_messages(self.projection, messages)
+        self._blocked |= {message.key for message, _ in unreadable}
+        free = [(message, event) for message, event in readable if message.key not in self._blocked]
+        try:
+            async with self.connection.begin_nested():
+                outcome = await apply_together(self.connection, self.projection, free, self.generation)
+        except DBAPIError as error:
+            if is_transient(error):
+                raise
+            outcome = await apply_each(self.connection, self.projection, free, self.generation)
+        blocked = [*outcome.blocked, *(message for message, _ in readable if message.key in self._blocked)]
+        failed = [*unreadable, *outcome.refused]
+        self._failures.add(len(outcome.applied) + len(blocked), failed)
+        for message, reason in failed:
+            log.error("%s: cannot apply %s of %s: %s", self.projection.name, message.key, message.topic, reason)
+        self.applied += len(outcome.applied)
+        self.parked += [*failed, *((message, EARLIER_IS_PARKED) for message in blocked)]
+        self._blocked |= {message.key for message, _ in failed}
 
 
 async def _delete_all_but(connection: AsyncConnection, projection: Projection[Any], generation: int) -> None:

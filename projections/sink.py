@@ -33,6 +33,19 @@ class MostlyFailing(Exception):
     """Most events fail: the projection stops rather than parking everything."""
 
 
+class FailureRate:
+    """What share of the last messages failed."""
+
+    def __init__(self) -> None:
+        self._succeeded: deque[bool] = deque(maxlen=_JUDGED)
+
+    def add(self, good: int, failed: Sequence[tuple[ConsumedMessage, str]]) -> None:
+        """Count messages of one batch, `failed` with their reasons. Raises MostlyFailing."""
+        self._succeeded.extend([True] * good + [False] * len(failed))
+        if failed and self._succeeded.count(False) > _TOO_MANY:
+            raise MostlyFailing(f"more than {_TOO_MANY} of the last {_JUDGED} messages fail; the last: {failed[-1][1]}")
+
+
 @dataclass
 class Outcome(Generic[E]):
     """What became of the readable messages of a batch."""
@@ -44,7 +57,7 @@ class Outcome(Generic[E]):
     """Those that come after a parked one of their key."""
 
 
-Apply = Callable[[AsyncConnection, Readable[E], int], Awaitable[Outcome[E]]]
+Apply = Callable[[AsyncConnection, Projection[E], Readable[E], int], Awaitable[Outcome[E]]]
 
 
 class Sink(Generic[E]):
@@ -54,7 +67,7 @@ class Sink(Generic[E]):
         self._database = database
         self._projection = projection
         self._one_at_a_time = asyncio.Lock()
-        self._succeeded: deque[bool] = deque(maxlen=_JUDGED)
+        self._failures = FailureRate()
         self._stale: set[CacheKey] = set()
         self._written: set[str] = set()
         self._written_before: set[str] = set()
@@ -106,23 +119,23 @@ class Sink(Generic[E]):
 
     async def _write(self, messages: Sequence[ConsumedMessage]) -> None:
         try:
-            await self._write_by(self._apply_together, messages)
+            await self._write_by(apply_together, messages)
         except DBAPIError:
             # The tables refuse something of it: one by one, to find out what.
-            await self._write_by(self._apply_each, messages)
+            await self._write_by(apply_each, messages)
 
     async def _write_by(self, apply: Apply[E], messages: Sequence[ConsumedMessage]) -> None:
         name = self._projection.name
-        readable, unreadable = self._read(messages)
+        readable, unreadable = read_messages(self._projection, messages)
         async with self._database.transaction() as tx:
             generation = await generation_of(tx, name, locked=True)
             blocked = await blocked_keys(tx, name, {message.key for message in messages})
             blocked |= {message.key for message, _ in unreadable}
             free = [(message, event) for message, event in readable if message.key not in blocked]
-            outcome = await apply(tx, free, generation)
+            outcome = await apply(tx, self._projection, free, generation)
             outcome.blocked += [message for message, _ in readable if message.key in blocked]
             failed = [*unreadable, *outcome.refused]
-            self._judge(len(outcome.applied) + len(outcome.blocked), failed)
+            self._failures.add(len(outcome.applied) + len(outcome.blocked), failed)
             if failed or outcome.blocked:
                 await park(tx, name, [*failed, *((message, EARLIER_IS_PARKED) for message in outcome.blocked)])
                 EVENTS_PARKED.labels(name).inc(len(failed) + len(outcome.blocked))
@@ -130,41 +143,6 @@ class Sink(Generic[E]):
             log.error("%s: parked %s of %s: %s", name, message.key, message.topic, reason)
         if outcome.applied:
             await self._after_commit(outcome.applied, generation)
-
-    def _read(self, messages: Sequence[ConsumedMessage]) -> tuple[Readable[E], list[tuple[ConsumedMessage, str]]]:
-        readable: Readable[E] = []
-        unreadable: list[tuple[ConsumedMessage, str]] = []
-        for message in messages:
-            try:
-                event = self._projection.read(message.topic, message.value)
-            except UnreadableEvent as error:
-                unreadable.append((message, str(error)))
-            else:
-                if event is not None:
-                    readable.append((message, event))
-        return readable, unreadable
-
-    async def _apply_together(self, tx: AsyncConnection, free: Readable[E], generation: int) -> Outcome[E]:
-        events = [event for _, event in free]
-        if events:
-            await self._projection.apply(tx, events, generation)
-        return Outcome(applied=events)
-
-    async def _apply_each(self, tx: AsyncConnection, free: Readable[E], generation: int) -> Outcome[E]:
-        outcome: Outcome[E] = Outcome()
-        for message, event in free:
-            if any(message.key == earlier.key for earlier, _ in outcome.refused):
-                outcome.blocked.append(message)
-            elif reason := await refusal(tx, self._projection, event, generation):
-                outcome.refused.append((message, reason))
-            else:
-                outcome.applied.append(event)
-        return outcome
-
-    def _judge(self, good: int, failed: list[tuple[ConsumedMessage, str]]) -> None:
-        self._succeeded.extend([True] * good + [False] * len(failed))
-        if self._succeeded.count(False) > _TOO_MANY:
-            raise MostlyFailing(f"more than {_TOO_MANY} of the last {_JUDGED} messages fail; the last: {failed[-1][1]}")
 
     async def _after_commit(self, events: list[E], generation: int) -> None:
         name = self._projection.name
@@ -176,6 +154,48 @@ class Sink(Generic[E]):
         except RedisError as error:
             log.warning("%s: Redis is unavailable (%s); offsets wait for it", name, error)
             self._stale |= self._projection.cache_keys(events)
+
+
+def read_messages(
+    projection: Projection[E], messages: Sequence[ConsumedMessage]
+) -> tuple[Readable[E], list[tuple[ConsumedMessage, str]]]:
+    """The events that concern the projection with their messages, and unreadable messages with the reason."""
+    readable: Readable[E] = []
+    unreadable: list[tuple[ConsumedMessage, str]] = []
+    for message in messages:
+        try:
+            event = projection.read(message.topic, message.value)
+        except UnreadableEvent as error:
+            unreadable.append((message, str(error)))
+        else:
+            if event is not None:
+                readable.append((message, event))
+    return readable, unreadable
+
+
+async def apply_together(
+    tx: AsyncConnection, projection: Projection[E], free: Readable[E], generation: int
+) -> Outcome[E]:
+    """Apply events at once. Raises DBAPIError when the tables refuse one of them."""
+    events = [event for _, event in free]
+    if events:
+        await projection.apply(tx, events, generation)
+    return Outcome(applied=events)
+
+
+async def apply_each(tx: AsyncConnection, projection: Projection[E], free: Readable[E], generation: int) -> Outcome[E]:
+    """Apply events one by one; later ones of a key whose event the tables refuse are not applied either."""
+    outcome: Outcome[E] = Outcome()
+    refused_keys: set[str] = set()
+    for message, event in free:
+        if message.key in refused_keys:
+            outcome.blocked.append(message)
+        elif reason := await refusal(tx, projection, event, generation):
+            outcome.refused.append((message, reason))
+            refused_keys.add(message.key)
+        else:
+            outcome.applied.append(event)
+    return outcome
 
 
 async def refusal(tx: AsyncConnection, projection: Projection[E], event: E, generation: int) -> str | None:

@@ -105,7 +105,7 @@ async def test_catching_up_and_rebuilding_end_with_the_same_rows(
 
     await caught_up(all_tenants, projection)
     after_catching_up = await rows(all_tenants, projection, tenant, await serving(all_tenants, projection))
-    _, generation = await rebuild(all_tenants, projection, lambda _: None)
+    generation = (await rebuild(all_tenants, projection, lambda _: None)).generation
 
     assert after_catching_up == right
     assert await rows(all_tenants, projection, tenant, generation) == right
@@ -118,7 +118,7 @@ async def test_rebuild_leaves_no_rows_of_other_generations(
     messages = as_consumed(projection, stored, where="test").messages
     await applied(all_tenants, projection, tenant, [messages])
 
-    _, generation = await rebuild(all_tenants, projection, lambda _: None)
+    generation = (await rebuild(all_tenants, projection, lambda _: None)).generation
 
     async with all_tenants.transaction() as tx:
         for table in projection.tables:

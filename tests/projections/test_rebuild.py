@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 import asyncpg
@@ -20,9 +21,13 @@ from embedded.stack import Stack
 from projections import rebuild as rebuilding
 from projections.generations import generation_of
 from projections.history import History, HistoryPages
+from projections.parking import EARLIER_IS_PARKED, all_parked, take_out
 from projections.rebuild import RebuildRunning, rebuild
+from projections.replay import replay
+from projections.sink import MostlyFailing
 from tests.activities.accounts import Saving
 from tests.platform import until
+from tests.projections.messages import entries as entries_of
 from tests.samples import create_property, new_id
 
 
@@ -86,7 +91,7 @@ async def test_rebuilt_history_has_every_event_and_nothing_else(
     await with_wrong_rows(all_tenants, tenant, 1)
     progress: list[int] = []
 
-    entries, generation = await rebuild(all_tenants, History(valkey), progress.append)
+    entries, generation, _ = await rebuild(all_tenants, History(valkey), progress.append)
 
     page = await HistoryPages(database, valkey, wait_seconds=0).page(tenant, str(owner), 10)
     assert generation > before
@@ -134,7 +139,7 @@ async def test_second_rebuild_ends_at_once_and_the_first_loses_nothing(
     begun = asyncio.create_task(waiting.is_held.wait())
     await asyncio.wait([second, begun], return_when=asyncio.FIRST_COMPLETED)
     held.go_on.set()
-    entries, generation = await first
+    entries, generation, _ = await first
     served = await rows_of(all_tenants, generation)
     begun.cancel()
     waiting.go_on.set()
@@ -178,7 +183,7 @@ async def test_interrupted_rebuild_leaves_the_old_generation_and_gives_its_numbe
         await rebuild(all_tenants, History(valkey), interrupt)
     served = await serving(all_tenants)
     begun = await generations(all_tenants)
-    _, generation = await rebuild(other_process, History(valkey), no_progress)
+    generation = (await rebuild(other_process, History(valkey), no_progress)).generation
 
     assert served == before
     assert len(begun) == 2
@@ -195,7 +200,7 @@ async def test_cancelled_rebuild_lets_the_next_one_run(
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    _, generation = await rebuild(other_process, History(valkey), no_progress)
+    generation = (await rebuild(other_process, History(valkey), no_progress)).generation
 
     assert await generations(all_tenants) == {generation}
 
@@ -225,7 +230,7 @@ async def test_rebuild_that_loses_its_connection_does_not_go_on_without_its_lock
 
     with pytest.raises(DatabaseUnavailable):
         await rebuild(all_tenants, CutOff(valkey, owner), no_progress)
-    _, generation = await rebuild(other_process, History(valkey), no_progress)
+    generation = (await rebuild(other_process, History(valkey), no_progress)).generation
 
     assert await generations(all_tenants) == {generation}
 
@@ -252,7 +257,7 @@ async def test_old_generation_is_deleted_in_statements_that_end_in_time(
     await with_wrong_rows(all_tenants, tenant, 1000)
     await owner.execute(_SHORT_DELETIONS)
     try:
-        _, generation = await rebuild(all_tenants, History(valkey), no_progress)
+        generation = (await rebuild(all_tenants, History(valkey), no_progress)).generation
     finally:
         await owner.execute("DROP FUNCTION user_history.short_deletions CASCADE")
 
@@ -282,7 +287,7 @@ async def test_old_open_transaction_does_not_leave_the_replay_to_the_switch(
         owner = await saving.registered(tenant)
         for _ in range(3):
             await saving.property(create_property(tenant, owner))
-        entries, _ = await rebuild(all_tenants, history, no_progress)
+        entries = (await rebuild(all_tenants, history, no_progress)).applied
 
     assert history.while_switching == 0
     assert entries == await stored_events(all_tenants)
@@ -312,7 +317,7 @@ async def test_events_that_are_stored_during_a_rebuild_are_in_it_once(
     monkeypatch.setattr(rebuilding, "_BATCH", 2)
     await saving.registered(tenant)
 
-    entries, generation = await rebuild(all_tenants, StoresMore(valkey, saving, tenant, 5), no_progress)
+    entries, generation, _ = await rebuild(all_tenants, StoresMore(valkey, saving, tenant, 5), no_progress)
 
     assert entries == await rows_of(all_tenants, generation) == await stored_events(all_tenants)
 
@@ -323,10 +328,82 @@ async def test_unreadable_event_is_left_out_and_counted(
     counter = EVENTS_UNREADABLE.labels("rebuild")._value
     before = counter.get()
 
-    entries, _ = await rebuild(all_tenants, History(valkey), no_progress)
+    entries = (await rebuild(all_tenants, History(valkey), no_progress)).applied
 
     assert counter.get() == before + 1
     assert entries == await stored_events(all_tenants) - 1
+
+
+@asynccontextmanager
+async def refusing(owner: asyncpg.Connection, condition: str) -> AsyncIterator[None]:
+    """The history's table refuses rows by a constraint."""
+    table = "ALTER TABLE user_history.user_activity"
+    await owner.execute(f"{table} ADD CONSTRAINT refuses CHECK (NOT ({condition})) NOT VALID")
+    try:
+        yield
+    finally:
+        await owner.execute(f"{table} DROP CONSTRAINT refuses")
+
+
+async def test_event_that_the_table_refuses_is_parked_with_those_after_it_and_others_go_on(
+    database: Database,
+    all_tenants: Database,
+    valkey: Redis,
+    saving: Saving,
+    tenant: str,
+    owner: asyncpg.Connection,
+) -> None:
+    user, other = await saving.registered(tenant), await saving.registered(tenant)
+    saved = [await saving.property(create_property(tenant, who)) for who in (user, user, other)]
+
+    async with refusing(owner, f"event_id = '{saved[0].events[0].event_id}'"):
+        rebuilt = await rebuild(all_tenants, History(valkey), no_progress)
+    entries_of_each = [await entries_of(database, tenant, who) for who in (user, other)]
+    async with all_tenants.transaction() as tx:
+        reasons = [row.reason for row in await all_parked(tx, "history", str(user))]
+    stored = await stored_events(all_tenants)
+    replayed = await replay(all_tenants, History(valkey), str(user))
+
+    assert await serving(all_tenants) == rebuilt.generation
+    assert (rebuilt.parked, rebuilt.applied) == (2, stored - 2)
+    assert entries_of_each == [1, 2]
+    assert ["violates check constraint" in reasons[0], *reasons[1:]] == [True, EARLIER_IS_PARKED]
+    assert (replayed.applied, replayed.failure) == (2, None)
+    assert await entries_of(database, tenant, user) == 3
+
+
+async def test_command_says_how_many_events_were_parked(
+    stack: Stack, all_tenants: Database, saving: Saving, tenant: str, owner: asyncpg.Connection
+) -> None:
+    user = await saving.registered(tenant)
+    command = [sys.executable, "-m", "projections", "rebuild", "history"]
+
+    async with refusing(owner, f"user_id = '{user}'"):
+        running = await asyncio.create_subprocess_exec(*command, env=stack.env, stdout=asyncio.subprocess.PIPE)
+        said, _ = await running.communicate()
+    async with all_tenants.transaction() as tx:
+        parked = await all_parked(tx, "history", str(user))
+        await take_out(tx, "history", [row.id for row in parked])
+
+    assert running.returncode == 0
+    assert said.decode().splitlines()[-1].startswith("1 events could not be applied and are parked")
+    assert len(parked) == 1
+
+
+async def test_rebuild_that_mostly_fails_leaves_the_old_generation_and_parks_nothing(
+    all_tenants: Database, valkey: Redis, saving: Saving, tenant: str, owner: asyncpg.Connection
+) -> None:
+    users = [str(await saving.registered(tenant)) for _ in range(60)]
+    before = await serving(all_tenants)
+
+    async with refusing(owner, f"tenant_id = '{tenant}' AND generation <> {before}"):
+        with pytest.raises(MostlyFailing, match="more than 50"):
+            await rebuild(all_tenants, History(valkey), no_progress)
+    async with all_tenants.transaction() as tx:
+        parked = {row.key for row in await all_parked(tx, "history")}
+
+    assert await serving(all_tenants) == before
+    assert parked.isdisjoint(users)
 
 
 async def test_writer_that_comes_while_the_switch_waits_is_served_after_it(
@@ -347,7 +424,7 @@ async def test_writer_that_comes_while_the_switch_waits_is_served_after_it(
         both_wait = asyncio.create_task(until(lambda: _waiting(all_tenants, 2)))
         await asyncio.wait({later, both_wait}, return_when=asyncio.FIRST_COMPLETED)
         both_wait.cancel()
-    _, generation = await rebuilding
+    generation = (await rebuilding).generation
 
     assert await later == generation
 
