@@ -50,8 +50,8 @@ async def user_history(request: Request) -> Response:
             before = parts.signer.open(use, asked.cursor)
         except Tampered as error:
             raise ApiError("invalid-cursor") from error
-    holding = held_by(parts, caller.tenant_id, user, asked.consistency_token)
-    page = await parts.histories.page(caller.tenant_id, user, asked.limit, before, holding)
+    must_contain = held_by(parts, caller.tenant_id, user, asked.consistency_token)
+    page = await parts.histories.page(caller.tenant_id, user, asked.limit, before, must_contain)
     next_cursor = orjson.dumps(parts.signer.sign(use, page.next)) if page.next else b"null"
     return Response(
         b'{"items":[' + b",".join(page.entries) + b'],"nextCursor":' + next_cursor + b"}",

@@ -11,7 +11,7 @@ Work = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True)
-class Times:
+class Latencies:
     """Seconds of each call, sorted."""
 
     sorted: list[float]
@@ -53,7 +53,7 @@ def request(method: str, path: str, headers: dict[str, str], body: bytes = b"") 
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-async def one_by_one(work: Work, count: int, pause: float = 0.0) -> Times:
+async def sequential(work: Work, count: int, pause: float = 0.0) -> Latencies:
     """How long each call takes; with a pause between them in seconds, when nothing else is going on."""
     times = []
     for _ in range(count):
@@ -61,10 +61,10 @@ async def one_by_one(work: Work, count: int, pause: float = 0.0) -> Times:
         await work()
         times.append(time.perf_counter() - began)
         await asyncio.sleep(pause)
-    return Times(sorted(times))
+    return Latencies(sorted(times))
 
 
-async def side_by_side(make: Callable[[], Work], at_once: int, seconds: float) -> float:
+async def concurrent(make: Callable[[], Work], at_once: int, seconds: float) -> float:
     """Calls a second of `at_once` loops; the first fifth warms up and is not counted."""
     done = 0
     counting_from, ends = time.perf_counter() + seconds / 5, time.perf_counter() + seconds * 6 / 5
@@ -80,7 +80,7 @@ async def side_by_side(make: Callable[[], Work], at_once: int, seconds: float) -
     return done / seconds
 
 
-async def in_turns(*measurements: Callable[[], Awaitable[float]]) -> list[float]:
+async def interleaved(*measurements: Callable[[], Awaitable[float]]) -> list[float]:
     """Medians of three rounds each, in turns, so that what else the machine does meets all of them."""
     rounds = [[await measure() for measure in measurements] for _ in range(3)]
     return [statistics.median(values) for values in zip(*rounds, strict=True)]

@@ -21,8 +21,8 @@ from rich.table import Table
 
 from demo.listings import Unusable, described_columns, listing_of, rows_of, synthetic
 
-_AT_ONCE = 8
-_TRIES = 20
+_CONCURRENCY = 8
+_MAX_ATTEMPTS = 20
 _NAMES = ("Anjali Reddy", "Farhan Ali", "Kavya Rao", "Ravi Kumar", "Sana Begum", "Suresh Goud")
 
 
@@ -86,7 +86,7 @@ class Demo:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if key:
             headers["Idempotency-Key"] = key
-        for _ in range(_TRIES):
+        for _ in range(_MAX_ATTEMPTS):
             answer = await self._http.post(path, json=body, headers=headers)
             running = answer.status_code == 409 and answer.json()["type"] == "/problems/command-running"
             if answer.status_code not in {429, 503} and not running:
@@ -114,7 +114,7 @@ async def run(arguments: argparse.Namespace) -> int:
         columns = (TextColumn("Listing properties"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("", total=len(listings))
-            places = asyncio.Semaphore(_AT_ONCE)
+            places = asyncio.Semaphore(_CONCURRENCY)
 
             async def one(n: int, listing: dict[str, Any]) -> None:
                 async with places:

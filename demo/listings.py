@@ -24,7 +24,7 @@ OPTIONAL_COLUMNS = {
 }
 _TYPES = {"Flat": "APARTMENT", "Individual House": "HOUSE"}
 _FURNISHED = {"Furnished": "FURNISHED", "Semi-Furnished": "SEMI_FURNISHED", "Unfurnished": "UNFURNISHED"}
-_MOST_PARKING = 10
+_MAX_PARKING = 10
 """More is a flat number that was typed in the wrong box."""
 
 _LOCALITIES = (
@@ -98,12 +98,12 @@ def listing_of(row: dict[str, str]) -> dict[str, Any]:
     if kind is None:
         raise Unusable("unknown type of building")
     bedrooms, parking = _whole(row["Bedrooms"]), _whole(row.get("parking", ""))
-    told = " ".join(row["desc"].split())
+    description = " ".join(row["desc"].split())
     noun = "Flat" if kind == "APARTMENT" else "House"
     title = f"{bedrooms} BHK {noun} in {locality}" if bedrooms else f"{noun} in {locality}"
     found: dict[str, Any] = {
         "title": title[:200],
-        "description": told[:5000] if len(told) >= 10 else f"{title}, as listed by its owner.",
+        "description": description[:5000] if len(description) >= 10 else f"{title}, as listed by its owner.",
         "price": _whole(row["price"]),
         "location": locality,
         "address": ", ".join(parts[:-2])[:500],
@@ -112,7 +112,7 @@ def listing_of(row: dict[str, str]) -> dict[str, Any]:
         "bedrooms": bedrooms,
         "bathrooms": _whole(row["Bathrooms"]) or None,
         "areaSqft": _whole(row["area"]),
-        "parkingSpaces": parking if parking is not None and parking <= _MOST_PARKING else None,
+        "parkingSpaces": parking if parking is not None and parking <= _MAX_PARKING else None,
         "furnishedStatus": _FURNISHED.get(row.get("Furnished_status", "").strip()),
         "latitude": _number(row["latitude"]),
         "longitude": _number(row["longitude"]),
@@ -124,7 +124,7 @@ def _number(text: str) -> float | None:
     try:
         return float(text) if text.strip() else None
     except ValueError:
-        raise Unusable("a number that is none") from None
+        raise Unusable("not a number") from None
 
 
 def _whole(text: str) -> int | None:

@@ -18,7 +18,7 @@ _ENVIRONMENT = "environment"
 """The file in the data folder by which `make admin` reaches the running stack."""
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -29,7 +29,7 @@ async def _run(data: Path, temporal: str) -> int:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(signum, stop.set)
-    stack = Stack(data, _say, temporal=temporal)
+    stack = Stack(data, _print_line, temporal=temporal)
     began = time.monotonic()
     starting = asyncio.create_task(_start(stack, port))
     stopping = asyncio.create_task(stop.wait())
@@ -37,27 +37,27 @@ async def _run(data: Path, temporal: str) -> int:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             await starting
-            _say(_addresses(stack, port, time.monotonic() - began))
+            _print_line(_addresses(stack, port, time.monotonic() - began))
             await stopping
         return 0
     except StartFailed as error:
-        _say(f"\nStart-up failed: {error}")
+        _print_line(f"\nStart-up failed: {error}")
         return 1
     finally:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
-        _say("\nStopping ...")
+        _print_line("\nStopping ...")
         (data / _ENVIRONMENT).unlink(missing_ok=True)
         await stack.stop()
-        _say("Everything is stopped; the data is kept in " + str(data))
+        _print_line("Everything is stopped; the data is kept in " + str(data))
 
 
 async def _start(stack: Stack, port: int) -> None:
-    _say("Engines:")
+    _print_line("Engines:")
     await stack.start_engines()
-    _say("Database, topics, search attributes and bucket:")
+    _print_line("Database, topics, search attributes and bucket:")
     await stack.prepare()
-    _say("  up to date\nProcesses:")
+    _print_line("  up to date\nProcesses:")
     await stack.start_processes(port)
     write_environment(stack.data / _ENVIRONMENT, _environment(stack))
 
@@ -97,7 +97,7 @@ def main() -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say(f"Another `make run` is using {data}. Stop it first, or run from another checkout.")
+            _print_line(f"Another `make run` is using {data}. Stop it first, or run from another checkout.")
             return 1
         return asyncio.run(_run(data, chosen.temporal))
 

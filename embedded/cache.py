@@ -67,6 +67,6 @@ def go_module(module: str) -> Path:
     return Path(found.stdout.strip())
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

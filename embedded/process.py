@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+MIN_BACKOFF, MAX_BACKOFF = 0.5, 30.0
 """Seconds before a restart; the pause doubles while a process keeps dying and is forgotten once it has run a while."""
-_STEADY_SECONDS = 30.0
+_BACKOFF_RESET_SECONDS = 30.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -42,7 +42,7 @@ class Spec:
     """Runs while the process is down, before it is started again. Raises StartFailed."""
 
 
-async def run_to_end(
+async def run_command(
     command: Sequence[str], what: str, log: Path, env: Mapping[str, str] = MappingProxyType({}), cwd: Path | None = None
 ) -> None:
     """Run a step of the set-up, with its output in `log`. Raises StartFailed unless it ends with code 0."""
@@ -54,7 +54,7 @@ async def run_to_end(
             stderr=out,
             env={**os.environ, **env},
             cwd=cwd,
-            preexec_fn=_can_be_interrupted,
+            preexec_fn=_restore_sigint,
         )
     try:
         code = await child.wait()
@@ -67,7 +67,7 @@ async def run_to_end(
         raise StartFailed(f"{what} ended with code {code}.{_tail(log)}")
 
 
-def _can_be_interrupted() -> None:
+def _restore_sigint() -> None:
     """Undo what a shell does to a program started with `&`: such a one, and all that it starts, ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -85,9 +85,9 @@ def _die_with_parent(by: signal.Signals) -> None:
 class Process:
     """One supervised child."""
 
-    def __init__(self, spec: Spec, say: Say) -> None:
+    def __init__(self, spec: Spec, print_line: PrintLine) -> None:
         self.spec = spec
-        self._say = say
+        self._print_line = print_line
         self._child: asyncio.subprocess.Process | None = None
         self._stopping = False
         self._watch: asyncio.Task[None] | None = None
@@ -101,7 +101,7 @@ class Process:
         began = time.monotonic()
         await self._spawn()
         await self._until_ready()
-        self._say(f"  {self.spec.name:<12} ready after {time.monotonic() - began:.1f} s")
+        self._print_line(f"  {self.spec.name:<12} ready after {time.monotonic() - began:.1f} s")
         self._watch = asyncio.create_task(self._keep_running(), name=f"watch {self.spec.name}")
 
     async def stop(self) -> None:
@@ -118,7 +118,7 @@ class Process:
             try:
                 await asyncio.wait_for(child.wait(), self.spec.stop_seconds)
             except TimeoutError:
-                self._say(f"  {self.spec.name:<12} did not end within {self.spec.stop_seconds:.0f} s: killed")
+                self._print_line(f"  {self.spec.name:<12} did not end within {self.spec.stop_seconds:.0f} s: killed")
         self._kill_group(child.pid)
         await child.wait()
 
@@ -154,26 +154,28 @@ class Process:
         )
 
     async def _keep_running(self) -> None:
-        pause = FIRST_PAUSE
+        backoff = MIN_BACKOFF
         while True:
             assert self._child is not None
             began = time.monotonic()
             code = await self._child.wait()
             self._kill_group(self._child.pid)
-            if time.monotonic() - began > _STEADY_SECONDS:
-                pause = FIRST_PAUSE
+            if time.monotonic() - began > _BACKOFF_RESET_SECONDS:
+                backoff = MIN_BACKOFF
             how = signal.Signals(-code).name if code < 0 else f"code {code}"
-            self._say(f"  {self.spec.name:<12} ended ({how}); starts again in {pause:g} s; log: {self.spec.log}")
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            self._print_line(
+                f"  {self.spec.name:<12} ended ({how}); starts again in {backoff:g} s; log: {self.spec.log}"
+            )
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, MAX_BACKOFF)
             try:
                 if self.spec.before_restart:
                     await self.spec.before_restart()
                 await self._spawn()
                 await self._until_ready()
-                self._say(f"  {self.spec.name:<12} is back")
+                self._print_line(f"  {self.spec.name:<12} is back")
             except StartFailed as error:
-                self._say(f"  {error}")
+                self._print_line(f"  {error}")
                 if self.pid:
                     self._kill_group(self._child.pid)
 

@@ -10,13 +10,13 @@ from types import MappingProxyType
 from adapters.temporal import SEARCH_ATTRIBUTES
 from embedded import engines
 from embedded.kafka import kafka
-from embedded.paths import ROOT, Ports, kept_secrets
-from embedded.process import Process, Say, Spec, run_to_end
+from embedded.paths import ROOT, Ports, load_or_create_secrets
+from embedded.process import PrintLine, Process, Spec, run_command
 from embedded.temporal_server import prepare_namespace, prepare_schema, temporal_server
 from embedded.temporal_ui import temporal_ui
 
 # An engine is left out when its URL is in the environment already: then a real server is used.
-_REPLACED_BY = {
+_EXTERNAL_URL = {
     "postgres": "DATABASE_URL",
     "kafka": "KAFKA_BOOTSTRAP_SERVERS",
     "redis": "REDIS_URL",
@@ -24,20 +24,20 @@ _REPLACED_BY = {
     "s3": "S3_ENDPOINT_URL",
     "mailbox": "SMTP_URL",
 }
-ENGINES = tuple(_REPLACED_BY)
+ENGINES = tuple(_EXTERNAL_URL)
 
 
 class Stack:
     """Starts, watches and stops everything that `make run` runs. `env` is what our processes find in theirs."""
 
-    def __init__(self, data: Path, say: Say, *, temporal: str = "development") -> None:
+    def __init__(self, data: Path, print_line: PrintLine, *, temporal: str = "development") -> None:
         self.data = data
-        self._say = say
+        self._print_line = print_line
         self._production_temporal = {"development": False, "server": True}[temporal]
         data.mkdir(parents=True, exist_ok=True)
         (data / "logs").mkdir(exist_ok=True)
         self.ports = Ports(data / "ports.json")
-        self._secrets = kept_secrets(data)
+        self._secrets = load_or_create_secrets(data)
         self.env = {name: value for name, value in self._secrets.items() if name != "POSTGRES_PASSWORD"}
         self.processes: dict[str, Process] = {}
 
@@ -56,13 +56,13 @@ class Stack:
             await asyncio.to_thread(prepare_namespace, self.ports, database)
 
     async def _engine(self, name: str) -> Spec | None:
-        if replaced := os.environ.get(_REPLACED_BY[name]):
-            self._say(f"  {name:<12} is not started: {_REPLACED_BY[name]} names {_without_password(replaced)}")
+        if replaced := os.environ.get(_EXTERNAL_URL[name]):
+            self._print_line(f"  {name:<12} is not started: {_EXTERNAL_URL[name]} names {_without_password(replaced)}")
             return None
         if name == "postgres":
             spec, env = await engines.postgres(self.data, self.ports, self._secrets["POSTGRES_PASSWORD"])
         elif name == "kafka":
-            spec, env = await kafka(self.data, self.ports, self._say)
+            spec, env = await kafka(self.data, self.ports, self._print_line)
         elif name == "temporal" and self._production_temporal:
             spec, env = temporal_server(self.data, self.ports, self._database_url())
         elif name == "temporal":
@@ -79,7 +79,7 @@ class Stack:
     async def prepare(self) -> None:
         """Bring database, topics, search attributes and bucket up to date. Raises StartFailed."""
         log = self.data / "logs" / "migrations.log"
-        await run_to_end([sys.executable, "-m", "migrations"], "python -m migrations", log, self.env, ROOT)
+        await run_command([sys.executable, "-m", "migrations"], "python -m migrations", log, self.env, ROOT)
 
     async def start_processes(self, api_port: int, more: Mapping[str, str] = MappingProxyType({})) -> None:
         """Start our own processes with production's command lines and `more` settings. Raises StartFailed."""
@@ -108,7 +108,7 @@ class Stack:
 
     async def _start(self, specs: list[Spec]) -> None:
         for spec in specs:
-            self.processes[spec.name] = Process(spec, self._say)
+            self.processes[spec.name] = Process(spec, self._print_line)
         starting = [asyncio.create_task(self.processes[spec.name].start()) for spec in specs]
         try:
             await asyncio.gather(*starting)
@@ -121,8 +121,8 @@ class Stack:
 
     async def stop(self) -> None:
         """Stop our processes together, then the engines together, so that the first can finish what they hold."""
-        ours = [process for name, process in self.processes.items() if name not in _REPLACED_BY]
-        theirs = [process for name, process in self.processes.items() if name in _REPLACED_BY]
+        ours = [process for name, process in self.processes.items() if name not in _EXTERNAL_URL]
+        theirs = [process for name, process in self.processes.items() if name in _EXTERNAL_URL]
         for group in (ours, theirs):
             await asyncio.gather(*(process.stop() for process in group))
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from temporalio.client import Client
 
-from embedded.cache import cached, go_install, go_module, run, say
+from embedded.cache import cached, go_install, go_module, print_line, run
 from embedded.engines import binary
 from embedded.paths import ROOT, Ports
 from embedded.process import Spec
@@ -20,7 +20,7 @@ _SHARDS = "16"
 
 
 def _build(folder: Path) -> None:
-    say(f"Building the Temporal server {VERSION} (three minutes on two cores) ...")
+    print_line(f"Building the Temporal server {VERSION} (three minutes on two cores) ...")
     packages = [f"go.temporal.io/server/cmd/{name}@v{VERSION}" for name in ("server", "tools/sql")]
     go_install(folder, "the Temporal server", *packages)
     (folder / "sql").rename(folder / "temporal-sql-tool")
@@ -91,7 +91,7 @@ def temporal_server(data: Path, ports: Ports, database_url: str) -> tuple[Spec, 
 
 
 def main() -> None:
-    say(f"The Temporal server {VERSION} is in {cached(f'temporal-{VERSION}', _build)}")
+    print_line(f"The Temporal server {VERSION} is in {cached(f'temporal-{VERSION}', _build)}")
 
 
 if __name__ == "__main__":

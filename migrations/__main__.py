@@ -54,13 +54,13 @@ def restored(settings: Settings) -> None:
     command.upgrade(alembic_config(settings), "head")
 
     async def run(connection: asyncpg.Connection) -> int:
-        return await renumber(connection, _say)
+        return await renumber(connection, _print_line)
 
     try:
         done = asyncio.run(_as_owner(settings, run))
     except InUse as error:
         _end(str(error))
-    _say(f"{done} events renumbered; the events of this database are in order")
+    _print_line(f"{done} events renumbered; the events of this database are in order")
 
 
 async def _as_owner(settings: Settings, do: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
@@ -76,7 +76,7 @@ def _end(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

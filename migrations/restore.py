@@ -61,7 +61,7 @@ async def needs_renumbering(connection: asyncpg.Connection) -> bool:
     return bool(await connection.fetchval(_NEEDED))
 
 
-async def renumber(connection: asyncpg.Connection, say: Callable[[str], None], batch: int = _BATCH) -> int:
+async def renumber(connection: asyncpg.Connection, print_line: Callable[[str], None], batch: int = _BATCH) -> int:
     """Give every stored event the transaction id 0, so that their order is that of their ids; returns how many.
 
     Older than any transaction, they are read first and at once. Checkpoints move back so far that no reader passes over
@@ -83,7 +83,7 @@ async def renumber(connection: asyncpg.Connection, say: Callable[[str], None], b
         done, last = 0, 0
         while (row := await connection.fetchrow(_RENUMBER, last, batch))["last"] is not None:
             done, last = done + row["count"], row["last"]
-            say(f"{done} events renumbered, id {last} of {newest}")
+            print_line(f"{done} events renumbered, id {last} of {newest}")
         await connection.execute(f"{_MARK} (SELECT system_identifier FROM pg_control_system())")
         return done
     finally:

@@ -1,4 +1,4 @@
-"""Rebuild a projection from the event store: a new generation is filled while the old one serves, then they switch."""
+"""Rebuild a projection: replay the event store into a new generation while the old one serves, then switch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from projections.generations import claim_generation, generation_of, switch_gene
 from projections.projection import Projection, as_consumed
 
 _LOCKS = 7237003
-"""Sets our advisory locks apart from those that something else takes in this database."""
+"""Namespace of these advisory locks (the first of their two keys)."""
 _BATCH = 1000
-"""Events read and applied by one statement each: a tenth of a second, far from the ten that a statement has."""
+"""Events per statement: about 0.1 s, well below the statement timeout of 10 s."""
 _BLOCKS_DELETED = 200
-"""Blocks of 8 kB that one deletion covers, up to 20,000 rows: again a tenth of a second, however large the table is."""
+"""Blocks of 8 kB (up to 20,000 rows) per DELETE: about 0.1 s, whatever the size of the table."""
 
 
 class RebuildRunning(Exception):
@@ -26,13 +26,13 @@ class RebuildRunning(Exception):
 
 
 async def rebuild(database: Database, projection: Projection[Any], progress: Callable[[int], None]) -> tuple[int, int]:
-    """Replay the whole store through `apply` into a new generation; returns how many events are in it and which it is.
+    """Replay the event store through `apply` into a new generation; returns how many were applied, and its number.
 
-    `progress` is given how many events have been replayed. Interrupted, it leaves one generation serving and rows of
-    others, which the next rebuild deletes.
+    `progress` is called with the number of replayed events. When interrupted, the old generation keeps serving, and the
+    next rebuild deletes the rows of the new one.
 
-    Raises RebuildRunning while another one runs; DatabaseUnavailable when the connection is lost, for its lock is lost
-    with it; NotRenumbered on a restored store, whose events look as if they were still to come.
+    Raises RebuildRunning while another one runs; DatabaseUnavailable when the connection is lost, and its lock with it;
+    NotRenumbered on a restored store.
     """
     async with (
         database.statements() as connection,
@@ -40,19 +40,19 @@ async def rebuild(database: Database, projection: Projection[Any], progress: Cal
     ):
         if not locked:
             raise RebuildRunning(f"another rebuild of {projection.name} is running: wait for its end, or stop it")
-        await event_store.ensure_order(connection)
+        await event_store.ensure_renumbered(connection)
         await _delete_all_but(connection, projection, await generation_of(connection, projection.name))
         generation = await claim_generation(connection, projection.name)
         replay = _Replay(connection, projection, generation, progress)
         since: str | None = None
-        far_behind = True
-        while far_behind:
-            # A round leaves to the next what is stored meanwhile, so each is shorter than the one before.
+        more_than_a_batch = True
+        while more_than_a_batch:
+            # Events that are stored during a round are left to the next, so rounds get shorter.
             until = await event_store.current_snapshot(connection)
-            far_behind = await replay.between(since, until) > _BATCH
+            more_than_a_batch = await replay.between(since, until) > _BATCH
             since = until
         async with transaction_on(connection):
-            # Projections write while they hold this row shared: what they wrote is visible now, and they go on after.
+            # Waits for the projections' open transactions, whose events are visible then, and blocks new ones.
             await switch_generation(connection, projection.name, generation)
             await replay.between(since, None)
         await _delete_all_but(connection, projection, generation)
@@ -61,7 +61,7 @@ async def rebuild(database: Database, projection: Projection[Any], progress: Cal
 
 @dataclass
 class _Replay:
-    """What a rebuild has applied so far."""
+    """The progress of a rebuild."""
 
     connection: AsyncConnection
     projection: Projection[Any]
@@ -89,7 +89,7 @@ class _Replay:
 async def _delete_all_but(connection: AsyncConnection, projection: Projection[Any], generation: int) -> None:
     """Delete the rows of other generations, some blocks at a time, each in a transaction of its own."""
     for table in projection.tables:
-        # Rows that are written from here on, in whichever block, are of the serving generation or of this rebuild.
+        # The size is read once: rows that are inserted later are of the serving generation or of this rebuild.
         size = text("SELECT pg_relation_size(CAST(:name AS regclass)) / current_setting('block_size')::bigint")
         blocks: int = (await connection.execute(size, {"name": table.fullname})).scalar_one()
         rows = text(

@@ -2,7 +2,7 @@
 
 import logging
 
-from adapters.telemetry import NotAgain
+from adapters.telemetry import RateLimitFilter
 
 
 def said(name: str, line: int, at: float) -> logging.LogRecord:
@@ -12,7 +12,7 @@ def said(name: str, line: int, at: float) -> logging.LogRecord:
 
 
 def test_library_that_repeats_itself_is_heard_every_ten_seconds() -> None:
-    filtered = NotAgain("aiokafka")
+    filtered = RateLimitFilter("aiokafka")
 
     heard = [at for at in range(30) if filtered.filter(said("aiokafka.client", 1, at))]
 
@@ -20,7 +20,7 @@ def test_library_that_repeats_itself_is_heard_every_ten_seconds() -> None:
 
 
 def test_other_lines_and_other_loggers_are_heard_at_once() -> None:
-    filtered = NotAgain("aiokafka")
+    filtered = RateLimitFilter("aiokafka")
 
     assert all(filtered.filter(said("aiokafka.client", line, 0)) for line in (1, 2))
     assert all(filtered.filter(said("projections.runner", 1, 0)) for _ in range(2))

@@ -14,7 +14,7 @@ from tests.samples import new_id
 
 
 async def test_namespace_that_never_comes_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(temporal, "_TAKEN_UP_SECONDS", 0.5)
+    monkeypatch.setattr(temporal, "_PROPAGATION_SECONDS", 0.5)
 
     with pytest.raises(TimeoutError, match=r"no namespace 'nowhere'.* Does TEMPORAL_NAMESPACE name one"):
         await temporal.ensure_search_attributes(settings.model_copy(update={"temporal_namespace": "nowhere"}))

@@ -331,7 +331,7 @@ async def test_login_that_is_no_superuser_restores_a_dump(
 
         tenants = Database.for_tenants(settings.model_copy(update={"database_url": owned}))
         async with tenants.statements(TENANT) as connection:
-            await event_store.ensure_order(connection)
+            await event_store.ensure_renumbered(connection)
             count = await connection.execute(text("SELECT count(*) FROM user_history.event_store"))
             assert count.scalar_one() == len(dump.event_ids)
         await tenants.close()

@@ -123,7 +123,7 @@ async def test_platform_says_what_a_wiped_temporal_lacks_and_recovers_once_it_is
     assert not described.schedule.state.paused
     assert platform.stack.processes["worker"].pid == worker
     log = (platform.stack.data / "logs" / "worker.log").read_text()
-    assert "ERROR   adapters.upkeep: Temporal has no namespace 'default': register it" in log
+    assert "ERROR   adapters.temporal_monitor: Temporal has no namespace 'default': register it" in log
 
 
 async def test_worker_says_that_its_namespace_is_gone_and_works_again_once_it_is_registered(

@@ -14,14 +14,14 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from embedded.kafka import kafka
 from embedded.paths import Ports
-from embedded.process import Say
+from embedded.process import PrintLine
 from embedded.stack import Stack
 from tests.platform import until
 
 
 @asynccontextmanager
-async def broker(data: Path, say: Say) -> AsyncIterator[Stack]:
-    stack = Stack(data, say)
+async def broker(data: Path, print_line: PrintLine) -> AsyncIterator[Stack]:
+    stack = Stack(data, print_line)
     try:
         await stack.start_engines(["kafka"])
         yield stack

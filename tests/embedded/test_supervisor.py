@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from embedded.paths import Ports, is_free, kept_secrets
-from embedded.process import Process, Spec, StartFailed, run_to_end
+from embedded.paths import Ports, is_free, load_or_create_secrets
+from embedded.process import Process, Spec, StartFailed, run_command
 from embedded.stack import Stack
 from tests.platform import until
 
@@ -141,13 +141,13 @@ async def test_failed_step_of_the_set_up_reports_its_last_lines_and_its_log(tmp_
     log = tmp_path / "step.log"
 
     with pytest.raises(StartFailed, match=r"Preparing ended with code 1.\n +\| no licence\n.*step.log"):
-        await run_to_end([sys.executable, "-c", "raise SystemExit('no licence')"], "Preparing", log)
+        await run_command([sys.executable, "-c", "raise SystemExit('no licence')"], "Preparing", log)
 
 
 async def test_step_of_the_set_up_that_is_cancelled_can_clean_up(tmp_path: Path) -> None:
     log = tmp_path / "step.log"
     code = f"try:\n print('begun', flush=True); {_SLEEP}\nexcept KeyboardInterrupt:\n print('cleaned up')"
-    step = asyncio.create_task(run_to_end([sys.executable, "-c", code], "Preparing", log))
+    step = asyncio.create_task(run_command([sys.executable, "-c", code], "Preparing", log))
 
     async def begun() -> bool:
         return log.exists() and "begun" in log.read_text()
@@ -182,9 +182,9 @@ async def test_port_that_is_taken_is_told_with_advice(monkeypatch: pytest.Monkey
 
 
 def test_secrets_are_made_once_and_are_their_owners_only(tmp_path: Path) -> None:
-    made = kept_secrets(tmp_path)
+    made = load_or_create_secrets(tmp_path)
 
-    assert kept_secrets(tmp_path) == made
+    assert load_or_create_secrets(tmp_path) == made
     assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0
 
 

@@ -20,7 +20,7 @@ from domain.events import USER_ACTIVITY, recorded
 from domain.property_commands import decide
 from projections.catch_up import CatchUp
 from projections.history import History, HistoryPages, _keys
-from projections.parking import EARLIER_IS_PARKED, ConsumedMessage, all_parked, park, take_out
+from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, delete_parked, list_parked, park
 from projections.runner import Runner
 from projections.sink import Sink
 from tests.activities.accounts import Saving
@@ -198,9 +198,9 @@ async def test_events_of_a_parked_key_are_parked(
         await catch_up(all_tenants, History(valkey))
 
     async with all_tenants.transaction() as tx:
-        parked = await all_parked(tx, "history", str(user))
-        await take_out(tx, "history", [row.id for row in parked])
-    assert [row.reason for row in parked] == ["a mistake", *[EARLIER_IS_PARKED] * 3]
+        parked = await list_parked(tx, "history", str(user))
+        await delete_parked(tx, "history", [row.id for row in parked])
+    assert [row.reason for row in parked] == ["a mistake", *[EARLIER_EVENT_PARKED] * 3]
     assert await entries(database, tenant, user) == 0
 
 

@@ -17,7 +17,7 @@ from adapters.settings import Settings
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity
 from projections.generations import generation_of
-from projections.history import NEWEST, History, HistoryPages, entry_json
+from projections.history import MAX_CACHED, History, HistoryPages, entry_json
 from projections.paging import Cursor
 from tests.activities.accounts import Saving
 from tests.samples import create_property, new_id, new_tenant
@@ -147,14 +147,14 @@ async def test_history_longer_than_redis_keeps_is_read_to_its_end(
     all_tenants: Database, history: History, pages: HistoryPages, valkey: Redis, tenant: str
 ) -> None:
     user = new_id()
-    entries = activities(tenant, user, NEWEST + 30, same_time=3)
-    await project(all_tenants, history, entries[:NEWEST])
+    entries = activities(tenant, user, MAX_CACHED + 30, same_time=3)
+    await project(all_tenants, history, entries[:MAX_CACHED])
     await pages.page(tenant, str(user), 1)
-    await project(all_tenants, history, entries[NEWEST:])
+    await project(all_tenants, history, entries[MAX_CACHED:])
 
     assert await everything(pages, tenant, user, 100) == newest_first(entries)
     [key] = [key async for key in valkey.scan_iter(f"*{tenant}:{user}*")]
-    assert await valkey.zcard(key) <= NEWEST + 1
+    assert await valkey.zcard(key) <= MAX_CACHED + 1
 
 
 async def test_page_of_a_known_history_asks_postgres_nothing(
@@ -202,10 +202,10 @@ async def test_entry_that_was_promised_comes_from_the_event_store_when_the_proje
     promised = Cursor(event.timestamp, event.event_id)
 
     late = await pages.page(tenant, str(owner), 10)
-    right = await pages.page(tenant, str(owner), 10, holding=promised)
+    right = await pages.page(tenant, str(owner), 10, must_contain=promised)
 
     assert late.entries == []
-    assert right.holds(event.event_id)
+    assert right.contains(event.event_id)
     assert len(right.entries) == 2
 
 
@@ -218,14 +218,14 @@ async def test_unreadable_event_is_skipped_in_a_page_of_the_event_store(
     skipped = EVENTS_UNREADABLE.labels("history")._value
     before_all = skipped.get()
 
-    whole = (await pages.page(tenant, user, 5, holding=must_have)).entries
+    whole = (await pages.page(tenant, user, 5, must_contain=must_have)).entries
 
     assert len(whole) == 4
     assert skipped.get() == before_all + 1
     for limit in range(1, 5):
         read: list[bytes] = []
         before: Cursor | None = None
-        while (page := await pages.page(tenant, user, limit, before, holding=must_have)).next:
+        while (page := await pages.page(tenant, user, limit, before, must_contain=must_have)).next:
             read += page.entries
             before = page.next
         assert read + page.entries == whole
@@ -238,7 +238,9 @@ async def test_entry_that_was_promised_is_waited_for(
     [entry] = activities(tenant, user, 1)
     patient = HistoryPages(database, valkey, wait_seconds=20)
 
-    reading = asyncio.create_task(patient.page(tenant, str(user), 10, holding=Cursor(entry.timestamp, entry.event_id)))
+    reading = asyncio.create_task(
+        patient.page(tenant, str(user), 10, must_contain=Cursor(entry.timestamp, entry.event_id))
+    )
     await asyncio.sleep(0)
     await project(all_tenants, history, [entry])
 

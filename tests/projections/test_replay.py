@@ -13,7 +13,7 @@ from adapters.redis import RedisError
 from adapters.settings import Settings
 from domain.events import USER_ACTIVITY
 from projections.history import History, HistoryPages
-from projections.parking import ConsumedMessage, all_parked, park, take_out
+from projections.parking import ConsumedMessage, delete_parked, list_parked, park
 from projections.replay import discard, replay
 from projections.sink import Sink
 from tests.platform import until
@@ -25,12 +25,12 @@ from tests.samples import new_id
 async def nothing_parked_after(all_tenants: Database) -> AsyncIterator[None]:
     yield
     async with all_tenants.transaction() as tx:
-        await take_out(tx, "history", [row.id for row in await all_parked(tx, "history")])
+        await delete_parked(tx, "history", [row.id for row in await list_parked(tx, "history")])
 
 
 async def parked(all_tenants: Database, user: UUID) -> list[int]:
     async with all_tenants.transaction() as tx:
-        return [row.id for row in await all_parked(tx, "history", str(user))]
+        return [row.id for row in await list_parked(tx, "history", str(user))]
 
 
 async def park_each(all_tenants: Database, *messages: ConsumedMessage) -> None:

@@ -20,7 +20,7 @@ from adapters.telemetry import CONSUMERS_RECREATED
 from domain.activity import Activity
 from domain.events import USER_ACTIVITY
 from projections.history import History
-from projections.runner import Membership, Runner
+from projections.runner import AssignmentListener, Runner
 from tests.platform import until
 from tests.projections.messages import consumed, entries
 from tests.samples import new_id, new_tenant
@@ -148,10 +148,10 @@ async def test_partition_that_leaves_while_the_lag_is_measured_ends_nothing(
         return all(consumer.highwater(partition) is not None for partition in partitions)
 
     await until(heard_of_all)
-    membership = Membership()
-    membership.on_partitions_assigned(set(partitions))
+    assignment = AssignmentListener()
+    assignment.on_partitions_assigned(set(partitions))
 
-    await Runner(settings, all_tenants, History(valkey))._measure(consumer, membership, busy=False)
+    await Runner(settings, all_tenants, History(valkey))._measure(consumer, assignment, busy=False)
 
     assert len(consumer.assignment()) == 1
     await consumer.stop()

@@ -14,8 +14,8 @@ from adapters.settings import Settings
 from domain.activity import Activity
 from domain.events import USER_ACTIVITY
 from projections.history import History, HistoryPages
-from projections.parking import EARLIER_IS_PARKED, ConsumedMessage, all_parked, take_out
-from projections.sink import MostlyFailing, Sink
+from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, delete_parked, list_parked
+from projections.sink import Sink, TooManyFailures
 from tests.platform import until
 from tests.projections.messages import consumed, entries
 from tests.samples import new_id
@@ -25,7 +25,7 @@ from tests.samples import new_id
 async def parked_before(all_tenants: Database) -> AsyncIterator[None]:
     yield
     async with all_tenants.transaction() as tx:
-        await take_out(tx, "history", [row.id for row in await all_parked(tx, "history")])
+        await delete_parked(tx, "history", [row.id for row in await list_parked(tx, "history")])
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ async def test_unreadable_message_is_parked_with_its_reason_and_others_go_on(
     )
 
     async with all_tenants.transaction() as tx:
-        parked = await all_parked(tx, "history", str(failing))
-    assert [reason in parked[0].reason, parked[1].reason] == [True, EARLIER_IS_PARKED]
+        parked = await list_parked(tx, "history", str(failing))
+    assert [reason in parked[0].reason, parked[1].reason] == [True, EARLIER_EVENT_PARKED]
     assert await entries(database, tenant, failing) == 0
     assert await entries(database, tenant, other) == 1
 
@@ -75,8 +75,8 @@ async def test_what_the_sink_refuses_is_parked_alone(
     await sink.write([consumed(tenant, other), too_long, consumed(tenant, other)], asyncio.Event())
 
     async with all_tenants.transaction() as tx:
-        [parked] = await all_parked(tx, "history", str(failing))
-    assert "the sink refuses it" in parked.reason
+        [parked] = await list_parked(tx, "history", str(failing))
+    assert "rejected by Postgres" in parked.reason
     assert await entries(database, tenant, other) == 2
 
 
@@ -89,8 +89,8 @@ async def test_later_events_of_a_key_wait_for_the_one_that_the_sink_refuses(
     await sink.write([consumed(tenant, failing), too_long, consumed(tenant, failing)], asyncio.Event())
 
     async with all_tenants.transaction() as tx:
-        parked = await all_parked(tx, "history", str(failing))
-    assert ["the sink refuses it" in parked[0].reason, parked[1].reason] == [True, EARLIER_IS_PARKED]
+        parked = await list_parked(tx, "history", str(failing))
+    assert ["rejected by Postgres" in parked[0].reason, parked[1].reason] == [True, EARLIER_EVENT_PARKED]
     assert await entries(database, tenant, failing) == 1
 
 
@@ -125,7 +125,7 @@ async def test_victim_of_a_deadlock_is_applied_later_and_not_parked(
 
     assert await entries(database, tenant, other) == 2
     async with all_tenants.transaction() as tx:
-        assert {row.key for row in await all_parked(tx, "history")} & {str(failing), str(other)} == {str(failing)}
+        assert {row.key for row in await list_parked(tx, "history")} & {str(failing), str(other)} == {str(failing)}
 
 
 async def test_unreadable_message_that_comes_again_is_parked_once(sink: Sink[Activity], all_tenants: Database) -> None:
@@ -135,7 +135,7 @@ async def test_unreadable_message_that_comes_again_is_parked_once(sink: Sink[Act
         await sink.write([ConsumedMessage(USER_ACTIVITY, failing, b"unreadable")], asyncio.Event())
 
     async with all_tenants.transaction() as tx:
-        assert len(await all_parked(tx, "history", failing)) == 1
+        assert len(await list_parked(tx, "history", failing)) == 1
 
 
 async def test_parked_message_whose_fields_come_in_another_order_is_parked_once(
@@ -149,17 +149,17 @@ async def test_parked_message_whose_fields_come_in_another_order_is_parked_once(
         await sink.write([ConsumedMessage(USER_ACTIVITY, failing, value)], asyncio.Event())
 
     async with all_tenants.transaction() as tx:
-        assert len(await all_parked(tx, "history", failing)) == 1
+        assert len(await list_parked(tx, "history", failing)) == 1
 
 
 async def test_projection_stops_rather_than_parking_everything(sink: Sink[Activity], all_tenants: Database) -> None:
     keys = [str(new_id()) for _ in range(60)]
 
-    with pytest.raises(MostlyFailing, match="more than 50"):
+    with pytest.raises(TooManyFailures, match="more than 50"):
         await sink.write([ConsumedMessage(USER_ACTIVITY, key, b"unreadable") for key in keys], asyncio.Event())
 
     async with all_tenants.transaction() as tx:
-        assert {row.key for row in await all_parked(tx, "history")}.isdisjoint(keys)
+        assert {row.key for row in await list_parked(tx, "history")}.isdisjoint(keys)
 
 
 async def test_offsets_wait_until_redis_has_the_entries(
