@@ -1,7 +1,7 @@
 """`python -m admin --email ravi@example.com` (or `make admin EMAIL=...`): give an account a role, by default ADMIN.
 
-It runs the command `change-role`, so the change is an event, an entry of the account's history and a trace in Temporal.
-The account has its role from its next sign-in or refresh of its token on. The environment is that of a worker.
+It runs the command `change-role`, so the change has an event, an entry in the user's history and a trace in Temporal.
+The role takes effect at the next sign-in or token refresh. It needs the environment variables of a worker.
 """
 
 import argparse
@@ -28,12 +28,12 @@ from domain.user_commands import ChangeRole
 
 
 class NotChanged(Exception):
-    """The role was not changed; the text says why, and what to do."""
+    """The role was not changed. The text has the reason and what to do."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """The account whose role is to change."""
+    """The account whose role is changed."""
 
     tenant_id: str
     user_id: UUID
@@ -42,7 +42,7 @@ class Account:
 
 
 async def run(settings: Settings, email: str, tenant: str, role: UserRole) -> str:
-    """Change the role; returns what was done, in lines for the operator. Raises NotChanged."""
+    """Change the role; returns the text to print. Raises NotChanged."""
     database, all_tenants = Database.for_tenants(settings), Database.for_all_tenants(settings)
     try:
         account = await _found(all_tenants, email, tenant)
@@ -57,15 +57,15 @@ async def run(settings: Settings, email: str, tenant: str, role: UserRole) -> st
         )
         outcome = await commands.run(command, f"to {role}")
     except DatabaseUnavailable as error:
-        raise NotChanged(f"Postgres cannot be reached: {error}. Nothing was changed.") from error
+        raise NotChanged(f"Postgres is unavailable: {error}. Nothing was changed; try again.") from error
     except ApiError as error:
         raise NotChanged(f"The role of {email} was not changed: {error.detail}") from error
     finally:
         await asyncio.gather(database.close(), all_tenants.close())
     if isinstance(outcome, Accepted):
-        done = f"{account.email} will be {role}: the command is durable, and is not saved yet."
+        done = f"{account.email} will be {role}: the command is started, and is not saved yet. Follow it by its trace."
     elif outcome.saved.events:
-        done = f"{account.email} is {role} from the next sign-in or refresh of its token on."
+        done = f"{account.email} is {role} from the next sign-in or token refresh on."
     else:
         done = f"{account.email} is {role} already. Nothing was changed."
     if account.status not in MAY_SIGN_IN:
@@ -74,7 +74,7 @@ async def run(settings: Settings, email: str, tenant: str, role: UserRole) -> st
 
 
 async def _found(database: Database, email: str, tenant: str) -> Account:
-    """The account with this address in the portal. Raises NotChanged."""
+    """The account with this e-mail address in a tenant. Raises NotChanged."""
     query = select(users.c.tenant_id, users.c.user_id, users.c.email, users.c.status)
     async with database.statements() as connection:
         rows = (await connection.execute(query.where(func.lower(users.c.email) == email.strip().lower()))).all()
@@ -82,16 +82,16 @@ async def _found(database: Database, email: str, tenant: str) -> Account:
         if row.tenant_id == tenant:
             return Account(row.tenant_id, row.user_id, row.email, UserStatus(row.status))
     elsewhere = " and ".join(sorted(row.tenant_id for row in rows))
-    advice = f"There is one in {elsewhere}: say which by --tenant." if rows else "Register it, or check the spelling."
-    raise NotChanged(f"There is no account with the e-mail address {email} in the portal {tenant}. {advice}")
+    advice = f"There is one in {elsewhere}: choose it with --tenant." if rows else "Register it, or check the spelling."
+    raise NotChanged(f"There is no account with the e-mail address {email} in the tenant {tenant}. {advice}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m admin", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--email", required=True, help="the address that the account was registered with")
-    parser.add_argument("--tenant", help="the portal that the account belongs to (default: DEFAULT_TENANT)")
+    parser.add_argument("--email", required=True, help="the e-mail address of the account")
+    parser.add_argument("--tenant", help="the tenant of the account (default: DEFAULT_TENANT)")
     parser.add_argument(
         "--role", type=UserRole, choices=list(UserRole), default=UserRole.ADMIN, help="the role (default: %(default)s)"
     )

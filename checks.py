@@ -42,17 +42,17 @@ def types() -> None:
     _run(binary("mypy"), "bench", "worker.py", "admin.py", "checks.py", "docs", "migrations/__main__.py", "tests")
 
 
-def arrows() -> None:
+def imports() -> None:
     _run(binary("lint-imports"), env={"PYTHONPATH": "."})
 
 
 def lock() -> None:
-    """The lock files name no address, and have a version for everything that is asked for."""
+    """The lock files contain no download address, and have a version of every dependency."""
     text, jars = (ROOT / "requirements.lock").read_text(), kafka.LOCK.read_text()
     if "://" in text + jars or " @ " in text:
-        raise SystemExit("a lock file names a download address: make lock")
+        raise SystemExit("a lock file contains a download address. Run make lock")
     if not {*kafka.BROKER, kafka.TOOLS} <= {line.split()[0] for line in jars.splitlines()}:
-        raise SystemExit("embedded/kafka.lock does not fit embedded/kafka.py: make lock")
+        raise SystemExit("embedded/kafka.lock does not match embedded/kafka.py. Run make lock")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "requirements.lock"
         shutil.copy(ROOT / "requirements.lock", copy)
@@ -60,7 +60,7 @@ def lock() -> None:
         more = ["--no-emit-find-links", "--no-header", "--no-annotate"]
         _run(binary("uv"), "pip", "compile", "pyproject.toml", *options, *more, "-o", str(copy))
         if copy.read_text() != text:
-            raise SystemExit("requirements.lock does not fit pyproject.toml: make lock")
+            raise SystemExit("requirements.lock does not match pyproject.toml. Run make lock")
 
 
 def migrations() -> None:
@@ -77,28 +77,28 @@ def migrations() -> None:
         asyncio.run(check())
 
 
-def _filled_in(variable: re.Match[str]) -> str:
-    """A default, or any word for a setting that the README tells to set; anything else is a typing error."""
+def _substituted(variable: re.Match[str]) -> str:
+    """The default of a variable, or a placeholder for one that README.md says to set; others are typing errors."""
     name, default = variable["name"], variable["default"]
     if default is None and name not in _COMPOSE_SETTINGS:
-        raise SystemExit(f"docker-compose.yml asks for {name}, which README.md does not tell how to make")
+        raise SystemExit(f"docker-compose.yml needs {name}, which README.md does not say how to set")
     return default if default is not None else "check"
 
 
 def compose() -> None:
-    """It loads in compose's own loader, and no image floats."""
+    """docker-compose.yml is valid for compose's own loader, and every image has a fixed tag."""
     docker = shutil.which("docker")
     plugin = docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0
     with tempfile.TemporaryDirectory() as folder:
-        # The specification's loader has a command line that passes no environment on, so the settings are put in first.
+        # The command line of compose-go does not pass the environment on, so variables are substituted first.
         loaded = Path(folder) / "docker-compose.yml"
-        loaded.write_text(_VARIABLE.sub(_filled_in, (ROOT / "docker-compose.yml").read_text()))
+        loaded.write_text(_VARIABLE.sub(_substituted, (ROOT / "docker-compose.yml").read_text()))
         if plugin and docker:
             _run(docker, "compose", "config", "-q", cwd=Path(folder))
         elif go := shutil.which("go"):
             _run(go, "run", _COMPOSE_LOADER, "docker-compose.yml", cwd=Path(folder))
         else:
-            sys.stdout.write("  neither `docker compose` nor Go is here: docker-compose.yml is parsed, not loaded\n")
+            sys.stdout.write("  skipped: the loader of docker-compose.yml, which needs `docker compose` or Go\n")
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     for name, service in services.items():
         tag = service["image"].rpartition(":")[2]
@@ -118,7 +118,7 @@ def openapi() -> None:
     """The OpenAPI document passes the rules that Redocly and Spectral recommend, without a warning."""
     npx = shutil.which("npx")
     if npx is None:
-        sys.stdout.write("  Node is not here: the rules of Redocly and Spectral are not applied to openapi.json\n")
+        sys.stdout.write("  skipped: the rules of Redocly and Spectral, because Node is not installed\n")
         return
     document = "docs/reference/openapi.json"
     quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
@@ -129,7 +129,7 @@ def openapi() -> None:
 CHECKS: tuple[Callable[[], None], ...] = (
     style,
     types,
-    arrows,
+    imports,
     lock,
     migrations,
     compose,
@@ -143,7 +143,7 @@ def main() -> None:
     for check in CHECKS:
         began = time.monotonic()
         check()
-        sys.stdout.write(f"{check.__name__:<12} good ({time.monotonic() - began:.1f} s)\n")
+        sys.stdout.write(f"{check.__name__:<12} passed ({time.monotonic() - began:.1f} s)\n")
         sys.stdout.flush()
 
 

@@ -1,6 +1,6 @@
 """The workers: `python worker.py commands notifications maintenance`; without arguments, every queue.
 
-Each named task queue gets a pool of its own, so operators scale the queues apart.
+Each task queue has its own Temporal worker, so that queues scale separately.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from workflows.registry import WORKFLOWS
 log = logging.getLogger("worker")
 
 DRAIN = timedelta(seconds=10)
-"""Longer than any activity in the ordinary case; what is cut off is retried by another worker."""
+"""Longer than an activity usually takes; one that is cancelled is retried by another worker."""
 
 
 class Pools:
@@ -61,7 +61,7 @@ class Pools:
         self._keyring = Keyring(settings.secret_bytes)
 
     def worker(self, queue: str) -> Worker:
-        """The pool of one task queue."""
+        """The worker of one task queue."""
         return {
             options.COMMANDS: self._commands,
             options.NOTIFICATIONS: self._notifications,
@@ -83,7 +83,7 @@ class Pools:
                 self._publishing.publish_observations,
             ],
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4, maximum=20),
-            max_cached_workflows=2000,  # a command waits for a broker that is unavailable; so many may wait at once
+            max_cached_workflows=2000,  # while Kafka is unavailable, every command stays open until it is published
             no_remote_activities=True,
             graceful_shutdown_timeout=DRAIN,
         )
@@ -95,9 +95,9 @@ class Pools:
             task_queue=options.NOTIFICATIONS,
             workflows=WORKFLOWS[options.NOTIFICATIONS],
             activities=[notifications.send_deliveries],
-            max_concurrent_workflow_task_polls=2,  # two tasks for up to fifty mails
+            max_concurrent_workflow_task_polls=2,  # a workflow has two workflow tasks for up to fifty mails
             activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=10),
-            max_concurrent_activities=2,  # of ten mails at a time: as many connections as servers allow one client
+            max_concurrent_activities=2,  # ten mails each at a time: 20 connections, as mail servers allow one client
             graceful_shutdown_timeout=DRAIN,
         )
 
@@ -122,7 +122,7 @@ class Pools:
 
 
 def _schedules(settings: Settings) -> dict[str, Schedule]:
-    """What Temporal is to start again and again, by the schedule's id."""
+    """The Temporal schedules, by id."""
     every = timedelta(seconds=settings.reconcile_every_seconds)
     reconcile = Schedule(
         action=ScheduleActionStartWorkflow("reconcile", id="reconcile", task_queue=options.MAINTENANCE),
@@ -133,7 +133,7 @@ def _schedules(settings: Settings) -> dict[str, Schedule]:
 
 
 async def run(settings: Settings, queues: list[str]) -> None:
-    """Work on task queues until SIGTERM. Workers that Temporal refuses are started anew once it can be worked with."""
+    """Run the workers until SIGTERM. When Temporal refuses them, they are started again once it is ready."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -154,7 +154,7 @@ async def run(settings: Settings, queues: list[str]) -> None:
 
 
 async def _connected(settings: Settings, monitor: TemporalMonitor) -> Client:
-    """A client of a server that has what the workers need, however long that takes."""
+    """Connect, and wait until the server has the namespace and search attributes that the workers need."""
     client = await temporal.connect_when_up(settings)
     await monitor.check(client)
     while monitor.missing:
@@ -166,21 +166,21 @@ async def _connected(settings: Settings, monitor: TemporalMonitor) -> Client:
 async def _work(
     settings: Settings, client: Client, queues: list[str], monitor: TemporalMonitor, stopping: "asyncio.Task[object]"
 ) -> None:
-    """Work until `stopping` is done, or until Temporal refuses a worker, as it does when it has lost the namespace."""
+    """Run the workers until `stopping` is done or a worker fails, as it does when the namespace is gone."""
     pools = Pools(settings, client)
     workers = [pools.worker(queue) for queue in queues]
     running = [asyncio.create_task(worker.run()) for worker in workers]
     checking = asyncio.create_task(monitor.run(client))
     log.info("working on %s for Temporal at %s", ", ".join(queues), settings.temporal_address)
     await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
-    log.info("draining")
+    log.info("shutting down: waiting for running activities")
     checking.cancel()
     await asyncio.gather(*(worker.shutdown() for worker in workers))
     ended = await asyncio.gather(*running, return_exceptions=True)
     await pools.close()
     for error in ended:
         if isinstance(error, RuntimeError):
-            log.error("a worker ended and is started anew: %s", error.__cause__ or error)
+            log.error("a worker failed and is restarted: %s", error.__cause__ or error)
             monitor.missing = ["Temporal"]
         elif error:
             raise error
@@ -196,7 +196,7 @@ def main() -> None:
     queues: list[str] = parser.parse_args().queues or list(options.QUEUES)
     unknown = [queue for queue in queues if queue not in options.QUEUES]
     if unknown:
-        parser.error(f"unknown queue {', '.join(unknown)}; there are {', '.join(options.QUEUES)}")
+        parser.error(f"unknown queue {', '.join(unknown)}; choose from {', '.join(options.QUEUES)}")
     settings = load_settings()
     set_up_logging(settings)
     uvloop.run(run(settings, list(dict.fromkeys(queues))))

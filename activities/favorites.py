@@ -1,9 +1,9 @@
-"""Saves the commands on favourites."""
+"""The activity that saves commands on favourites."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
@@ -36,19 +36,19 @@ _LOAD = (
 
 
 class Favorites:
-    """Saves every command on a favourite; may be called twice with the same one."""
+    """Saves the commands on favourites."""
 
     def __init__(self, store: CommandStore) -> None:
         self._store = store
 
     @activity.defn
     async def save_favorite(self, command: SealedCommand) -> Saved:
-        """Decide the command and store what follows. Refuses by the rules of `domain/favorite_commands.py`."""
+        """Save a command, once. Raises the refusals of `domain/favorite_commands.py` as ApplicationError."""
         return await self._store.save(FAVORITE, command)
 
 
 async def _load(connection: AsyncConnection, command: Any) -> Loaded[Favorite]:
-    """The favourite, who sends the command, and the listing. Raises AccountClosed."""
+    """Load the favourite, the listing, and the user who sends the command. Raises AccountClosed."""
     ids = {"property_id": command.property_id, "favorite_id": command.aggregate_id, "actor_id": command.user_id}
     row = (await connection.execute(_LOAD, ids)).mappings().one_or_none()
     if row is None or row["account_status"] not in MAY_SIGN_IN:
@@ -71,5 +71,9 @@ def _rows(command: Any, _: Loaded[Favorite], state: Favorite | None) -> Sequence
 
 
 FAVORITE: Aggregate[Favorite] = Aggregate(
-    commands=TypeAdapter(FavoriteCommand), load=_load, decide=decide, evolve=evolve, rows=_rows
+    commands=TypeAdapter(FavoriteCommand, config=ConfigDict(hide_input_in_errors=True)),
+    load=_load,
+    decide=decide,
+    evolve=evolve,
+    rows=_rows,
 )

@@ -1,4 +1,4 @@
-"""Telling people what happened to what is theirs."""
+"""Activities of the outbox: send pending mails, and start workflows for overdue ones."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
-from activities.outbox_relay import OutboxRelay, Outgoing, group_by_tenant
+from activities.outbox_relay import DeliveryBatch, OutboxRelay, group_by_tenant
 from adapters import outbox
 from adapters.mail import Mailer, MailRefused, MailUnavailable
 from adapters.outbox import Mail
@@ -30,57 +30,57 @@ Hyderabad Infra
 """,
     ),
 }
-"""Subject and text by the delivery's template."""
-_SIDE_BY_SIDE = 10
-"""Mails that one workflow sends at once, each over a connection."""
+"""Subject and text of each template."""
+_CONCURRENT_SENDS = 10
+"""Mails that one activity sends at the same time, each over its own connection."""
 _GIVEN_UP_AFTER = timedelta(days=4)
-"""As long as a workflow tries."""
+"""The `schedule_to_close_timeout` of the activity that sends."""
 _LOST_AFTER = timedelta(hours=1)
-"""Twice the longest pause between two attempts of a workflow: one that has not tried for so long is gone."""
-_OVERDUE_AT_ONCE = 5000
-"""A hundred workflows for one run of reconcile, which comes again every minute."""
+"""Twice the longest retry interval: the workflow of a delivery without an attempt for so long is lost."""
+_OVERDUE_LIMIT = 5000
+"""Deliveries of one run: a hundred workflows. Reconcile runs again after a minute."""
 
 
 class Notifications:
-    """Sends the mails of the outbox, each of which is recorded, so that a repetition sends nothing."""
+    """Sends the mails of the outbox and records the outcome of each, so that a repetition sends nothing."""
 
     def __init__(self, database: Database, mailer: Mailer) -> None:
         self._database = database
         self._mailer = mailer
 
     @activity.defn
-    async def send_deliveries(self, what: Outgoing) -> str:
-        """Send the mails that wait; returns what happened to all of them. Raises MailUnavailable while any waits.
+    async def send_deliveries(self, batch: DeliveryBatch) -> str:
+        """Send the pending mails of a batch; returns how many are sent. Raises MailUnavailable while any is pending.
 
-        A worker that dies between sending and recording sends once more, under the same Message-ID.
+        A mail is sent again, with the same Message-ID, when the worker dies between sending and recording it.
         """
-        obstacles: list[str] = []
-        for n in range(0, len(what.event_ids), _SIDE_BY_SIDE):
-            obstacles += await self._send(what.tenant_id, what.event_ids[n : n + _SIDE_BY_SIDE])
+        reasons: list[str] = []
+        for n in range(0, len(batch.event_ids), _CONCURRENT_SENDS):
+            reasons += await self._send(batch.tenant_id, batch.event_ids[n : n + _CONCURRENT_SENDS])
             activity.heartbeat(n)
-        async with self._database.statements(what.tenant_id) as connection:
-            count = await outbox.count(connection, what.event_ids)
+        async with self._database.statements(batch.tenant_id) as connection:
+            count = await outbox.count(connection, batch.event_ids)
         if count.pending:
-            reason = obstacles[-1] if obstacles else "another worker has them"
-            raise MailUnavailable(f"{count.pending} of {len(what.event_ids)} mails are pending: {reason}")
+            reason = reasons[-1] if reasons else "another worker has claimed them"
+            raise MailUnavailable(f"{count.pending} of {len(batch.event_ids)} mails are pending: {reason}")
         return f"{count.sent} mailed" + (f", {count.given_up} given up" if count.given_up else "")
 
     async def _send(self, tenant_id: str, event_ids: Sequence[UUID]) -> list[str]:
-        """Send those mails about the events that nobody else is sending; returns why some were put off."""
+        """Claim and send the pending mails of these events; returns the errors of those to retry."""
         async with self._database.statements(tenant_id) as connection:
             claimed = await _claim(connection, event_ids)
         outcomes = await asyncio.gather(*(self._send_one(mail, values) for mail, values in claimed.items()))
-        became = dict(zip(claimed, outcomes, strict=True))
-        put_off = {mail: str(error) for mail, error in became.items() if isinstance(error, MailUnavailable)}
-        refused = {mail: str(error) for mail, error in became.items() if isinstance(error, MailRefused)}
-        sent = [mail for mail, error in became.items() if error is None]
+        results = dict(zip(claimed, outcomes, strict=True))
+        deferred = {mail: str(error) for mail, error in results.items() if isinstance(error, MailUnavailable)}
+        refused = {mail: str(error) for mail, error in results.items() if isinstance(error, MailRefused)}
+        sent = [mail for mail, error in results.items() if error is None]
         async with self._database.statements(tenant_id) as connection:
-            await outbox.settle(connection, sent, refused, list(put_off))
-        return list(put_off.values())
+            await outbox.settle(connection, sent, refused, list(deferred))
+        return list(deferred.values())
 
     async def _send_one(self, mail: Mail, values: Mapping[str, Any] | None) -> MailUnavailable | MailRefused | None:
         if values is None:
-            return MailRefused("the account or the property is gone")
+            return MailRefused("the account or the property is deleted")
         if mail.template not in _TEMPLATES:
             return MailUnavailable(f"this release has no template {mail.template!r}")
         subject, text = (part.format(**values) for part in _TEMPLATES[mail.template])
@@ -93,7 +93,7 @@ class Notifications:
 
 
 class OverdueDeliveries:
-    """Finds the mails that no workflow drives on any more: their relay or Temporal's memory was lost."""
+    """Finds deliveries without a workflow: the relay died before it started one, or Temporal was wiped."""
 
     def __init__(self, database: Database, relay: OutboxRelay, after_seconds: float) -> None:
         self._database = database
@@ -102,14 +102,14 @@ class OverdueDeliveries:
 
     @activity.defn
     async def start_overdue(self) -> int:
-        """Have overdue mails sent and very old ones given up; returns how many are driven again."""
+        """Give up deliveries that are too old, and start workflows for overdue ones; returns how many deliveries."""
         now = datetime.now(UTC)
         async with self._database.statements() as connection:
-            await outbox.give_up(connection, now - _GIVEN_UP_AFTER, f"not taken within {_GIVEN_UP_AFTER.days} days")
-            found = await outbox.overdue(connection, now, self._after, _LOST_AFTER, _OVERDUE_AT_ONCE)
+            await outbox.give_up(connection, now - _GIVEN_UP_AFTER, f"not delivered within {_GIVEN_UP_AFTER.days} days")
+            found = await outbox.overdue(connection, now, self._after, _LOST_AFTER, _OVERDUE_LIMIT)
         started = 0
         for group in group_by_tenant(found):
-            # One name for the same mails: a workflow that is still trying is not joined by a second one.
+            # The same deliveries give the same workflow id, so one that is still running is not started twice.
             if await self._relay.start(group, f"overdue/{group[0].event_id}"):
                 started += len(group)
             activity.heartbeat(started)
@@ -137,7 +137,7 @@ _CLAIM = (
 
 
 async def _claim(connection: AsyncConnection, event_ids: Sequence[UUID]) -> dict[Mail, dict[str, Any] | None]:
-    """Claimed mails, each with what it says; None where the account or the property is gone."""
+    """Claim mails; returns the values of each one's template, None when the account or the property is deleted."""
     rows = await connection.execute(_CLAIM, {"event_ids": list(event_ids)})
     return {
         Mail(row.event_id, row.recipient_id, row.template): {**row._mapping, "price": rupees(row.price)}

@@ -1,4 +1,4 @@
-"""The outbox relay: starts `notify` workflows for deliveries that were just stored, many for each workflow."""
+"""The outbox relay: starts `notify` workflows for new deliveries, a batch of deliveries for each workflow."""
 
 import logging
 from collections import defaultdict
@@ -13,25 +13,25 @@ from temporalio.service import RPCError
 from activities.batching import Batcher
 from adapters import temporal
 from adapters.outbox import PendingDelivery
-from domain.model import Model
+from domain.model import Fact
 
 log = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 1.0
-"""Long enough for a busy second's mails to share a few workflows; nobody watches their mailbox more closely."""
-AT_MOST = 50
-"""Deliveries of one workflow: its `CommandIds` must fit into the 2 kB of a search attribute."""
+"""Under load this batches dozens of mails into one workflow; a mail that is a second later does not matter."""
+MAX_DELIVERIES = 50
+"""Deliveries of one workflow: its search attribute `CommandIds` must fit into 2 kB."""
 
 
-class Outgoing(Model):
-    """What one `notify` workflow sends: the deliveries of these events of one portal."""
+class DeliveryBatch(Fact):
+    """The input of one `notify` workflow: the events of one tenant whose deliveries it sends."""
 
     tenant_id: str
     event_ids: tuple[UUID, ...]
 
 
 class OutboxRelay:
-    """Starts `notify` workflows. A delivery that is lost here is in the outbox, where reconcile finds it."""
+    """Starts `notify` workflows. Deliveries that are lost here are in the outbox, where reconcile finds them."""
 
     def __init__(self, client: Client, queue: str) -> None:
         self._client = client
@@ -39,7 +39,7 @@ class OutboxRelay:
         self._batcher = Batcher(_BATCH_SECONDS, self._start_batch)
 
     def enqueued(self, pending: Sequence[PendingDelivery]) -> None:
-        """Have deliveries sent that were just stored, in one batch with those of the same second."""
+        """Add deliveries that were just stored to the current batch."""
         if pending:
             self._batcher.add(*pending)
 
@@ -51,7 +51,7 @@ class OutboxRelay:
                 log.warning("%d deliveries are left to reconcile: %s", len(group), error)
 
     async def start(self, pending: Sequence[PendingDelivery], name: str) -> bool:
-        """Start the workflow that sends deliveries of one tenant; False when one of that name runs. Raises RPCError."""
+        """Start `notify/{name}` for deliveries of one tenant; False when it is running. Raises RPCError."""
         tenant = pending[0].tenant_id
         attributes = TypedSearchAttributes(
             [
@@ -62,7 +62,7 @@ class OutboxRelay:
         try:
             await self._client.start_workflow(
                 "notify",
-                Outgoing(tenant_id=tenant, event_ids=tuple(delivery.event_id for delivery in pending)),
+                DeliveryBatch(tenant_id=tenant, event_ids=tuple(delivery.event_id for delivery in pending)),
                 id=f"notify/{name}",
                 task_queue=self._queue,
                 search_attributes=attributes,
@@ -73,13 +73,13 @@ class OutboxRelay:
         return True
 
     async def close(self) -> None:
-        """Start the workflow of the present batch at once."""
+        """Start the workflows of the current batch at once."""
         await self._batcher.close()
 
 
 def group_by_tenant(pending: Sequence[PendingDelivery]) -> list[list[PendingDelivery]]:
-    """Deliveries as they share workflows: of one tenant, and at most `AT_MOST`."""
+    """Split deliveries into batches of one tenant and at most `MAX_DELIVERIES`."""
     by_tenant: defaultdict[str, list[PendingDelivery]] = defaultdict(list)
     for delivery in pending:
         by_tenant[delivery.tenant_id].append(delivery)
-    return [group[n : n + AT_MOST] for group in by_tenant.values() for n in range(0, len(group), AT_MOST)]
+    return [group[n : n + MAX_DELIVERIES] for group in by_tenant.values() for n in range(0, len(group), MAX_DELIVERIES)]

@@ -1,4 +1,4 @@
-"""Saves the commands on listings."""
+"""The activity that saves commands on listings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,19 +29,19 @@ _LOAD = (
 
 
 class Properties:
-    """Saves every command on a listing; may be called twice with the same one."""
+    """Saves the commands on listings."""
 
     def __init__(self, store: CommandStore) -> None:
         self._store = store
 
     @activity.defn
     async def save_property(self, command: SealedCommand) -> Saved:
-        """Decide the command and store what follows. Refuses by the rules of `domain/property_commands.py`."""
+        """Save a command, once. Raises the refusals of `domain/property_commands.py` as ApplicationError."""
         return await self._store.save(PROPERTY, command)
 
 
 async def _load(connection: AsyncConnection, command: Any) -> Loaded[Property]:
-    """The listing with its owner's key, and who sends the command. Raises AccountClosed."""
+    """Load the listing, its owner's key, and the user who sends the command. Raises AccountClosed."""
     found = await connection.execute(_LOAD, {"property_id": command.property_id, "actor_id": command.user_id})
     row = found.mappings().one_or_none()
     if row is None or row["account_status"] not in MAY_SIGN_IN or row["wrapped_key"] is None:
@@ -57,15 +57,15 @@ async def _load(connection: AsyncConnection, command: Any) -> Loaded[Property]:
 
 
 def _rows(command: Any, _: Loaded[Property], state: Property | None) -> Sequence[Write]:
-    place = {"tenant_id": command.tenant_id, "property_id": command.property_id}
+    key = {"tenant_id": command.tenant_id, "property_id": command.property_id}
     if state is None:
-        return [Write(properties, place, "delete")]
+        return [Write(properties, key, "delete")]
     row = state.model_dump(exclude={"id", "images"}) | {"amenities": list(state.amenities)}
-    return [Write(properties, {**place, **row}, "upsert")]
+    return [Write(properties, {**key, **row}, "upsert")]
 
 
 PROPERTY: Aggregate[Property] = Aggregate(
-    # Temporal keeps the error of a command that cannot be read.
+    # Temporal stores the error of a command that is not valid: it must not contain the input.
     commands=TypeAdapter(PropertyCommand, config=ConfigDict(hide_input_in_errors=True)),
     load=_load,
     decide=decide,

@@ -1,4 +1,4 @@
-"""Publishing stored events to Kafka: in the order of each aggregate, until every reader has them."""
+"""Activities that publish stored events to Kafka in the order of each aggregate, and publish lost ones again."""
 
 import logging
 from dataclasses import dataclass, field
@@ -26,13 +26,13 @@ from domain.observations import ANONYMOUS, RecordedActivity
 log = logging.getLogger(__name__)
 
 _BATCH = 500
-_MARK_SECONDS = 0.05
-"""How long published events wait to be marked published in one batch: nobody waits for it."""
-_CHECKED = "history-checked"
+_MARK_PUBLISHED_SECONDS = 0.05
+"""The interval of batches of `mark_published`, on which no request waits."""
+_HISTORY_CHECKPOINT = "history-checked"
 
 
 class PublishedOverdue(Fact):
-    """How many overdue events were published, and how many were skipped because this release cannot read them."""
+    """The result of `publish_overdue`: `unreadable` counts events skipped because this release cannot read them."""
 
     published: int
     unreadable: int = 0
@@ -40,30 +40,30 @@ class PublishedOverdue(Fact):
 
 @dataclass(frozen=True)
 class Batch:
-    """Stored events as messages, and the ids of those that this release cannot read."""
+    """The Kafka messages of stored events, and the ids of events that this release cannot read."""
 
     messages: list[Message] = field(default_factory=list)
     event_ids: list[UUID] = field(default_factory=list)
-    """Of the events whose messages these are."""
+    """The events of `messages`."""
     unreadable: list[UUID] = field(default_factory=list)
 
 
 class Publishing:
-    """Publishes the events of one command, or of one batch of observations, when they are saved."""
+    """Publishes the events of a saved command or of a saved batch of observations."""
 
     def __init__(self, database: Database, publisher: Publisher) -> None:
         self._database = database
         self._publisher = publisher
-        self._published = Batcher(_MARK_SECONDS, self._mark_batch)
+        self._published = Batcher(_MARK_PUBLISHED_SECONDS, self._mark_published)
 
     @activity.defn
     async def publish(self, saved: Saved) -> int:
-        """Publish what is unpublished of the aggregate up to the saved version, oldest first; returns how many events.
+        """Publish the aggregate's unpublished events up to the saved version, oldest first; returns how many.
 
-        Each publisher starts at the aggregate's oldest unpublished event, so the first copies of its events reach Kafka
-        in order whoever else is publishing; later copies are recognized by their event id. They are marked published a
-        moment later, in a batch with others: should that fail, reconcile publishes them once more. An event that cannot
-        be read is skipped and left to reconcile, so that later commands need not wait for another release.
+        Every publisher starts at the oldest unpublished event, so the first copies of an aggregate's events reach Kafka
+        in order even when several publish at the same time; consumers recognize later copies by the event id. Events
+        are marked published in batches afterwards; if that fails, reconcile publishes them again. An event that cannot
+        be read is skipped and left to reconcile, so that it does not block later events of the aggregate.
 
         Raises BrokerUnavailable.
         """
@@ -73,9 +73,9 @@ class Publishing:
 
     @activity.defn
     async def publish_observations(self, recorded: RecordedActivity) -> int:
-        """Publish what is unpublished of a batch; returns how many events. Raises BrokerUnavailable.
+        """Publish the unpublished events of a batch; returns how many. Raises BrokerUnavailable.
 
-        Observations have no order of versions to keep, so each batch is published by itself.
+        Observations have no version order, so no older event has to be published first.
         """
         async with self._database.statements() as connection:
             events = await event_store.unpublished_of_command(connection, recorded.tenant_id, recorded.command_id)
@@ -88,10 +88,10 @@ class Publishing:
         return len(batch.event_ids)
 
     async def close(self) -> None:
-        """Mark at once what is published and not marked yet."""
+        """Mark the remaining published events at once."""
         await self._published.close()
 
-    async def _mark_batch(self, event_ids: list[UUID]) -> None:
+    async def _mark_published(self, event_ids: list[UUID]) -> None:
         try:
             async with self._database.statements() as connection:
                 await event_store.mark_published(connection, event_ids)
@@ -100,7 +100,7 @@ class Publishing:
 
 
 class Reconciliation:
-    """Compares what was stored with what was published and projected, and drives on what is missing."""
+    """Compares the event store with what was published and projected, and publishes what is missing."""
 
     def __init__(self, database: Database, publisher: Publisher, after_seconds: float) -> None:
         self._database = database
@@ -109,7 +109,7 @@ class Reconciliation:
 
     @activity.defn
     async def publish_overdue(self) -> PublishedOverdue:
-        """Publish events that no workflow has published for a while. Raises BrokerUnavailable.
+        """Publish events that have been unpublished for longer than `after_seconds`. Raises BrokerUnavailable.
 
         An event that cannot be read is skipped and stays unpublished: each run tries it again, and a later release may
         be able to read it.
@@ -117,7 +117,7 @@ class Reconciliation:
         published, unreadable, last = 0, 0, 0
         while True:
             async with self._database.transaction() as tx:
-                events = await event_store.unpublished_before(tx, self._overdue(), after_id=last, limit=_BATCH)
+                events = await event_store.unpublished_before(tx, self._cutoff(), after_id=last, limit=_BATCH)
             if not events:
                 return PublishedOverdue(published=published, unreadable=unreadable)
             batch = readable([event for _, event in events], "publish_overdue")
@@ -131,44 +131,45 @@ class Reconciliation:
 
     @activity.defn
     async def republish_unprojected(self) -> int:
-        """Publish again what has not reached the history, as when Kafka lost it; returns how many.
+        """Publish again overdue events that are not in the history, as when Kafka has lost them; returns how many.
+
+        Reads the store from a checkpoint, which stays before the oldest event that is missing in the history. The
+        checkpoint passes an event that cannot be read, which is marked unpublished instead: `publish_overdue` publishes
+        it as soon as a release can read it.
 
         Raises BrokerUnavailable.
-
-        Walks the store once: a checkpoint stands before the oldest event that is not in the history yet. It passes an
-        event that cannot be read, which is marked unpublished instead: `publish_overdue` has it published as soon as a
-        release can read it, and counts it until then.
         """
         while True:
             async with self._database.transaction() as tx:
-                position = await event_store.checkpoint(tx, _CHECKED)
+                position = await event_store.checkpoint(tx, _HISTORY_CHECKPOINT)
                 events = await event_store.in_order(tx, position, _BATCH)
-                overdue = ripe(events, self._overdue())
+                overdue = leading_before(events, self._cutoff())
                 if not overdue:
                     return 0
                 projected = await _projected(tx, [event for _, event in overdue])
                 missing = [event for _, event in overdue if event["eventId"] not in projected]
                 lost = readable(missing, "republish_unprojected")
                 await event_store.mark_unpublished(tx, lost.unreadable)
-                waiting = set(lost.event_ids)
+                unprojected = set(lost.event_ids)
                 for at, event in overdue:
-                    if UUID(event["eventId"]) in waiting:
+                    if UUID(event["eventId"]) in unprojected:
                         break
                     position = at
-                await event_store.move_checkpoint(tx, _CHECKED, position)
+                await event_store.move_checkpoint(tx, _HISTORY_CHECKPOINT, position)
             if lost.messages:
                 await self._publisher.send(lost.messages)
                 return len(lost.event_ids)
             activity.heartbeat(position.id)
 
-    def _overdue(self) -> datetime:
+    def _cutoff(self) -> datetime:
+        """Older events are overdue."""
         return datetime.now(UTC) - self._after
 
 
 def readable(events: list[dict[str, Any]], where: str) -> Batch:
-    """Each event's messages; all of an aggregate's share one partition and keep their order.
+    """The messages of events, in order.
 
-    Events that cannot be read are left out, logged and counted under the name of the activity `where` that skips them.
+    Events that cannot be read are skipped: logged, and counted under the name `where` of the activity.
     """
     batch = Batch()
     for event in events:
@@ -183,30 +184,31 @@ def readable(events: list[dict[str, Any]], where: str) -> Batch:
     return batch
 
 
-def ripe(events: list[tuple[Position, dict[str, Any]]], moment: datetime) -> list[tuple[Position, dict[str, Any]]]:
-    """The leading events that are older than `moment`.
+def leading_before(
+    events: list[tuple[Position, dict[str, Any]]], cutoff: datetime
+) -> list[tuple[Position, dict[str, Any]]]:
+    """The leading events that are older than `cutoff`, up to the first that is not.
 
-    Time and order need not agree (a command may wait before it is saved): the checkpoint must not pass a young event
-    for the sake of an old one behind it.
+    An older event may follow a newer one, because a command can be saved late; the checkpoint must not pass the newer.
     """
 
-    def is_ripe(pair: tuple[Position, dict[str, Any]]) -> bool:
+    def is_older(pair: tuple[Position, dict[str, Any]]) -> bool:
         at = pair[1]["timestamp"]
-        return at is None or datetime.fromisoformat(at) < moment
+        return at is None or datetime.fromisoformat(at) < cutoff
 
-    return list(takewhile(is_ripe, events))
+    return list(takewhile(is_older, events))
 
 
 async def _projected(tx: AsyncConnection, events: list[dict[str, str]]) -> set[str]:
-    """Ids of the events that are in the history, that belong in nobody's, or that are parked for an operator."""
+    """Ids of the events that are in the history, are anonymous (in no history), or are parked."""
     ids = [UUID(event["eventId"]) for event in events]
-    # A rebuild that was interrupted may have left entries that nobody is shown.
+    # An interrupted rebuild may have left entries of a generation that is not serving.
     serving = select(read_models.c.generation).where(read_models.c.name == "history").scalar_subquery()
     entries = select(user_activity.c.event_id).where(user_activity.c.event_id.in_(ids))
-    there = {str(row.event_id) for row in await tx.execute(entries.where(user_activity.c.generation == serving))}
-    users = {event["userId"] for event in events if event["eventId"] not in there}
-    # A parked message may be damaged, so its id is looked for in its text.
+    projected = {str(row.event_id) for row in await tx.execute(entries.where(user_activity.c.generation == serving))}
+    users = {event["userId"] for event in events if event["eventId"] not in projected}
+    # A parked message may not be valid JSON, so the id is matched in its text.
     event_id = func.substring(func.encode(parked_events.c.payload, "escape"), '"eventId": ?"([0-9a-f-]{36})"')
     parked = select(event_id).where(parked_events.c.projection == "history", parked_events.c.key.in_(users))
-    of_nobody = {event["eventId"] for event in events if event["userId"] == str(ANONYMOUS)}
-    return there | of_nobody | set((await tx.execute(parked)).scalars())
+    anonymous = {event["eventId"] for event in events if event["userId"] == str(ANONYMOUS)}
+    return projected | anonymous | set((await tx.execute(parked)).scalars())

@@ -20,59 +20,59 @@ from adapters.sealing import Keyring
 from adapters.tables import person_keys
 from domain.command import Actor, Command, Saved, SealedCommand
 from domain.errors import Refusal
-from domain.events import recorded
+from domain.events import new_events
 from domain.model import Fact, Model
 from domain.notifications import deliveries_of
 
 S = TypeVar("S", bound=Model)
 
 _ATTEMPTS = 5
-"""How often a command that accepts any version is decided anew at once; then its retry policy takes over."""
+"""Attempts after a version conflict without a pause; after them the activity fails and its retry policy applies."""
 
 
 @dataclass(frozen=True)
 class Loaded(Generic[S]):
-    """What a command meets: the state with its version, who sends it, and whose personal data the aggregate holds."""
+    """The state of an aggregate, the user who sends the command, and the key of the person whose data it holds."""
 
     state: S | None
     version: int
-    """Of the newest event; 0 when there is none."""
+    """The version of the newest event; 0 when there is none."""
     actor: Actor | None
-    """None for a command that nobody with an account sends."""
+    """None for a registration and for a command of the operator."""
     person_id: UUID
     key: bytes
-    """The wrapped key of that person, by which events and answer are sealed."""
+    """The wrapped key of that person, which encrypts the personal fields of events and answer."""
 
 
 @dataclass(frozen=True)
 class Aggregate(Generic[S]):
-    """How the commands of one kind of aggregate are saved; what differs between them is in `decide` and `evolve`."""
+    """How the commands of one type of aggregate are loaded, decided and stored."""
 
     commands: TypeAdapter[Any]
     load: Callable[[AsyncConnection, Any], Awaitable[Loaded[S]]]
     decide: Callable[[S | None, Any, Any], Sequence[Fact]]
     evolve: Callable[[S | None, Any, int, datetime], S | None]
     rows: Callable[[Any, Loaded[S], S | None], Sequence[Write]]
-    """The rows that follow from the state after the command, which is None for an aggregate that is gone."""
+    """The rows of the state after the command; the state is None for a deleted aggregate."""
     conflicts: Mapping[str, Refusal] = field(default_factory=dict)
-    """The refusal by the name of the unique key that a row violates."""
+    """The refusal for each unique constraint that a row may violate, by the constraint's name."""
 
 
 class CommandStore:
-    """Saves events, row, deliveries and answer of a command by one statement, which is the transaction."""
+    """Saves the events, rows, deliveries and answer of a command in one statement, so all or nothing."""
 
     def __init__(
         self, database: Database, keyring: Keyring, enqueued: Callable[[Sequence[PendingDelivery]], None]
     ) -> None:
-        """`enqueued` is given the deliveries of a command when it is saved."""
+        """`enqueued` is called with the deliveries of a command after it is saved."""
         self._database = database
         self._keyring = keyring
         self._enqueued = enqueued
 
     async def save(self, aggregate: Aggregate[S], sealed: SealedCommand) -> Saved:
-        """The answer to a command, its personal values sealed for the way through Temporal.
+        """Save a command, or find its recorded answer; personal values in the answer are encrypted for Temporal.
 
-        Raises ApplicationError named by the refusal's code, not to be retried; DatabaseUnavailable, to be retried.
+        Raises ApplicationError (not retryable, its type the refusal's code) or DatabaseUnavailable (retryable).
         """
         command: Command = aggregate.commands.validate_json(
             orjson.dumps(self._keyring.unseal_in_transit(sealed, UUID(sealed["commandId"])))
@@ -83,12 +83,12 @@ class CommandStore:
             try:
                 return await self._save(aggregate, command)
             except (Refusal, IntegrityError) as error:
-                # The command's own row is in the way of a repetition, and its own change may refuse it.
+                # A repetition violates the primary key of `commands`, or is refused because the change is already made.
                 if answer := await self._recorded(command):
                     return answer
                 violated = violated_constraint(error) if isinstance(error, IntegrityError) else ""
                 if violated == "event_store_version_key" and attempt < _ATTEMPTS:
-                    continue  # another command has changed the aggregate meanwhile
+                    continue  # another command has changed the aggregate in the meantime
                 refusal = error if isinstance(error, Refusal) else aggregate.conflicts.get(violated)
                 if refusal is None:
                     raise
@@ -100,7 +100,7 @@ class CommandStore:
         async with self._database.statements(command.tenant_id) as connection:
             loaded = await aggregate.load(connection, command)
             facts = aggregate.decide(loaded.state, command, loaded.actor)
-            events = recorded(command, command.aggregate_id, loaded.version, list(facts))
+            events = new_events(command, command.aggregate_id, loaded.version, list(facts))
             state = loaded.state
             for event in events:
                 state = aggregate.evolve(state, event.data, event.version, event.timestamp)
@@ -130,7 +130,7 @@ class CommandStore:
         return saved.model_copy(update={"resource": in_transit})
 
     def _answer(self, saved: Saved, state: S | None, loaded: Loaded[S]) -> dict[str, Any]:
-        """The answer as it is kept: personal values sealed by the person's own key."""
+        """The answer as it is stored, its personal values encrypted with the person's key."""
         resource = self._sealed(state, loaded, saved.command_id) if state else None
         return saved.model_copy(update={"resource": resource}).model_dump(mode="json", by_alias=True)
 
@@ -152,7 +152,7 @@ class CommandStore:
         return Saved.model_validate(answer)
 
     async def _record_refusal(self, command: Command, refusal: Refusal) -> bool:
-        """Record a refusal; False when another attempt recorded the command meanwhile."""
+        """Record a refusal; False when another attempt has recorded the command in the meantime."""
         problem = {"code": refusal.code, "detail": refusal.detail, "field": refusal.field}
         try:
             async with self._database.statements(command.tenant_id) as connection:
@@ -166,17 +166,17 @@ class CommandStore:
 
 
 async def wrapped_key(connection: AsyncConnection, user_id: UUID) -> bytes | None:
-    """The wrapped key of a person of the connection's tenant; None when the person was erased."""
+    """The wrapped key of a person of the connection's tenant; None when it was erased."""
     return (
         await connection.execute(select(person_keys.c.wrapped_key).where(person_keys.c.user_id == user_id))
     ).scalar_one_or_none()
 
 
 def refused(code: str, detail: str, field: str | None) -> ApplicationError:
-    """A refusal as it travels through Temporal."""
+    """The ApplicationError of a refusal."""
     return ApplicationError(detail, field, type=code, non_retryable=True)
 
 
 def violated_constraint(error: IntegrityError) -> str:
-    """The name of the constraint or index that a statement violated; empty when Postgres does not say."""
+    """The name of the constraint that a statement violated; empty when Postgres does not name it."""
     return getattr(error.orig.__cause__, "constraint_name", None) or "" if error.orig else ""

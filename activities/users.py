@@ -1,4 +1,4 @@
-"""Saves the commands on accounts."""
+"""The activity that saves commands on accounts."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,10 +24,10 @@ _CONFLICTS = {"users_email_key": EmailTaken(field="email"), "users_username_key"
 
 
 class Users:
-    """Saves every command on an account; may be called twice with the same one."""
+    """Saves the commands on accounts."""
 
     def __init__(self, store: CommandStore, new_wrapped_key: Callable[[], bytes]) -> None:
-        """`new_wrapped_key` makes the key of a person who registers."""
+        """`new_wrapped_key` creates the encryption key of a new account."""
         self._store = store
         self._new_wrapped_key = new_wrapped_key
         self._user: Aggregate[User] = Aggregate(
@@ -41,11 +41,11 @@ class Users:
 
     @activity.defn
     async def save_user(self, command: SealedCommand) -> Saved:
-        """Decide the command and store what follows. Refuses by the rules of `domain/user_commands.py`."""
+        """Save a command, once. Raises the refusals of `domain/user_commands.py` as ApplicationError."""
         return await self._store.save(self._user, command)
 
     async def _load(self, connection: AsyncConnection, command: Any) -> Loaded[User]:
-        """The account with its key. Raises UserNotFound for a command on one that is not there."""
+        """Load the account and its key. Raises UserNotFound."""
         if isinstance(command, RegisterUser):
             return Loaded(None, 0, None, command.user_id, self._new_wrapped_key())
         state = await find_user(connection, command.user_id)
@@ -57,12 +57,12 @@ class Users:
 
 def _rows(command: Any, loaded: Loaded[User], state: User | None) -> Sequence[Write]:
     assert state is not None
-    who = {"tenant_id": command.tenant_id, "user_id": command.user_id}
+    key = {"tenant_id": command.tenant_id, "user_id": command.user_id}
     account, profile = state.model_dump(include=_ACCOUNT), state.model_dump(include=_PROFILE)
     if isinstance(command, RegisterUser):
         return [
-            Write(users, {**who, **account, "password_hash": command.password_hash}),
-            Write(user_profiles, {**who, **profile}),
-            Write(person_keys, {**who, "wrapped_key": loaded.key}),
+            Write(users, {**key, **account, "password_hash": command.password_hash}),
+            Write(user_profiles, {**key, **profile}),
+            Write(person_keys, {**key, "wrapped_key": loaded.key}),
         ]
-    return [Write(users, {**who, **account}, "update"), Write(user_profiles, {**who, **profile}, "update")]
+    return [Write(users, {**key, **account}, "update"), Write(user_profiles, {**key, **profile}, "update")]

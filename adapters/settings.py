@@ -111,6 +111,9 @@ class Settings(BaseSettings):
     commands_per_minute: Annotated[int, Field(ge=1)] = 600
     """For one user: more than a manual import needs, less than a runaway script sends."""
 
+    views_per_minute: Annotated[int, Field(ge=1)] = 600
+    """By one account, or by visitors without one from one address: an office looks around, a script counts up."""
+
     stall_seconds: Annotated[float, Field(gt=0)] = 20.0
     """A consumer without a fetch response for this long is recreated; a healthy one has one every half second."""
     reconcile_every_seconds: Annotated[float, Field(ge=1)] = 60.0

@@ -11,11 +11,11 @@ from api.app import create_app
 from api.server import BoundedHttp
 
 GRACEFUL_SHUTDOWN_SECONDS = 15
-"""For requests that are being answered: longer than a command waits for its answer."""
+"""The time to finish running requests; longer than `command_wait_seconds`."""
 
 KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection is kept: longer than the gateway and usual clients keep theirs, so that it is they who
-close it. A request over a connection that we have just closed would fail, and a POST is not sent again by itself."""
+"""Longer than the gateway and common clients keep an idle connection, so that the client closes it. A request on a
+connection that the server has just closed fails, and clients do not retry a POST by themselves."""
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         log_config=None,
-        access_log=False,  # counted in /metrics; a line for each request costs more than many a request
+        access_log=False,  # requests are counted in /metrics; a log line may cost more than the request
         server_header=False,
         proxy_headers=True,
         forwarded_allow_ips=list(settings.trusted_proxies),

@@ -1,16 +1,17 @@
-"""How a command is sent in the name of whoever asks, and how its outcome is answered."""
+"""Sending a command for the caller of a request, and the HTTP response to its outcome."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
+from uuid import UUID
 
 import orjson
 from fastapi import Depends, Header, Request, Response
 
 from api.commands import Accepted, Done
 from api.conditional import versions_in
-from api.deps import NO_ENTRY, CallerDep, KeyDep, Parts, PartsDep, consistency_use
+from api.deps import NO_ENTRY, CallerDep, KeyDep, Parts, PartsDep, consistency_purpose
 from api.errors import ApiError
 from api.openapi import AcceptedCommand
 from api.tokens import Caller
@@ -22,12 +23,12 @@ C = TypeVar("C", bound=Command)
 
 
 class NoBody(Model):
-    """What a command without a body is made of."""
+    """The body of a command that has none."""
 
 
 @dataclass(frozen=True)
 class Sender:
-    """Sends commands in the name of whoever asks."""
+    """Sends commands for the caller of a request."""
 
     parts: Parts
     caller: Caller
@@ -35,16 +36,18 @@ class Sender:
     route: str
 
     async def send(self, command: type[C], body: Model, summary: str, **fields: Any) -> Done | Accepted:
-        """Carry out a command of the caller. Raises ApiError as `Commands.run` does, or too-many-requests."""
-        tenant_id, who = self.caller.tenant_id, str(self.caller.user_id)
-        await self.parts.limits.count(tenant_id, "commands", who, self.parts.settings.commands_per_minute)
-        ticket = self.parts.commands.ticket(tenant_id, who, self.route, self.key, body)
+        """Run a command. Raises ApiError too-many-requests, or as `Commands.run` does."""
+        tenant_id, user_id = self.caller.tenant_id, str(self.caller.user_id)
+        await self.parts.limits.count(tenant_id, "commands", user_id, self.parts.settings.commands_per_minute)
+        metadata = self.parts.commands.metadata(
+            tenant_id, user_id, self.route, self.key, body, fields.get("expected_versions")
+        )
         sent = command(
-            command_id=ticket.command_id,
+            command_id=metadata.command_id,
             tenant_id=tenant_id,
             user_id=self.caller.user_id,
-            issued_at=ticket.issued_at,
-            fingerprint=ticket.fingerprint,
+            issued_at=metadata.issued_at,
+            fingerprint=metadata.fingerprint,
             **fields,
         )
         return await self.parts.commands.run(sent, summary)
@@ -68,14 +71,14 @@ async def expected_versions(
         raise ApiError("precondition-required")
     if if_match.strip() == "*":
         return None
-    return versions_in(if_match, weak=False)
+    return versions_in(if_match)
 
 
 IfMatchDep = Annotated[tuple[int, ...] | None, Depends(expected_versions)]
 
 
 def accepted(outcome: Accepted) -> Response:
-    """202: the command is durable, its answer will be at its Location."""
+    """202: the command is durable, and Location is the URL of its state."""
     location = f"/api/commands/{outcome.command_id}"
     body = AcceptedCommand(command_id=outcome.command_id, status="RUNNING", location=location)
     headers = {"Location": location, "Command-Id": str(outcome.command_id), "Retry-After": "1"}
@@ -89,13 +92,13 @@ def answered(
     location: str = "",
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Response:
-    """The answer to a command: the resource with its version, nothing where it is gone or `status` is 204, or 202.
+    """The response to a command: the resource with its ETag; 204 without a body if it is deleted; or 202.
 
-    `location` is the path of a resource that was made, with `{id}` in it; `more` is added to the resource.
+    `location` is the path of a created resource, with `{id}` in it; `more` are fields to add to the resource.
     """
     if isinstance(outcome, Accepted):
         return accepted(outcome)
-    headers = command_headers(sender.parts, outcome)
+    headers = command_headers(sender.parts, sender.caller.user_id, outcome)
     if outcome.resource is None or status == 204:
         return Response(status_code=204, headers=headers)
     headers["ETag"] = f'"{outcome.saved.version}"'
@@ -104,14 +107,11 @@ def answered(
     return Response(orjson.dumps({**outcome.resource, **more}), status, headers, "application/json")
 
 
-def command_headers(parts: Parts, outcome: Done) -> dict[str, str]:
-    """What every answer to a command carries."""
+def command_headers(parts: Parts, user_id: UUID, outcome: Done) -> dict[str, str]:
+    """The headers of every response to a saved command of a user."""
     saved = outcome.saved
-    if saved.events:
-        newest = saved.events[-1]
-        user_id, cursor = str(newest.user_id), Cursor(newest.timestamp, newest.event_id)
-    else:
-        user_id, cursor = str(saved.aggregate_id), NO_ENTRY
-    signed = parts.signer.sign(consistency_use(saved.tenant_id, user_id), cursor)
+    newest = saved.events[-1] if saved.events else None
+    cursor = Cursor(newest.timestamp, newest.event_id) if newest else NO_ENTRY
+    signed = parts.signer.sign(consistency_purpose(saved.tenant_id, str(user_id)), cursor)
     headers = {"Command-Id": str(saved.command_id), "Consistency-Token": f"{user_id}.{signed}"}
     return headers | ({"Idempotency-Replayed": "true"} if outcome.repeated else {})

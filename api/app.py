@@ -1,4 +1,4 @@
-"""The application: its parts, its routers, its middleware."""
+"""The composition root of the API: clients, routers and middleware."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ from api.sessions import Sessions
 from api.tokens import Tokens
 from projections.history import HistoryPages
 
-# In the order of their traffic, for they are asked in turn.
+# The busiest first, because Starlette tries routes in order.
 ROUTERS = {
     "history": history.router,
     "views": views.router,
@@ -34,10 +34,10 @@ ROUTERS = {
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The API with the routers of `settings.api_services`. Raises ValueError for a service that there is none of."""
+    """The API with the routers of `settings.api_services`. Raises ValueError for an unknown service."""
     unknown = set(settings.api_services) - ROUTERS.keys()
     if unknown:
-        raise ValueError(f"API_SERVICES: there is no {', '.join(sorted(unknown))}; there are {', '.join(ROUTERS)}")
+        raise ValueError(f"API_SERVICES: unknown {', '.join(sorted(unknown))}; choose from {', '.join(ROUTERS)}")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -56,14 +56,14 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Nobody here sets OpenTelemetry up, and looking for it took 6 % of the time of a history page.
+        # OpenTelemetry is not used, and FastAPI's lookup of it took 6 % of the time of a history page.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.add_middleware(RequestChecks, max_body_bytes=settings.max_body_bytes, origins=Origins(settings.cors_origins))
     errors.install(app)
     for name, router in ROUTERS.items():
         if not settings.api_services or name in settings.api_services:
-            # Taken over rather than included: FastAPI matches an included router's address twice.
+            # Not `include_router`, with which FastAPI matches each path twice.
             app.router.routes.extend(router.routes)
     app.router.routes.extend(operations.router.routes)
     operations.install_docs(app)

@@ -1,10 +1,11 @@
-"""Accounts and sessions: /api/auth and the public key."""
+"""Registration and sessions, /api/auth, and the public key of access tokens."""
 
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
 from api.answers import accepted, command_headers
+from api.bodies import BodyOf
 from api.commands import Accepted, new_id
 from api.deps import KeyDep, Parts, PartsDep, TenantDep, address_of
 from api.errors import ApiError, responses
@@ -20,7 +21,7 @@ router = APIRouter(tags=["auth"])
 
 
 class SignedIn(Model):
-    """A session: what to send with requests, and what to renew it with."""
+    """A session: the access token for requests, and the refresh token that renews it."""
 
     access_token: str
     refresh_token: str
@@ -41,39 +42,39 @@ class RefreshToken(Model):
 
 @router.post("/api/auth/register", **command(201, SignedIn, "email-taken", "username-taken", signed_in="no"))
 async def register(
-    body: Registration, request: Request, parts: PartsDep, tenant_id: TenantDep, key: KeyDep
+    body: BodyOf[Registration], request: Request, parts: PartsDep, tenant_id: TenantDep, key: KeyDep
 ) -> Response:
-    """Open an account and sign in. The same Idempotency-Key and body open it once and sign in again.
+    """Open an account and sign in. The same Idempotency-Key and body open no second account and sign in again.
 
-    The key keeps no hash of the password: a repetition is held to the password of the account.
+    No hash of the password is stored with the key: a repetition is checked against the password of the account.
     """
     address, per_address = address_of(request), parts.settings.registrations_per_minute
     await parts.limits.count(tenant_id, "register", address, per_address, fail_closed=True)
     account = Account(**{name: value for name, value in body if name != "password"})
     password = body.password.get_secret_value()
-    # Nobody is signed in: the e-mail address is what tells one person's keys from another's.
-    ticket = parts.commands.ticket(tenant_id, account.email, "POST /api/auth/register", key, body)
+    # There is no user id yet, so keys are told apart by the e-mail address.
+    metadata = parts.commands.metadata(tenant_id, account.email, "POST /api/auth/register", key, body)
     user_id = new_id()
     register = RegisterUser(
-        command_id=ticket.command_id,
+        command_id=metadata.command_id,
         tenant_id=tenant_id,
         user_id=user_id,
-        issued_at=ticket.issued_at,
-        fingerprint=ticket.fingerprint,
+        issued_at=metadata.issued_at,
+        fingerprint=metadata.fingerprint,
         account=account,
         password_hash=await parts.passwords.hash(password, address=address),
     )
     outcome = await parts.commands.run(register, f"Register a {account.role.value}")
     if isinstance(outcome, Accepted):
         return accepted(outcome)
-    # An account of another id was opened by an earlier request, whoever found its answer.
+    # Another account id: an earlier request with the same key has opened the account.
     if outcome.repeated or outcome.saved.aggregate_id != user_id:
         user_id = outcome.saved.aggregate_id
         await _count_attempt(parts, tenant_id, address, account.email)
-        if not await parts.sessions.knows_password(tenant_id, user_id, password, address):
+        if not await parts.sessions.password_matches(tenant_id, user_id, password, address):
             raise ApiError("idempotency-key-reused")
     session = await parts.sessions.begin(tenant_id, user_id)
-    headers = command_headers(parts, outcome)
+    headers = command_headers(parts, outcome.saved.aggregate_id, outcome)
     headers |= {"Location": "/api/users/profile", "ETag": f'"{outcome.saved.version}"'}
     return _signed_in(parts, tenant_id, session, 201, headers)
 
@@ -83,7 +84,7 @@ async def register(
     response_model=SignedIn,
     responses=responses(*BODY, "invalid-credentials", "account-closed", "too-many-requests"),
 )
-async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
+async def login(body: BodyOf[Credentials], request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Sign in by e-mail address or username."""
     name, address = body.email_or_username, address_of(request)
     await _count_attempt(parts, tenant_id, address, name)
@@ -97,33 +98,33 @@ async def login(body: Credentials, request: Request, parts: PartsDep, tenant_id:
     response_model=SignedIn,
     responses=responses(*BODY, "invalid-refresh-token", "refresh-token-reused", "account-closed"),
 )
-async def refresh(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> Response:
-    """Renew a session. A refresh token works once; using it again closes the session everywhere."""
+async def refresh(body: BodyOf[RefreshToken], parts: PartsDep, tenant_id: TenantDep) -> Response:
+    """Renew a session. A refresh token can be used once; using it again closes the session."""
     session = await parts.sessions.renew(tenant_id, body.refresh_token.get_secret_value())
     return _signed_in(parts, tenant_id, session, 200, {})
 
 
 @router.post("/api/auth/logout", status_code=204, response_class=Response, responses=responses(*BODY))
-async def logout(body: RefreshToken, parts: PartsDep, tenant_id: TenantDep) -> Response:
-    """Close the session of a refresh token. Access tokens that are out expire within a quarter of an hour."""
+async def logout(body: BodyOf[RefreshToken], parts: PartsDep, tenant_id: TenantDep) -> Response:
+    """Close the session of a refresh token. Its access tokens stay valid until they expire, at most 15 minutes."""
     await parts.sessions.end(tenant_id, body.refresh_token.get_secret_value())
     return Response(status_code=204)
 
 
 @router.get("/.well-known/jwks.json")
 async def jwks(parts: PartsDep) -> dict[str, Any]:
-    """The key that access tokens are signed with (JSON Web Key Set)."""
+    """The public key that verifies access tokens, as a JSON Web Key Set."""
     return parts.tokens.jwks()
 
 
 async def _count_attempt(parts: Parts, tenant_id: str, address: str, name: str) -> None:
-    """Count an attempt at the password of `name`, before anything is hashed. Raises ApiError too-many-requests."""
+    """Count a sign-in attempt, before the password is hashed. Raises ApiError too-many-requests."""
     per_address, per_name = (
         parts.settings.login_attempts_per_minute_per_address,
         parts.settings.login_attempts_per_minute,
     )
     who = f"{address}:{parts.signer.fingerprint('login', name.encode())[:16]}"
-    # Names are free to make up, so the address is limited first.
+    # An attacker can use any number of names, so attempts are limited by address first.
     await parts.limits.count(tenant_id, "login-address", address, per_address, fail_closed=True)
     await parts.limits.count(tenant_id, "login", who, per_name, fail_closed=True)
 

@@ -1,4 +1,4 @@
-"""Batched calls: what requests ask at about the same time is answered by one call, because each call costs."""
+"""Batched calls: concurrent calls of several requests are combined into one, as a DataLoader does."""
 
 import asyncio
 from collections import deque
@@ -10,40 +10,47 @@ R = TypeVar("R")
 
 
 class BatchedCalls(Generic[T, R]):
-    """Gathers items for `seconds`, or until there are `most`, and answers each from one call for all of them.
+    """Collects items for `seconds`, or until there are `max_size`, and makes one call for all of them.
 
-    While `at_once` calls are running, what arrives is gathered for the next: the busier, the larger the batches.
+    While `max_concurrent` calls are running, items wait for the next one, so that batches grow with the load.
     """
 
     def __init__(
-        self, call: Callable[[list[T]], Awaitable[Sequence[R]]], *, seconds: float, most: int, at_once: int
+        self,
+        batch_call: Callable[[list[T]], Awaitable[Sequence[R]]],
+        *,
+        seconds: float,
+        max_size: int,
+        max_concurrent: int,
     ) -> None:
-        """`call` answers in the order of its items; what it raises is raised to everyone who asked."""
-        self._call = call
+        """`batch_call` returns results in the order of its items; an exception of it is raised to every caller."""
+        self._batch_call = batch_call
         self._seconds = seconds
-        self._most = most
-        self._at_once = at_once
+        self._max_size = max_size
+        self._max_concurrent = max_concurrent
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def ask(self, item: T) -> R:
-        """The answer for one item. Whoever stops waiting before its call begins has asked nothing."""
-        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, answer))
+    async def call(self, item: T) -> R:
+        """The result for one item. An item that is cancelled before its batch starts is left out of it."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
         self._schedule()
-        return await answer
+        return await future
 
     async def close(self) -> None:
-        """Wait until everything that was asked is answered."""
+        """Wait until every call has its result."""
         while self._waiting or self._running:
             self._start()
-            await asyncio.wait(self._running)
+            # Nothing runs when everyone who waited has gone.
+            if self._running:
+                await asyncio.wait(self._running)
 
     def _schedule(self) -> None:
-        if not self._waiting or len(self._running) >= self._at_once:
+        if not self._waiting or len(self._running) >= self._max_concurrent:
             return
-        if len(self._waiting) >= self._most:
+        if len(self._waiting) >= self._max_size:
             self._start()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._seconds, self._start)
@@ -53,10 +60,10 @@ class BatchedCalls(Generic[T, R]):
             self._timer.cancel()
             self._timer = None
         batch: list[tuple[T, asyncio.Future[R]]] = []
-        while self._waiting and len(batch) < self._most:
-            item, answer = self._waiting.popleft()
-            if not answer.done():
-                batch.append((item, answer))
+        while self._waiting and len(batch) < self._max_size:
+            item, future = self._waiting.popleft()
+            if not future.done():
+                batch.append((item, future))
         if batch:
             task = asyncio.create_task(self._run(batch))
             self._running.add(task)
@@ -69,13 +76,13 @@ class BatchedCalls(Generic[T, R]):
 
     async def _run(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
-            results: Sequence[R] = await self._call([item for item, _ in batch])
+            results: Sequence[R] = await self._batch_call([item for item, _ in batch])
         except Exception as error:
-            # Whatever it is, everyone who waits must hear of it.
-            for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(error)
+            # Any exception is passed on to the callers.
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
             return
-        for (_, answer), result in zip(batch, results, strict=True):
-            if not answer.done():
-                answer.set_result(result)
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)

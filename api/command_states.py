@@ -1,4 +1,4 @@
-"""What became of a command: /api/commands."""
+"""The state of a command: /api/commands."""
 
 from datetime import datetime
 from typing import Literal
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/api/commands", tags=["commands"])
 
 
 class Stage(Model):
-    """One step of a command's way. FAILED is final: a mail that its server refuses, or did not take for four days."""
+    """One step of a command. FAILED is final: the mail server refused the mail, or did not accept it for four days."""
 
     name: str
     status: Literal["DONE", "PENDING", "FAILED"]
@@ -24,14 +24,14 @@ class Stage(Model):
 
 
 class CommandResult(Model):
-    """What a command made."""
+    """The result of a command."""
 
     aggregate_id: UUID
     event_ids: list[UUID]
 
 
 class CommandState(Model):
-    """A command: COMPLETED once it is saved, whatever stages follow."""
+    """A command. It is COMPLETED once it is saved, even if later stages are pending or failed."""
 
     command_id: UUID
     type: str
@@ -45,7 +45,7 @@ class CommandState(Model):
 
 @router.get("/{command_id}", **query(CommandState, "invalid-request", "not-found"))
 async def command_state(command_id: UUID, caller: CallerDep, parts: PartsDep) -> Response:
-    """The state of one's own command, with a link to its trace in the Temporal UI."""
+    """The state of a command of the caller, with a link to its trace in the Temporal UI."""
     found = await parts.commands.find(caller.tenant_id, caller.user_id, command_id)
     if found is None:
         raise ApiError("not-found")

@@ -1,9 +1,10 @@
-"""Running a command: one call to Temporal starts its workflow and waits for the saved answer."""
+"""Running commands: one call to Temporal starts the workflow and waits for its update `saved` (update-with-start)."""
 
 import asyncio
 import logging
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,32 +48,32 @@ from workflows import options, registry
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 2.0
-"""To tell 202 from 503 after the wait: a server that answers at all answers by then."""
+_DESCRIBE_SECONDS = 2.0
+"""For the call that finds out, after a timeout, whether Temporal has the command (202) or not (503)."""
 _SUMMARY_LENGTH = 200
 """Characters of a command's one-line summary in the Temporal UI."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """The command is saved; `repeated` when it had been before."""
+    """The command is saved; `repeated` means by an earlier request."""
 
     saved: Saved
     resource: dict[str, Any] | None
-    """The state after the command as the API answers it, in the clear; None when the aggregate is gone."""
+    """The state after the command as the API returns it, decrypted; None when the aggregate is deleted."""
     repeated: bool = False
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The command is durable in Temporal and will be done; its answer took longer than the API waits."""
+    """The command is durable in Temporal, and was not saved within the time that the API waits."""
 
     command_id: UUID
 
 
 @dataclass(frozen=True)
-class Ticket:
-    """What a request gives its command: an id, a time, and under an `Idempotency-Key` the hash of its body."""
+class CommandMetadata:
+    """The id and time of a command, and with an `Idempotency-Key` the fingerprint of its body and `If-Match`."""
 
     command_id: UUID
     issued_at: datetime
@@ -81,7 +82,7 @@ class Ticket:
 
 @dataclass(frozen=True)
 class _State:
-    """The answer about a command, and whose command it is."""
+    """The state of a command as the API returns it, and the user who sent it."""
 
     tenant_id: str
     user_id: str
@@ -90,14 +91,14 @@ class _State:
 
 @dataclass(frozen=True)
 class _Described:
-    """The workflow of a command, by the command's type."""
+    """The description of a command's workflow, with the command's type."""
 
     type: str
     described: WorkflowExecutionDescription
 
 
 class Commands:
-    """Starts command workflows and finds what became of them."""
+    """Starts command workflows and finds the state of commands."""
 
     def __init__(
         self, client: Client, database: Database, keyring: Keyring, signer: Signer, settings: Settings
@@ -108,15 +109,30 @@ class Commands:
         self._signer = signer
         self._settings = settings
 
-    def ticket(self, tenant_id: str, caller: str, route: str, key: str | None, body: Model) -> Ticket:
-        """The id and time of a command, and under an `Idempotency-Key` the fingerprint of its body."""
+    def metadata(
+        self,
+        tenant_id: str,
+        caller: str,
+        route: str,
+        key: str | None,
+        body: Model,
+        expected_versions: Sequence[int] | None = None,
+    ) -> CommandMetadata:
+        """The metadata of a new command. With a key, its id is a function of tenant, caller, route and key.
+
+        The fingerprint covers `If-Match` too: a request repeated with another ETag is another request.
+        """
         if key is None:
-            return Ticket(new_id(), datetime.now(UTC), None)
+            return CommandMetadata(new_id(), datetime.now(UTC), None)
         command_id = ids.keyed_command_id(tenant_id, caller, route, key)
-        return Ticket(command_id, datetime.now(UTC), self._signer.fingerprint(route, canonical(body)))
+        request = canonical(body) + orjson.dumps(expected_versions)
+        return CommandMetadata(command_id, datetime.now(UTC), self._signer.fingerprint(route, request))
 
     async def run(self, command: Command, summary: str) -> Done | Accepted:
-        """Carry out a command. Raises ApiError: refused, key used otherwise, still running, Temporal unavailable."""
+        """Start the workflow of a command and wait until it is saved, at most `command_wait_seconds`.
+
+        Raises ApiError: the refusal, idempotency-key-reused, command-running, command-failed or unavailable.
+        """
         began = time.monotonic()
         outcome = "failed"
         try:
@@ -133,10 +149,10 @@ class Commands:
     async def _run(self, command: Command, summary: str) -> Done | Accepted:
         keyed = command.fingerprint is not None
         if keyed:
-            # Without Postgres the workflow's id still guards.
+            # While Postgres is unavailable, the workflow id alone detects a repetition.
             with suppress(DatabaseUnavailable):
-                if known := await self._known(command):
-                    return known
+                if answer := await self._recorded_answer(command):
+                    return answer
         definition: Any = registry.COMMANDS[command.type]
         workflow_id = registry.workflow_id(command.type, command.command_id)
         start = WithStartWorkflowOperation(
@@ -155,8 +171,8 @@ class Commands:
                 saved: Saved = await self._client.execute_update_with_start_workflow(
                     definition.saved,
                     start_workflow_operation=start,
-                    # Under a key each request has an update of its own: the server lets one that repeats another's
-                    # update id join it, and would not say that the command is running already.
+                    # With a key each request has its own update id: a request with the id of another one would join its
+                    # update, and the server would not report that the workflow is already started.
                     id=str(uuid4()) if keyed else "saved",
                     result_type=Saved,
                 )
@@ -164,34 +180,34 @@ class Commands:
         except WorkflowUpdateFailedError as error:
             raise _refusal(error) from error
         except WorkflowAlreadyStartedError as error:
-            return await self._started_before(command, error)
+            return await self._already_started(command, error)
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
             return await self._accepted(command)
         except RPCError as error:
-            log.warning("Temporal did not take %s: %s", workflow_id, error)
+            log.warning("Temporal refused %s: %s", workflow_id, error)
             if error.status in {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}:
                 return await self._accepted(command)
             raise unavailable("The command service") from error
         except RuntimeError as error:
-            # The SDK's lazy connection reports a server that is unavailable so.
+            # The SDK's lazy connection raises RuntimeError when the server is unavailable.
             raise unavailable("The command service") from error
         finally:
-            # The SDK keeps the same error for `workflow_handle()`, which nobody awaits: asyncio would log it as lost.
+            # The SDK sets the error on `workflow_handle()` too; asyncio would log it as never retrieved.
             if start._workflow_handle.done():
                 start._workflow_handle.exception()
 
     async def _accepted(self, command: Command) -> Accepted:
-        """202 when Temporal has the command, 503 when it has not: the client must know which."""
+        """202 if Temporal has the command; otherwise 503."""
         workflow_id = registry.workflow_id(command.type, command.command_id)
         try:
-            async with asyncio.timeout(_LOOK_SECONDS):
+            async with asyncio.timeout(_DESCRIBE_SECONDS):
                 await self._client.get_workflow_handle(workflow_id).describe()
         except (TimeoutError, RPCError, RuntimeError) as error:
             raise unavailable("The command service") from error
         return Accepted(command.command_id)
 
-    async def _known(self, command: Command) -> Done | None:
-        """The answer that was given under the same key. Raises DatabaseUnavailable."""
+    async def _recorded_answer(self, command: Command) -> Done | None:
+        """The recorded answer of an earlier request with the same key. Raises DatabaseUnavailable."""
         async with self._database.statements(command.tenant_id) as connection:
             recorded = await event_store.recorded_command(connection, command.command_id)
             if recorded is None:
@@ -205,15 +221,15 @@ class Commands:
         saved = Saved.model_validate(recorded.answer)
         return Done(saved, self._keyring.unseal(saved.resource, key, command.command_id), repeated=True)
 
-    async def _started_before(self, command: Command, error: Exception) -> Done | Accepted:
+    async def _already_started(self, command: Command, error: Exception) -> Done | Accepted:
         described = await self._described(command.type, command.command_id)
         if described is None:
-            # It ended and was deleted between the two questions.
+            # The workflow was deleted between the two calls.
             raise unavailable("The command service") from error
         if await described.memo_value("fingerprint", None) != command.fingerprint:
             raise ApiError("idempotency-key-reused") from error
-        if known := await self._known(command):
-            return known
+        if answer := await self._recorded_answer(command):
+            return answer
         location = {"Location": f"/api/commands/{command.command_id}", "Retry-After": "1"}
         if described.status is WorkflowExecutionStatus.RUNNING:
             raise ApiError("command-running", headers=location) from error
@@ -222,12 +238,12 @@ class Commands:
         raise ApiError("command-failed", headers=location) from error
 
     async def find(self, tenant_id: str, user_id: UUID, command_id: UUID) -> dict[str, Any] | None:
-        """What became of a user's command; None when there is none or it is somebody else's."""
+        """The state of a user's command; None when there is none or it is another user's."""
         state = await self._recorded_state(tenant_id, command_id)
         if state is None:
             found = await self._described_by_any(command_id)
             if found is None or found.described.status is not WorkflowExecutionStatus.RUNNING:
-                # It may have been saved, and its workflow closed, since the record was looked for.
+                # It may have been saved, and its workflow completed, since the record was read.
                 state = await self._recorded_state(tenant_id, command_id)
             if state is None and found is not None:
                 state = self._unrecorded_state(command_id, found)
@@ -256,7 +272,7 @@ class Commands:
             if deliveries.count:
                 stages.append(_stage("notified", deliveries.sent_at, failed=deliveries.given_up))
         return {
-            **self._of(recorded.type, recorded.command_id, recorded.status, recorded.started_at),
+            **self._common_fields(recorded.type, recorded.command_id, recorded.status, recorded.started_at),
             "result": None if refused else result,
             "problem": _problem(**recorded.problem) if recorded.problem else None,
             "stages": stages,
@@ -266,7 +282,9 @@ class Commands:
         attributes = found.described.typed_search_attributes
         running = found.described.status is WorkflowExecutionStatus.RUNNING
         body = {
-            **self._of(found.type, command_id, "RUNNING" if running else "FAILED", found.described.start_time),
+            **self._common_fields(
+                found.type, command_id, "RUNNING" if running else "FAILED", found.described.start_time
+            ),
             "result": None,
             "problem": None if running else _problem("command-failed", None, None),
             "stages": [_stage("saved", None)],
@@ -289,7 +307,7 @@ class Commands:
         except RuntimeError as error:
             raise unavailable("The command service") from error
 
-    def _of(self, type: str, command_id: UUID, status: str, started_at: datetime) -> dict[str, Any]:
+    def _common_fields(self, type: str, command_id: UUID, status: str, started_at: datetime) -> dict[str, Any]:
         return {
             "commandId": str(command_id),
             "type": type,
@@ -300,10 +318,10 @@ class Commands:
 
 
 def canonical(body: Model) -> bytes:
-    """What a client sent, in one order of its names: two bodies are the same when these bytes are.
+    """The fields that a client sent as JSON with sorted names: equal bodies give equal bytes.
 
-    Fields that were not sent are left out, so that a field which a later release adds changes nothing. A password is
-    left out too: a stored hash of it that is fast to compute would undo argon2.
+    Fields that were not sent are left out, so that a field of a later release changes no fingerprint. A password is
+    left out too, because the stored HMAC is much faster to compute than argon2.
     """
     sent = body.model_dump(mode="python", by_alias=True, exclude_unset=True)
     return orjson.dumps(_without_secrets(sent), default=str, option=orjson.OPT_SORT_KEYS)
@@ -318,19 +336,19 @@ def _without_secrets(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def trace_url(settings: Settings, type: str, command_id: UUID) -> str:
-    """Where the Temporal web UI shows the workflow of a command."""
+    """The URL of a command's workflow in the Temporal web UI."""
     workflow_id = quote(registry.workflow_id(type, command_id), safe="")
     path = f"/namespaces/{settings.temporal_namespace}/workflows/{workflow_id}"
     return settings.temporal_ui_url.rstrip("/") + path
 
 
 def new_id() -> UUID:
-    """A UUIDv7 of this moment."""
+    """A UUIDv7 of the current time."""
     return ids.uuid7(time.time_ns() // 1_000_000, os.urandom(10))
 
 
 def refusal(code: str, detail: str, field: str | None) -> ApiError:
-    """A domain's refusal as its row of the table."""
+    """The ApiError of a refusal."""
     return ApiError(code, detail, errors=[FieldError(field=field, reason=detail)] if field else [])
 
 
@@ -338,7 +356,7 @@ def _refusal(error: WorkflowUpdateFailedError) -> ApiError:
     cause = error.cause
     if isinstance(cause, ApplicationError) and cause.type in KINDS:
         return refusal(cause.type, cause.message, cause.details[0] if cause.details else None)
-    log.error("a command failed for a reason that the table does not have: %r", cause)
+    log.error("a command failed with an error that is not in the table of errors: %r", cause)
     return ApiError("command-failed")
 
 

@@ -1,4 +1,4 @@
-"""What routes are given: the parts of the platform that this process has, and who is asking."""
+"""Dependencies of routes: the clients and services of the process, the tenant, and the caller."""
 
 import re
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from projections.paging import Cursor
 
 @dataclass(frozen=True)
 class Parts:
-    """Made once in the composition root."""
+    """The clients and services of one API process, created at startup."""
 
     settings: Settings
     database: Database
@@ -43,7 +43,7 @@ class Parts:
     histories: HistoryPages
     observations: Observations
     reached: set[str] = field(default_factory=set)
-    """Dependencies that have answered since the process started."""
+    """Dependencies that were reached at least once since the process started."""
 
 
 def parts_of(request: Request) -> Parts:
@@ -52,13 +52,13 @@ def parts_of(request: Request) -> Parts:
 
 
 def tenant_of(request: Request) -> str:
-    """The portal whose host name was asked, or the default one."""
+    """The tenant of the request's host name, or the default tenant."""
     settings = parts_of(request).settings
     return settings.tenant_hosts.get(request.url.hostname or "", settings.default_tenant)
 
 
 def caller_or_none(request: Request) -> Caller | None:
-    """Who asks, when they say so. Raises ApiError for a token that is no good or names another portal than the host."""
+    """The caller of a request that has a token. Raises ApiError invalid-token, also for a token of another tenant."""
     header = request.headers.get("authorization")
     if header is None:
         return None
@@ -69,12 +69,12 @@ def caller_or_none(request: Request) -> Caller | None:
     caller = parts.tokens.verify(token)
     hosts = parts.settings.tenant_hosts
     if hosts and hosts.get(request.url.hostname or "", caller.tenant_id) != caller.tenant_id:
-        raise ApiError("invalid-token", "This token belongs to another portal.")
+        raise ApiError("invalid-token", "The token is for another host. Sign in at this one.")
     return caller
 
 
 def caller_of(request: Request) -> Caller:
-    """Who asks. Raises ApiError unauthenticated when they do not say."""
+    """The caller of a request. Raises ApiError unauthenticated without a token."""
     caller = caller_or_none(request)
     if caller is None:
         raise ApiError("unauthenticated")
@@ -82,10 +82,10 @@ def caller_of(request: Request) -> Caller:
 
 
 def address_of(request: Request) -> str:
-    """The client's address as limits count it: IPv4 whole, of IPv6 the /64 network.
+    """The client's address for rate limits: an IPv4 address, or the /64 network of an IPv6 address.
 
-    One customer is given at least a /64 (RFC 6177), so the lower half is theirs to vary. An IPv4-mapped address counts
-    as its IPv4 address. uvicorn has put in what a trusted proxy forwarded; all that is no IP address counts as one.
+    A customer has at least a /64 (RFC 6177) and can use any address in it. An IPv4-mapped address counts as its IPv4
+    address. uvicorn applies X-Forwarded-For of trusted proxies. Whatever is not an IP address counts as `unknown`.
     """
     try:
         address = ip_address(request.client.host if request.client else "")
@@ -96,8 +96,8 @@ def address_of(request: Request) -> str:
     return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
 
 
-# A key as it is, or in double quotes as a string of a structured field (RFC 8941): the IETF's draft
-# draft-ietf-httpapi-idempotency-key-header writes it so, most clients do not.
+# A bare key, or a quoted string (RFC 8941), as draft-ietf-httpapi-idempotency-key-header requires; most clients send
+# a bare one.
 _BARE_KEY = r"[!#-~](?:[ -~]{0,253}[!-~])?"
 _QUOTED_KEY = r'"(?:[ !#-\[\]-~]|\\["\\]){1,255}"'
 _KEY = re.compile(f"{_BARE_KEY}|{_QUOTED_KEY}")
@@ -108,8 +108,8 @@ async def idempotency_key(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="The same key and body give the first answer again: 1 to 255 printable ASCII characters, in"
-            " double quotes or without, which are the same key.",
+            description="A repetition with the same key and body gets the first answer. 1 to 255 printable ASCII"
+            " characters; double quotes around them are not part of the key.",
             examples=["7d1f0a3e-6c1b-4b6e-9a55-2f0f8f6f3c11"],
             json_schema_extra={"pattern": f"^(?:{_KEY.pattern})$"},
         ),
@@ -127,34 +127,37 @@ CursorText = Annotated[
     str | None,
     Field(
         max_length=200,
-        description="nextCursor of the page before, from the same list; without it, the first page",
+        description="nextCursor of the previous page of the same list; leave it out for the first page",
         json_schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},
     ),
 ]
-"""Where a page of a list begins. Whether we signed it is for the route to find out: invalid-cursor."""
+"""The cursor of a page. The route verifies its signature (invalid-cursor)."""
 
 
 NO_ENTRY = Cursor(datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
-"""What a command that stored no event has its sender wait for: nothing."""
+"""The Consistency-Token of a command without events: a read does not wait for it."""
 
 
-def held_by(parts: Parts, tenant_id: str, user_id: str, token: str | None) -> Cursor | None:
-    """The history entry that a Consistency-Token names; None when it is of another user's history."""
+def consistency_cursor(parts: Parts, tenant_id: str, user_id: str, token: str | None) -> Cursor | None:
+    """The history entry that a Consistency-Token names; None if it is in another user's history or there is none.
+
+    Raises ApiError invalid-consistency-token.
+    """
     if token is None:
         return None
     owner, _, signed = token.partition(".")
     try:
-        entry = parts.signer.open(consistency_use(tenant_id, owner), signed)
+        entry = parts.signer.open(consistency_purpose(tenant_id, owner), signed)
     except Tampered as error:
         raise ApiError("invalid-consistency-token") from error
     return entry if owner == user_id and entry != NO_ENTRY else None
 
 
-def consistency_use(tenant_id: str, user_id: str) -> str:
+def consistency_purpose(tenant_id: str, user_id: str) -> str:
     return f"consistency:{tenant_id}:{user_id}"
 
 
-# FastAPI runs an ordinary function in a thread of its pool, which costs more than any of these does.
+# `async`, because FastAPI runs other functions in a thread pool, which costs more than these functions do.
 async def _parts(request: Request) -> Parts:
     return parts_of(request)
 

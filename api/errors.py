@@ -1,4 +1,4 @@
-"""THE table from error to HTTP, and the handlers that answer every error as an RFC 9457 problem document."""
+"""The table of errors with their HTTP status, and the handlers that answer each as an RFC 9457 problem document."""
 
 import logging
 import re
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 MAX_URI_BYTES = 8_000
-"""As many as RFC 9110 (section 4.1) asks every server to take."""
+"""The minimum that RFC 9110, section 4.1, recommends to support."""
 MAX_HEADER_BYTES = 32_768
-"""Names and values together: 8 times what a browser with an access token and a few cookies sends."""
+"""Of names and values together: 8 times what a browser sends with an access token and a few cookies."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of error: its status, its title, and what whoever meets it can do."""
+    """One kind of error: its status, its title, and what the client can do about it."""
 
     status: int
     title: str
@@ -41,65 +41,75 @@ KINDS: dict[str, Kind] = {
     "invalid-request": Kind(
         422, "The request is not valid", "Fix the fields listed in errors and send the request again."
     ),
-    "malformed-request": Kind(400, "The request is not HTTP", "Send a request that follows RFC 9112."),
-    "malformed-json": Kind(400, "The body is not JSON", "Send one JSON document in UTF-8."),
-    "duplicate-name": Kind(400, "An object in the body has a name twice", "Send each name of an object once."),
+    "malformed-request": Kind(400, "The request is not valid HTTP", "Send a request that follows RFC 9112."),
+    "malformed-json": Kind(400, "The body is not valid JSON", "Send one JSON document in UTF-8."),
+    "duplicate-name": Kind(400, "An object in the body has a duplicate name", "Send each name of an object once."),
     "repeated-header": Kind(400, "A header is sent twice", "Send this header once."),
     "unsupported-media-type": Kind(415, "The media type of the body is not supported", "Send application/json."),
     "unsupported-content-encoding": Kind(
-        415, "The Content-Encoding of the body is not supported", "Send the body as it is, without Content-Encoding."
+        415,
+        "The Content-Encoding of the body is not supported",
+        "Send the body uncompressed, without Content-Encoding.",
     ),
     "body-too-large": Kind(413, "The body is too large", "Send a smaller body."),
-    "uri-too-long": Kind(414, "The address is too long", f"Send an address of at most {MAX_URI_BYTES} bytes."),
+    "uri-too-long": Kind(414, "The URL is too long", f"Send a URL of at most {MAX_URI_BYTES} bytes."),
     "headers-too-large": Kind(
         431, "The headers are too large", f"Send headers of at most {MAX_HEADER_BYTES} bytes in all."
     ),
     "origin-not-allowed": Kind(
-        403, "Pages of this origin may not use the API", "Ask the operator to add the origin to CORS_ORIGINS."
+        403, "The origin is not allowed to use the API", "Ask the operator to add the origin to CORS_ORIGINS."
     ),
-    "invalid-cursor": Kind(400, "The cursor is not valid", "Send nextCursor as a page of the same list gave it."),
+    "invalid-cursor": Kind(
+        400,
+        "The cursor is not valid",
+        "Send nextCursor of a page of the same list, unchanged, or leave it out for the first page.",
+    ),
     "invalid-consistency-token": Kind(
-        400, "The Consistency-Token is not valid", "Send the header as an earlier answer gave it, or leave it out."
+        400, "The Consistency-Token is not valid", "Send the header of an earlier response unchanged, or leave it out."
     ),
     "invalid-idempotency-key": Kind(
         400,
         "The Idempotency-Key is not valid",
-        "Send 1 to 255 printable ASCII characters, such as a UUID; in double quotes or without.",
+        "Send 1 to 255 printable ASCII characters, such as a UUID, with or without double quotes.",
     ),
     "unauthenticated": Kind(401, "Sign in first", "Send `Authorization: Bearer <accessToken>`."),
     "invalid-token": Kind(401, "The access token is not valid", "Sign in again."),
     "expired-token": Kind(401, "The access token has expired", "Use the refresh token, or sign in again."),
-    "invalid-credentials": Kind(401, "Wrong name or password", "Check both and try again."),
+    "invalid-credentials": Kind(401, "Wrong name or password", "Check both and sign in again."),
     "invalid-refresh-token": Kind(401, "The refresh token is not valid", "Sign in again."),
     "refresh-token-reused": Kind(
-        401, "The refresh token was used before", "Somebody else may have it: all its sessions are closed. Sign in."
+        401, "The refresh token was used before", "It may be stolen, so its session is closed. Sign in again."
     ),
-    "account-closed": Kind(403, "The account is suspended or deleted", "Ask support."),
-    "forbidden": Kind(403, "You may not do this", "Ask somebody with the right role."),
-    "not-found": Kind(
-        404, "Nothing is found at this address", "Check the address. What belongs to somebody else is not shown."
-    ),
-    "method-not-allowed": Kind(405, "The method is not supported at this address", "Use a method listed in Allow."),
+    "account-closed": Kind(403, "The account is suspended or deleted", "Contact support."),
+    "forbidden": Kind(403, "You may not do this", "Sign in as the owner, or ask an administrator."),
+    "not-found": Kind(404, "Not found", "Check the URL and the id. Resources of other users are not shown."),
+    "method-not-allowed": Kind(405, "The method is not allowed for this URL", "Use a method listed in Allow."),
     "email-taken": Kind(409, "The e-mail address has an account", "Sign in instead."),
     "username-taken": Kind(409, "The username is taken", "Choose another."),
     "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),
-    "status-refused": Kind(409, "The status may not follow the present one", "Choose one that `detail` names."),
-    "gone": Kind(410, "The listing was deleted", "Its events are at /api/properties/{id}/history."),
-    "version-conflict": Kind(412, "It has changed since", "Read it again and repeat your change with its new ETag."),
+    "status-refused": Kind(409, "The status cannot be changed to this one", "Choose a status that `detail` lists."),
+    "gone": Kind(410, "The listing was deleted", "Read its events at /api/properties/{id}/history."),
+    "version-conflict": Kind(
+        412,
+        "The resource has changed",
+        "Read the resource again and repeat your change with its ETag in If-Match, and with a new Idempotency-Key.",
+    ),
     "precondition-required": Kind(428, "If-Match is missing", 'Send the ETag that your change is based on, or "*".'),
     "idempotency-key-reused": Kind(
-        422, "The Idempotency-Key was used with another body", "Use a new key for a new command."
+        422, "The Idempotency-Key was used with another request", "Use a new key for a new command."
     ),
-    "command-running": Kind(409, "The command is still running", "Read its state at the Location of this answer."),
+    "command-running": Kind(409, "The command is still running", "Read its state at the URL in Location."),
     "command-failed": Kind(409, "The command failed", "Send it again with a new Idempotency-Key."),
     "too-many-requests": Kind(429, "Too many requests", "Send it again after Retry-After seconds."),
-    "internal": Kind(500, "Server error", "Try again later; tell support the time and the address."),
+    "internal": Kind(
+        500, "Server error", "Try again later. If it fails again, report the time and the URL to support."
+    ),
     "unavailable": Kind(503, "A part of the platform is unavailable", "Send it again after Retry-After seconds."),
 }
 
 
 class FieldError(Model):
-    """One thing to fix: where it is (`price`, `header.Idempotency-Key`, `query.limit`) and what to send instead."""
+    """An invalid field (`price`, `header.Idempotency-Key`, `query.limit`) and what to send instead."""
 
     field: str
     reason: str
@@ -117,7 +127,7 @@ class Problem(Model):
 
 
 class ApiError(Exception):
-    """An error of the table above."""
+    """An error of the table `KINDS`."""
 
     def __init__(
         self,
@@ -136,12 +146,14 @@ class ApiError(Exception):
 
 def unavailable(what: str) -> ApiError:
     return ApiError(
-        "unavailable", f"{what} cannot be reached. Nothing was lost; try again.", headers={"Retry-After": "2"}
+        "unavailable",
+        f"{what} is unavailable. Send the request again after Retry-After seconds.",
+        headers={"Retry-After": "2"},
     )
 
 
 def document(error: ApiError, instance: str | None = None) -> dict[str, Any]:
-    """The problem document of an error at the path `instance`."""
+    """The problem document of an error; `instance` is the path of the request."""
     kind = KINDS[error.kind]
     return {
         "type": f"/problems/{error.kind}",
@@ -154,7 +166,7 @@ def document(error: ApiError, instance: str | None = None) -> dict[str, Any]:
 
 
 def answer(error: ApiError, instance: str | None = None) -> Response:
-    """The response to a request that met an error."""
+    """The response of an error."""
     status, headers = KINDS[error.kind].status, error.headers
     if status == 401:
         headers = {"WWW-Authenticate": 'Bearer realm="hyderabad-infra"', **headers}
@@ -162,7 +174,7 @@ def answer(error: ApiError, instance: str | None = None) -> Response:
 
 
 def example(kind: str) -> dict[str, Any]:
-    """A problem document as a client may meet it."""
+    """An example of a problem document."""
     faults = [FieldError(field="price", reason="Give a whole number, without quotes.")]
     return document(ApiError(kind, errors=faults if kind == "invalid-request" else ()), "/api/properties")
 
@@ -187,21 +199,21 @@ def _http(error: HTTPException, request: Request) -> ApiError:
     if error.status_code == 404:
         without = re.sub("/{2,}", "/", path).rstrip("/") or "/"
         if without != path and _methods(request, without):
-            return ApiError("not-found", f"There is a slash too many: the address is {without}")
+            return ApiError("not-found", f"Remove the extra slash: the URL is {without}")
         return ApiError("not-found")
     if error.status_code == 405:
         allowed = sorted(_methods(request, path))
         detail = f"Use {' or '.join(allowed)}."
         return ApiError("method-not-allowed", detail, headers={"Allow": ", ".join(allowed)})
     if error.status_code == 400:
-        # FastAPI could not read a body that RequestChecks could: its nesting is too deep for what is left of the stack.
+        # FastAPI cannot parse a body that RequestChecks could: it is nested too deeply for the rest of the stack.
         return ApiError("malformed-json", headers=error.headers)
-    log.error("an HTTP error without a row in the table: %s", error)
+    log.error("HTTP error that is not in the table of errors: %s", error)
     return ApiError("internal")
 
 
 def _methods(request: Request, path: str) -> set[str]:
-    """What every route at `path` takes; Starlette's own `Allow` has the methods of the first one alone."""
+    """The methods of all routes at `path`; Starlette's own `Allow` has those of the first route only."""
     scope = {**request.scope, "path": path, "raw_path": path.encode()}
     found = {
         method
@@ -213,7 +225,7 @@ def _methods(request: Request, path: str) -> set[str]:
 
 
 def install(app: FastAPI) -> None:
-    """Answer the errors of routes by the table; what no route expects, RequestChecks answers."""
+    """Register handlers that answer the errors of routes; RequestChecks answers unexpected ones."""
 
     async def handle(request: Request, error: Exception) -> Response:
         path = request.url.path
@@ -243,7 +255,7 @@ _HEADERS: dict[str, tuple[str, ...]] = {
 
 
 def responses(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may answer, for OpenAPI, each with its example and headers."""
+    """The OpenAPI responses of a route's problems, each with its example and headers."""
     by_status: dict[int | str, list[str]] = {}
     for kind in dict.fromkeys(kinds):
         by_status.setdefault(KINDS[kind].status, []).append(kind)
@@ -266,5 +278,5 @@ def _response(status: int, kinds: Sequence[str]) -> dict[str, Any]:
 
 
 def header_references(*names: str) -> dict[str, Any]:
-    """Response headers by the names that api/openapi.py describes them under."""
+    """OpenAPI references to response headers, which api/openapi.py describes."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

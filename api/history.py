@@ -3,20 +3,19 @@
 from typing import Annotated
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from api.deps import CursorText, caller_of, held_by, parts_of
+from api.deps import CursorText, caller_of, consistency_cursor, parts_of
 from api.errors import ApiError
-from api.opaque import Tampered
 from api.openapi import query
-from api.reading import Asked, RequestRoute
+from api.paging import opened, page
+from api.parameters import Parameters, RequestRoute
 
 router = APIRouter(prefix="/api/user-history", tags=["history"], route_class=RequestRoute)
 
 
-class _PageAsked(BaseModel):
+class _PageParameters(BaseModel):
     user_id: UUID
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: CursorText = None
@@ -25,12 +24,12 @@ class _PageAsked(BaseModel):
         Field(
             alias="Consistency-Token",
             max_length=200,
-            description="From the answer to a command: the page will not be older than it",
+            description="Of the response to a command: the page includes what the command wrote",
         ),
     ] = None
 
 
-_PAGE = Asked("/{user_id}", _PageAsked)
+_PAGE = Parameters("/{user_id}", _PageParameters)
 
 
 @router.get(
@@ -39,22 +38,14 @@ _PAGE = Asked("/{user_id}", _PageAsked)
     **query("HistoryPage", "invalid-request", "invalid-cursor", "invalid-consistency-token", "not-found"),
 )
 async def user_history(request: Request) -> Response:
-    """What a user did, newest first: for that user and administrators; to everybody else it does not exist."""
-    parts, caller, asked = parts_of(request), caller_of(request), _PAGE.read(request)
-    if caller.user_id != asked.user_id and not caller.is_admin:
+    """The activities of a user, newest first. For that user and administrators; for others it is not found."""
+    parts, caller, parameters = parts_of(request), caller_of(request), _PAGE.read(request)
+    if caller.user_id != parameters.user_id and not caller.is_admin:
         raise ApiError("not-found")
-    user = str(asked.user_id)
-    use, before = f"history:{caller.tenant_id}:{user}", None
-    if asked.cursor is not None:
-        try:
-            before = parts.signer.open(use, asked.cursor)
-        except Tampered as error:
-            raise ApiError("invalid-cursor") from error
-    must_contain = held_by(parts, caller.tenant_id, user, asked.consistency_token)
-    page = await parts.histories.page(caller.tenant_id, user, asked.limit, before, must_contain)
-    next_cursor = orjson.dumps(parts.signer.sign(use, page.next)) if page.next else b"null"
-    return Response(
-        b'{"items":[' + b",".join(page.entries) + b'],"nextCursor":' + next_cursor + b"}",
-        headers={"Cache-Control": "private, no-store"},
-        media_type="application/json",
-    )
+    user = str(parameters.user_id)
+    purpose = f"history:{caller.tenant_id}:{user}"
+    cursor = opened(parts.signer.open, purpose, parameters.cursor)
+    must_contain = consistency_cursor(parts, caller.tenant_id, user, parameters.consistency_token)
+    found = await parts.histories.page(caller.tenant_id, user, parameters.limit, cursor, must_contain)
+    next_cursor = parts.signer.sign(purpose, found.next) if found.next else None
+    return page(found.entries, next_cursor, {"Cache-Control": "private, no-store"})

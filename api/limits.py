@@ -1,4 +1,4 @@
-"""Rate limits, counted in Redis: a minute begins with the first of what it counts."""
+"""Rate limits, counted in Redis: fixed windows of a minute, which begin with the first request."""
 
 from redis.asyncio import Redis
 
@@ -9,14 +9,17 @@ _WINDOW_SECONDS = 60
 
 
 class Limits:
-    """Counts requests. Without Redis, limits that protect passwords refuse every request; the others refuse none."""
+    """Counts requests. Without Redis, limits with `fail_closed` refuse every request; the others allow every one."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._breaker = CircuitBreaker()
 
-    async def count(self, tenant_id: str, what: str, who: str, most: int, *, fail_closed: bool = False) -> None:
-        """Raises ApiError too-many-requests past `most` a minute; with `fail_closed`, unavailable without Redis."""
+    async def count(self, tenant_id: str, what: str, who: str, limit: int, *, fail_closed: bool = False) -> None:
+        """Count a request of `who`.
+
+        Raises ApiError too-many-requests above `limit` a minute; with `fail_closed`, unavailable without Redis.
+        """
         key = f"{tenant_id}:limit:{what}:{who}"
         if self._breaker.is_open and not fail_closed:
             return
@@ -31,6 +34,6 @@ class Limits:
             if fail_closed:
                 raise unavailable("The rate limiter") from error
             return
-        if used > most:
-            detail = f"At most {most} a minute. Try again after Retry-After seconds."
+        if used > limit:
+            detail = f"At most {limit} requests a minute are allowed. Send the request again after Retry-After seconds."
             raise ApiError("too-many-requests", detail, headers={"Retry-After": str(max(1, left))})

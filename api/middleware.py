@@ -1,4 +1,4 @@
-"""What every request meets before its route: checks of its headers and body, CORS, and a count of what was answered."""
+"""ASGI middleware for every request: checks of headers and body, CORS, unexpected errors, and metrics."""
 
 import json
 import logging
@@ -17,17 +17,27 @@ _MEDIA_TYPES = {
     "PUT": {"application/json"},
     "PATCH": {"application/json", "application/merge-patch+json"},
 }
-"""The methods that have a body, and the types of it."""
-_ONCE = frozenset({b"authorization", b"idempotency-key", b"content-type", b"content-encoding", b"consistency-token"})
-"""Headers of one value: of two that differ, a proxy and the API could each take another."""
+"""The methods that have a body, with its media types."""
+_SINGLE_VALUED = frozenset(
+    {
+        b"authorization",
+        b"consistency-token",
+        b"content-encoding",
+        b"content-type",
+        b"idempotency-key",
+        b"if-match",
+        b"if-none-match",
+    }
+)
+"""Headers that must not be sent twice: a proxy and the API might use different values."""
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 
 class RequestChecks:
     """Refuses requests that are too large, ambiguous or not JSON before a route sees them.
 
-    It answers HEAD as the GET route does, adds the headers of CORS to every answer, errors included, answers what no
-    route expected with 500, and counts requests by route and status.
+    It runs the GET route for HEAD, adds CORS headers to every response including errors, answers unexpected exceptions
+    with 500, and counts requests by route and status.
     """
 
     def __init__(self, app: ASGIApp, max_body_bytes: int, origins: Origins) -> None:
@@ -40,40 +50,39 @@ class RequestChecks:
             await self._app(scope, receive, send)
             return
         method = scope["method"]
-        # uvicorn sends no body in answer to HEAD; other servers must not have to.
-        asked = {**scope, "method": "GET"} if method == "HEAD" else scope
-        status, more = 0, [_NOSNIFF, *self._origins.varying]
+        routed = {**scope, "method": "GET"} if method == "HEAD" else scope
+        status, added = 0, [_NOSNIFF, *self._origins.varying]
 
         async def finished(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *more]
+                message["headers"] = [*message.get("headers", ()), *added]
             elif method == "HEAD":
-                message = {**message, "body": b""}
+                message = {**message, "body": b""}  # uvicorn drops the body; other servers need not
             await send(message)
 
         try:
             headers, repeated, size = _read_headers(scope)
             if (origin := headers.get(b"origin")) is not None:
-                more = [_NOSNIFF, *self._origins.headers(origin)]
+                added = [_NOSNIFF, *self._origins.headers(origin)]
             _check_head(scope, repeated, size)
             if method == "OPTIONS" and origin is not None:
                 await self._preflight(origin, headers, finished)
             elif method in _MEDIA_TYPES:
-                await self._app(asked, _again(await self._body(method, headers, receive), receive), finished)
+                await self._app(routed, _replayed(await self._body(method, headers, receive), receive), finished)
             else:
-                await self._app(asked, receive, finished)
+                await self._app(routed, receive, finished)
         except ApiError as error:
             await answer(error, scope["path"])(scope, receive, finished)
         except Exception as error:
-            # Whatever it is, the client is told so, in the form and with the CORS headers of every other error.
+            # Answered here, not by Starlette, so that it is a problem document with CORS headers.
             log.error("unexpected error at %s %s", method, scope["path"], exc_info=error)
             if status:
-                raise  # the answer is under way: only the connection can tell
+                raise  # the response has started, so the server closes the connection
             await answer(ApiError("internal"), scope["path"])(scope, receive, finished)
         finally:
-            route = getattr(asked.get("route"), "path", "none")
+            route = getattr(routed.get("route"), "path", "none")
             REQUESTS.labels(method, route, str(status or 500)).inc()
 
     async def _preflight(self, origin: bytes, headers: dict[bytes, bytes], send: Send) -> None:
@@ -82,7 +91,7 @@ class RequestChecks:
         await send({"type": "http.response.body"})
 
     async def _body(self, method: str, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """The whole body, one JSON document or nothing. Raises ApiError as soon as it is known to be anything else."""
+        """Read the body, which must be one JSON document or empty. Raises ApiError as soon as it is too large."""
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max:
             raise self._too_large()
@@ -106,7 +115,7 @@ class RequestChecks:
             media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
             if media not in _MEDIA_TYPES[method]:
                 taken = " or ".join(sorted(_MEDIA_TYPES[method]))
-                raise ApiError("unsupported-media-type", f"Send {taken}, not {media or 'a body without a type'}.")
+                raise ApiError("unsupported-media-type", f"Send {taken}, not {media or 'a body without Content-Type'}.")
             _check_json(body)
         return body
 
@@ -115,13 +124,13 @@ class RequestChecks:
 
 
 def _read_headers(scope: Scope) -> tuple[dict[bytes, bytes], bytes | None, int]:
-    """The headers by name, the first of those of one value that came twice, and the size of all."""
+    """The headers by name, the first single-valued one that is repeated, and the size of all in bytes."""
     headers: dict[bytes, bytes] = {}
     repeated: bytes | None = None
     size = 0
     for name, value in scope["headers"]:
         size += len(name) + len(value)
-        if name in headers and name in _ONCE:
+        if name in headers and name in _SINGLE_VALUED:
             repeated = repeated or name
         headers[name] = value
     return headers, repeated, size
@@ -137,7 +146,7 @@ def _check_head(scope: Scope, repeated: bytes | None, size: int) -> None:
 
 
 class _DuplicateName(Exception):
-    """An object with a name twice, of which every reader takes another value (RFC 8259, section 4)."""
+    """A JSON object has a duplicate name; which value a parser uses is undefined (RFC 8259, section 4)."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -151,25 +160,37 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+class _NotInJson(Exception):
+    """NaN, Infinity or -Infinity, which Python's parser takes and JSON does not have (RFC 8259, section 6)."""
+
+
+def _refuse_constant(name: str) -> None:
+    raise _NotInJson(name)
+
+
 def _check_json(body: bytes) -> None:
-    """Raises ApiError malformed-json or duplicate-name. It takes 9 µs for a listing of 2 kB, which is parsed again."""
+    """Raises ApiError malformed-json or duplicate-name. FastAPI parses the body again; this takes 9 µs for 2 kB."""
     try:
-        json.loads(body.decode("utf-8-sig"), object_pairs_hook=_unique)
+        json.loads(body.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except _DuplicateName as error:
         name = json.dumps(str(error))
-        raise ApiError("duplicate-name", f"Send {name[:100]} once; an object in the body has it twice.") from error
+        raise ApiError(
+            "duplicate-name", f"Send {name[:100]} once: an object in the body has this name twice."
+        ) from error
+    except _NotInJson as error:
+        raise ApiError("malformed-json", f"Send a number in place of {error}, which JSON does not have.") from error
     except UnicodeDecodeError as error:
-        raise ApiError("malformed-json", f"Send UTF-8; byte {error.start} of the body is not.") from error
+        raise ApiError("malformed-json", f"Send UTF-8: byte {error.start} of the body is not valid.") from error
     except json.JSONDecodeError as error:
         detail = f"Fix the JSON at line {error.lineno}, column {error.colno}: {error.msg}."
         raise ApiError("malformed-json", detail) from error
     except RecursionError as error:
-        raise ApiError("malformed-json", "Send fewer lists and objects inside each other.") from error
+        raise ApiError("malformed-json", "Nest lists and objects less deeply.") from error
     except ValueError as error:  # an integer of more digits than Python converts
-        raise ApiError("malformed-json", "Send numbers of fewer digits.") from error
+        raise ApiError("malformed-json", "Send numbers with fewer digits.") from error
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
+def _replayed(body: bytes, receive: Receive) -> Receive:
     sent = False
 
     async def replay() -> Message:

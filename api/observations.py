@@ -1,4 +1,4 @@
-"""Records observations: what requests observe within a few milliseconds shares one `record-activity` workflow."""
+"""Records observations: those of a few milliseconds are saved by one `record-activity` workflow."""
 
 import asyncio
 import hmac
@@ -31,33 +31,32 @@ from api.batching import BatchedCalls
 from api.commands import new_id
 from api.errors import ApiError, unavailable
 from api.tokens import Caller
-from domain.events import event_type_of
-from domain.observations import ANONYMOUS, Observation, PropertyViewed, RecordActivity, UserLoggedIn
+from domain.observations import ANONYMOUS, Login, Observation, PropertyViewed, RecordActivity, UserLoggedIn, View
 from workflows import options, registry
 from workflows.record_activity import RecordActivityWorkflow
 
 log = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 0.004
-"""A tenth of what saving takes: nobody notices it, and under load the batches that are running let far more collect."""
-MOST = 200
-"""Observations of one workflow: some 100 kB of its input, of the 2 MB that Temporal takes."""
-_AT_ONCE = 1
-"""Batches of one tenant that a process has running: with two they are smaller, and a view costs half as much again."""
-_LISTINGS_AT_ONCE = 2
-"""Reads of listings of one tenant that run side by side: they take a millisecond, and connections are few."""
-_LISTINGS_MOST = 500
-"""Listings of one read: some 100 kB of rows."""
+"""A tenth of the time that saving takes. Under load batches are larger, because items wait for the running batch."""
+MAX_BATCH = 200
+"""Observations of one workflow: about 100 kB of input; Temporal's limit is 2 MB."""
+_MAX_BATCHES = 1
+"""Running batches of one tenant in one process. With two, batches are smaller and a view costs 50 % more."""
+_MAX_LISTING_READS = 2
+"""Concurrent reads of listings of one tenant: each takes a millisecond, and the connection pool is small."""
+_MAX_LISTINGS = 500
+"""Listings of one read: about 100 kB of rows."""
 _SAME_VISITOR_SECONDS = 1800
-"""A view by the same visitor within half an hour is the same visit: what web analytics calls a session."""
+"""Repeated views within half an hour are one view: the length of a session in web analytics."""
 _LOGIN_WAIT_SECONDS = 1.0
-"""Longer than saving takes in the ordinary case; a login is not to hang on a command service that is unavailable."""
+"""Longer than saving usually takes. A login does not wait longer, because it must work without Temporal."""
 _COUNTED = b"counted"
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who looks at a listing: somebody with an account, or an address with a browser."""
+    """The visitor of a listing: a caller with an account, or a client address and browser."""
 
     caller: Caller | None
     address: str
@@ -66,14 +65,14 @@ class Visitor:
 
 @dataclass(frozen=True)
 class _Pending:
-    """An observation, and the Redis key that is to say that it is counted."""
+    """An observation to save, and the Redis key to set to `counted` afterwards."""
 
     observation: Observation
     key: str | None = None
 
 
 class Observations:
-    """Takes observations from requests, and says when each is saved."""
+    """Records the observations of requests, and waits until they are saved."""
 
     def __init__(self, client: Client, database: Database, redis: Redis, settings: Settings) -> None:
         self._client = client
@@ -88,9 +87,9 @@ class Observations:
         self._logins: set[asyncio.Task[None]] = set()
 
     async def viewed(self, tenant_id: str, property_id: UUID, visitor: Visitor) -> None:
-        """Record a view of a listing, unless it is the owner's or the same visitor's of the last half hour.
+        """Record a view of a listing, except the owner's or a repeated one within half an hour.
 
-        Returns when it is saved. Raises ApiError not-found or unavailable, and DatabaseUnavailable.
+        Returns once it is saved. Raises ApiError not-found or unavailable, and DatabaseUnavailable.
         """
         try:
             async with asyncio.timeout(self._wait_seconds):
@@ -99,18 +98,18 @@ class Observations:
             raise unavailable("The command service") from error
 
     async def _viewed(self, tenant_id: str, property_id: UUID, visitor: Visitor) -> None:
-        listing, caller = await self._listings_of(tenant_id).ask(property_id), visitor.caller
+        listing, caller = await self._listings_of(tenant_id).call(property_id), visitor.caller
         is_owner = bool(listing and caller and caller.user_id == listing.owner_id)
         if listing is None or not (listing.is_public or is_owner or (caller and caller.is_admin)):
             raise ApiError("not-found")
         if is_owner:
             return
         now = datetime.now(UTC)
-        key = f"{tenant_id}:viewed:{property_id}:{self._name_of(visitor, now.date())}"
+        key = f"{tenant_id}:viewed:{property_id}:{self._visitor_id(visitor, now.date())}"
         event_id = await self._event_id(key)
         if event_id is None:
             return
-        observation = Observation(
+        observation = View(
             event_id=event_id,
             aggregate_id=property_id,
             user_id=caller.user_id if caller else ANONYMOUS,
@@ -119,48 +118,48 @@ class Observations:
                 property_id=property_id, owner_id=listing.owner_id, title=listing.title, location=listing.location
             ),
         )
-        await self._batches_of(tenant_id).ask(_Pending(observation, key))
+        await self._batches_of(tenant_id).call(_Pending(observation, key))
 
     async def logged_in(self, tenant_id: str, user_id: UUID) -> None:
-        """Record a login. Returns when it is saved, or after a second: a login must not fail because of it.
+        """Record a login. Returns once it is saved, or after a second; raises no error, so that the login succeeds.
 
-        What is not saved then is still on its way; it is lost when its batch fails.
+        After the second it is still being saved, and is lost if its batch fails.
         """
-        observation = Observation(
+        observation = Login(
             event_id=new_id(),
             aggregate_id=user_id,
             user_id=user_id,
             timestamp=datetime.now(UTC),
             data=UserLoggedIn(user_id=user_id),
         )
-        recording = asyncio.create_task(self._batches_of(tenant_id).ask(_Pending(observation)))
+        recording = asyncio.create_task(self._batches_of(tenant_id).call(_Pending(observation)))
         self._logins.add(recording)
         recording.add_done_callback(self._login_recorded)
         await asyncio.wait({recording}, timeout=_LOGIN_WAIT_SECONDS)
 
     def _login_recorded(self, recording: asyncio.Task[None]) -> None:
         self._logins.discard(recording)
-        # Its failure was logged and counted with the batch.
+        # Read the exception, which `_save` has logged and counted; otherwise asyncio logs it as never retrieved.
         if not recording.cancelled():
             recording.exception()
 
     async def close(self) -> None:
-        """Wait for the batches of requests that are answered already."""
+        """Wait until the pending batches are saved; those of logins may be left after their requests."""
         await asyncio.gather(*(batches.close() for batches in self._batches.values()))
 
-    def _name_of(self, visitor: Visitor, day: date) -> str:
-        """The account, or a hash of address and browser that nobody can link to another day's."""
+    def _visitor_id(self, visitor: Visitor, day: date) -> str:
+        """The id of the account, or a hash of address and browser with a salt of the day: days cannot be linked."""
         if visitor.caller:
             return str(visitor.caller.user_id)
         browser = f"{visitor.address} {visitor.user_agent}".encode()
         return hmac.digest(self._salt(day), browser, "sha256")[:16].hex()
 
     async def _event_id(self, key: str) -> UUID | None:
-        """The id of the event of a view; None when the view is counted already.
+        """The event id of a view; None if the view is counted already.
 
-        Redis keeps the id from the first request on. Until the view is known to be saved, whoever repeats the request
-        sends the same event again, which is stored once: a 204 never stands for a view that is not saved. Without
-        Redis each request has an id of its own, and repeated views are counted.
+        Redis keeps the id of the first request. Until the view is saved, a repetition has that id and is stored
+        once, so a 204 always means that the view is saved. Without Redis each request gets its own id, and
+        repeated views are counted.
         """
         event_id = new_id()
         if self._breaker.is_open:
@@ -184,7 +183,9 @@ class Observations:
                     found = await find_properties(connection, list(set(property_ids)))
                 return [found.get(property_id) for property_id in property_ids]
 
-            self._listings[tenant_id] = BatchedCalls(read, seconds=0, most=_LISTINGS_MOST, at_once=_LISTINGS_AT_ONCE)
+            self._listings[tenant_id] = BatchedCalls(
+                read, seconds=0, max_size=_MAX_LISTINGS, max_concurrent=_MAX_LISTING_READS
+            )
         return self._listings[tenant_id]
 
     def _batches_of(self, tenant_id: str) -> BatchedCalls[_Pending, None]:
@@ -192,14 +193,16 @@ class Observations:
 
             async def save(batch: list[_Pending]) -> list[None]:
                 await self._save(tenant_id, [pending.observation for pending in batch])
-                await self._count([pending.key for pending in batch if pending.key])
+                await self._set_counted([pending.key for pending in batch if pending.key])
                 return [None] * len(batch)
 
-            self._batches[tenant_id] = BatchedCalls(save, seconds=_BATCH_SECONDS, most=MOST, at_once=_AT_ONCE)
+            self._batches[tenant_id] = BatchedCalls(
+                save, seconds=_BATCH_SECONDS, max_size=MAX_BATCH, max_concurrent=_MAX_BATCHES
+            )
         return self._batches[tenant_id]
 
     async def _save(self, tenant_id: str, observations: list[Observation]) -> None:
-        """Start the workflow of a batch; returns when it is saved. Raises ApiError unavailable."""
+        """Start the workflow of a batch and wait until it is saved. Raises ApiError unavailable."""
         batch = RecordActivity(command_id=new_id(), tenant_id=tenant_id, observations=tuple(observations))
         definition: Any = RecordActivityWorkflow  # the library's types have no case for an update without an argument
         start = WithStartWorkflowOperation(
@@ -207,7 +210,7 @@ class Observations:
             batch,
             id=registry.workflow_id("record-activity", batch.command_id),
             task_queue=options.COMMANDS,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,  # a call that the library repeats joins the first
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,  # a retry by the SDK joins the first call
             search_attributes=TypedSearchAttributes(
                 [
                     SearchAttributePair(temporal.TENANT_ID, tenant_id),
@@ -228,19 +231,19 @@ class Observations:
             WorkflowUpdateFailedError,
             WorkflowUpdateRPCTimeoutOrCancelledError,
             RPCError,
-            RuntimeError,  # the SDK's lazy connection reports a server that is unavailable so
+            RuntimeError,  # raised by the SDK's lazy connection when the server is unavailable
         ) as error:
             log.warning("%d observations were not saved in time: %r", len(observations), error)
             raise unavailable("The command service") from error
         finally:
-            for event_type, count in Counter(event_type_of(one.data) for one in observations).items():
+            for event_type, count in Counter(one.event_type for one in observations).items():
                 OBSERVATIONS.labels(event_type, outcome).inc(count)
-            # The SDK keeps the same error for `workflow_handle()`, which nobody awaits: asyncio would log it as lost.
+            # The SDK sets the error on `workflow_handle()` too; asyncio would log it as never retrieved.
             if start._workflow_handle.done():
                 start._workflow_handle.exception()
 
-    async def _count(self, keys: list[str]) -> None:
-        """Have Redis say that these views are counted; without it, a repetition is stored once all the same."""
+    async def _set_counted(self, keys: list[str]) -> None:
+        """Set keys to `counted`. If that fails, a repetition has the same event id and is stored once anyway."""
         if not keys or self._breaker.is_open:
             return
         try:

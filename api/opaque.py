@@ -1,4 +1,4 @@
-"""Texts that clients carry for us and cannot make or alter: cursors and consistency tokens."""
+"""Signed opaque texts for clients: cursors and consistency tokens."""
 
 import base64
 import hmac
@@ -16,49 +16,49 @@ _VERSION = struct.Struct(">q")
 
 
 class Tampered(ValueError):
-    """The text was not made by us, or for another use."""
+    """The signature of the text is not valid for this purpose."""
 
 
 class Signer:
-    """Signs cursors in lists (HMAC-SHA256, 128 bits kept), each bound to its use."""
+    """Signs cursors (HMAC-SHA256, truncated to 128 bits), each for one purpose."""
 
     def __init__(self, secret: bytes) -> None:
         self._key = derived_key(secret, "opaque-texts")
 
-    def sign(self, use: str, cursor: Cursor) -> str:
-        """`use` is what the text is good for, such as one user's cursor; it is not part of the text."""
-        return self._signed(use, _CURSOR.pack(cursor.score, cursor.id.bytes))
+    def sign(self, purpose: str, cursor: Cursor) -> str:
+        """The cursor as a signed text. `purpose` (such as one user's history) is signed, but not part of the text."""
+        return self._signed(purpose, _CURSOR.pack(cursor.score, cursor.id.bytes))
 
-    def sign_version(self, use: str, version: int) -> str:
-        """The same for a cursor in the events of one aggregate."""
-        return self._signed(use, _VERSION.pack(version))
+    def sign_version(self, purpose: str, version: int) -> str:
+        """A version as a signed text: the cursor in the events of one aggregate."""
+        return self._signed(purpose, _VERSION.pack(version))
 
-    def open(self, use: str, text: str) -> Cursor:
-        """The cursor that was signed for `use`. Raises Tampered."""
-        micros, id = _CURSOR.unpack(self._opened(use, text, _CURSOR.size))
+    def open(self, purpose: str, text: str) -> Cursor:
+        """The cursor in a text that was signed for `purpose`. Raises Tampered."""
+        micros, id = _CURSOR.unpack(self._opened(purpose, text, _CURSOR.size))
         return Cursor(_EPOCH + timedelta(microseconds=micros), UUID(bytes=id))
 
-    def open_version(self, use: str, text: str) -> int:
-        """The version that was signed for `use`. Raises Tampered."""
-        version: int = _VERSION.unpack(self._opened(use, text, _VERSION.size))[0]
+    def open_version(self, purpose: str, text: str) -> int:
+        """The version in a text that was signed for `purpose`. Raises Tampered."""
+        version: int = _VERSION.unpack(self._opened(purpose, text, _VERSION.size))[0]
         return version
 
     def fingerprint(self, route: str, body: bytes) -> str:
-        """A hash of a request's body that says nothing of it to who has no key: the body may hold a password."""
+        """HMAC of a request's body: a plain hash could be reversed by guessing bodies."""
         return hmac.digest(self._key, f"fingerprint:{route}:".encode() + body, "sha256").hex()
 
-    def _signed(self, use: str, body: bytes) -> str:
-        return base64.urlsafe_b64encode(body + self._tag(use, body)).decode().rstrip("=")
+    def _signed(self, purpose: str, body: bytes) -> str:
+        return base64.urlsafe_b64encode(body + self._tag(purpose, body)).decode().rstrip("=")
 
-    def _opened(self, use: str, text: str, size: int) -> bytes:
+    def _opened(self, purpose: str, text: str, size: int) -> bytes:
         try:
             body = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)[:size]
         except ValueError as error:
             raise Tampered("not base64url") from error
-        # Signing again and comparing the texts leaves exactly one text for each cursor.
-        if len(body) != size or not hmac.compare_digest(self._signed(use, body).encode(), text.encode()):
-            raise Tampered("signed by somebody else, or for another use")
+        # Compare the whole text, not only the tag, so that no second base64 spelling of a cursor is accepted.
+        if len(body) != size or not hmac.compare_digest(self._signed(purpose, body).encode(), text.encode()):
+            raise Tampered("the signature is not valid for this purpose")
         return body
 
-    def _tag(self, use: str, body: bytes) -> bytes:
-        return hmac.digest(self._key, f"{use}:".encode() + body, "sha256")[:_TAG_BYTES]
+    def _tag(self, purpose: str, body: bytes) -> bytes:
+        return hmac.digest(self._key, f"{purpose}:".encode() + body, "sha256")[:_TAG_BYTES]

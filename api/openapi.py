@@ -1,4 +1,4 @@
-"""The OpenAPI document: what a route says of itself in one line, and what every route has in common."""
+"""The OpenAPI document: arguments for the decorators of routes, and what all operations have in common."""
 
 import json
 from typing import Any, Literal
@@ -16,20 +16,20 @@ from domain.model import Model
 
 DESCRIPTION = """Every change is a command: a durable workflow that stores an event and answers when it is saved.
 Send an `Idempotency-Key` with a command and repeat it as often as you need; send its `Consistency-Token` with a read
-to see what you wrote. Every error is an RFC 9457 problem whose `type` is a page that says what to do.
+to see what you wrote. Every error is an RFC 9457 problem; its `type` is the path of a page that says what to do.
 `HEAD` works wherever `GET` does."""
 
 _TAGS = {
     "auth": "Accounts and sessions: register, sign in, renew and end a session, and the public key of access tokens.",
-    "commands": "What became of a command, and where its trace is.",
-    "history": "What a user did, newest first.",
+    "commands": "The state of a command, with a link to its trace.",
+    "history": "The activities of a user, newest first.",
     "operations": "For operators and tools: health, metrics, and the meaning of each problem.",
-    "properties": "Listings: to list a property, to read it and its events.",
-    "users": "The account of whoever is signed in.",
+    "properties": "Listings: create, change, read and list them, and read their events.",
+    "users": "The account of the caller.",
 }
 
 _HEADERS: dict[str, dict[str, Any]] = {
-    "Allow": {"description": "The methods that the address takes", "schema": {"type": "string"}},
+    "Allow": {"description": "The methods that the URL allows", "schema": {"type": "string"}},
     "Command-Id": {
         "description": "The id of the command; its state is at /api/commands/{id}",
         "required": True,
@@ -41,23 +41,23 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "maxLength": 200},
     },
     "ETag": {
-        "description": "The version of the resource, for If-Match and If-None-Match",
+        "description": "The version of the resource, for If-Match. Counts change without it",
         "required": True,
         "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
     },
     "Idempotency-Replayed": {
-        "description": "Sent when the answer is that of an earlier request with the same Idempotency-Key",
+        "description": "Present when the response repeats that of an earlier request with the same Idempotency-Key",
         "schema": {"type": "string", "const": "true"},
     },
     "Location": {
-        "description": "Where the resource, or the state of the command, can be read",
+        "description": "The URL of the resource, or of the state of the command",
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "Retry-After": {
         "description": "Seconds to wait before the next attempt",
         "schema": {"type": "integer", "minimum": 1},
     },
-    "WWW-Authenticate": {"description": "The scheme to authenticate by", "schema": {"type": "string"}},
+    "WWW-Authenticate": {"description": "The authentication scheme", "schema": {"type": "string"}},
 }
 
 _LISTING: dict[str, Any] = {
@@ -94,7 +94,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "StatusChange": {"status": "UNDER_OFFER", "reason": "Two families are interested."},
     "Switch": {"value": True},
 }
-"""An example of each model that a route takes as its body; a route whose body has none fails the tests."""
+"""An example of each model that is the body of a route. A test fails for a body without an example."""
 
 _SIGNED_IN = ("unauthenticated", "invalid-token", "expired-token", "repeated-header")
 _MAYBE_SIGNED_IN = _SIGNED_IN[1:]
@@ -107,7 +107,7 @@ BODY = (
     "body-too-large",
     "unavailable",
 )
-"""The problems of a route that takes a body."""
+"""The problems of a route with a body."""
 _COMMAND = (
     "invalid-request",
     "invalid-idempotency-key",
@@ -119,21 +119,21 @@ _COMMAND = (
     "unavailable",
 )
 CHANGE = ("account-closed", "forbidden", "not-found", "precondition-required", "version-conflict")
-"""The problems of a command on something that exists, based on the version that `If-Match` names."""
+"""The problems of a command on an existing resource, which requires `If-Match`."""
 _EVERYWHERE = {"uri-too-long": "UriTooLong", "headers-too-large": "HeadersTooLarge"}
-"""The problems of every operation, by the names of their shared responses."""
+"""The problems of every operation, with the names of their shared responses."""
 
 SignedIn = Literal["required", "optional", "no"]
 _CALLER: dict[SignedIn, tuple[str, ...]] = {"required": _SIGNED_IN, "optional": _MAYBE_SIGNED_IN, "no": ()}
 
 
 class AcceptedCommand(Model):
-    """A command that is durable and will be done; its answer took longer than the API waits."""
+    """A command that is durable, and was not saved within the time that the API waits."""
 
     command_id: UUID
     status: Literal["RUNNING"]
     location: str
-    """Where its state can be read."""
+    """The URL of its state."""
 
 
 def command(
@@ -143,17 +143,17 @@ def command(
     signed_in: SignedIn = "required",
     body: bool = True,
 ) -> dict[str, Any]:
-    """What the decorator of a command's route says: `@router.post("", **command(201, Property, "account-closed"))`.
+    """Decorator arguments for the route of a command: `@router.post("", **command(201, Property, "account-closed"))`.
 
-    The answer has `status` and is a `model`, or nothing with 204. `problems` are those of this command; what every
-    command may answer, its 202 and the headers are added.
+    The response has `status` and a `model` as its body, or none with 204. `problems` are those of this command; the
+    problems of all commands, the response 202 and the headers are added.
     """
     headers = ["Command-Id", "Consistency-Token", "Idempotency-Replayed"]
     headers += ["ETag"] if model else []
     headers += ["Location"] if status == 201 else []
     accepted = {
         "model": AcceptedCommand,
-        "description": "The command is durable and will be done; its state is at Location",
+        "description": "The command is durable but not saved yet; Location is the URL of its state",
         "headers": header_references("Command-Id", "Location", "Retry-After"),
     }
     return {
@@ -171,16 +171,16 @@ def command(
 def query(
     model: type[Model] | str, *problems: str, signed_in: SignedIn = "required", etag: bool = False
 ) -> dict[str, Any]:
-    """What the decorator of a query's route says: `@router.get("/{id}", **query(Property, "not-found", etag=True))`.
+    """Decorator arguments for the route of a query: `@router.get("/{id}", **query(Property, "not-found", etag=True))`.
 
-    The answer is a `model`, or the page that the document has under this name; with `etag` it may be 304.
+    The body is a `model`, or the page schema of this name (`_add_schemas`); with `etag` the response may be 304.
     """
     ok: dict[str, Any] = {"headers": header_references("ETag")} if etag else {}
     if isinstance(model, str):
         schema = {"$ref": f"#/components/schemas/{model}"}
         ok |= {"description": "One page of the list", "content": {"application/json": {"schema": schema}}}
     unchanged: dict[int | str, dict[str, Any]] = {
-        304: {"description": "It is still a version that If-None-Match names", "headers": header_references("ETag")}
+        304: {"description": "If-None-Match is *", "headers": header_references("ETag")}
     }
     return {
         **({} if isinstance(model, str) else {"response_model": model}),
@@ -193,7 +193,7 @@ def query(
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The document of `app`: FastAPI's, with our problems, names and pages in place of its own."""
+    """The OpenAPI document of `app`: FastAPI's, with this API's problems, operation ids and page schemas."""
     if app.openapi_schema:
         return app.openapi_schema
     made = get_openapi(
@@ -213,7 +213,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "accessToken of register, login or refresh; it is good for 15 minutes",
+            "description": "accessToken of register, login or refresh; it expires after 15 minutes",
         }
     }
     _add_schemas(components.setdefault("schemas", {}))
@@ -231,7 +231,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _finish(operation: dict[str, Any]) -> None:
-    """Security, examples, and what every operation may answer."""
+    """Add security, the example of the body, and the responses of every operation."""
     answers = operation["responses"]
     problems = answers.get("401", {}).get("content", {}).get(MEDIA_TYPE, {}).get("examples", {})
     token: dict[str, list[str]] = {"accessToken": []}
@@ -243,10 +243,10 @@ def _finish(operation: dict[str, Any]) -> None:
         answers[str(KINDS[kind].status)] = {"$ref": f"#/components/responses/{name}"}
     found = answers.get("422", {}).get("content", {})
     if found.pop("application/json", None) and not found:
-        del answers["422"]  # a route whose parameters take every text
+        del answers["422"]  # a route without constraints on its parameters
     for content in (answer.get("content", {}) for answer in answers.values()):
         for media in content.values():
-            media["schema"].pop("title", None)  # FastAPI's own name of the operation, which generated types would have
+            media["schema"].pop("title", None)  # made up by FastAPI; generated types would get this name
     for parameter in operation.get("parameters", ()):
         parameter["schema"] = _without_null(parameter["schema"])
     for media in operation.get("requestBody", {}).get("content", {}).values():
@@ -256,14 +256,14 @@ def _finish(operation: dict[str, Any]) -> None:
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a parameter that may be left out, which is not the same as null."""
+    """The schema of a parameter without null: an optional parameter may be absent, but not null."""
     given = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
     rest = {key: value for key, value in schema.items() if key not in {"anyOf", "title"}}
     return {**given[0], **rest} if len(given) == 1 else {key: value for key, value in schema.items() if key != "title"}
 
 
 def _add_used(components: dict[str, Any], text: str) -> None:
-    """The headers and the problems that the document, as `text`, refers to."""
+    """Add the header and example components that the document `text` refers to."""
     components["headers"] = {
         name: header for name, header in _HEADERS.items() if f'"#/components/headers/{name}"' in text
     }
@@ -275,7 +275,7 @@ def _add_used(components: dict[str, Any], text: str) -> None:
 
 
 def _add_schemas(schemas: dict[str, Any]) -> None:
-    """Those of problems and of pages that are answered as bytes."""
+    """Add the schemas of problems, and of pages whose routes return bytes."""
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for model in (Problem, Event, Activity):

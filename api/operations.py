@@ -1,4 +1,4 @@
-"""For operators: /livez, /readyz, /metrics, the meaning of each problem, and documentation that needs no internet."""
+"""Routes for operators and documentation: /livez, /readyz, /metrics, /problems and /docs."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -26,18 +26,17 @@ _PROBE_SECONDS = 2.0
 
 @router.get("/livez")
 async def livez() -> dict[str, str]:
-    """The process runs and its loop turns."""
+    """The process is alive: its event loop answers."""
     return {"status": "alive"}
 
 
-@router.get("/readyz", responses={503: {"description": "Still starting: some dependency was never reached"}})
+@router.get("/readyz", responses={503: {"description": "Starting: a dependency was not reached yet"}})
 async def readyz(parts: PartsDep, response: Response) -> dict[str, Any]:
-    """What is reached and what is unavailable.
+    """The state of each dependency.
 
-    503 until everything was reached once; afterwards 200: with one dependency unavailable most of the API works on, and
-    taking every replica out of service would help nobody. `status` says `degraded` then. `eventStore` says when the
-    database was restored from a dump and its events are still to be renumbered, `temporal` when its namespace or search
-    attributes are still to be registered.
+    503 until every dependency was reached once, then always 200: without one of them most routes still work, so no
+    replica should be taken out of service; `status` is `degraded` then. `eventStore` reports a database that was
+    restored from a dump and needs its events renumbered, `temporal` a missing namespace or search attribute.
     """
     states = await _states(parts)
     parts.reached.update(name for name, state in states.items() if state == "reached")
@@ -76,7 +75,7 @@ router.get("/metrics", response_class=Response, description="Metrics in the text
 
 
 class ProblemKind(Model):
-    """What a problem's `type` means, what to do about it, and what it looks like."""
+    """The meaning of a problem's `type`, what to do about it, and an example."""
 
     type: str
     title: str
@@ -87,14 +86,14 @@ class ProblemKind(Model):
 
 @router.get("/problems/{kind}", response_model=ProblemKind, responses=responses("not-found"))
 async def problem(kind: str, request: Request) -> Response:
-    """What a problem's `type` means and what to do about it; a page for people where a browser asks."""
+    """The meaning of a problem's `type` and what to do about it, as JSON or, for browsers, as HTML."""
     if kind not in KINDS:
-        raise ApiError("not-found", f"There is no problem of this type; there are {', '.join(KINDS)}.")
+        raise ApiError("not-found", f"There is no such problem type. Choose one of {', '.join(KINDS)}.")
     row, shown = KINDS[kind], example(kind)
     value = {"type": f"/problems/{kind}", **vars(row), "example": shown}
     content = [
         pages.paragraph(f"Status {row.status} {HTTPStatus(row.status).phrase}. {row.advice}"),
-        pages.paragraph("Such an answer, with the Content-Type application/problem+json (RFC 9457):"),
+        pages.paragraph("Example of a response, with the Content-Type application/problem+json (RFC 9457):"),
         pages.sample(shown),
         pages.links({"Documentation of the API": "/docs"}),
     ]
@@ -104,14 +103,14 @@ async def problem(kind: str, request: Request) -> Response:
 @router.get("/", include_in_schema=False)
 @router.get("/api", include_in_schema=False)
 async def home(request: Request) -> Response:
-    """Where the documentation is."""
+    """Links to the documentation."""
     links = {"Documentation": "/docs", "OpenAPI document": "/openapi.json", "Health": "/readyz"}
     value = {"name": "Hyderabad Infra", "documentation": "/docs", "openapi": "/openapi.json", "health": "/readyz"}
     return pages.answer(request, value, "Hyderabad Infra", pages.links(links))
 
 
 def install_docs(app: FastAPI) -> None:
-    """Swagger UI at /docs from our own files."""
+    """Serve Swagger UI at /docs from local files, so that it works without the internet."""
     app.mount("/static/swagger", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger")
 
     @app.get("/docs", include_in_schema=False)

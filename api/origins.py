@@ -1,6 +1,6 @@
-"""Cross-origin requests (CORS, the Fetch standard): the pages of which other origins may use the API.
+"""CORS (the Fetch standard): the origins whose pages may use the API.
 
-Access is by bearer token and never by cookie, so no credentials are allowed. A page may read its errors too.
+Clients authenticate with bearer tokens and not with cookies, so credentials mode is not allowed.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ Headers = list[tuple[bytes, bytes]]
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 _EXPOSED = b"Allow, Command-Id, Consistency-Token, ETag, Idempotency-Replayed, Location, Retry-After, WWW-Authenticate"
 _PREFLIGHT_SECONDS = b"600"
-"""Chromium's browsers keep no answer for longer than two hours; after ten minutes a change of CORS_ORIGINS holds."""
+"""After ten minutes at most, browsers see a change of CORS_ORIGINS."""
 
 
 class Origins:
-    """The origins of CORS_ORIGINS; `*` among them allows every one."""
+    """The allowed origins; `*` allows every origin."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
         self._allowed = {origin.encode() for origin in allowed}
         self.varying: Headers = [(b"vary", b"Origin")] if allowed else []
-        """For an answer to a request without an origin, which a shared cache must not give to one that has one."""
+        """Headers of a response to a request without Origin, which a cache must not use for one with Origin."""
 
     def headers(self, origin: bytes) -> Headers:
-        """For every answer to a request of `origin`, errors included."""
+        """The headers of every response to `origin`, errors included."""
         if not self._allows(origin):
             return self.varying
         return [
@@ -34,7 +34,7 @@ class Origins:
         ]
 
     def preflight(self, origin: bytes, wanted: bytes | None) -> Headers:
-        """For a preflight that asks to send the headers `wanted`. Raises ApiError origin-not-allowed."""
+        """The headers of the response to a preflight; `wanted` are the request headers. Raises origin-not-allowed."""
         if not self._allows(origin):
             raise ApiError("origin-not-allowed")
         headers = [(b"access-control-allow-methods", _METHODS), (b"access-control-max-age", _PREFLIGHT_SECONDS)]

@@ -1,4 +1,4 @@
-"""Pages for people who open an address of the API in a browser; programs are answered with JSON at the same address."""
+"""Content negotiation between JSON and a small HTML page, for routes that people open in a browser."""
 
 import html
 import json
@@ -13,7 +13,7 @@ pre{{background:#f4f4f4;padding:1rem;overflow:auto}}</style><h1>{title}</h1>{con
 
 
 def answer(request: Request, value: dict[str, Any], title: str, content: str) -> Response:
-    """`value` as JSON, or a page with the HTML `content` where the client would rather have that."""
+    """`value` as JSON, or a page with the HTML `content` if the client prefers HTML."""
     headers = {"Vary": "Accept"}
     if prefers_html(request.headers.get("accept", "")):
         return HTMLResponse(_PAGE.format(title=html.escape(title), content=content), headers=headers)
@@ -25,13 +25,13 @@ def paragraph(text: str) -> str:
 
 
 def links(addresses: dict[str, str]) -> str:
-    """A list of what is at which address."""
+    """A list of links: URLs by their texts."""
     items = (f'<li><a href="{html.escape(url)}">{html.escape(name)}</a></li>' for name, url in addresses.items())
     return f"<ul>{''.join(items)}</ul>"
 
 
 def sample(value: dict[str, Any]) -> str:
-    """A JSON document, to be read."""
+    """An indented JSON document."""
     return f"<pre>{html.escape(json.dumps(value, indent=2))}</pre>"
 
 

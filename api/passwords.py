@@ -1,4 +1,4 @@
-"""Passwords: argon2id in threads of their own, which clients share fairly by address."""
+"""Password hashing with argon2id in a thread pool, with fair queuing by client address."""
 
 import asyncio
 import os
@@ -15,31 +15,31 @@ from api.errors import ApiError
 T = TypeVar("T")
 
 _MAX_WAITING = 50
-"""Beyond so many the last would wait for seconds, so it is refused at once."""
+"""With more, the last one would wait for seconds."""
 _MAX_WAITING_PER_ADDRESS = 8
-"""An office whose people sign in together; the last waits about a second when nobody else does (0.13 s for each)."""
+"""Enough for an office behind one address; the last one waits about a second (0.13 s for each hash)."""
 
 
 class FairThreads:
-    """A thread pool with one queue for each client address; the queues are served in turn (round-robin).
+    """A thread pool with one queue for each client address; the queues are served round-robin.
 
-    Whoever sends many requests waits behind their own. When every place is taken, the newest waiter of the longest
-    queue gives way to a newcomer whose own queue would still be shorter than that one.
+    A client with many requests delays only its own. When the total is at its limit, a new request evicts the newest of
+    the longest queue, if its own queue stays shorter than that one; otherwise it is refused.
     """
 
     def __init__(self, threads: int, name: str) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._idle = threads
         self._queues: OrderedDict[str, deque[asyncio.Future[bool]]] = OrderedDict()
-        """Waiters by address, none of the queues empty; True means a thread is free for you, False that you gave way.
+        """Waiting requests by address, without empty queues; a result of True grants a thread, False means evicted.
 
-        The first address is served next. Nobody waits while a thread is idle.
+        The first address is served next. All queues are empty while a thread is idle.
         """
 
     async def run(self, address: str, work: Callable[..., T], *arguments: object) -> T:
-        """What `work` returns from a thread. Raises ApiError unavailable when too many wait.
+        """Run `work` in a thread; returns its result. Raises ApiError unavailable when too many requests wait.
 
-        Whoever is cancelled leaves the queue. Work that has begun cannot be stopped: its thread is free when it ends.
+        Cancellation removes a waiting request from its queue. Running work cannot be cancelled and keeps its thread.
         """
         if self._idle:
             self._idle -= 1
@@ -50,7 +50,7 @@ class FairThreads:
         return await asyncio.shield(running)
 
     async def _wait(self, address: str) -> None:
-        self._make_room(address)
+        self._admit(address)
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._queues.setdefault(address, deque()).append(turn)
         try:
@@ -58,27 +58,27 @@ class FairThreads:
                 raise _busy()
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._leave(address, turn)
+                self._remove(address, turn)
             elif turn.result():
-                self._next()  # a thread was given in the same moment, so the next waiter gets it
+                self._next()  # a thread was granted in the same iteration of the loop: pass it on
             raise
 
-    def _make_room(self, address: str) -> None:
-        """Raises ApiError unavailable for a newcomer who may neither take a free place nor somebody's."""
+    def _admit(self, address: str) -> None:
+        """Evict a request if the total is at its limit. Raises ApiError unavailable if the new request is refused."""
         own = len(self._queues.get(address, ()))
         if own >= _MAX_WAITING_PER_ADDRESS:
             raise _busy()
         if sum(map(len, self._queues.values())) < _MAX_WAITING:
             return
-        # Of several longest queues, the one that is served last.
+        # Of several longest queues, the last in round-robin order.
         longest = max(reversed(self._queues.values()), key=len)
-        if len(longest) <= own + 1:  # else the two would be as unequal as before, and take each other's place for ever
+        if len(longest) <= own + 1:  # without + 1, two addresses could evict each other's requests endlessly
             raise _busy()
         newest = longest.pop()
         if not newest.done():
             newest.set_result(False)
 
-    def _leave(self, address: str, turn: asyncio.Future[bool]) -> None:
+    def _remove(self, address: str, turn: asyncio.Future[bool]) -> None:
         queue = self._queues.get(address, deque())
         if turn in queue:
             queue.remove(turn)
@@ -86,14 +86,14 @@ class FairThreads:
                 del self._queues[address]
 
     def _next(self) -> None:
-        """Give a free thread to the oldest waiter of the address whose turn it is."""
+        """Grant a free thread to the oldest request of the next address."""
         while self._queues:
             address, queue = next(iter(self._queues.items()))
             turn = queue.popleft()
             if not queue:
                 del self._queues[address]
             if turn.done():
-                continue  # cancelled, and its task has not run since
+                continue  # cancelled, and its task has not run yet
             if queue:
                 self._queues.move_to_end(address)
             turn.set_result(True)
@@ -105,24 +105,24 @@ class FairThreads:
 
 
 class Passwords:
-    """Hashes and verifies off the event loop. Parameters are RFC 9106's second recommendation (64 MiB, 3 passes)."""
+    """Hashes and verifies passwords in threads. Parameters: RFC 9106's second recommendation (64 MiB, 3 passes)."""
 
     def __init__(self) -> None:
-        # Half of the cores stay with everybody who is signed in.
+        # Half of the cores are left for other requests.
         self.threads = FairThreads(max(1, (os.cpu_count() or 2) // 2), "argon2")
         self._hasher = PasswordHasher()
-        self._nobody = self._hasher.hash("nobody has this password")
+        self._dummy_hash = self._hasher.hash("nobody has this password")
 
     async def hash(self, password: str, *, address: str) -> str:
-        """The argon2id hash of a password. Raises ApiError unavailable when too many wait."""
+        """The argon2id hash of a password. Raises ApiError unavailable when too many requests wait."""
         return await self.threads.run(address, self._hasher.hash, password)
 
     async def matches(self, password: str, hashed: str | None, *, address: str) -> bool:
-        """Whether the password has this hash. Raises ApiError unavailable when too many wait.
+        """Whether the password has this hash. Raises ApiError unavailable when too many requests wait.
 
-        Takes as long when there is no hash, so that names cannot be guessed.
+        Without a hash it verifies a dummy, so that the response time does not reveal whether an account exists.
         """
-        verified = await self.threads.run(address, self._verify, password, hashed or self._nobody)
+        verified = await self.threads.run(address, self._verify, password, hashed or self._dummy_hash)
         return verified and hashed is not None
 
     def _verify(self, password: str, hashed: str) -> bool:
@@ -136,5 +136,5 @@ class Passwords:
 
 
 def _busy() -> ApiError:
-    detail = "Too many sign-ins and registrations are waiting. Try again after Retry-After seconds."
+    detail = "Too many sign-ins and registrations are waiting. Send the request again after Retry-After seconds."
     return ApiError("unavailable", detail, headers={"Retry-After": "5"})

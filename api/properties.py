@@ -1,24 +1,27 @@
-"""Listings: /api/properties."""
+"""Commands and queries on a listing: /api/properties."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 
 from adapters import event_store
 from adapters.current_state import find_property
 from api import listings
 from api.answers import IfMatchDep, NoBody, SenderDep, answered
+from api.bodies import BodyOf
 from api.commands import new_id
-from api.conditional import is_unchanged
+from api.conditional import is_not_wanted
 from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, TenantDep
 from api.errors import ApiError
-from api.opaque import Tampered
 from api.openapi import CHANGE, command, query
-from api.property_answers import CountedProperty, answered_property, as_json, numbers_of
+from api.paging import opened, page
+from api.property_answers import CountedProperty, answered_property, as_json, json_counts_of
 from api.tokens import Caller
 from domain import fields as f
+from domain.command import Change
 from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
 from domain.model import Model
 from domain.property import Property, PropertyDetails, PropertyPatch
@@ -34,12 +37,12 @@ from domain.property_commands import (
 from domain.property_status import PropertyStatus
 
 router = APIRouter(prefix="/api/properties", tags=["properties"])
-# Before the routes by id, for which `favorites` would be an id that is not valid.
+# Before `/{property_id}`, which would match `favorites` as an invalid id.
 router.routes.extend(listings.router.routes)
 
 
 class NewProperty(PropertyDetails):
-    """A listing to be made, public at once unless it is a draft."""
+    """A new listing: public at once, or a draft."""
 
     status: Literal[PropertyStatus.ACTIVE, PropertyStatus.DRAFT] = PropertyStatus.ACTIVE
 
@@ -54,8 +57,8 @@ class Switch(Model):
 
 
 @router.post("", **command(201, CountedProperty, "account-closed"))
-async def create_property(body: NewProperty, sender: SenderDep) -> Response:
-    """List a property. Unless it is a draft, it is public at once; event, history and the owner's mail follow."""
+async def create_property(body: BodyOf[NewProperty], sender: SenderDep) -> Response:
+    """List a property. It is public at once unless it is a draft. A history entry and a mail to the owner follow."""
     property_id = new_id()
     summary = f"{body.listing_type.value} {body.property_type.value}: {body.title} ({body.location})"
     details = PropertyDetails.model_construct(**{name: getattr(body, name) for name in PropertyDetails.model_fields})
@@ -65,75 +68,72 @@ async def create_property(body: NewProperty, sender: SenderDep) -> Response:
     return await answered_property(sender, outcome, 201, location="/api/properties/{id}")
 
 
+@dataclass(frozen=True)
+class Changer:
+    """Sends the command of a request that changes a listing."""
+
+    property_id: UUID
+    sender: SenderDep
+    expected: IfMatchDep
+
+    async def send(self, command: type[Change], body: Model, summary: str, **fields: Any) -> Response:
+        """The response with the changed listing. Raises ApiError as `Sender.send` does."""
+        outcome = await self.sender.send(
+            command, body, summary, property_id=self.property_id, expected_versions=self.expected, **fields
+        )
+        return await answered_property(self.sender, outcome)
+
+
+ChangerDep = Annotated[Changer, Depends()]
+
+
 @router.put("/{property_id}", **command(200, CountedProperty, *CHANGE, "listing-closed"))
-async def update_property(
-    property_id: UUID, body: PropertyDetails, sender: SenderDep, expected: IfMatchDep
-) -> Response:
-    """Say everything of a listing anew, as its owner or an administrator."""
-    summary = f"{body.title} ({body.location})"
-    outcome = await sender.send(
-        UpdateProperty, body, summary, property_id=property_id, expected_versions=expected, details=body
-    )
-    return await answered_property(sender, outcome)
+async def update_property(body: BodyOf[PropertyDetails], changer: ChangerDep) -> Response:
+    """Replace the details of a listing. For its owner and administrators."""
+    return await changer.send(UpdateProperty, body, f"{body.title} ({body.location})", details=body)
 
 
 @router.patch("/{property_id}", **command(200, CountedProperty, *CHANGE, "listing-closed"))
-async def patch_property(property_id: UUID, body: PropertyPatch, sender: SenderDep, expected: IfMatchDep) -> Response:
-    """Say some things of a listing anew (JSON Merge Patch, RFC 7396): absent fields stay, `null` removes."""
+async def patch_property(body: BodyOf[PropertyPatch], changer: ChangerDep) -> Response:
+    """Change some fields of a listing (JSON Merge Patch, RFC 7396): absent fields stay, `null` removes."""
     summary = ", ".join(sorted(body.model_fields_set)) or "nothing"
-    outcome = await sender.send(
-        PatchProperty, body, summary, property_id=property_id, expected_versions=expected, changes=body
-    )
-    return await answered_property(sender, outcome)
+    return await changer.send(PatchProperty, body, summary, changes=body)
 
 
 @router.delete("/{property_id}", **command(204, None, *CHANGE, body=False))
-async def delete_property(property_id: UUID, sender: SenderDep, expected: IfMatchDep) -> Response:
-    """Delete a listing for good. Its events stay, for its owner and administrators."""
-    outcome = await sender.send(DeleteProperty, NoBody(), "delete", property_id=property_id, expected_versions=expected)
-    return answered(sender, outcome)
+async def delete_property(changer: ChangerDep) -> Response:
+    """Delete a listing. Its events can still be read by its owner and administrators."""
+    return await changer.send(DeleteProperty, NoBody(), "delete")
 
 
 @router.put("/{property_id}/status", **command(200, CountedProperty, *CHANGE, "status-refused"))
-async def change_property_status(
-    property_id: UUID, body: StatusChange, sender: SenderDep, expected: IfMatchDep
-) -> Response:
-    """Move a listing to another status. Which may follow which, and by whom, is a table in the documentation."""
-    fields = {"status": body.status, "reason": body.reason}
-    outcome = await sender.send(
-        ChangePropertyStatus, body, body.status.value, property_id=property_id, expected_versions=expected, **fields
-    )
-    return await answered_property(sender, outcome)
+async def change_property_status(body: BodyOf[StatusChange], changer: ChangerDep) -> Response:
+    """Change the status of a listing. The documentation has the table of transitions and who may make each."""
+    return await changer.send(ChangePropertyStatus, body, body.status.value, status=body.status, reason=body.reason)
 
 
 @router.put("/{property_id}/featured", **command(200, CountedProperty, *CHANGE))
-async def feature_property(property_id: UUID, body: Switch, sender: SenderDep, expected: IfMatchDep) -> Response:
-    """Have a listing stand out, or no longer: for administrators."""
-    outcome = await sender.send(
-        FeatureProperty, body, str(body.value), property_id=property_id, expected_versions=expected, value=body.value
-    )
-    return await answered_property(sender, outcome)
+async def feature_property(body: BodyOf[Switch], changer: ChangerDep) -> Response:
+    """Feature a listing, or end it. For administrators."""
+    return await changer.send(FeatureProperty, body, str(body.value), value=body.value)
 
 
 @router.put("/{property_id}/verified", **command(200, CountedProperty, *CHANGE))
-async def verify_property(property_id: UUID, body: Switch, sender: SenderDep, expected: IfMatchDep) -> Response:
-    """Vouch for a listing, or no longer: for administrators."""
-    outcome = await sender.send(
-        VerifyProperty, body, str(body.value), property_id=property_id, expected_versions=expected, value=body.value
-    )
-    return await answered_property(sender, outcome)
+async def verify_property(body: BodyOf[Switch], changer: ChangerDep) -> Response:
+    """Verify a listing, or withdraw it. For administrators."""
+    return await changer.send(VerifyProperty, body, str(body.value), value=body.value)
 
 
 @router.put("/{property_id}/favorite", **command(204, None, "account-closed", "not-found", body=False))
 async def favorite_property(property_id: UUID, sender: SenderDep) -> Response:
-    """Add a listing to one's favourites. Repeating it changes nothing."""
+    """Add a listing to the caller's favourites. Idempotent."""
     outcome = await sender.send(FavoriteProperty, NoBody(), str(property_id), property_id=property_id)
     return answered(sender, outcome, 204)
 
 
 @router.delete("/{property_id}/favorite", **command(204, None, "account-closed", "not-found", body=False))
 async def unfavorite_property(property_id: UUID, sender: SenderDep) -> Response:
-    """Remove a listing from one's favourites, even one that is deleted. Repeating it changes nothing."""
+    """Remove a listing from the caller's favourites, even if it is deleted. Idempotent."""
     outcome = await sender.send(UnfavoriteProperty, NoBody(), str(property_id), property_id=property_id)
     return answered(sender, outcome, 204)
 
@@ -148,12 +148,12 @@ async def get_property(
     parts: PartsDep,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """A listing. In a status that is not public, only its owner and administrators see it."""
-    found, numbers = await _visible(parts, caller.tenant_id if caller else tenant_id, property_id, caller)
+    """A listing. One that is not public is shown to its owner and administrators only."""
+    found, counts = await _visible(parts, caller.tenant_id if caller else tenant_id, property_id, caller)
     etag = f'"{found.version}"'
-    if is_unchanged(if_none_match, found.version):
+    if is_not_wanted(if_none_match):
         return Response(status_code=304, headers={"ETag": etag})
-    return Response(as_json(found, numbers), 200, {"ETag": etag}, "application/json")
+    return Response(as_json(found, counts), 200, {"ETag": etag}, "application/json")
 
 
 @router.get("/{property_id}/history", **query("EventPage", "invalid-request", "invalid-cursor", "not-found"))
@@ -164,17 +164,9 @@ async def property_events(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[CursorText, Query()] = None,
 ) -> Response:
-    """The events of a listing, oldest first, as they were published: for its owner and administrators.
-
-    They stay when the listing is deleted.
-    """
-    use = f"events:{caller.tenant_id}:{property_id}"
-    after = 0
-    if cursor is not None:
-        try:
-            after = parts.signer.open_version(use, cursor)
-        except Tampered as error:
-            raise ApiError("invalid-cursor") from error
+    """The events of a listing, also of a deleted one, oldest first. For its owner and administrators."""
+    purpose = f"events:{caller.tenant_id}:{property_id}"
+    after = opened(parts.signer.open_version, purpose, cursor) or 0
     async with parts.database.statements(caller.tenant_id) as connection:
         found = await find_property(connection, property_id)
         owner = found.owner_id if found else await event_store.owner_of_deleted(connection, property_id)
@@ -182,19 +174,16 @@ async def property_events(
             raise ApiError("not-found")
         events = await event_store.of_aggregate(connection, property_id, after_version=after, limit=limit + 1)
     more = len(events) > limit
-    page: dict[str, Any] = {
-        "items": events[:limit],
-        "nextCursor": parts.signer.sign_version(use, events[limit - 1]["version"]) if more else None,
-    }
-    return Response(orjson.dumps(page), media_type="application/json")
+    next_cursor = parts.signer.sign_version(purpose, events[limit - 1]["version"]) if more else None
+    return page((orjson.dumps(event) for event in events[:limit]), next_cursor)
 
 
 async def _visible(
     parts: Parts, tenant_id: str, property_id: UUID, caller: Caller | None
 ) -> tuple[Property, dict[str, int]]:
-    """The listing with its numbers, for somebody who may see it.
+    """The listing and its counts, if the caller may see it.
 
-    Raises ApiError not-found, or gone for who owned a deleted one.
+    Raises ApiError not-found, or gone if the caller was the owner of a deleted listing.
     """
     async with parts.database.statements(tenant_id) as connection:
         found = await find_property(connection, property_id)
@@ -203,4 +192,4 @@ async def _visible(
             raise ApiError("gone" if caller and deleted_from == caller.user_id else "not-found")
         if not (found.is_public or (caller and (caller.is_admin or caller.user_id == found.owner_id))):
             raise ApiError("not-found")
-        return found, (await numbers_of(connection, [property_id]))[property_id]
+        return found, (await json_counts_of(connection, [property_id]))[property_id]

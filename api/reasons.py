@@ -1,6 +1,6 @@
-"""Why a value is refused, in a sentence that says what to send instead: one table from pydantic's error types.
+"""The error message of each pydantic error type, which says what to send instead.
 
-The value itself is never repeated: it may be a password.
+A message never contains the value, which may be a password.
 """
 
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from typing import Any
 
 SENTENCES: dict[str, str] = {
     "missing": "Send this field; it is required.",
-    "extra_forbidden": "Leave it out; there is no field of this name.",
+    "extra_forbidden": "Remove this field; it is not known.",
     "string_type": "Give a text, in quotes.",
     "string_too_short": "Use at least {min_length} {characters}.",
     "string_too_long": "Use at most {max_length} {characters}.",
-    "string_unicode": "Give a text of whole Unicode characters, without a lone surrogate.",
+    "string_unicode": "Give a text of valid Unicode, without lone surrogates.",
     "too_short": "Give at least {min_length} {entries}.",
     "too_long": "Give at most {max_length} {entries}.",
     "int_type": "Give a whole number, without quotes.",
@@ -40,18 +40,17 @@ SENTENCES: dict[str, str] = {
     "dict_type": "Give a JSON object, in braces.",
     "model_type": "Give a JSON object, in braces.",
     "model_attributes_type": "Give a JSON object, in braces.",
-    # The one check of pydantic's own that raises a plain ValueError is that of an e-mail address.
+    # Only pydantic's check of e-mail addresses raises a plain ValueError.
     "value_error": "Give an e-mail address, such as ravi@example.com.",
 }
-"""Every type of error that a constraint of `domain/fields.py` or of a request can have. What is not here has a
-sentence of its own where it is raised."""
+"""Every error type of the constraints of fields and requests, except those whose validator raises its own message."""
 
 
 def reason(fault: Mapping[str, Any]) -> str:
-    """The sentence for one of pydantic's errors, given as `errors()` lists it."""
+    """The message of one pydantic error, an item of `errors()`."""
     kind = fault["type"]
     if kind in {"too_short", "too_long"} and isinstance(fault["input"], str):
-        kind = f"string_{kind}"  # pydantic counts the characters of a secret as items
+        kind = f"string_{kind}"  # pydantic reports the length of a SecretStr as a number of items
     sentence = SENTENCES.get(kind)
     if sentence is None:
         return str(fault["msg"])

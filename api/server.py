@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol with a bound on what it keeps of a request before the API sees it.
+"""uvicorn's HTTP protocol with a limit on the size of a request head (request line and headers).
 
-Its parser, httptools, takes addresses and headers of any length, and the application is not asked before they are
-complete. Complete ones are measured by RequestChecks; one that is still growing past every bound is refused here.
+Its parser, httptools, buffers a head of any size until it is complete, and only then calls the application.
+RequestChecks checks complete heads; this protocol refuses one that exceeds the limit before it is complete.
 """
 
 from typing import Any
@@ -12,13 +12,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from api.errors import KINDS, MAX_HEADER_BYTES, MAX_URI_BYTES, MEDIA_TYPE, ApiError, document
 
 _MAX_HEAD_BYTES = 2 * (MAX_URI_BYTES + MAX_HEADER_BYTES)
-"""Far enough above both that a request a little too large is read whole and answered with CORS headers."""
+"""Above both limits, so that a head which is slightly too large is completed, and refused with CORS headers."""
 _LINGER_SECONDS = 2.0
-"""Closing while a client still sends resets the connection, and the client may lose the answer (RFC 9112, 9.6)."""
+"""Closing at once resets the connection, and a client that is still sending may lose the response (RFC 9112, 9.6)."""
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Answers a request head that is too large, and bytes that are no HTTP, with a problem document."""
+    """Answers a request head that is too large or not valid HTTP with a problem document."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)

@@ -1,7 +1,7 @@
-"""Sessions: one for each sign-in, kept by refresh tokens, which are stored as hashes and used once.
+"""Sessions: one for each sign-in, with refresh tokens that rotate and are stored as hashes.
 
-Using a token twice closes its session. Renewing and closing lock the session's row first, so that whichever comes
-second sees what the other did, and no token outlives its session.
+Using a token twice closes its session. Renewing and closing lock the session's row first, so that concurrent calls are
+serialized and no token outlives its session.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from api.passwords import Passwords
 from domain.user import MAY_SIGN_IN, User
 
 LIFETIME = timedelta(days=30)
-"""People come back to a search for a home for weeks."""
+"""A search for a home takes weeks."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """A person who is signed in, and the token that keeps them so."""
+    """A user who is signed in, and the current refresh token."""
 
     user: User
     refresh_token: str
@@ -42,16 +42,16 @@ class Sessions:
         self._passwords = passwords
 
     async def sign_in(self, tenant_id: str, name: str, password: str, address: str) -> Session:
-        """By e-mail or username, a SignInName, for a client at `address`.
+        """Open a session by password; `name` is an e-mail address or username in lower case (SignInName).
 
-        Raises ApiError invalid-credentials, account-closed, or unavailable when too many wait.
+        Raises ApiError invalid-credentials, account-closed, or unavailable when too many sign-ins wait.
         """
         query = select(users.c.user_id, users.c.password_hash).where(
             or_(func.lower(users.c.email) == name, func.lower(users.c.username) == name)
         )
         async with self._database.statements(tenant_id) as connection:
             row = (await connection.execute(query)).first()
-        # Without a connection: hashing takes longer than everything else, and connections are few.
+        # Outside the connection: hashing takes longest, and the connection pool is small.
         hashed = row.password_hash if row else None
         if not await self._passwords.matches(password, hashed, address=address) or row is None:
             raise ApiError("invalid-credentials")
@@ -60,19 +60,19 @@ class Sessions:
             return await _open(tx, tenant_id, row.user_id)
 
     async def begin(self, tenant_id: str, user_id: UUID) -> Session:
-        """For a person who has just registered."""
+        """Open a session without a password, after a registration."""
         async with self._database.transaction(tenant_id) as tx:
             return await _open(tx, tenant_id, user_id)
 
-    async def knows_password(self, tenant_id: str, user_id: UUID, password: str, address: str) -> bool:
-        """Whether this is the password of the account; `address` is whose place is taken among those who wait."""
+    async def password_matches(self, tenant_id: str, user_id: UUID, password: str, address: str) -> bool:
+        """Whether this is the password of the account; `address` is the client's, for fair queuing."""
         query = select(users.c.password_hash).where(users.c.user_id == user_id)
         async with self._database.statements(tenant_id) as connection:
             hashed = (await connection.execute(query)).scalar_one_or_none()
         return await self._passwords.matches(password, hashed, address=address)
 
     async def renew(self, tenant_id: str, token: str) -> Session:
-        """A new refresh token for an old one. Raises ApiError invalid-refresh-token or refresh-token-reused."""
+        """Replace a refresh token by a new one. Raises ApiError invalid-refresh-token or refresh-token-reused."""
         async with self._database.transaction(tenant_id) as tx:
             session = await _locked_session(tx, token)
             if session is None:
@@ -82,11 +82,11 @@ class Sessions:
             reused = await _was_used(tx, token)
             if reused:
                 await _revoke(tx, token)
-        # Not before the transaction is committed, which an error would roll back.
+        # Raised after the transaction, because an exception inside would roll back the revocation.
         raise ApiError("refresh-token-reused" if reused else "invalid-refresh-token")
 
     async def end(self, tenant_id: str, token: str) -> None:
-        """Close the session of a refresh token; one that is unknown has nothing to close."""
+        """Close the session of a refresh token; an unknown token is ignored."""
         async with self._database.statements(tenant_id) as connection:
             await _revoke(connection, token)
 
@@ -98,7 +98,7 @@ async def _open(tx: AsyncConnection, tenant_id: str, user_id: UUID) -> Session:
 
 
 async def _issue(tx: AsyncConnection, tenant_id: str, user_id: UUID, session_id: UUID, *opened: Write) -> Session:
-    """The next token of a session, with the row of one that is just opened. Raises ApiError account-closed."""
+    """Store the next token of a session; `opened` is the row of a new session. Raises ApiError account-closed."""
     user = await find_user(tx, user_id)
     if user is None or user.status not in MAY_SIGN_IN:
         raise ApiError("account-closed")
@@ -117,19 +117,19 @@ async def _issue(tx: AsyncConnection, tenant_id: str, user_id: UUID, session_id:
 
 
 async def _locked_session(tx: AsyncConnection, token: str) -> sa.Row[*tuple[Any, ...]] | None:
-    """The session of a token as it is once no other transaction is renewing or closing it."""
+    """Lock the session of a token, and read it; None if the token is unknown."""
     query = (
         select(sessions.c.session_id, sessions.c.user_id, sessions.c.revoked_at)
         .join_from(sessions, refresh_tokens, refresh_tokens.c.session_id == sessions.c.session_id)
         .where(refresh_tokens.c.token_hash == _hash(token))
-        # The token's row is read by later statements: this one saw it as it was before the lock.
+        # Later statements read the token's row: this statement's snapshot of it is older than the lock.
         .with_for_update(of=sessions)
     )
     return (await tx.execute(query)).one_or_none()
 
 
 async def _use(tx: AsyncConnection, token: str) -> bool:
-    """Mark a token used; False when it was used before or has expired."""
+    """Mark a token as used; False when it was used before or has expired."""
     used = await tx.execute(
         update(refresh_tokens)
         .where(
@@ -157,16 +157,17 @@ async def _revoke(tx: AsyncConnection, token: str) -> None:
 
 
 async def _delete_expired(tx: AsyncConnection, user_id: UUID) -> None:
-    """Delete a person's expired tokens and the sessions that have no other: who comes back tidies up."""
+    """Delete a user's expired tokens, and the user's sessions that have no token left."""
     await tx.execute(
         delete(refresh_tokens).where(refresh_tokens.c.user_id == user_id, refresh_tokens.c.expires_at < func.now())
     )
     has_token = exists().where(refresh_tokens.c.session_id == sessions.c.session_id)
-    # Who renews holds their session and may wait for a token that was deleted above: waiting here would be a deadlock.
+    # SKIP LOCKED: a concurrent renewal holds its session and may wait for a token deleted above, so waiting for its
+    # session would be a deadlock.
     abandoned = select(sessions.c.session_id).where(sessions.c.user_id == user_id, ~has_token)
     await tx.execute(delete(sessions).where(sessions.c.session_id.in_(abandoned.with_for_update(skip_locked=True))))
 
 
 def _hash(token: str) -> bytes:
-    # The token has 256 random bits: a fast hash is enough, and a slow one would help nobody.
+    # The token has 256 random bits, so a fast hash is safe.
     return hashlib.sha256(token.encode()).digest()

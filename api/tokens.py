@@ -1,4 +1,4 @@
-"""Access tokens: short-lived JWTs, signed with EdDSA and nothing else (RFC 8725)."""
+"""Access tokens: short-lived JWTs signed with EdDSA, the only accepted algorithm (RFC 8725)."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ from domain.roles import UserRole
 from domain.user import User
 
 LIFETIME_SECONDS = 900
-"""A quarter of an hour: as long as a stolen token, or a suspended account's, may still be used."""
+"""The longest time for which a stolen token, or that of a suspended account, is valid."""
 _ALGORITHM = "EdDSA"
 _ISSUER = "hyderabad-infra"
 _AUDIENCE = "hyderabad-infra-api"
@@ -25,7 +25,7 @@ _REMEMBERED = 10_000
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: what a verified token says."""
+    """The claims of a verified access token."""
 
     user_id: UUID
     tenant_id: str
@@ -42,12 +42,12 @@ class Tokens:
     def __init__(self, private_pem: bytes) -> None:
         key = load_pem_private_key(private_pem, None)
         if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError("JWT_PRIVATE_KEY is not an Ed25519 key: openssl genpkey -algorithm ed25519")
+            raise ValueError("JWT_PRIVATE_KEY is not an Ed25519 key. Create one: openssl genpkey -algorithm ed25519")
         self._private = key
         self._public = key.public_key()
         self._raw_public = self._public.public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.key_id = hashlib.sha256(self._raw_public).hexdigest()[:16]
-        # Verifying costs more than the rest of a history page; a token is verified once and its expiry each time.
+        # A cache: verifying a signature takes longer than the rest of a history page. Expiry is checked each time.
         self._verified: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
 
     def issue(self, tenant_id: str, user: User) -> str:
@@ -65,7 +65,7 @@ class Tokens:
         return jwt.encode(claims, self._private, algorithm=_ALGORITHM, headers={"kid": self.key_id})
 
     def verify(self, token: str) -> Caller:
-        """Who the token names. Raises ApiError invalid-token or expired-token."""
+        """The caller that a token identifies. Raises ApiError invalid-token or expired-token."""
         known = self._verified.get(token)
         if known:
             expires, caller = known

@@ -1,10 +1,10 @@
-"""A user's activity: one line of their history, computed from an event and from nothing else."""
+"""Activities: the entries of a user's history, each a pure function of one event."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, assert_never
 from uuid import UUID
 
-from domain.events import Event
+from domain.events import AnyFact, Event
 from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.observations import ANONYMOUS, PropertyViewed, UserLoggedIn
@@ -16,7 +16,7 @@ from domain.property_commands import (
     PropertyStatusChanged,
     PropertyUpdated,
 )
-from domain.user_commands import UserUpdated
+from domain.user_commands import UserRegistered, UserUpdated
 
 
 class Activity(Fact):
@@ -32,10 +32,10 @@ class Activity(Fact):
 
 
 def activity_of(event: Event) -> Activity | None:
-    """What `event` looks like in the history of the user who caused it; None where that is nobody with an account."""
+    """The history entry of an event, for the user who caused it; None for a visitor without an account."""
     if event.user_id == ANONYMOUS:
         return None
-    description, data = _described(event.data)
+    description, data = _description_and_data(event.data)
     return Activity(
         event_id=event.event_id,
         user_id=event.user_id,
@@ -47,7 +47,7 @@ def activity_of(event: Event) -> Activity | None:
     )
 
 
-def _described(fact: Fact) -> tuple[str, dict[str, Any]]:
+def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
     match fact:
         case PropertyCreated():
             return f"User created property: {fact.title}", {
@@ -78,9 +78,11 @@ def _described(fact: Fact) -> tuple[str, dict[str, Any]]:
             return f"User viewed property: {fact.title}", _property(fact)
         case UserLoggedIn():
             return "User logged in", {}
+        case UserRegistered():
+            return "User registered", {}
         case UserUpdated():
             return "User's account changed", {"changed": list(fact.changed)}
-    return "User registered", {}
+    assert_never(fact)
 
 
 def _property(fact: PropertyFact | FavoriteFact | PropertyViewed) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What every command and every answer to one carry."""
+"""The base classes of commands, and the answer to a command."""
 
 from datetime import datetime
 from typing import Any
@@ -8,13 +8,13 @@ from domain.model import Fact, Model
 from domain.roles import UserRole
 
 SealedCommand = dict[str, Any]
-"""A command as JSON on its way through Temporal: `{"sealed": ...}` stands in place of each personal value."""
+"""A command as the JSON that Temporal stores: each personal value is encrypted, as `{"sealed": ...}`."""
 
 
 class Command(Model):
-    """A request to change something: who asks, in which portal, when. Ids and time were chosen before the workflow.
+    """A request to change one aggregate. Ids and time are chosen before its workflow starts.
 
-    A subclass adds `type`, the one word of the command: in the trace, in the record of commands, in the workflow's id.
+    A subclass sets `type`: the name of the workflow, the prefix of its id, and the type in the table `commands`.
     """
 
     command_id: UUID
@@ -22,24 +22,24 @@ class Command(Model):
     user_id: UUID
     issued_at: datetime
     fingerprint: str | None = None
-    """A keyed hash of the body sent with an `Idempotency-Key`: tells the same request from another."""
+    """HMAC of the body sent with an `Idempotency-Key`: the key may be repeated with the same body only."""
     type: str
 
     @property
     def aggregate_id(self) -> UUID:
-        """The one aggregate that the command changes."""
+        """The aggregate that the command changes."""
         raise NotImplementedError
 
 
 class Change(Command):
-    """A command on an aggregate that exists."""
+    """A command on an existing aggregate."""
 
     expected_versions: tuple[int, ...] | None = None
-    """The versions that the sender has seen (`If-Match`); None accepts any."""
+    """The versions that the sender accepts (`If-Match`); None accepts any."""
 
 
 class Actor(Model):
-    """Who sends a command, as the platform knows them when the command is saved."""
+    """The user who sends a command, with the role they have when the command is saved."""
 
     user_id: UUID
     role: UserRole
@@ -50,7 +50,7 @@ class Actor(Model):
 
 
 class SavedEvent(Fact):
-    """Where one stored event is to be found; what it says stays in the event store."""
+    """A reference to a stored event; its data is in the event store only."""
 
     event_id: UUID
     event_type: str
@@ -65,8 +65,8 @@ class Saved(Fact):
     command_id: UUID
     aggregate_id: UUID
     version: int
-    """Of the aggregate; as before where the command changed nothing."""
+    """Of the aggregate after the command."""
     events: tuple[SavedEvent, ...]
-    """Empty where the command changed nothing."""
+    """Empty when the command changed nothing."""
     resource: dict[str, Any] | None
-    """The state as the API answers it, personal values sealed; None when the aggregate is gone."""
+    """The state as the API returns it, personal values encrypted; None when the aggregate is deleted."""

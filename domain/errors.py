@@ -1,18 +1,18 @@
-"""Refusals: what the domain says no to. `code` is the name by which a refusal travels through Temporal to the API."""
+"""Refusals: the domain's errors. `code` is the type of the `ApplicationError` that carries one through Temporal."""
 
 from collections.abc import Iterable
 from typing import ClassVar
 
 
 class Refusal(Exception):
-    """A command that is well formed but must not be done.
+    """A valid command that breaks a business rule.
 
-    `detail` is for the person who sent the command and says what to do; `field` names the input at fault, if one is.
+    `detail` tells the sender what to do; `field` names the invalid field of the request, if there is one.
     """
 
     code: ClassVar[str]
     advice: ClassVar[str]
-    """The detail where a refusal has nothing of its own to say."""
+    """The default `detail`."""
 
     def __init__(self, detail: str | None = None, field: str | None = None) -> None:
         super().__init__(detail or self.advice)
@@ -34,24 +34,24 @@ class AccountClosed(Refusal):
     """The user who sent the command has no account, or it is suspended or deleted."""
 
     code = "account-closed"
-    advice = "Your account is suspended or deleted. Ask support."
+    advice = "Your account is suspended or deleted. Contact support."
 
 
 class UserNotFound(Refusal):
     code = "not-found"
-    advice = "There is no such account."
+    advice = "There is no account with this id. Check the id."
 
 
 class PropertyNotFound(Refusal):
-    """There is no such listing, or the sender may not know of it."""
+    """There is no such listing, or the sender may not see it."""
 
     code = "not-found"
-    advice = "There is no such listing. Check the address; it may exist and not be yours."
+    advice = "There is no listing with this id that you may see. Check the id."
 
 
 class NotOwner(Refusal):
     code = "forbidden"
-    advice = "Only its owner or an administrator may change this listing."
+    advice = "Only the owner or an administrator may change this listing."
 
 
 class NotAdmin(Refusal):
@@ -60,14 +60,14 @@ class NotAdmin(Refusal):
 
 
 class VersionConflict(Refusal):
-    """The aggregate has moved on since the version that the command expected."""
+    """The aggregate is at another version than those that the command accepts."""
 
     code = "version-conflict"
-    advice = "Read it again and repeat your change with the new ETag in If-Match."
+    advice = "Read the resource again and repeat your change with its ETag in If-Match, and with a new Idempotency-Key."
 
 
 class InvalidChange(Refusal):
-    """The changes are well formed, but what they make is not."""
+    """Each changed field is valid, but the resource would not be."""
 
     code = "invalid-request"
     advice = "Fix the fields listed in errors and send the request again."
@@ -79,17 +79,17 @@ class ListingClosed(Refusal):
 
 
 class StatusRefused(Refusal):
-    """The status may not follow the present one."""
+    """The table of transitions has no step from the present status to this one."""
 
     code = "status-refused"
-    advice = "Choose a status that may follow."
+    advice = "Choose a status that the present status may change to."
 
     @classmethod
     def after(cls, status: str, possible: Iterable[str]) -> "StatusRefused":
-        return cls(f"After {status} may follow: {', '.join(possible) or 'nothing'}.", "status")
+        return cls(f"{status} may change to {', '.join(possible) or 'no other status'}.", "status")
 
 
 def check_version(expected: tuple[int, ...] | None, version: int) -> None:
-    """Raises VersionConflict when the sender has seen other versions; None accepts any."""
+    """Raises VersionConflict unless `version` is one of `expected`; None accepts any."""
     if expected is not None and version not in expected:
-        raise VersionConflict(f"It is at version {version} by now. {VersionConflict.advice}")
+        raise VersionConflict(f"The resource is at version {version}. {VersionConflict.advice}")

@@ -1,4 +1,4 @@
-"""The registry of events: the one definition of each fact, of its wire form, and of how old forms are read."""
+"""The registry of events: for each type its payload model, its topic, and the upcasters of older schema versions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,40 +10,44 @@ from pydantic import ValidationError
 
 from domain import ids
 from domain.command import Command, SavedEvent
-from domain.favorite_commands import PropertyFavorited, PropertyUnfavorited
+from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.observations import PropertyViewed, RecordActivity, UserLoggedIn
 from domain.property_commands import (
     PropertyCreated,
     PropertyDeleted,
+    PropertyFact,
     PropertyPriceChanged,
     PropertyStatusChanged,
     PropertyUpdated,
 )
-from domain.user_commands import UserRegistered, UserUpdated
+from domain.user_commands import UserFact, UserRegistered, UserUpdated
 
 PROPERTY_EVENTS = "property-events"
 USER_EVENTS = "user-events"
 USER_ACTIVITY = "user-activity"
 TOPICS = (PROPERTY_EVENTS, USER_EVENTS, USER_ACTIVITY)
 
+AnyFact = PropertyFact | FavoriteFact | UserFact | PropertyViewed | UserLoggedIn
+"""The data of an event of any kind."""
+
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class UnreadableEvent(ValueError):
-    """A message or row that is not an event of the registry, whatever is done to it."""
+    """A message or row that cannot be parsed as an event of the registry; a retry would fail too."""
 
 
 @dataclass(frozen=True)
 class EventKind:
-    """One type of event: its name for good, its model, its topic, and a pure step up from each older schema version."""
+    """One type of event: its name, its payload model, its topic, and an upcaster from each older schema version."""
 
     name: str
     model: type[Fact]
     topic: str
     upcasters: tuple[Upcaster, ...] = ()
     oldest: int = 1
-    """The oldest schema version that was ever written; 0 is what the seven services wrote."""
+    """The oldest schema version that was ever written; 0 is that of the seven original services."""
 
     @property
     def schema_version(self) -> int:
@@ -51,7 +55,7 @@ class EventKind:
 
 
 class Event(Fact):
-    """A stored fact. `version` counts the events of one aggregate from 1; an observation, which changes none, has 0."""
+    """A stored event. `version` numbers the events of an aggregate from 1; it is 0 for an observation."""
 
     event_id: UUID
     aggregate_id: UUID
@@ -79,7 +83,7 @@ class Event(Fact):
 
 
 def _property_created_from_seven_services(message: dict[str, Any]) -> dict[str, Any]:
-    """Version 0 is what the seven services wrote: no portal, no command, prices as decimals, statuses unsaid."""
+    """Version 0 has no tenant, command or version, prices as decimals, and optional description, type and status."""
     data = dict(message["data"])
     data["price"] = round(float(data["price"]))
     data.setdefault("description", data["title"])
@@ -113,10 +117,10 @@ KINDS: dict[str, EventKind] = {
 _KIND_OF: dict[type[Fact], EventKind] = {kind.model: kind for kind in KINDS.values()}
 
 
-def recorded(command: Command, aggregate_id: UUID, after_version: int, facts: list[Any]) -> list[Event]:
-    """The events that `command` adds to an aggregate at `after_version`, with their ids, versions and times.
+def new_events(command: Command, aggregate_id: UUID, after_version: int, facts: list[Any]) -> list[Event]:
+    """The events that `command` appends to an aggregate at `after_version`: `facts` with ids, versions and timestamps.
 
-    They are a microsecond apart: a history is read in the order of time.
+    Their timestamps are a microsecond apart, because a history is sorted by time.
     """
     return [
         Event(
@@ -135,23 +139,18 @@ def recorded(command: Command, aggregate_id: UUID, after_version: int, facts: li
     ]
 
 
-def event_type_of(fact: Fact) -> str:
-    """The name of a fact's kind."""
-    return _KIND_OF[type(fact)].name
-
-
-def observed(batch: RecordActivity) -> list[Event]:
-    """The events of a batch of observations: of version 0, for they change no aggregate."""
+def observation_events(batch: RecordActivity) -> list[Event]:
+    """The events of a batch of observations; they change no aggregate, so their version is 0."""
     return [
         Event(
             event_id=observation.event_id,
             aggregate_id=observation.aggregate_id,
             user_id=observation.user_id,
             tenant_id=batch.tenant_id,
-            event_type=_KIND_OF[type(observation.data)].name,
+            event_type=observation.event_type,
             timestamp=observation.timestamp,
             version=0,
-            schema_version=_KIND_OF[type(observation.data)].schema_version,
+            schema_version=KINDS[observation.event_type].schema_version,
             command_id=batch.command_id,
             data=observation.data,
         )
@@ -160,10 +159,9 @@ def observed(batch: RecordActivity) -> list[Event]:
 
 
 def read_event(message: Mapping[str, Any]) -> Event:
-    """The event in a stored or published message of any schema version.
+    """Parse a stored or published event of any schema version.
 
-    Raises UnreadableEvent, whose text names the fields that are wrong and repeats no value: it is logged, and a value
-    may be personal.
+    Raises UnreadableEvent. Its text is logged, so it names the invalid fields but no value, which may be personal.
     """
     kind = KINDS.get(str(message.get("eventType")))
     if kind is None:
@@ -188,7 +186,7 @@ def read_event(message: Mapping[str, Any]) -> Event:
     except KeyError as error:
         raise UnreadableEvent(f"{kind.name} {message.get('eventId')}: {error} is missing") from None
     except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
-        # What an upcaster raises on a value that it did not expect. The cause would be logged with its text.
+        # An upcaster met an unexpected value. `from None`: the cause's text may contain a personal value.
         raise UnreadableEvent(
             f"{kind.name} {message.get('eventId')}: {type(error).__name__} in schema version {at}"
         ) from None

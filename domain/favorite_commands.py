@@ -1,7 +1,7 @@
-"""The commands on a favourite, the events that they cause, and the rules between them.
+"""The commands and events of a favourite, with `decide` and `evolve`.
 
-A favourite is an aggregate of its own, one for each user and listing: a thousand people may like one listing at once
-without waiting for each other, and the listing's version stays as it is.
+A favourite is a separate aggregate, one for each user and listing, so that many users can add one listing at the
+same time without a version conflict and without changing the listing's version.
 """
 
 from datetime import datetime
@@ -14,13 +14,13 @@ from domain import fields as f
 from domain import ids
 from domain.command import Actor, Command
 from domain.errors import PropertyNotFound
-from domain.model import Fact, Model
+from domain.model import Fact
 from domain.property import Property
 from domain.property_commands import may_see
 
 
-class Favorite(Model):
-    """The state of a favourite: whether the user has it, and what the listing was called when they took it."""
+class Favorite(Fact):
+    """The state of a favourite, with title and location of the listing when it was added."""
 
     user_id: UUID
     property_id: UUID
@@ -34,7 +34,7 @@ class Favorite(Model):
 
 
 class Viewer(Actor):
-    """Who sends a command, and the listing that it is about, whether they may see it or not."""
+    """The user who sends a command, and the listing that it names, which they may or may not see."""
 
     listing: Property | None
 
@@ -89,9 +89,9 @@ FavoriteFact = PropertyFavorited | PropertyUnfavorited
 
 
 def decide(state: Favorite | None, command: FavoriteCommand, by: Viewer) -> list[FavoriteFact]:
-    """What `command` changes; empty when nothing does. Raises PropertyNotFound.
+    """The events that `command` causes; empty when it changes nothing. Raises PropertyNotFound.
 
-    Only a listing that the user may see becomes a favourite; a favourite can be removed whatever became of the listing.
+    Only a listing that the user may see can be added. A favourite of a hidden or deleted listing can be removed.
     """
     listing = by.listing if by.listing and may_see(by.listing, by) else None
     match command:
@@ -118,5 +118,5 @@ def decide(state: Favorite | None, command: FavoriteCommand, by: Viewer) -> list
 
 
 def evolve(state: Favorite | None, fact: FavoriteFact, version: int, at: datetime) -> Favorite:
-    """The state after an event, which says all of it."""
+    """The state after an event, which contains the whole state."""
     return Favorite(**dict(fact), version=version, changed_at=at)

@@ -1,6 +1,6 @@
-"""Field types shared by commands and events: their bounds, and the reason a value is refused.
+"""Field types shared by commands and events: their bounds and their error messages.
 
-What a validator checks, the JSON schema states as a pattern: a client that holds to the schema is not refused.
+The JSON schema has a pattern for everything that a validator checks, so that a value valid by the schema is accepted.
 """
 
 import re
@@ -14,15 +14,15 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from domain.model import Model
 
 _LINE_BREAKS = re.compile(r"[\n\r\t]")
-# Unicode's categories Cc and Cs without the line breaks, as ranges: a text is looked through several times on its way.
+# Unicode's categories Cc and Cs without line breaks, as ranges, which match fast: a text is validated several times.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-# The same for schemas, in escapes that every regular expression engine reads; JSON cannot carry a lone surrogate.
+# The same for JSON schemas, in escapes that every regex engine knows; JSON text has no lone surrogates.
 _CONTROL = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 _CONTROL_OR_BREAK = r"\x00-\x1f\x7f-\x9f"
 
 
 def _printable(value: str) -> str:
-    """Control characters, NUL and lone surrogates cannot be stored or shown; line breaks can."""
+    """Reject control characters and lone surrogates, which Postgres cannot store or a page cannot show."""
     if _UNPRINTABLE.search(value):
         raise PydanticCustomError("unprintable", "Remove the control characters.")
     return value
@@ -37,7 +37,7 @@ def _one_line(value: str) -> str:
 
 @dataclass(frozen=True)
 class _Checked:
-    """Marks a type whose values `check` returns or refuses, and whose JSON schema has `pattern`."""
+    """Annotation: values are validated by `check`, and the JSON schema has `pattern`."""
 
     check: Callable[[Any], Any]
     pattern: str
@@ -51,14 +51,14 @@ class _Checked:
 
 @dataclass(frozen=True)
 class _Text:
-    """Marks a text of `low` to `high` characters, counted without the whitespace around it, which is removed."""
+    """Annotation: a text of `low` to `high` characters after leading and trailing whitespace is removed."""
 
     low: int
     high: int
     lines: bool = False
-    """Whether it may have line breaks."""
+    """Whether line breaks are allowed."""
     lower: bool = False
-    """Whether it is kept in lower case."""
+    """Whether the value is converted to lower case."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         text = core_schema.str_schema(
@@ -71,7 +71,7 @@ class _Text:
 
     @property
     def pattern(self) -> str:
-        """Enough characters between the first and the last that are no whitespace."""
+        """At least `low` characters from the first to the last one that is not whitespace."""
         refused = _CONTROL if self.lines else _CONTROL_OR_BREAK
         any_, visible = f"[^{refused}]", rf"[^\s{_CONTROL_OR_BREAK}]"
         between = f"{any_}{{{self.low - 2},}}{visible}" if self.low > 1 else ""
@@ -79,7 +79,7 @@ class _Text:
 
 
 def _matching(pattern: str, advice: str) -> _Checked:
-    """Text of the form `pattern`; any other is refused with `advice`."""
+    """A text that matches `pattern`; `advice` is the error message for any other."""
     form = re.compile(pattern)
 
     def check(value: str) -> str:
@@ -91,16 +91,16 @@ def _matching(pattern: str, advice: str) -> _Checked:
 
 
 def _e164(value: str) -> str:
-    """A phone number as E.164; ten digits are taken as Indian, which is what people in Hyderabad type."""
+    """Convert a phone number to E.164; a ten-digit number is taken as Indian."""
     digits = re.sub(r"[\s()./-]", "", value)
     if re.fullmatch(r"0?[6-9][0-9]{9}", digits):
         return f"+91{digits[-10:]}"
     if re.fullmatch(r"\+[1-9][0-9]{6,14}", digits):
         return digits
-    raise PydanticCustomError("phone", "Give a ten-digit Indian number or an international one that begins with +.")
+    raise PydanticCustomError("phone", "Give a ten-digit Indian number, or an international one that begins with +.")
 
 
-# What `_e164` takes, with its separators wherever they may stand.
+# What `_e164` accepts, with separators at any position.
 _SEPARATORS = r"[\s()./-]*"
 _PHONE = (
     rf"^{_SEPARATORS}(?:(?:0{_SEPARATORS})?[6-9](?:{_SEPARATORS}[0-9]){{9}}"
@@ -122,7 +122,7 @@ Place = Annotated[str, _Text(1, 200)]
 Address = Annotated[str, _Text(1, 500)]
 PersonName = Annotated[str, _Text(1, 100)]
 Label = Annotated[str, _Text(1, 60)]
-# In lower case, as accounts are looked up: a limit counts every spelling of a name as the same name.
+# In lower case, as accounts are looked up, so that the rate limit counts every spelling of a name together.
 SignInName = Annotated[str, _Text(1, 254, lower=True)]
 NewPassword = Annotated[SecretStr, Field(min_length=8, max_length=128), _SECRET]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=128), _SECRET]
@@ -145,19 +145,19 @@ SquareFeet = Annotated[Whole, Field(gt=0, le=10**8)]
 Rooms = Annotated[Whole, Field(ge=0, le=100)]
 Floor = Annotated[Whole, Field(ge=-5, le=200)]
 Years = Annotated[Whole, Field(ge=0, le=500)]
-# India with its islands; a point outside is a typing error or swapped axes.
+# India with its islands; a point outside is a typing error or has its axes swapped.
 Latitude = Annotated[float, Strict(), Field(ge=6.5, le=37.5)]
 Longitude = Annotated[float, Strict(), Field(ge=68.0, le=97.5)]
 
 
 class Personal:
-    """Marks a field that names or reaches a person: it is sealed wherever it is stored for good."""
+    """Annotation: a field with personal data. It is encrypted wherever it is stored permanently."""
 
 
 PERSONAL = Personal()
 
 
 class Sealed(Model):
-    """A personal value, readable with the person's key (AES-GCM; base64url of nonce and ciphertext)."""
+    """A personal value encrypted with the person's key (AES-GCM; base64url of nonce and ciphertext)."""
 
     sealed: str

@@ -1,4 +1,4 @@
-"""Identifiers. Every id is computed from what is passed in, so that a retry makes the same ids."""
+"""Identifiers: pure functions of their arguments, so that a retry computes the same ids."""
 
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -18,13 +18,13 @@ def uuid7(unix_ms: int, randomness: bytes) -> UUID:
 
 def keyed_command_id(tenant_id: str, caller: str, route: str, idempotency_key: str) -> UUID:
     """The id of a command sent with an `Idempotency-Key`: the same caller, route and key give the same id."""
-    # The length of each part goes first, so that no two different triples read alike when joined.
+    # Each part is prefixed with its length: without it, two different sets of parts could join to the same text.
     parts = (tenant_id, caller, route, idempotency_key)
     return uuid5(_COMMANDS, "".join(f"{len(part)}:{part}" for part in parts))
 
 
 def favorite_id(tenant_id: str, user_id: UUID, property_id: UUID) -> UUID:
-    """The id of the one favourite that a user can have of a listing."""
+    """The id of a user's favourite of a listing."""
     return uuid5(_FAVORITES, f"{user_id}{property_id}{tenant_id}")
 
 
@@ -34,5 +34,5 @@ def event_id(command_id: UUID, n: int) -> UUID:
 
 
 def traceparent(command_id: UUID, of_event: UUID) -> str:
-    """W3C Trace Context of an event: the trace is the command, the span is the event, so nothing needs to be stored."""
+    """The W3C Trace Context of an event: the trace id is the command's id, the span id is from the event's."""
     return f"00-{command_id.hex}-{of_event.hex[:16]}-01"

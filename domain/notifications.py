@@ -1,4 +1,4 @@
-"""Who is notified of what: a pure function of the event."""
+"""The deliveries (mails) that an event causes: a pure function of the event."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -12,7 +12,7 @@ PROPERTY_LISTED = "property-listed"
 
 @dataclass(frozen=True)
 class Delivery:
-    """A mail to be sent because of an event: its template, to whom, about which aggregate."""
+    """A mail to send because of an event: its template, its recipient, and the aggregate that it is about."""
 
     event_id: UUID
     template: str
@@ -29,7 +29,7 @@ def deliveries_of(event: Event) -> list[Delivery]:
 
 
 def _is_listed(event: Event) -> bool:
-    """Whether a listing is public for the first time: as it is created, or when a draft is published."""
+    """Whether a listing becomes public for the first time: created as ACTIVE, or a draft that is published."""
     match event.data:
         case PropertyCreated():
             return event.data.status is PropertyStatus.ACTIVE

@@ -1,17 +1,20 @@
-"""Observations: facts in large numbers that change no aggregate, and the batches in which they are recorded."""
+"""Observations: high-volume events that change no aggregate, and the batches in which they are saved."""
 
 from datetime import datetime
+from typing import Annotated, Literal
 from uuid import UUID
 
+from pydantic import Field
+
 from domain import fields as f
-from domain.model import Fact, Model
+from domain.model import Fact
 
 ANONYMOUS = UUID(int=0)
-"""The user id of an observation of somebody without an account: the nil UUID (RFC 9562, section 5.9)."""
+"""The user id of an observation without an account: the nil UUID (RFC 9562, section 5.9)."""
 
 
 class PropertyViewed(Fact):
-    """PROPERTY_VIEWED: somebody looked at a listing. It says nothing of them beyond the event's user id."""
+    """PROPERTY_VIEWED: a listing was viewed. The viewer is known by the event's user id only."""
 
     property_id: UUID
     owner_id: UUID
@@ -20,28 +23,42 @@ class PropertyViewed(Fact):
 
 
 class UserLoggedIn(Fact):
-    """USER_LOGGED_IN: a user gave the right password."""
+    """USER_LOGGED_IN: a user has signed in with their password."""
 
     user_id: UUID
 
 
-ObservationFact = PropertyViewed | UserLoggedIn
-
-
-class Observation(Model):
-    """One fact to be stored. A repetition carries the same event id and is stored once."""
+class _Observed(Fact):
+    """One event to store. A repetition has the same event id and is stored once."""
 
     event_id: UUID
     aggregate_id: UUID
-    """What was observed: the listing, or the user who signed in."""
+    """The listing that was viewed, or the user who signed in."""
     user_id: UUID
-    """Who did it; ANONYMOUS for somebody without an account."""
+    """The user who caused it; ANONYMOUS for a visitor without an account."""
     timestamp: datetime
-    data: ObservationFact
 
 
-class RecordActivity(Model):
-    """Record observations of one tenant that were made at about the same time."""
+class View(_Observed):
+    """A view of a listing."""
+
+    event_type: Literal["PROPERTY_VIEWED"] = "PROPERTY_VIEWED"
+    data: PropertyViewed
+
+
+class Login(_Observed):
+    """A login of a user."""
+
+    event_type: Literal["USER_LOGGED_IN"] = "USER_LOGGED_IN"
+    data: UserLoggedIn
+
+
+# Discriminated by event type: both models ignore unknown fields, so one would be read as the other.
+Observation = Annotated[View | Login, Field(discriminator="event_type")]
+
+
+class RecordActivity(Fact):
+    """The input of one `record-activity` workflow: a batch of observations of one tenant."""
 
     command_id: UUID
     tenant_id: str
@@ -49,7 +66,7 @@ class RecordActivity(Model):
 
 
 class RecordedActivity(Fact):
-    """A batch of observations that is saved; what it says is in the event store."""
+    """A reference to a saved batch of observations; its data is in the event store only."""
 
     tenant_id: str
     command_id: UUID

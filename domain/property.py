@@ -1,4 +1,4 @@
-"""A property listing: what may be said of one."""
+"""A property listing: its fields and their constraints."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -16,7 +16,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from domain import fields as f
-from domain.model import Model
+from domain.model import Fact, Model
 from domain.property_status import PUBLIC_STATUSES, PropertyStatus
 
 
@@ -58,22 +58,30 @@ class Facing(StrEnum):
 
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     if len({value.casefold() for value in values}) != len(values):
-        raise PydanticCustomError("repeated", "Each entry may be given once")
+        raise PydanticCustomError("repeated", "Give each entry once.")
     return values
 
 
-Amenities = Annotated[tuple[f.Label, ...], Field(max_length=100), AfterValidator(_distinct)]
+Amenities = Annotated[
+    tuple[f.Label, ...],
+    Field(
+        max_length=100,
+        description="Each entry once; two that differ in case or in the whitespace around them are the same.",
+        json_schema_extra={"uniqueItems": True},
+    ),
+    AfterValidator(_distinct),
+]
 
 
 class PropertyFacts(Model):
-    """What is said of the property itself. Money is whole rupees, area is square feet."""
+    """The fields of a listing without contact data. Money is in whole rupees, area in square feet."""
 
     title: f.Title
     description: f.Description
     price: f.Rupees
     """Whole rupees: the price of a sale, or the rent of a month."""
     location: f.Place
-    """The locality, as people say it: `Gachibowli`."""
+    """The locality, such as `Gachibowli`."""
     property_type: PropertyType
     listing_type: ListingType
     address: f.Address | None = None
@@ -98,16 +106,16 @@ class PropertyFacts(Model):
     """Telangana RERA registration: `P0` and ten digits."""
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
+    def _check_related_fields(self) -> Self:
         if (self.latitude is None) != (self.longitude is None):
-            raise PydanticCustomError("half_a_point", "Give latitude and longitude together, or neither")
+            raise PydanticCustomError("half_a_point", "Give latitude and longitude together, or neither.")
         if self.floor_number is not None and self.total_floors is not None and self.floor_number > self.total_floors:
-            raise PydanticCustomError("floor_above_roof", "floorNumber must not be above totalFloors")
+            raise PydanticCustomError("floor_above_roof", "Give a floorNumber that is not above totalFloors.")
         return self
 
 
 class SealableDetails(PropertyFacts):
-    """The details as they are stored for good: what reaches a person may be sealed."""
+    """The details as stored in events: contact data may be encrypted."""
 
     contact_name: Annotated[f.PersonName | f.Sealed | None, f.PERSONAL] = None
     contact_phone: Annotated[f.Phone | f.Sealed | None, f.PERSONAL] = None
@@ -115,7 +123,7 @@ class SealableDetails(PropertyFacts):
 
 
 class PropertyDetails(PropertyFacts):
-    """What a client says of a property, whole."""
+    """All fields of a listing that a client sets."""
 
     contact_name: Annotated[f.PersonName | None, f.PERSONAL] = None
     contact_phone: Annotated[f.Phone | None, f.PERSONAL] = None
@@ -123,10 +131,10 @@ class PropertyDetails(PropertyFacts):
 
 
 class PropertyPatch(PropertyDetails):
-    """What a client changes of a property (JSON Merge Patch, RFC 7396): fields that are absent stay, `null` removes.
+    """A JSON Merge Patch of a listing (RFC 7396): absent fields stay as they are, `null` removes.
 
-    Whether the fields agree with each other is checked on the whole that the changes make. What stands in an absent
-    field is never read; it comes from a factory, so that the schema promises no default.
+    Rules between fields are checked on the merged listing. The value of an absent field is never read; it comes from a
+    factory, because a plain default would appear in the schema.
     """
 
     title: f.Title = Field(default_factory=str)
@@ -135,23 +143,23 @@ class PropertyPatch(PropertyDetails):
     location: f.Place = Field(default_factory=str)
     property_type: PropertyType = Field(default_factory=lambda: PropertyType.APARTMENT)
     listing_type: ListingType = Field(default_factory=lambda: ListingType.SALE)
-    city: f.Place | None = None  # type: ignore[assignment]  # what is removed has its default again
+    city: f.Place | None = None  # type: ignore[assignment]  # null restores the default
     state: f.Place | None = None  # type: ignore[assignment]
     amenities: Amenities | None = None  # type: ignore[assignment]
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
+    def _check_related_fields(self) -> Self:
         return self
 
     @model_serializer(mode="wrap")
     def _only_what_was_sent(self, serialize: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
-        """Through JSON and back, what was not sent stays unsent."""
+        """Serialize only the fields that were sent, so that the patch is the same after a round trip through JSON."""
         fields = type(self).model_fields
         sent = {(fields[name].alias or name) if info.by_alias else name for name in self.model_fields_set}
         return {name: value for name, value in serialize(self).items() if name in sent}
 
 
-class Property(PropertyDetails):
+class Property(PropertyDetails, Fact):
     """The state of a property."""
 
     id: UUID

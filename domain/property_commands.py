@@ -1,4 +1,4 @@
-"""The commands on a listing, the events that they cause, and the rules between them."""
+"""The commands and events of a listing, with `decide` and `evolve`."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -23,7 +23,7 @@ from domain.property_status import CLOSED_STATUSES, TRANSITIONS, Party, Property
 
 
 class CreateProperty(Command):
-    """List a property in the name of the user who sends the command."""
+    """List a property; the user who sends the command becomes its owner."""
 
     type: Literal["create-property"] = "create-property"
     property_id: UUID
@@ -44,21 +44,21 @@ class _PropertyChange(Change):
 
 
 class UpdateProperty(_PropertyChange):
-    """Say everything of the property anew."""
+    """Replace all details of a listing."""
 
     type: Literal["update-property"] = "update-property"
     details: PropertyDetails
 
 
 class PatchProperty(_PropertyChange):
-    """Say some things of the property anew."""
+    """Change some details of a listing."""
 
     type: Literal["patch-property"] = "patch-property"
     changes: PropertyPatch
 
 
 class ChangePropertyStatus(_PropertyChange):
-    """Move the listing to another status, by the table of transitions."""
+    """Change the status of a listing, as `TRANSITIONS` allows."""
 
     type: Literal["change-property-status"] = "change-property-status"
     status: PropertyStatus
@@ -66,21 +66,21 @@ class ChangePropertyStatus(_PropertyChange):
 
 
 class FeatureProperty(_PropertyChange):
-    """Have the listing stand out, or no longer."""
+    """Set or clear the flag `isFeatured` of a listing."""
 
     type: Literal["feature-property"] = "feature-property"
     value: bool
 
 
 class VerifyProperty(_PropertyChange):
-    """Vouch for the listing, or no longer."""
+    """Set or clear the flag `isVerified` of a listing."""
 
     type: Literal["verify-property"] = "verify-property"
     value: bool
 
 
 class DeleteProperty(_PropertyChange):
-    """Delete the listing for good."""
+    """Delete a listing; its events stay."""
 
     type: Literal["delete-property"] = "delete-property"
 
@@ -113,7 +113,7 @@ class PropertyCreated(_WholeProperty):
 
 
 class PropertyUpdated(_WholeProperty):
-    """PROPERTY_UPDATED: what is said of a property has changed; its price has an event of its own."""
+    """PROPERTY_UPDATED: fields other than price and status have changed."""
 
     changed: tuple[str, ...]
     """Names of the fields that changed."""
@@ -124,7 +124,7 @@ class PropertyPriceChanged(_WholeProperty):
 
 
 class PropertyStatusChanged(_WholeProperty):
-    """PROPERTY_STATUS_CHANGED."""
+    """PROPERTY_STATUS_CHANGED: the status has changed."""
 
     from_status: PropertyStatus
     to_status: PropertyStatus
@@ -132,7 +132,7 @@ class PropertyStatusChanged(_WholeProperty):
 
 
 class PropertyDeleted(Fact):
-    """PROPERTY_DELETED: a tombstone; nothing follows it."""
+    """PROPERTY_DELETED: a tombstone, the last event of a listing."""
 
     property_id: UUID
     owner_id: UUID
@@ -142,32 +142,32 @@ class PropertyDeleted(Fact):
 
 PropertyFact = PropertyCreated | PropertyUpdated | PropertyPriceChanged | PropertyStatusChanged | PropertyDeleted
 
-_IN_EVENTS = [name for name in _WholeProperty.model_fields if name != "property_id"]
+_STATE_FIELDS = [name for name in _WholeProperty.model_fields if name != "property_id"]
 
 
 def decide(state: Property | None, command: PropertyCommand, by: Actor) -> list[PropertyFact]:
-    """What `command` changes; empty when nothing does. Raises Refusal."""
+    """The events that `command` causes; empty when it changes nothing. Raises Refusal."""
     if isinstance(command, CreateProperty):
         return [_created(command)] if state is None else []
-    listing = _to_be_changed(state, command, by)
+    listing = _checked(state, command, by)
     match command:
         case UpdateProperty():
             return _updated(listing, command.details)
         case PatchProperty():
             return _updated(listing, patched(listing.details, command.changes))
         case ChangePropertyStatus():
-            return _moved(listing, command, by)
+            return _status_changed(listing, command, by)
         case FeatureProperty():
-            return _marked(listing, by, is_featured=command.value)
+            return _flagged(listing, by, is_featured=command.value)
         case VerifyProperty():
-            return _marked(listing, by, is_verified=command.value)
+            return _flagged(listing, by, is_verified=command.value)
         case DeleteProperty():
             gone = {"title": listing.title, "location": listing.location}
             return [PropertyDeleted(property_id=listing.id, owner_id=listing.owner_id, **gone)]
 
 
 def evolve(state: Property | None, fact: PropertyFact, version: int, at: datetime) -> Property | None:
-    """The state after an event, whose personal fields must have been unsealed; None after a tombstone."""
+    """The state after an event, whose personal fields must be decrypted; None after a tombstone."""
     if isinstance(fact, PropertyDeleted):
         return None
     return Property.model_construct(
@@ -176,21 +176,21 @@ def evolve(state: Property | None, fact: PropertyFact, version: int, at: datetim
         images=state.images if state else (),
         created_at=state.created_at if state else at,
         updated_at=at,
-        **{name: getattr(fact, name) for name in _IN_EVENTS},
+        **{name: getattr(fact, name) for name in _STATE_FIELDS},
     )
 
 
 def may_see(listing: Property, by: Actor) -> bool:
-    """Whether `by` may know of the listing; to everybody else it does not exist."""
+    """Whether `by` may see the listing; otherwise it is not found."""
     return listing.is_public or _may_change(listing, by)
 
 
 def patched(details: PropertyDetails, changes: PropertyPatch) -> PropertyDetails:
-    """The details with changes merged in. Raises InvalidChange when the whole contradicts itself."""
+    """The details with changes merged in. Raises InvalidChange when the merged details are not valid."""
     merged = details.model_dump() | changes.model_dump()
     removed = {name for name in changes.model_fields_set if getattr(changes, name) is None}
     try:
-        # What is removed has its default again.
+        # A removed field gets its default.
         return PropertyDetails.model_validate({name: value for name, value in merged.items() if name not in removed})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
@@ -203,7 +203,8 @@ def _created(command: CreateProperty) -> PropertyCreated:
     )
 
 
-def _to_be_changed(state: Property | None, command: Change, by: Actor) -> Property:
+def _checked(state: Property | None, command: Change, by: Actor) -> Property:
+    """The listing, if the command may change it. Raises PropertyNotFound, NotOwner or VersionConflict."""
     if state is None or not may_see(state, by):
         raise PropertyNotFound()
     if not _may_change(state, by):
@@ -216,9 +217,9 @@ def _may_change(state: Property, by: Actor) -> bool:
     return by.is_admin or by.user_id == state.owner_id
 
 
-def _after(listing: Property, **changes: Any) -> dict[str, Any]:
-    """The fields of an event: the state with some of it changed."""
-    return {"property_id": listing.id, **{name: getattr(listing, name) for name in _IN_EVENTS}, **changes}
+def _with_changes(listing: Property, **changes: Any) -> dict[str, Any]:
+    """The fields of an event: the state with `changes` applied."""
+    return {"property_id": listing.id, **{name: getattr(listing, name) for name in _STATE_FIELDS}, **changes}
 
 
 def _updated(listing: Property, details: PropertyDetails) -> list[PropertyFact]:
@@ -231,43 +232,45 @@ def _updated(listing: Property, details: PropertyDetails) -> list[PropertyFact]:
     facts: list[PropertyFact] = []
     if changed:
         names = tuple(sorted(PropertyDetails.model_fields[name].alias or name for name in changed))
-        facts.append(PropertyUpdated(changed=names, **_after(listing, **changed)))
+        facts.append(PropertyUpdated(changed=names, **_with_changes(listing, **changed)))
     if price != listing.price:
-        facts.append(PropertyPriceChanged(**_after(listing, **changed, price=price, previous_price=listing.price)))
+        facts.append(
+            PropertyPriceChanged(**_with_changes(listing, **changed, price=price, previous_price=listing.price))
+        )
     return facts
 
 
-def _moved(listing: Property, command: ChangePropertyStatus, by: Actor) -> list[PropertyFact]:
+def _status_changed(listing: Property, command: ChangePropertyStatus, by: Actor) -> list[PropertyFact]:
     if command.status == listing.status:
         return []
     party = Party.ADMIN if by.is_admin else Party.OWNER
-    may_follow = _may_follow(listing)
-    allowed = may_follow.get(command.status, frozenset())
+    transitions = _transitions(listing)
+    allowed = transitions.get(command.status, frozenset())
     if party not in allowed:
         if Party.ADMIN in allowed:
             raise NotAdmin()
-        raise StatusRefused.after(listing.status, [status for status, who in may_follow.items() if party in who])
+        raise StatusRefused.after(listing.status, [status for status, who in transitions.items() if party in who])
     return [
         PropertyStatusChanged(
             from_status=listing.status,
             to_status=command.status,
             reason=command.reason,
-            **_after(listing, status=command.status),
+            **_with_changes(listing, status=command.status),
         )
     ]
 
 
-def _may_follow(listing: Property) -> dict[PropertyStatus, frozenset[Party]]:
-    """The transitions of a listing: what is for sale is not rented, and the other way round."""
+def _transitions(listing: Property) -> dict[PropertyStatus, frozenset[Party]]:
+    """The transitions of a listing: one for sale cannot be RENTED, and one for rent cannot be SOLD."""
     other_deal = PropertyStatus.RENTED if listing.listing_type is ListingType.SALE else PropertyStatus.SOLD
     return {status: who for status, who in TRANSITIONS[listing.status].items() if status is not other_deal}
 
 
-def _marked(listing: Property, by: Actor, **mark: bool) -> list[PropertyFact]:
+def _flagged(listing: Property, by: Actor, **flags: bool) -> list[PropertyFact]:
     if not by.is_admin:
         raise NotAdmin()
-    changed = {name: value for name, value in mark.items() if value != getattr(listing, name)}
+    changed = {name: value for name, value in flags.items() if value != getattr(listing, name)}
     if not changed:
         return []
     names = tuple(_WholeProperty.model_fields[name].alias or name for name in changed)
-    return [PropertyUpdated(changed=names, **_after(listing, **changed))]
+    return [PropertyUpdated(changed=names, **_with_changes(listing, **changed))]

@@ -1,4 +1,4 @@
-"""The status of a listing: which may follow which, and who may say so."""
+"""The status of a listing: the allowed transitions, and who may make each."""
 
 from enum import StrEnum
 from types import MappingProxyType
@@ -20,14 +20,14 @@ class PropertyStatus(StrEnum):
 PUBLIC_STATUSES = frozenset(
     {PropertyStatus.ACTIVE, PropertyStatus.UNDER_OFFER, PropertyStatus.SOLD, PropertyStatus.RENTED}
 )
-"""What anybody may look at; in every other status a listing is seen by its owner and administrators only."""
+"""Listings that everybody may see; in every other status only the owner and administrators may."""
 
 CLOSED_STATUSES = frozenset({PropertyStatus.SOLD, PropertyStatus.RENTED})
-"""The deal is done: what the listing says is a record, and does not change."""
+"""Statuses in which the other fields of a listing cannot be changed."""
 
 
 class Party(StrEnum):
-    """In what capacity somebody changes a status. An administrator may do whatever an owner may."""
+    """Who changes a status. An administrator may do everything that an owner may."""
 
     OWNER = "OWNER"
     ADMIN = "ADMIN"
@@ -63,9 +63,9 @@ TRANSITIONS: MappingProxyType[PropertyStatus, dict[PropertyStatus, frozenset[Par
         _S.RENTED: {_S.ACTIVE: _OWNER},
         _S.EXPIRED: {_S.ACTIVE: _OWNER, _S.WITHDRAWN: _OWNER},
         _S.WITHDRAWN: {_S.ACTIVE: _OWNER},
-        # A rejected listing is public again by review alone, on whatever way.
+        # A rejected listing becomes public by a review only, so no path around PENDING_REVIEW exists.
         _S.REJECTED: {_S.PENDING_REVIEW: _OWNER},
         _S.PENDING_REVIEW: {_S.ACTIVE: _REVIEW, _S.REJECTED: _REVIEW},
     }
 )
-"""What may follow a status, and by whom."""
+"""The transitions from each status, and who may make them."""

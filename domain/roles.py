@@ -1,4 +1,4 @@
-"""The roles of accounts, and who may act on a listing."""
+"""The roles of accounts."""
 
 from enum import StrEnum
 

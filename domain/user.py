@@ -1,4 +1,4 @@
-"""A person with an account: what may be said of one."""
+"""An account: its fields and their constraints."""
 
 from datetime import date, datetime
 from enum import StrEnum
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from domain import fields as f
-from domain.model import Model
+from domain.model import Fact, Model
 from domain.roles import UserRole
 
 
@@ -19,11 +19,11 @@ class UserStatus(StrEnum):
 
 MAY_SIGN_IN = frozenset({UserStatus.PENDING_VERIFICATION, UserStatus.ACTIVE})
 OpenRole = Literal[UserRole.USER, UserRole.AGENT, UserRole.BUILDER]
-"""The roles that a person may register with; nobody registers as ADMIN."""
+"""The roles that a person may register with. ADMIN is given by the operator only."""
 
 
 class Registration(Model):
-    """What a client sends to open an account."""
+    """The body of a registration."""
 
     username: f.Username
     email: f.Email
@@ -34,8 +34,8 @@ class Registration(Model):
     role: OpenRole = UserRole.USER
 
 
-class User(Model):
-    """The state of an account: what the API answers to its owner."""
+class User(Fact):
+    """The state of an account, as the API returns it to its owner."""
 
     id: UUID
     version: int

@@ -1,4 +1,4 @@
-"""The commands on an account, the events that they cause, and the rules between them."""
+"""The commands and events of an account, with `decide` and `evolve`."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -15,7 +15,7 @@ from domain.user import OpenRole, User, UserStatus
 
 
 class Account(Model):
-    """What `register-user` says of the person: the registration without the password."""
+    """The registration without the password."""
 
     username: Annotated[f.Username, f.PERSONAL]
     email: Annotated[f.Email, f.PERSONAL]
@@ -26,7 +26,7 @@ class Account(Model):
 
 
 class RegisterUser(Command):
-    """Open an account. The password was hashed before; its argon2id hash travels sealed."""
+    """Open an account. The API has hashed the password; the argon2id hash is encrypted like a personal value."""
 
     type: Literal["register-user"] = "register-user"
     account: Account
@@ -38,7 +38,7 @@ class RegisterUser(Command):
 
 
 class ChangeRole(Change):
-    """Give an account another role, as the operator of the platform."""
+    """Change the role of an account. Sent by the operator (`python -m admin`)."""
 
     type: Literal["change-role"] = "change-role"
     role: UserRole
@@ -69,7 +69,7 @@ class UserRegistered(_WholeUser):
 
 
 class UserUpdated(_WholeUser):
-    """USER_UPDATED: what is said of an account has changed."""
+    """USER_UPDATED: fields of an account have changed."""
 
     changed: tuple[str, ...]
     """Names of the fields that changed."""
@@ -77,11 +77,11 @@ class UserUpdated(_WholeUser):
 
 UserFact = UserRegistered | UserUpdated
 
-_IN_EVENTS = [name for name in _WholeUser.model_fields if name != "user_id"]
+_STATE_FIELDS = [name for name in _WholeUser.model_fields if name != "user_id"]
 
 
 def decide(state: User | None, command: UserCommand, by: Actor | None) -> list[UserFact]:
-    """What `command` changes; empty when nothing does. The address of a new account is still to be verified."""
+    """The events that `command` causes; empty when it changes nothing. Raises UserNotFound or VersionConflict."""
     if isinstance(command, RegisterUser):
         if state is not None:
             return []
@@ -92,12 +92,12 @@ def decide(state: User | None, command: UserCommand, by: Actor | None) -> list[U
     check_version(command.expected_versions, state.version)
     if command.role is state.role:
         return []
-    fields = {name: getattr(state, name) for name in _IN_EVENTS} | {"role": command.role}
+    fields = {name: getattr(state, name) for name in _STATE_FIELDS} | {"role": command.role}
     return [UserUpdated(user_id=state.id, changed=("role",), **fields)]
 
 
 def evolve(state: User | None, fact: UserFact, version: int, at: datetime) -> User:
-    """The state after an event, whose personal fields must have been unsealed."""
+    """The state after an event, whose personal fields must be decrypted."""
     known = dict(state) if state else {"id": fact.user_id, "created_at": at}
-    fields = {name: getattr(fact, name) for name in _IN_EVENTS}
+    fields = {name: getattr(fact, name) for name in _STATE_FIELDS}
     return User(**{**known, **fields, "version": version, "updated_at": at})

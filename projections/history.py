@@ -42,7 +42,7 @@ _CACHE_TTL_SECONDS = 86_400
 """A set that was filled a day ago expires, and the next read fills it from Postgres."""
 _LEASE_SECONDS = 10
 _MAX_TIES = 16
-"""Entries with the cursor's own timestamp that a page may have to skip: a command stores a few events at one time."""
+"""Entries with the timestamp of the cursor that a page may have to skip: several commands may have the same time."""
 _POLL_SECONDS = 0.01
 _TIMESTAMP_FIELD = b'"timestamp":"'
 _ID = slice(len('{"eventId":"'), len('{"eventId":"') + 36)

@@ -2,17 +2,31 @@
 
 import os
 import time
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Callable, Container
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from domain import ids
 from domain.command import Actor, Command, SealedCommand
-from domain.observations import ANONYMOUS, Observation, PropertyViewed, RecordActivity, UserLoggedIn
+from domain.events import KINDS, Event
+from domain.favorite_commands import PropertyFavorited, PropertyUnfavorited
+from domain.model import Fact
+from domain.observations import ANONYMOUS, Login, Observation, PropertyViewed, RecordActivity, UserLoggedIn, View
 from domain.property import PropertyDetails
-from domain.property_commands import CreateProperty
+from domain.property_commands import (
+    CreateProperty,
+    PropertyCreated,
+    PropertyDeleted,
+    PropertyPriceChanged,
+    PropertyStatusChanged,
+    PropertyUpdated,
+)
+from domain.property_status import PropertyStatus
 from domain.roles import UserRole
-from domain.user_commands import Account, RegisterUser
+from domain.user import UserStatus
+from domain.user_commands import Account, RegisterUser, UserRegistered, UserUpdated
 
 
 def new_tenant() -> str:
@@ -60,9 +74,9 @@ def register_user(tenant: str, **more: Any) -> RegisterUser:
     )
 
 
-def view(property_id: UUID, user_id: UUID = ANONYMOUS) -> Observation:
+def view(property_id: UUID, user_id: UUID = ANONYMOUS) -> View:
     """A view of somebody else's listing."""
-    return Observation(
+    return View(
         event_id=new_id(),
         aggregate_id=property_id,
         user_id=user_id,
@@ -71,8 +85,8 @@ def view(property_id: UUID, user_id: UUID = ANONYMOUS) -> Observation:
     )
 
 
-def login(user_id: UUID) -> Observation:
-    return Observation(
+def login(user_id: UUID) -> Login:
+    return Login(
         event_id=new_id(),
         aggregate_id=user_id,
         user_id=user_id,
@@ -92,3 +106,64 @@ def actor(user_id: UUID, role: UserRole = UserRole.USER) -> Actor:
 def sent(command: Command) -> SealedCommand:
     """A command as it passes through Temporal, with nothing sealed."""
     return command.model_dump(mode="json", by_alias=True)
+
+
+def _listed(user: UUID, property_id: UUID) -> dict[str, Any]:
+    return {**listing(), "propertyId": property_id, "ownerId": user, "status": PropertyStatus.ACTIVE}
+
+
+def _called(user: UUID, property_id: UUID) -> dict[str, Any]:
+    return {"propertyId": property_id, "ownerId": user, "title": "A flat by the lake", "location": "Uppal"}
+
+
+def _account(user: UUID) -> dict[str, Any]:
+    person = {"username": f"u{user.hex}", "email": f"u{user.hex}@example.com", "firstName": "Ravi", "lastName": "Kumar"}
+    return {**person, "userId": user, "role": UserRole.USER, "status": UserStatus.ACTIVE}
+
+
+_FACTS: dict[str, Callable[[UUID, UUID], Fact]] = {
+    "PROPERTY_CREATED": lambda user, of: PropertyCreated(**_listed(user, of)),
+    "PROPERTY_UPDATED": lambda user, of: PropertyUpdated(**_listed(user, of), changed=("bedrooms",)),
+    "PROPERTY_PRICE_CHANGED": lambda user, of: PropertyPriceChanged(**_listed(user, of), previous_price=9_000_000),
+    "PROPERTY_STATUS_CHANGED": lambda user, of: PropertyStatusChanged(
+        **_listed(user, of), from_status=PropertyStatus.PAUSED, to_status=PropertyStatus.ACTIVE
+    ),
+    "PROPERTY_DELETED": lambda user, of: PropertyDeleted(**_called(user, of)),
+    "PROPERTY_FAVORITED": lambda user, of: PropertyFavorited(**_called(user, of), user_id=user),
+    "PROPERTY_UNFAVORITED": lambda user, of: PropertyUnfavorited(**_called(user, of), user_id=user),
+    "USER_REGISTERED": lambda user, _: UserRegistered(**_account(user)),
+    "USER_UPDATED": lambda user, _: UserUpdated(**_account(user), changed=("role",)),
+    "PROPERTY_VIEWED": lambda user, of: PropertyViewed(**_called(user, of)),
+    "USER_LOGGED_IN": lambda user, _: UserLoggedIn(user_id=user),
+}
+OBSERVED = {"PROPERTY_VIEWED", "USER_LOGGED_IN"}
+"""The kinds of events that change no aggregate."""
+
+
+def event_of_each_kind(tenant: str, user: UUID, property_id: UUID, *, without: Container[str] = ()) -> list[Event]:
+    """What a user does with an account and a listing of their own: one event of each kind of the registry, in order."""
+    favorite_id, begun, versions = ids.favorite_id(tenant, user, property_id), datetime.now(UTC), Counter[UUID]()
+    events = []
+    for n, kind in enumerate(KINDS.values()):
+        assert kind.name in _FACTS, f"tests/samples.py has no sample of {kind.name}"
+        if kind.name in without:
+            continue
+        fact = _FACTS[kind.name](user, property_id)
+        aggregate_id = favorite_id if hasattr(fact, "is_favorite") else getattr(fact, "property_id", user)
+        if kind.name not in OBSERVED:
+            versions[aggregate_id] += 1
+        events.append(
+            Event(
+                event_id=new_id(),
+                aggregate_id=aggregate_id,
+                user_id=user,
+                tenant_id=tenant,
+                event_type=kind.name,
+                timestamp=begun + timedelta(microseconds=n),
+                version=0 if kind.name in OBSERVED else versions[aggregate_id],
+                schema_version=kind.schema_version,
+                command_id=new_id(),
+                data=fact,
+            )
+        )
+    return events

@@ -9,7 +9,7 @@ from workflows.command import CommandWorkflow
 
 @workflow.defn(name="change-role")
 class ChangeRoleWorkflow(CommandWorkflow):
-    """One decision of the operator on an account, from the request to the event."""
+    """A command of the operator."""
 
     @workflow.run
     async def run(self, command: SealedCommand) -> str:

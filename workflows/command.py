@@ -1,4 +1,4 @@
-"""What every command workflow shares: it answers whoever waits once it is saved or refused, publishes, and ends."""
+"""The base class of command workflows: save, answer the update `saved`, publish, and complete."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +12,9 @@ from workflows import options
 
 
 class CommandWorkflow:
-    """A command on its way: a subclass says in `run` which steps it takes, in order.
+    """A command; the `run` of a subclass has its steps, in order.
 
-    A refusal is an answer, not a failure: the workflow completes, and the update fails with the refusal.
+    A refusal is a result, not a failure: the update fails with the refusal, and the workflow completes.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class CommandWorkflow:
 
     @workflow.update(description="Answers once the command is saved")
     async def saved(self) -> Saved:
-        """The answer, as soon as there is one. Raises the refusal."""
+        """The answer of the command, once it is saved. Raises the refusal."""
         await workflow.wait_condition(lambda: self._saved is not None or self._failure is not None)
         if self._failure:
             raise self._failure
@@ -31,7 +31,7 @@ class CommandWorkflow:
         return self._saved
 
     async def save(self, activity: Callable[[Any, SealedCommand], Any], command: SealedCommand) -> Saved | None:
-        """Save the command, however long the database is unavailable; None when it is refused."""
+        """Save the command, with retries while the database is unavailable; None when it is refused."""
         try:
             self._saved = await workflow.execute_local_activity_method(activity, command, **options.SAVE)
         except FailureError as error:
@@ -42,12 +42,12 @@ class CommandWorkflow:
         return self._saved
 
     async def publish(self, saved: Saved | None) -> None:
-        """Publish the events of a saved command to Kafka, however long the broker is unavailable."""
+        """Publish the events of a saved command to Kafka, with retries while the broker is unavailable."""
         if saved and saved.events:
             await workflow.execute_local_activity_method(Publishing.publish, saved, **options.PUBLISH)
 
     async def done(self) -> str:
-        """Wait for whoever is being answered; what became of the command, in a line."""
+        """Wait for the update handlers; returns the outcome of the command in one line."""
         await workflow.wait_condition(workflow.all_handlers_finished)
         if self._failure:
             outcome = f"refused ({self._failure.type}): {self._failure.message}"
@@ -60,7 +60,7 @@ class CommandWorkflow:
 
 
 def cause_of(error: FailureError) -> ApplicationError:
-    """The error that an activity raised: an ordinary activity's comes wrapped, a local one's as it is."""
+    """The error that an activity raised: a regular activity's is wrapped in ActivityError, a local one's is not."""
     cause = error.cause if isinstance(error, ActivityError) else error
     if isinstance(cause, ApplicationError) and cause.non_retryable:
         return ApplicationError(cause.message, *cause.details, type=cause.type, non_retryable=True)

@@ -9,7 +9,7 @@ from workflows.command import CommandWorkflow
 
 @workflow.defn(name="create-property")
 class CreatePropertyWorkflow(CommandWorkflow):
-    """One listing, from the request to the event; a `notify` workflow sends the mail."""
+    """The outbox relay starts a `notify` workflow for the mail."""
 
     @workflow.run
     async def run(self, command: SealedCommand) -> str:

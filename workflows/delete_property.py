@@ -9,8 +9,6 @@ from workflows.command import CommandWorkflow
 
 @workflow.defn(name="delete-property")
 class DeletePropertyWorkflow(CommandWorkflow):
-    """The end of a listing, from the request to the event."""
-
     @workflow.run
     async def run(self, command: SealedCommand) -> str:
         saved = await self.save(Properties.save_property, command)

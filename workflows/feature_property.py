@@ -1,4 +1,4 @@
-"""Feature a property, or no longer: save it, then publish its event."""
+"""Set or clear a listing's flag `isFeatured`: save it, then publish its event."""
 
 from temporalio import workflow
 
@@ -9,7 +9,7 @@ from workflows.command import CommandWorkflow
 
 @workflow.defn(name="feature-property")
 class FeaturePropertyWorkflow(CommandWorkflow):
-    """One decision of an administrator on a listing, from the request to the event."""
+    """A command of administrators."""
 
     @workflow.run
     async def run(self, command: SealedCommand) -> str:

@@ -8,38 +8,37 @@ from temporalio.workflow import ActivityConfig, LocalActivityConfig
 COMMANDS = "commands"
 """Command workflows and their short database and Kafka writes."""
 NOTIFICATIONS = "notifications"
-"""Telling people. Mail servers are slow and fail for hours; their workers are not to keep commands waiting."""
+"""Mails. Mail servers are slow and may fail for hours, so their workers are separate from those of commands."""
 MAINTENANCE = "maintenance"
-"""What the platform does for itself."""
+"""The workflow `reconcile`."""
 QUEUES = (COMMANDS, NOTIFICATIONS, MAINTENANCE)
 
 SAVE = LocalActivityConfig(
-    # A transaction of five statements takes milliseconds; its pool and statement timeouts are below this.
+    # A save takes milliseconds; its pool and statement timeouts are below this.
     start_to_close_timeout=timedelta(seconds=15),
-    # A command that was accepted is done whenever Postgres comes back, so there is no last attempt.
+    # An accepted command is saved once Postgres is available again, so there is no limit of attempts.
     retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5)),
 )
 PUBLISH = LocalActivityConfig(
-    # The publisher gives up on a silent broker after one second; the database parts take milliseconds.
+    # The publisher times out after one second; the database statements take milliseconds.
     start_to_close_timeout=timedelta(seconds=10),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
-    # A pause longer than this is a timer of the workflow: the saved answer goes out before it, not after.
+    # A longer pause is a timer of the workflow, which ends the workflow task: the update is answered before the pause.
     local_retry_threshold=timedelta(milliseconds=500),
 )
 NOTIFY = ActivityConfig(
     task_queue=NOTIFICATIONS,
-    # Fifty mails, ten at a time, each within 20 s; the heartbeat comes after each ten.
+    # Fifty mails, ten at a time, each within 20 s; a heartbeat after each ten.
     start_to_close_timeout=timedelta(minutes=5),
     heartbeat_timeout=timedelta(seconds=30),
-    # Mail servers come back within days (RFC 5321, 4.5.4.1 asks for four to five); later nobody wants the mail.
+    # RFC 5321, section 4.5.4.1, asks to retry for four to five days.
     schedule_to_close_timeout=timedelta(days=4),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_interval=timedelta(minutes=30)),
 )
 RECONCILE = ActivityConfig(
-    # A full walk of a large store. Each batch of it, which takes a second or two, ends with a heartbeat: a worker that
-    # died is not waited for, because what it had gathered to be mailed is found by the next run.
+    # Time to read a large store from its beginning. A batch takes a second or two and ends with a heartbeat.
     start_to_close_timeout=timedelta(minutes=30),
     heartbeat_timeout=timedelta(seconds=15),
-    # The schedule comes again every minute.
+    # The schedule starts the next run after a minute.
     retry_policy=RetryPolicy(maximum_attempts=3),
 )

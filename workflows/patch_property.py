@@ -1,4 +1,4 @@
-"""Patch a property: save what is said anew of it, then publish what changed."""
+"""Change some fields of a listing: save it, then publish its events."""
 
 from temporalio import workflow
 
@@ -9,8 +9,6 @@ from workflows.command import CommandWorkflow
 
 @workflow.defn(name="patch-property")
 class PatchPropertyWorkflow(CommandWorkflow):
-    """One change of some fields of a listing, from the request to its events."""
-
     @workflow.run
     async def run(self, command: SealedCommand) -> str:
         saved = await self.save(Properties.save_property, command)

@@ -1,4 +1,4 @@
-"""Reconcile: find what got lost on its way from the event store, and send it on. Started by a schedule."""
+"""Reconcile: find stored events and deliveries that were not processed, and start them again. Run by a schedule."""
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -10,11 +10,11 @@ from workflows import options
 
 @workflow.defn(name="reconcile")
 class ReconcileWorkflow:
-    """One comparison of the event store with what was published and projected."""
+    """One run: overdue deliveries, then overdue events, then events that are missing in the history."""
 
     @workflow.run
     async def run(self) -> str:
-        # First, and without holding up the rest: mails need no Kafka, and events no mail.
+        # A failure of the deliveries is raised at the end: events are published even so.
         deliveries, failed = 0, None
         try:
             deliveries = await workflow.execute_activity_method(OverdueDeliveries.start_overdue, **options.RECONCILE)

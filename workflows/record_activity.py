@@ -6,14 +6,13 @@ from temporalio import workflow
 
 from activities.observations import Observations
 from activities.publishing import Publishing
-from domain.events import event_type_of
 from domain.observations import RecordActivity, RecordedActivity
 from workflows import options
 
 
 @workflow.defn(name="record-activity")
 class RecordActivityWorkflow:
-    """Observations of one tenant that one API process gathered, from the requests to the events."""
+    """A batch of observations that one API process has collected, of one tenant."""
 
     @workflow.init
     def __init__(self, batch: RecordActivity) -> None:
@@ -21,7 +20,7 @@ class RecordActivityWorkflow:
 
     @workflow.update(description="Answers once the observations are saved")
     async def saved(self) -> None:
-        """Returns when they are saved."""
+        """Returns once the observations are saved."""
         await workflow.wait_condition(lambda: self._recorded is not None)
 
     @workflow.run
@@ -31,7 +30,7 @@ class RecordActivityWorkflow:
         )
         await workflow.execute_local_activity_method(Publishing.publish_observations, self._recorded, **options.PUBLISH)
         await workflow.wait_condition(workflow.all_handlers_finished)
-        kinds = Counter(event_type_of(observation.data) for observation in batch.observations)
+        kinds = Counter(observation.event_type for observation in batch.observations)
         counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         outcome = f"{len(batch.observations)} observations: {counted}"
         workflow.set_current_details(outcome)

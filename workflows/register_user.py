@@ -9,8 +9,6 @@ from workflows.command import CommandWorkflow
 
 @workflow.defn(name="register-user")
 class RegisterUserWorkflow(CommandWorkflow):
-    """One account, from the request to the event."""
-
     @workflow.run
     async def run(self, command: SealedCommand) -> str:
         saved = await self.save(Users.save_user, command)

@@ -1,38 +1,26 @@
-"""The workflow of each command, and every workflow by the queue that it runs on."""
+"""The workflow of each command, and the workflows of each task queue."""
 
+import importlib
+import pkgutil
+from pathlib import Path
 from typing import Any
 
+from temporalio import workflow
+
 from workflows import options
-from workflows.change_property_status import ChangePropertyStatusWorkflow
-from workflows.change_role import ChangeRoleWorkflow
 from workflows.command import CommandWorkflow
-from workflows.create_property import CreatePropertyWorkflow
-from workflows.delete_property import DeletePropertyWorkflow
-from workflows.favorite_property import FavoritePropertyWorkflow
-from workflows.feature_property import FeaturePropertyWorkflow
 from workflows.notify import NotifyWorkflow
-from workflows.patch_property import PatchPropertyWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.record_activity import RecordActivityWorkflow
-from workflows.register_user import RegisterUserWorkflow
-from workflows.unfavorite_property import UnfavoritePropertyWorkflow
-from workflows.update_property import UpdatePropertyWorkflow
-from workflows.verify_property import VerifyPropertyWorkflow
+
+for _module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+    importlib.import_module(f"workflows.{_module.name}")
 
 COMMANDS: dict[str, type[CommandWorkflow]] = {
-    "create-property": CreatePropertyWorkflow,
-    "update-property": UpdatePropertyWorkflow,
-    "patch-property": PatchPropertyWorkflow,
-    "change-property-status": ChangePropertyStatusWorkflow,
-    "feature-property": FeaturePropertyWorkflow,
-    "verify-property": VerifyPropertyWorkflow,
-    "delete-property": DeletePropertyWorkflow,
-    "favorite-property": FavoritePropertyWorkflow,
-    "unfavorite-property": UnfavoritePropertyWorkflow,
-    "register-user": RegisterUserWorkflow,
-    "change-role": ChangeRoleWorkflow,
+    str(workflow._Definition.must_from_class(definition).name): definition
+    for definition in CommandWorkflow.__subclasses__()
 }
-"""By the command's `type`, which is the workflow's name too."""
+"""Every command workflow of this package, by the `type` of its command, which is the workflow's name."""
 
 WORKFLOWS: dict[str, list[type[Any]]] = {
     options.COMMANDS: [*COMMANDS.values(), RecordActivityWorkflow],

@@ -9,8 +9,6 @@ from workflows.command import CommandWorkflow
 
 @workflow.defn(name="unfavorite-property")
 class UnfavoritePropertyWorkflow(CommandWorkflow):
-    """One removal from a user's favourites, from the request to the event."""
-
     @workflow.run
     async def run(self, command: SealedCommand) -> str:
         saved = await self.save(Favorites.save_favorite, command)

@@ -1,4 +1,4 @@
-"""Update a property: save what is said of it as a whole, then publish what changed."""
+"""Replace the details of a listing: save it, then publish its events."""
 
 from temporalio import workflow
 
@@ -9,8 +9,6 @@ from workflows.command import CommandWorkflow
 
 @workflow.defn(name="update-property")
 class UpdatePropertyWorkflow(CommandWorkflow):
-    """One change of a listing, from the request to its events."""
-
     @workflow.run
     async def run(self, command: SealedCommand) -> str:
         saved = await self.save(Properties.save_property, command)

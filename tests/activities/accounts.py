@@ -1,4 +1,4 @@
-"""Commands that are saved by the real activities, and accounts that own what they make."""
+"""Saves commands by the real activities, and creates accounts that own listings."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ C = TypeVar("C", bound=Change)
 
 
 class Saving:
-    """Saves commands as a worker does: sealed on their way, by the activity of their aggregate."""
+    """Saves commands as a worker does: encrypted for Temporal, by the activity of their aggregate."""
 
     def __init__(self, store: CommandStore, keyring: Keyring) -> None:
         self._properties, self._users = Properties(store), Users(store, keyring.new_wrapped_key)
@@ -30,12 +30,12 @@ class Saving:
         return await self._users.save_user(self._keyring.seal_in_transit(command, command.command_id))
 
     def resource(self, saved: Saved) -> dict[str, Any]:
-        """The state in an answer, in the clear."""
+        """The state in an answer, decrypted."""
         resource: dict[str, Any] = self._keyring.unseal_in_transit(saved.resource, saved.command_id)
         return resource
 
     def answer(self, saved: Saved) -> Saved:
-        """An answer in the clear: two answers to one command are sealed differently and say the same."""
+        """An answer, decrypted: the ciphertexts of two equal answers differ."""
         return saved.model_copy(update={"resource": self.resource(saved)})
 
     async def registered(self, tenant: str, **more: object) -> UUID:
@@ -43,14 +43,14 @@ class Saving:
         return (await self.user(register_user(tenant, **more))).aggregate_id
 
     async def listed(self, tenant: str, **more: object) -> CreateProperty:
-        """The command that has just listed a property of an owner of its own."""
+        """List a property of a new owner; returns the command."""
         command = create_property(tenant, await self.registered(tenant), **more)
         await self.property(command)
         return command
 
 
 def change(command: Callable[..., C], listed: CreateProperty, by: UUID | None = None, **fields: Any) -> C:
-    """A change of a listing by its owner, or by somebody else; it accepts any version unless `fields` say otherwise."""
+    """A command on a listing by its owner, or by the user `by`; it accepts any version unless `fields` has versions."""
     return command(
         command_id=new_id(),
         tenant_id=listed.tenant_id,

@@ -1,4 +1,4 @@
-"""Batching: what is added within an interval is flushed together, also under load and at the end."""
+"""Batching: the items of an interval are flushed together, also under load and at shutdown."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from tests.platform import until
 
 
 class Sink:
-    """Takes the batches that are flushed, each one when it is open."""
+    """Collects flushed batches; a flush returns once `open` is set."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -35,7 +35,7 @@ async def test_items_of_an_interval_are_one_batch() -> None:
 
 
 async def test_items_that_are_added_during_a_flush_have_an_interval_of_their_own() -> None:
-    """Flushed at once, they would go one by one under load: at 90 commands a second every third mail by itself."""
+    """Flushed at once, batches would be small under load: at 90 commands a second every third mail had its own."""
     sink = Sink()
     batcher = Batcher(0.2, sink.flush)
     batcher.add(0)

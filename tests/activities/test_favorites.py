@@ -1,4 +1,4 @@
-"""Favourites on real Postgres: once for each user and listing, whoever else is at it."""
+"""Favourites on real Postgres: one for each user and listing, also under concurrency."""
 
 import asyncio
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ async def events_of(database: Database, tenant: str, *fans: UUID, property_id: U
 
 
 async def has_favorite(database: Database, tenant: str, property_id: UUID) -> Sequence[UUID]:
-    """Who has the listing among their favourites."""
+    """The users who have the listing among their favourites."""
     query = select(favorites.c.user_id).where(favorites.c.property_id == property_id, favorites.c.is_favorite)
     async with database.statements(tenant) as connection:
         return (await connection.execute(query)).scalars().all()
@@ -182,7 +182,7 @@ async def test_favourite_of_a_deleted_listing_can_be_removed_and_not_added(
     assert (refusal.value.type, refusal.value.non_retryable) == ("not-found", True)
 
 
-async def test_draft_of_another_is_refused_and_the_refusal_is_kept(
+async def test_draft_of_another_user_is_refused_and_the_refusal_is_recorded(
     database: Database, saving: Saving, fans: Fans, tenant: str
 ) -> None:
     owner, fan = await saving.registered(tenant), await saving.registered(tenant)

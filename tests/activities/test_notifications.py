@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from temporalio.testing import ActivityEnvironment
 
 from activities.notifications import Notifications, OverdueDeliveries, rupees
-from activities.outbox_relay import OutboxRelay, Outgoing
+from activities.outbox_relay import DeliveryBatch, OutboxRelay
 from adapters import outbox
 from adapters.mail import Mailer, MailUnavailable
 from adapters.outbox import PendingDelivery
@@ -29,7 +29,7 @@ from tests.samples import create_property
 
 
 async def enqueued(saving: Saving, tenant: str, *emails: str) -> list[CreateProperty]:
-    """A property of each of the owners; nobody has been notified yet."""
+    """List a property for each owner; their deliveries are pending."""
     owners = [await saving.registered(tenant, email=email) for email in emails]
     commands = [create_property(tenant, owner) for owner in owners]
     for command in commands:
@@ -37,12 +37,12 @@ async def enqueued(saving: Saving, tenant: str, *emails: str) -> list[CreateProp
     return commands
 
 
-def outgoing(*commands: CreateProperty) -> Outgoing:
+def outgoing(*commands: CreateProperty) -> DeliveryBatch:
     events = tuple(ids.event_id(command.command_id, 1) for command in commands)
-    return Outgoing(tenant_id=commands[0].tenant_id, event_ids=events)
+    return DeliveryBatch(tenant_id=commands[0].tenant_id, event_ids=events)
 
 
-async def send(database: Database, mailer: Mailer, what: Outgoing) -> str:
+async def send(database: Database, mailer: Mailer, what: DeliveryBatch) -> str:
     return await ActivityEnvironment().run(Notifications(database, mailer).send_deliveries, what)
 
 
@@ -117,8 +117,8 @@ async def test_mails_share_a_connection_until_the_server_ends_it(settings: Setti
     assert [mail["subject"] for mail in mailbox.newest(9)] == ["మీ ఇల్లు third", "మీ ఇల్లు second", "మీ ఇల్లు first"]
 
 
-class Tired(Mailbox):
-    """A mail server that takes one mail over each connection, and says so at the next."""
+class OneMailPerConnection(Mailbox):
+    """A mail server that accepts one mail per connection and answers 421 to the next."""
 
     async def handle_MAIL(
         self, _server: SMTP, session: Session, envelope: Envelope, address: str, _options: list[str]
@@ -129,8 +129,8 @@ class Tired(Mailbox):
         return "250 OK"
 
 
-async def test_mail_that_meets_a_tired_server_goes_over_a_new_connection(settings: Settings, tmp_path: Path) -> None:
-    mailbox = Tired(tmp_path)
+async def test_mail_that_is_answered_421_is_sent_over_a_new_connection(settings: Settings, tmp_path: Path) -> None:
+    mailbox = OneMailPerConnection(tmp_path)
     async with mail_server(mailbox, settings) as (mailer, connections):
         for name in ("first", "second"):
             await mailer.send(**one_mail(name))
@@ -139,24 +139,24 @@ async def test_mail_that_meets_a_tired_server_goes_over_a_new_connection(setting
 
 
 class Slow(Mailbox):
-    """A mail server that thinks about the first mail until it is allowed to answer."""
+    """A mail server that answers the first mail once `answer` is set."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.thinking, self.answer = asyncio.Event(), asyncio.Event()
+        self.received, self.answer = asyncio.Event(), asyncio.Event()
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        if not self.thinking.is_set():
-            self.thinking.set()
+        if not self.received.is_set():
+            self.received.set()
             await self.answer.wait()
         return await super().handle_DATA(server, session, envelope)
 
 
-async def test_mail_that_was_broken_off_leaves_nothing_to_the_next(settings: Settings, tmp_path: Path) -> None:
+async def test_mail_after_a_cancelled_one_is_sent_over_a_new_connection(settings: Settings, tmp_path: Path) -> None:
     mailbox = Slow(tmp_path)
     async with mail_server(mailbox, settings) as (mailer, connections):
         first = asyncio.create_task(mailer.send(**one_mail("first")))
-        await mailbox.thinking.wait()
+        await mailbox.received.wait()
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
@@ -167,8 +167,8 @@ async def test_mail_that_was_broken_off_leaves_nothing_to_the_next(settings: Set
         assert len(connections) == 2
 
 
-class Unwilling(Mailbox):
-    """A mail server that answers every mail with one code."""
+class FixedReply(Mailbox):
+    """A mail server that answers every mail with the same reply."""
 
     def __init__(self, folder: Path, reply: str) -> None:
         super().__init__(folder)
@@ -179,32 +179,32 @@ class Unwilling(Mailbox):
 
 
 @pytest.mark.parametrize(
-    ("reply", "became"), [("451 try again later", "pending"), ("554 never", "given up"), ("250 OK", "sent")]
+    ("reply", "expected"), [("451 try again later", "pending"), ("554 never", "given up"), ("250 OK", "sent")]
 )
-async def test_reply_of_the_mail_server_decides_what_becomes_of_a_mail(
+async def test_reply_of_the_mail_server_decides_the_outcome_of_a_delivery(
     database: Database,
     saving: Saving,
     settings: Settings,
     tmp_path: Path,
     tenant: str,
     reply: str,
-    became: str,
+    expected: str,
 ) -> None:
     [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
 
-    async with mail_server(Unwilling(tmp_path, reply), settings) as (mailer, _):
+    async with mail_server(FixedReply(tmp_path, reply), settings) as (mailer, _):
         with (
             nullcontext()
-            if became != "pending"
+            if expected != "pending"
             else pytest.raises(MailUnavailable, match=r"1 of 1 mails are pending: .*451")
         ):
             await send(database, mailer, outgoing(command))
 
-    assert await stage(database, command) == became
+    assert await stage(database, command) == expected
 
 
-class Strict(Mailbox):
-    """A mail server that does not know our sender, as when MAIL_FROM is not ours."""
+class RefusesSender(Mailbox):
+    """A mail server that refuses the sender, as with a wrong MAIL_FROM."""
 
     async def handle_MAIL(
         self, _server: SMTP, _session: Session, _envelope: Envelope, _address: str, _options: list[str]
@@ -217,15 +217,15 @@ async def test_mails_stay_pending_until_the_settings_are_fixed(
 ) -> None:
     [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
 
-    async with mail_server(Strict(tmp_path), settings) as (mailer, _):
+    async with mail_server(RefusesSender(tmp_path), settings) as (mailer, _):
         with pytest.raises(MailUnavailable, match="553 sender not allowed"):
             await send(database, mailer, outgoing(command))
 
     assert await stage(database, command) == "pending"
 
 
-class Choosy(Mailbox):
-    """A mail server that puts off some recipients, refuses others, and takes the rest."""
+class ByRecipient(Mailbox):
+    """A mail server that defers some recipients, refuses others, and accepts the rest."""
 
     async def handle_RCPT(
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
@@ -238,33 +238,33 @@ class Choosy(Mailbox):
         return "250 OK"
 
 
-async def test_one_mail_that_is_put_off_keeps_no_other_back(
+async def test_deferred_mail_does_not_delay_the_others(
     database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
 ) -> None:
     names = ("later", "never", *(f"at-once-{n}" for n in range(12)))
     commands = await enqueued(saving, tenant, *(f"{name}-{tenant}@example.com" for name in names))
 
-    async with mail_server(Choosy(tmp_path), settings) as (mailer, _):
+    async with mail_server(ByRecipient(tmp_path), settings) as (mailer, _):
         with pytest.raises(MailUnavailable, match="1 of 14 mails are pending"):
             await send(database, mailer, outgoing(*commands))
 
-    became = [await stage(database, command) for command in commands]
-    assert became == ["pending", "given up", *["sent"] * 12]
+    expected = [await stage(database, command) for command in commands]
+    assert expected == ["pending", "given up", *["sent"] * 12]
     async with mail_server(Mailbox(tmp_path / "later"), settings) as (mailer, _):
         assert await send(database, mailer, outgoing(*commands)) == "13 mailed, 1 given up"
     assert len(Mailbox(tmp_path / "later")) == 1
 
 
-async def test_mail_that_somebody_is_sending_is_left_to_them(
+async def test_mail_that_another_worker_is_sending_is_not_sent_again(
     database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
 ) -> None:
     [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
     mailbox = Slow(tmp_path)
     async with mail_server(mailbox, settings) as (mailer, _):
         first = asyncio.create_task(send(database, mailer, outgoing(command)))
-        await mailbox.thinking.wait()
+        await mailbox.received.wait()
 
-        with pytest.raises(MailUnavailable, match="another worker has them"):
+        with pytest.raises(MailUnavailable, match="another worker has claimed them"):
             await send(database, mailer, outgoing(command))
 
         mailbox.answer.set()
@@ -272,7 +272,7 @@ async def test_mail_that_somebody_is_sending_is_left_to_them(
     assert len(mailbox) == 1
 
 
-async def test_claim_of_a_worker_that_died_ends_by_itself(
+async def test_claim_of_a_dead_worker_expires(
     database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
 ) -> None:
     [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
@@ -300,7 +300,7 @@ async def test_template_of_a_newer_release_waits_for_it(
 
 
 class Starts(OutboxRelay):
-    """Remembers what is started; the names of workflows that run are taken, as in Temporal."""
+    """Records started workflows; a workflow id can be started once, as in Temporal."""
 
     def __init__(self) -> None:
         self.started: dict[str, list[PendingDelivery]] = {}
@@ -315,7 +315,7 @@ class Starts(OutboxRelay):
         return [one.event_id for group in self.started.values() for one in group if one.tenant_id == tenant]
 
 
-async def test_lost_deliveries_are_started_again_and_live_ones_left_alone(
+async def test_lost_deliveries_are_started_again_and_running_ones_are_not(
     database: Database, all_tenants: Database, saving: Saving, tenant: str
 ) -> None:
     names = ("lost", "new", "tried", "abandoned", "sent")
@@ -342,10 +342,10 @@ async def test_lost_deliveries_are_started_again_and_live_ones_left_alone(
     assert await stage(database, new) == "pending"
 
 
-async def test_mail_whose_first_sender_was_lost_with_temporal_is_driven_again_within_minutes(
+async def test_delivery_whose_workflow_was_wiped_is_started_again_within_minutes(
     database: Database, all_tenants: Database, saving: Saving, tenant: str
 ) -> None:
-    """One was tried for half a minute. Another was tried for half an hour, so its workflow may pause for as long."""
+    """One was tried for half a minute. The other was tried for half an hour, so its retry interval may be as long."""
     gone, pausing = await enqueued(saving, tenant, f"1-{tenant}@example.com", f"2-{tenant}@example.com")
     ages = {gone: ("12 minutes", "11 minutes 30 seconds"), pausing: ("40 minutes", "11 minutes 30 seconds")}
     async with database.transaction(tenant) as tx:
@@ -362,7 +362,7 @@ async def test_mail_whose_first_sender_was_lost_with_temporal_is_driven_again_wi
     assert starts.of(tenant) == list(outgoing(gone).event_ids)
 
 
-async def test_mail_that_nobody_took_for_days_is_given_up(
+async def test_mail_that_is_pending_for_four_days_is_given_up(
     database: Database, all_tenants: Database, saving: Saving, tenant: str
 ) -> None:
     [command] = await enqueued(saving, tenant, f"{tenant}@example.com")

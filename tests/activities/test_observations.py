@@ -1,4 +1,4 @@
-"""Observations in the event store and in Kafka: each once, and of nobody's account where there is none."""
+"""Observations in the event store and in Kafka: each once, and anonymous without an account."""
 
 import json
 from collections.abc import AsyncIterator
@@ -65,7 +65,7 @@ async def test_batch_that_is_saved_twice_is_stored_once(
     assert {row.command_id for row in found} == {batch.command_id}
 
 
-async def test_observation_that_comes_again_in_another_batch_stays_as_it_is(
+async def test_observation_repeated_in_another_batch_is_not_stored_again(
     observations: Observations, database: Database, tenant: str
 ) -> None:
     repeated = view(new_id())
@@ -103,11 +103,11 @@ async def test_batch_is_published_with_an_activity_for_each_user_with_an_account
 
     count = await publishing.publish_observations(recorded)
 
-    heard = await listener.hear(5)
-    events = [json.loads(record.value) for record in heard if record.topic != USER_ACTIVITY]
+    received = await listener.receive(5)
+    events = [json.loads(record.value) for record in received if record.topic != USER_ACTIVITY]
     activities = {
         (record.key.decode(), json.loads(record.value)["description"])
-        for record in heard
+        for record in received
         if record.topic == USER_ACTIVITY
     }
     assert count == 3
@@ -124,7 +124,7 @@ async def test_batch_is_published_with_an_activity_for_each_user_with_an_account
     }
 
 
-async def test_publishing_a_batch_twice_finds_nothing_left(
+async def test_batch_that_is_published_is_not_published_again(
     observations: Observations, all_tenants: Database, publisher: Publisher, tenant: str
 ) -> None:
     recorded = await observations.save_observations(record_activity(tenant, view(new_id()), view(new_id())))
@@ -133,7 +133,7 @@ async def test_publishing_a_batch_twice_finds_nothing_left(
     for _ in range(2):
         publishing = Publishing(all_tenants, publisher)
         counts.append(await publishing.publish_observations(recorded))
-        await publishing.close()  # marks what is published
+        await publishing.close()  # marks the events published
 
     assert counts == [2, 0]
 
@@ -148,7 +148,7 @@ async def test_publishing_a_command_leaves_the_views_of_its_listing_to_their_bat
     assert await publishing.publish(saved) == 1
 
 
-async def test_anonymous_view_is_in_nobodys_history_and_holds_up_no_reconciling(
+async def test_anonymous_view_is_in_no_history_and_does_not_stop_reconcile(
     observations: Observations, all_tenants: Database, publisher: Publisher, tenant: str
 ) -> None:
     batch = record_activity(tenant, view(new_id()))

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from temporalio.client import Client, WorkflowExecution
 
-from activities.outbox_relay import AT_MOST, OutboxRelay, Outgoing, group_by_tenant
+from activities.outbox_relay import MAX_DELIVERIES, DeliveryBatch, OutboxRelay, group_by_tenant
 from adapters import temporal
 from adapters.outbox import PendingDelivery
 from adapters.settings import Settings
@@ -21,7 +21,7 @@ def delivery(tenant: str) -> PendingDelivery:
 
 @pytest.fixture
 async def relay(temporal_client: Client, tenant: str) -> AsyncIterator[OutboxRelay]:
-    """Its workflows wait in a queue that nobody works on."""
+    """Its workflows are started on a task queue without workers."""
     yield OutboxRelay(temporal_client, queue=tenant)
     async for run in temporal_client.list_workflows(f"TaskQueue = '{tenant}'"):
         await temporal_client.get_workflow_handle(run.id).terminate()
@@ -50,7 +50,7 @@ async def test_deliveries_of_a_second_share_a_workflow(
     assert await described.static_summary() == "3 deliveries"
     [started_with] = (await temporal_client.get_workflow_handle(run.id).fetch_history()).events[:1]
     [payload] = started_with.workflow_execution_started_event_attributes.input.payloads
-    assert Outgoing.model_validate_json(payload.data).event_ids == tuple(one.event_id for one in pending)
+    assert DeliveryBatch.model_validate_json(payload.data).event_ids == tuple(one.event_id for one in pending)
 
 
 async def test_worker_that_stops_starts_what_is_in_its_batch(
@@ -75,8 +75,8 @@ async def test_workflow_that_still_runs_is_not_started_again(
 async def test_deliveries_are_left_to_reconcile_while_temporal_is_unavailable(
     settings: Settings, tenant: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    nobody = settings.model_copy(update={"temporal_address": "127.0.0.1:1"})
-    relay = OutboxRelay(await temporal.connect(nobody), queue=tenant)
+    nowhere = settings.model_copy(update={"temporal_address": "127.0.0.1:1"})
+    relay = OutboxRelay(await temporal.connect(nowhere), queue=tenant)
 
     relay.enqueued([delivery(tenant)])
 
@@ -85,12 +85,18 @@ async def test_deliveries_are_left_to_reconcile_while_temporal_is_unavailable(
     assert "1 deliveries are left to reconcile" in caplog.text
 
 
-def test_portals_do_not_share_a_workflow_and_none_is_too_large() -> None:
+def test_tenants_do_not_share_a_workflow_and_none_is_too_large() -> None:
     here, there = new_tenant(), new_tenant()
-    pending = [delivery(here if n % 3 else there) for n in range(AT_MOST * 3)]
+    pending = [delivery(here if n % 3 else there) for n in range(MAX_DELIVERIES * 3)]
 
     groups = group_by_tenant(pending)
 
     assert sorted(map(id, pending)) == sorted(id(one) for group in groups for one in group)
     assert all(len({one.tenant_id for one in group}) == 1 for group in groups)
-    assert [len(group) for group in groups] == [AT_MOST, AT_MOST, AT_MOST]
+    assert [len(group) for group in groups] == [MAX_DELIVERIES, MAX_DELIVERIES, MAX_DELIVERIES]
+
+
+def test_work_of_a_later_release_is_read_and_its_further_fields_passed_over() -> None:
+    outgoing = DeliveryBatch(tenant_id="hyderabad", event_ids=(new_id(),))
+
+    assert DeliveryBatch.model_validate(outgoing.model_dump(by_alias=True) | {"priority": 1}) == outgoing

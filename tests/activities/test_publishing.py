@@ -1,4 +1,4 @@
-"""Publishing: every event reaches Kafka, in order, whoever publishes and however often."""
+"""Publishing: every event reaches Kafka in order, with concurrent publishers and repetitions."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from sqlalchemy import select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from temporalio.testing import ActivityEnvironment
 
-from activities.publishing import Publishing, Reconciliation, ripe
+from activities.publishing import Publishing, Reconciliation, leading_before
 from adapters import event_store, kafka
 from adapters.event_store import Position
 from adapters.kafka import BrokerUnavailable, Publisher
@@ -25,7 +25,7 @@ from adapters.tables import checkpoints
 from adapters.tables import event_store as table
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.command import Saved
-from domain.events import PROPERTY_EVENTS, USER_ACTIVITY, recorded
+from domain.events import PROPERTY_EVENTS, USER_ACTIVITY, new_events
 from domain.property_commands import CreateProperty, decide
 from projections import parking
 from projections.generations import generation_of
@@ -37,21 +37,21 @@ from tests.samples import actor, create_property
 
 
 class Listener:
-    """Reads what is published about one tenant."""
+    """Consumes the messages of one tenant."""
 
     def __init__(self, consumer: AIOKafkaConsumer, tenant: str) -> None:
         self._consumer = consumer
         self._tenant = tenant
 
-    async def hear(self, count: int) -> list[Any]:
-        """The next `count` records about the tenant."""
-        heard: list[Any] = []
+    async def receive(self, count: int) -> list[Any]:
+        """The next `count` records of the tenant."""
+        received: list[Any] = []
         async with asyncio.timeout(20):
-            while len(heard) < count:
+            while len(received) < count:
                 batches = await self._consumer.getmany(timeout_ms=200)
                 records = [record for batch in batches.values() for record in batch]
-                heard += [record for record in records if json.loads(record.value)["tenantId"] == self._tenant]
-        return heard
+                received += [record for record in records if json.loads(record.value)["tenantId"] == self._tenant]
+        return received
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ async def saved(saving: Saving, tenant: str) -> CreateProperty:
 
 
 def of(command: CreateProperty, version: int = 1) -> Saved:
-    """The answer to a command that made this version of the same aggregate."""
+    """The answer to a command whose aggregate is at `version`."""
     return Saved(
         tenant_id=command.tenant_id,
         command_id=command.command_id,
@@ -86,7 +86,7 @@ Spoil = Callable[..., Awaitable[UUID]]
 
 @pytest.fixture
 async def unreadable(settings: Settings) -> AsyncIterator[Spoil]:
-    """Makes the first event of an aggregate unreadable; it goes with the test, for the store is shared by all."""
+    """Makes the first event of an aggregate unreadable; deletes it afterwards, because all tests share the store."""
     owner = await asyncpg.connect(settings.database_url)
     spoiled: list[str] = []
 
@@ -104,7 +104,7 @@ async def unreadable(settings: Settings) -> AsyncIterator[Spoil]:
 async def later_version(database: Database, command: CreateProperty, version: int) -> None:
     """Store another event of the same aggregate."""
     later = create_property(command.tenant_id, command.user_id)
-    [event] = recorded(later, command.property_id, version - 1, decide(None, later, actor(later.user_id)))
+    [event] = new_events(later, command.property_id, version - 1, decide(None, later, actor(later.user_id)))
     async with database.transaction(command.tenant_id) as tx:
         await write_rows(tx, [event_store.event_row(event, event.data.model_dump(mode="json", by_alias=True))])
 
@@ -117,7 +117,7 @@ async def published_versions(database: Database, aggregate_id: UUID) -> dict[int
 
 
 async def checkpoint_at_the_end(database: Database) -> Position:
-    """Have the walk through the store begin with what is saved from now on."""
+    """Move the checkpoint of reconcile to the end of the store."""
     async with database.transaction() as tx:
         position = Position()
         while events := await event_store.in_order(tx, position, 1000):
@@ -140,7 +140,7 @@ async def test_published_event_is_two_messages_with_their_keys_and_headers(
 
     await Publishing(all_tenants, publisher).publish(of(command))
 
-    records = {record.topic: record for record in await listener.hear(2)}
+    records = {record.topic: record for record in await listener.receive(2)}
     event, activity = (json.loads(records[topic].value) for topic in (PROPERTY_EVENTS, USER_ACTIVITY))
     assert records[PROPERTY_EVENTS].key == str(command.property_id).encode()
     assert records[USER_ACTIVITY].key == str(command.user_id).encode()
@@ -170,10 +170,10 @@ async def test_publishing_twice_publishes_once(
     async with database.transaction(tenant) as tx:
         stored = await event_store.of_aggregate(tx, command.property_id, limit=10)
     assert await published_versions(all_tenants, command.property_id) == {1: True}
-    assert [json.loads(r.value) for r in await listener.hear(2) if r.topic == PROPERTY_EVENTS] == stored
+    assert [json.loads(r.value) for r in await listener.receive(2) if r.topic == PROPERTY_EVENTS] == stored
 
 
-async def test_event_that_could_not_be_marked_is_published_once_more(
+async def test_event_that_could_not_be_marked_published_is_published_again(
     all_tenants: Database,
     saving: Saving,
     settings: Settings,
@@ -182,7 +182,7 @@ async def test_event_that_could_not_be_marked_is_published_once_more(
     tenant: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Postgres is unavailable between the broker's answer and the mark: readers hear the same event twice."""
+    """Postgres becomes unavailable before the event is marked published: consumers get it twice."""
     command = await saved(saving, tenant)
     unreliable = Database.for_all_tenants(settings)
     nowhere = Database.for_all_tenants(
@@ -198,9 +198,9 @@ async def test_event_that_could_not_be_marked_is_published_once_more(
     assert "1 published events are left to reconcile" in caplog.text
     assert await published_versions(all_tenants, command.property_id) == {1: False}
     assert await Publishing(all_tenants, publisher).publish(of(command)) == 1
-    heard = [json.loads(record.value) for record in await listener.hear(4) if record.topic == PROPERTY_EVENTS]
-    assert [event["aggregateId"] for event in heard] == [str(command.property_id)] * 2
-    assert heard[0] == heard[1]
+    received = [json.loads(record.value) for record in await listener.receive(4) if record.topic == PROPERTY_EVENTS]
+    assert [event["aggregateId"] for event in received] == [str(command.property_id)] * 2
+    assert received[0] == received[1]
     await nowhere.close()
 
 
@@ -218,7 +218,7 @@ async def test_later_version_is_published_after_the_earlier_ones(
 
     assert await Publishing(all_tenants, publisher).publish(of(command, version=3)) == 3
 
-    events = [json.loads(r.value) for r in await listener.hear(6) if r.topic == PROPERTY_EVENTS]
+    events = [json.loads(r.value) for r in await listener.receive(6) if r.topic == PROPERTY_EVENTS]
     assert [event["version"] for event in events] == [1, 2, 3]
 
 
@@ -237,7 +237,7 @@ async def test_broker_that_is_unavailable_leaves_everything_unpublished(
     assert event.published_at is None
 
 
-async def test_reconciling_publishes_what_its_workflow_did_not(
+async def test_reconcile_publishes_events_that_their_workflow_did_not(
     saving: Saving, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
 ) -> None:
     command = await saved(saving, tenant)
@@ -246,11 +246,11 @@ async def test_reconciling_publishes_what_its_workflow_did_not(
     assert (await ActivityEnvironment().run(reconciliation.publish_overdue)).published >= 1
     assert (await ActivityEnvironment().run(reconciliation.publish_overdue)).published == 0
 
-    heard = [json.loads(record.value) for record in await listener.hear(3)]
-    assert str(command.property_id) in {event.get("aggregateId") for event in heard}
+    received = [json.loads(record.value) for record in await listener.receive(3)]
+    assert str(command.property_id) in {event.get("aggregateId") for event in received}
 
 
-async def test_reconciling_leaves_young_events_to_their_workflows(
+async def test_reconcile_leaves_recent_events_to_their_workflows(
     saving: Saving, all_tenants: Database, database: Database, publisher: Publisher, tenant: str
 ) -> None:
     command = await saved(saving, tenant)
@@ -262,10 +262,10 @@ async def test_reconciling_leaves_young_events_to_their_workflows(
     assert event.published_at is None
 
 
-async def test_reconciling_sends_again_what_kafka_lost(
+async def test_reconcile_publishes_again_events_that_kafka_lost(
     saving: Saving, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
 ) -> None:
-    """Marked as published, never projected: as after a broker that forgot."""
+    """The events are marked published and not projected, as after Kafka lost them."""
     command = await saved(saving, tenant)
     async with all_tenants.transaction() as tx:
         await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
@@ -273,15 +273,15 @@ async def test_reconciling_sends_again_what_kafka_lost(
 
     assert await ActivityEnvironment().run(reconciliation.republish_unprojected) >= 1
 
-    # Two activities, of the registration and of the property, and the property's event, in any order.
-    heard = [json.loads(record.value) for record in await listener.hear(3)]
-    assert str(command.property_id) in {event.get("aggregateId") for event in heard}
+    # The activities of the registration and of the property, and the property's event, in any order.
+    received = [json.loads(record.value) for record in await listener.receive(3)]
+    assert str(command.property_id) in {event.get("aggregateId") for event in received}
 
 
-async def test_reconciling_sends_again_what_kafka_lost_before_it_could_be_parked(
+async def test_reconcile_publishes_again_events_that_kafka_lost_before_they_could_be_parked(
     settings: Settings, saving: Saving, all_tenants: Database, publisher: Publisher, tenant: str
 ) -> None:
-    """What follows a parked event of a user is parked when it is consumed: one that Kafka lost is in no table."""
+    """Events after a parked one are parked once they are consumed; one that Kafka lost is not in the table."""
     reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
     await checkpoint_at_the_end(all_tenants)
     command = await saved(saving, tenant)
@@ -327,7 +327,7 @@ async def test_command_is_published_though_an_older_event_of_its_aggregate_canno
     assert await publishing.publish(of(command, version=2)) == 0
 
     assert await published_versions(all_tenants, command.property_id) == {1: False, 2: True}
-    [event] = [json.loads(r.value) for r in await listener.hear(2) if r.topic == PROPERTY_EVENTS]
+    [event] = [json.loads(r.value) for r in await listener.receive(2) if r.topic == PROPERTY_EVENTS]
     assert event["version"] == 2
 
 
@@ -343,7 +343,7 @@ async def test_command_is_published_though_an_older_event_of_its_aggregate_canno
         "timestamp = '4000-01-01 BC'",
     ],
 )
-async def test_unreadable_event_stops_no_other_from_being_published(
+async def test_unreadable_event_does_not_stop_others_from_being_published(
     all_tenants: Database,
     database: Database,
     saving: Saving,
@@ -354,7 +354,7 @@ async def test_unreadable_event_stops_no_other_from_being_published(
     caplog: pytest.LogCaptureFixture,
     change: str,
 ) -> None:
-    """The older event of an aggregate cannot be read; the later one of the same and those of others go out."""
+    """The older event of an aggregate is unreadable; its later event and those of other aggregates are published."""
     first, second = await saved(saving, tenant), await saved(saving, tenant)
     event_id = await unreadable(first.property_id, change)
     await later_version(database, first, 2)
@@ -367,9 +367,9 @@ async def test_unreadable_event_stops_no_other_from_being_published(
 
     assert await published_versions(all_tenants, first.property_id) == {1: False, 2: True}
     assert await published_versions(all_tenants, second.property_id) == {1: True}
-    # Two registrations, which only the activity topic of these two tells of, and two events of properties.
-    heard = [json.loads(r.value) for r in await listener.hear(6) if r.topic == PROPERTY_EVENTS]
-    assert {(event["aggregateId"], event["version"]) for event in heard} == {
+    # Two registrations, which are in the topic of activities only, and the activity and event of two properties.
+    received = [json.loads(r.value) for r in await listener.receive(6) if r.topic == PROPERTY_EVENTS]
+    assert {(event["aggregateId"], event["version"]) for event in received} == {
         (str(first.property_id), 2),
         (str(second.property_id), 1),
     }
@@ -389,7 +389,7 @@ async def test_unreadable_events_that_fill_a_batch_do_not_hide_the_next(
     first = await saved(saving, tenant)
     await unreadable(first.property_id)
     owner = await asyncpg.connect(settings.database_url)
-    # More of its kind than the activity reads at once.
+    # More unreadable events than one batch of the activity.
     await owner.execute(
         "INSERT INTO user_history.event_store (event_id, aggregate_id, user_id, event_type, event_data, timestamp,"
         " version, tenant_id, schema_version, command_id) SELECT gen_random_uuid(), aggregate_id, user_id, event_type,"
@@ -426,8 +426,8 @@ async def test_checkpoint_passes_an_unreadable_event_and_leaves_it_to_a_later_re
     # The registrations and the second property.
     assert await ActivityEnvironment().run(reconciliation.republish_unprojected) == 3
 
-    heard = [json.loads(r.value) for r in await listener.hear(4)]
-    assert str(event_id) not in {event["eventId"] for event in heard}
+    received = [json.loads(r.value) for r in await listener.receive(4)]
+    assert str(event_id) not in {event["eventId"] for event in received}
     assert await published_versions(all_tenants, first.property_id) == {1: False}
     history = History(valkey)
     async with all_tenants.transaction() as tx:
@@ -443,7 +443,7 @@ async def test_checkpoint_passes_an_unreadable_event_and_leaves_it_to_a_later_re
         assert await event_store.in_order(tx, checkpoint, 10) == []
 
 
-async def test_reconciling_sends_again_what_only_an_unfinished_rebuild_has(
+async def test_reconcile_publishes_again_events_that_only_an_unfinished_rebuild_has(
     saving: Saving, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
 ) -> None:
     command = await saved(saving, tenant)
@@ -459,15 +459,15 @@ async def test_reconciling_sends_again_what_only_an_unfinished_rebuild_has(
 
     await ActivityEnvironment().run(Reconciliation(all_tenants, publisher, after_seconds=0).republish_unprojected)
 
-    heard = [json.loads(record.value) for record in await listener.hear(3)]
-    assert str(command.property_id) in {event.get("aggregateId") for event in heard}
+    received = [json.loads(record.value) for record in await listener.receive(3)]
+    assert str(command.property_id) in {event.get("aggregateId") for event in received}
 
 
-def test_checkpoint_does_not_pass_a_young_event_for_an_older_one_after_it() -> None:
-    moment = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
+def test_checkpoint_does_not_pass_a_recent_event_that_an_older_one_follows() -> None:
+    cutoff = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
     events = [
-        (Position(n, n), {"timestamp": (moment + timedelta(seconds=offset)).isoformat()})
+        (Position(n, n), {"timestamp": (cutoff + timedelta(seconds=offset)).isoformat()})
         for n, offset in enumerate((-20, 5, -60))
     ]
 
-    assert ripe(events, moment) == events[:1]
+    assert leading_before(events, cutoff) == events[:1]

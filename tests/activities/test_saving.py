@@ -99,7 +99,7 @@ async def test_saved_property_is_a_row_an_event_and_a_record(database: Database,
     assert "98480" not in str(saved)
 
 
-async def test_property_saved_twice_is_saved_once_and_answered_alike(
+async def test_property_saved_twice_is_saved_once_and_answered_the_same(
     database: Database, saving: Saving, tenant: str
 ) -> None:
     owner = await saving.registered(tenant)
@@ -122,12 +122,12 @@ async def test_property_saved_by_several_workers_at_once_is_saved_once(
 
     answers = await asyncio.gather(*(saving.property(command) for _ in range(5)))
 
-    # Who loses the race violates a unique key, and finds the first answer.
+    # The others violate a unique key, and then read the recorded answer.
     assert [saving.answer(answer) for answer in answers] == [saving.answer(answers[0])] * 5
     assert (await rows(database, tenant))["property_management.properties"] == 1
 
 
-async def test_command_without_an_account_is_refused_and_the_refusal_is_kept(
+async def test_command_without_an_account_is_refused_and_the_refusal_is_recorded(
     database: Database, saving: Saving, tenant: str
 ) -> None:
     command = create_property(tenant, new_id())
@@ -201,7 +201,7 @@ Seal = Callable[[Command], SealedCommand]
 
 
 def namesake(user: RegisterUser) -> RegisterUser:
-    """Another command for the same user id, with names that nobody has."""
+    """Another registration with the same user id, and an unused username and e-mail address."""
     other = {"username": f"other-{user.account.username}", "email": f"other-{user.account.email}"}
     return user.model_copy(update={"command_id": new_id(), "account": user.account.model_copy(update=other)})
 
@@ -217,7 +217,7 @@ def namesake(user: RegisterUser) -> RegisterUser:
     ],
     ids=["unique key", "null", "too long", "wrong type", "sealed for another command"],
 )
-async def test_failure_of_a_save_tells_temporal_nothing_of_the_row(
+async def test_error_of_a_save_contains_no_value_of_the_row(
     saving: Saving,
     store: CommandStore,
     keyring: Keyring,
@@ -234,17 +234,17 @@ async def test_failure_of_a_save_tells_temporal_nothing_of_the_row(
 
     failure, converter = Failure(), pydantic_data_converter
     converter.failure_converter.to_failure(raised.value, converter.payload_converter, failure)
-    told = str(failure) + "".join(traceback.format_exception(raised.value))
-    assert text in told
-    assert command.account.email not in told
-    assert command.password_hash not in told
+    texts = str(failure) + "".join(traceback.format_exception(raised.value))
+    assert text in texts
+    assert command.account.email not in texts
+    assert command.password_hash not in texts
 
 
-async def test_same_name_in_another_portal_is_free(saving: Saving) -> None:
-    names = {"username": "ravi-of-two-portals", "email": "ravi-of-two-portals@example.com"}
+async def test_same_name_in_another_tenant_is_accepted(saving: Saving) -> None:
+    names = {"username": "ravi-of-two-tenants", "email": "ravi-of-two-tenants@example.com"}
 
-    for portal in ("portal-one", "portal-two"):
-        assert await saving.registered(portal, **names)
+    for tenant in ("tenant-one", "tenant-two"):
+        assert await saving.registered(tenant, **names)
 
 
 async def test_second_command_for_a_property_that_exists_changes_nothing(
@@ -286,14 +286,14 @@ CHANGES: dict[str, tuple[Changing, list[str], dict[str, Any]]] = {
         {"status": "PAUSED", "contactName": "Lakshmi Devi"},
     ),
 }
-MARKS: dict[str, tuple[type[FeatureProperty] | type[VerifyProperty], str]] = {
+FLAGS: dict[str, tuple[type[FeatureProperty] | type[VerifyProperty], str]] = {
     "feature": (FeatureProperty, "isFeatured"),
     "verify": (VerifyProperty, "isVerified"),
 }
 
 
 @pytest.mark.parametrize("kind", CHANGES)
-async def test_change_is_a_row_and_events_and_is_answered_alike_when_it_is_repeated(
+async def test_change_is_a_row_and_events_and_has_the_same_answer_when_it_is_repeated(
     database: Database, saving: Saving, tenant: str, kind: str
 ) -> None:
     changing, event_types, expected = CHANGES[kind]
@@ -322,11 +322,11 @@ async def test_change_is_a_row_and_events_and_is_answered_alike_when_it_is_repea
     }
 
 
-@pytest.mark.parametrize("kind", MARKS)
-async def test_mark_of_an_administrator_is_a_row_and_an_event_and_is_answered_alike_when_it_is_repeated(
+@pytest.mark.parametrize("kind", FLAGS)
+async def test_flag_set_by_an_administrator_is_a_row_and_an_event_and_has_the_same_answer_when_it_is_repeated(
     database: Database, saving: Saving, tenant: str, kind: str
 ) -> None:
-    command_type, field = MARKS[kind]
+    command_type, field = FLAGS[kind]
     made, admin = await saving.listed(tenant), await administrator(database, saving, tenant)
     command = change(command_type, made, by=admin, value=True)
 
@@ -343,11 +343,11 @@ async def test_mark_of_an_administrator_is_a_row_and_an_event_and_is_answered_al
     assert [event["data"].get("changed") for event in await events_of(database, made)] == [None, [field], [field]]
 
 
-@pytest.mark.parametrize("kind", MARKS)
-async def test_owner_does_not_mark_a_listing(saving: Saving, tenant: str, kind: str) -> None:
+@pytest.mark.parametrize("kind", FLAGS)
+async def test_owner_cannot_set_a_flag(saving: Saving, tenant: str, kind: str) -> None:
     made = await saving.listed(tenant)
 
-    assert await refusal_of(saving, change(MARKS[kind][0], made, value=True)) == "forbidden"
+    assert await refusal_of(saving, change(FLAGS[kind][0], made, value=True)) == "forbidden"
 
 
 async def test_deleted_listing_has_no_row_and_a_last_event(database: Database, saving: Saving, tenant: str) -> None:
@@ -403,7 +403,7 @@ async def test_one_of_several_changes_of_the_same_version_is_saved(
     row = await row_of(database, made)
     assert row is not None
     assert (row.version, row.price) == (saved.version, saving.resource(saved)["price"])
-    # Who was refused once stays refused.
+    # The refusals are recorded.
     for command, outcome in zip(commands, outcomes, strict=True):
         if outcome is not saved:
             assert await refusal_of(saving, command) == "version-conflict"
@@ -438,7 +438,7 @@ async def test_change_of_another_version_is_refused_and_one_of_several_versions_
 
 
 @pytest.mark.parametrize(("status", "code"), [("ACTIVE", "forbidden"), ("DRAFT", "not-found")])
-async def test_stranger_changes_no_listing_and_learns_nothing_of_a_draft(
+async def test_stranger_cannot_change_a_listing_and_does_not_find_a_draft(
     database: Database, saving: Saving, tenant: str, status: str, code: str
 ) -> None:
     stranger = await saving.registered(tenant)
@@ -451,7 +451,7 @@ async def test_stranger_changes_no_listing_and_learns_nothing_of_a_draft(
         change(DeleteProperty, made, by=stranger),
         change(FeatureProperty, made, by=stranger, value=True),
         change(ChangePropertyStatus, made, by=stranger, status=PropertyStatus.WITHDRAWN),
-        # Whoever may not change it is not told its version either.
+        # The check of the owner comes before that of the version.
         priced(made, 1, by=stranger, expected_versions=(9,)),
     ):
         assert await refusal_of(saving, command) == code
@@ -505,7 +505,7 @@ async def test_command_that_changes_nothing_stores_no_event_and_answers_the_same
 
 
 class RefusesLate(CommandStore):
-    """Refuses a command only after something else has happened."""
+    """Awaits `meanwhile` before it records a refusal."""
 
     meanwhile: Callable[[], Awaitable[object]]
 
@@ -514,7 +514,7 @@ class RefusesLate(CommandStore):
         return await super()._record_refusal(command, refusal)
 
 
-async def test_attempt_that_is_refused_gives_the_answer_that_another_attempt_has_recorded_meanwhile(
+async def test_refused_attempt_returns_the_answer_that_another_attempt_has_recorded(
     database: Database, saving: Saving, keyring: Keyring, tenant: str
 ) -> None:
     """An attempt that timed out may still be running while the next one finds the account suspended."""
@@ -567,7 +567,7 @@ async def test_repeated_command_gives_the_first_answer_after_later_changes(savin
 
 
 async def test_failed_event_leaves_no_row(database: Database, saving: Saving, tenant: str) -> None:
-    """The event of a property that is listed anew violates the version of the old one, and takes the row back."""
+    """Creating a deleted property again violates the unique version of its first event, and inserts no row."""
     made = await saving.listed(tenant)
     await saving.property(change(DeleteProperty, made))
     before = await rows(database, tenant)

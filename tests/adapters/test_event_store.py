@@ -10,7 +10,7 @@ from adapters import event_store
 from adapters.event_store import Position
 from adapters.postgres import Database, DatabaseUnavailable, write_rows
 from adapters.settings import Settings
-from domain.events import Event, recorded
+from domain.events import Event, new_events
 from domain.property_commands import decide
 from tests.activities.accounts import Saving
 from tests.samples import actor, create_property, new_id, new_tenant
@@ -18,7 +18,7 @@ from tests.samples import actor, create_property, new_id, new_tenant
 
 def one_event(tenant: str) -> Event:
     command = create_property(tenant, new_id())
-    return recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))[0]
+    return new_events(command, command.property_id, 0, decide(None, command, actor(command.user_id)))[0]
 
 
 def plain(event: Event) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What became of a command, asked in the very moment in which it ends; and when two bodies are the same."""
+"""The state of a command that ends while it is read, and the canonical form of bodies."""
 
 import os
 import signal
@@ -26,8 +26,8 @@ from workflows.create_property import CreatePropertyWorkflow
 from workflows.registry import workflow_id
 
 
-class AskedJustBefore(Commands):
-    """Finds no record of a command, and describes its workflow only after something else has happened."""
+class RacingCommands(Commands):
+    """Awaits `meanwhile` between the read of the record and the description of the workflow."""
 
     meanwhile: Callable[[], Awaitable[None]]
 
@@ -38,15 +38,15 @@ class AskedJustBefore(Commands):
 
 
 @pytest.fixture
-def commands(temporal_client: Client, database: Database, keyring: Keyring, settings: Settings) -> AskedJustBefore:
-    return AskedJustBefore(temporal_client, database, keyring, Signer(settings.secret_bytes), settings)
+def commands(temporal_client: Client, database: Database, keyring: Keyring, settings: Settings) -> RacingCommands:
+    return RacingCommands(temporal_client, database, keyring, Signer(settings.secret_bytes), settings)
 
 
 @asynccontextmanager
 async def waiting(
     platform: Platform, client: Client, keyring: Keyring, command: CreateProperty
 ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """A command that waits for a worker; gives what lets it end."""
+    """Start a command while the worker is stopped; yields a function that resumes the worker and awaits the end."""
     worker = platform.stack.processes["worker"].pid
     assert worker
     os.kill(worker, signal.SIGSTOP)
@@ -68,8 +68,8 @@ async def waiting(
         os.kill(worker, signal.SIGCONT)
 
 
-async def test_command_that_is_saved_while_it_is_asked_for_is_completed(
-    platform: Platform, temporal_client: Client, keyring: Keyring, commands: AskedJustBefore
+async def test_command_that_is_saved_while_its_state_is_read_is_completed(
+    platform: Platform, temporal_client: Client, keyring: Keyring, commands: RacingCommands
 ) -> None:
     person = await platform.register()
     command = create_property("hyderabad", UUID(person.id))
@@ -82,8 +82,8 @@ async def test_command_that_is_saved_while_it_is_asked_for_is_completed(
     assert state["result"]["aggregateId"] == str(command.property_id)
 
 
-async def test_command_that_is_refused_while_it_is_asked_for_keeps_its_reason(
-    platform: Platform, temporal_client: Client, keyring: Keyring, commands: AskedJustBefore
+async def test_command_that_is_refused_while_its_state_is_read_has_its_problem(
+    platform: Platform, temporal_client: Client, keyring: Keyring, commands: RacingCommands
 ) -> None:
     command = create_property("hyderabad", new_id())
 
@@ -94,8 +94,8 @@ async def test_command_that_is_refused_while_it_is_asked_for_keeps_its_reason(
     assert (state["status"], state["problem"]["type"]) == ("REFUSED", "/problems/account-closed")
 
 
-async def test_command_that_somebody_else_has_sent_is_not_found_while_it_runs(
-    platform: Platform, temporal_client: Client, keyring: Keyring, commands: AskedJustBefore
+async def test_running_command_of_another_user_is_not_found(
+    platform: Platform, temporal_client: Client, keyring: Keyring, commands: RacingCommands
 ) -> None:
     command = create_property("hyderabad", new_id())
 
@@ -104,18 +104,18 @@ async def test_command_that_somebody_else_has_sent_is_not_found_while_it_runs(
 
     commands.meanwhile = nothing
     async with waiting(platform, temporal_client, keyring, command) as end:
-        of_its_sender = await commands.find("hyderabad", command.user_id, command.command_id)
+        of_the_sender = await commands.find("hyderabad", command.user_id, command.command_id)
         of_a_stranger = await commands.find("hyderabad", new_id(), command.command_id)
-        in_another_portal = await commands.find("second", command.user_id, command.command_id)
+        in_another_tenant = await commands.find("second", command.user_id, command.command_id)
         await end()
 
-    assert of_its_sender is not None
-    assert of_its_sender["status"] == "RUNNING"
-    assert (of_a_stranger, in_another_portal) == (None, None)
+    assert of_the_sender is not None
+    assert of_the_sender["status"] == "RUNNING"
+    assert (of_a_stranger, in_another_tenant) == (None, None)
 
 
 async def test_command_whose_workflow_was_terminated_has_failed(
-    platform: Platform, temporal_client: Client, keyring: Keyring, commands: AskedJustBefore
+    platform: Platform, temporal_client: Client, keyring: Keyring, commands: RacingCommands
 ) -> None:
     command = create_property("hyderabad", new_id())
 
@@ -164,26 +164,26 @@ class SentToALaterRelease(Model):
         {"title": "A flat", "place": {"note": "by the lake", "latitude": 17.4}},
     ],
 )
-def test_body_is_the_same_to_a_release_that_knows_more_fields(body: dict[str, Any]) -> None:
+def test_canonical_body_is_the_same_in_a_release_with_more_fields(body: dict[str, Any]) -> None:
     assert canonical(Sent.model_validate(body)) == canonical(SentToALaterRelease.model_validate(body))
 
 
-def test_bodies_that_differ_in_a_field_are_two() -> None:
+def test_canonical_bodies_differ_when_a_field_differs() -> None:
     bodies = [{"title": "A flat"}, {"title": "A flat", "place": None}, {"title": "A house"}]
 
     assert len({canonical(Sent.model_validate(body)) for body in bodies}) == 3
 
 
-def test_password_is_no_part_of_a_body() -> None:
+def test_canonical_body_has_no_password() -> None:
     bodies = [{"title": "A flat", "password": password} for password in ("correct horse", "battery staple")]
 
     assert len({canonical(Sent.model_validate(body)) for body in bodies}) == 1
 
 
-async def test_stored_fingerprint_of_a_registration_says_nothing_of_its_password(
+async def test_fingerprint_of_a_registration_does_not_depend_on_its_password(
     platform: Platform, database: Database
 ) -> None:
-    """Whoever has a dump and the key could otherwise try passwords a million times a second."""
+    """HMAC is fast: with a dump and the server's key, passwords could be guessed from it."""
     key, fingerprints = {"Idempotency-Key": str(uuid4())}, set()
     for tenant, host, password in (
         ("hyderabad", "127.0.0.1", "correct horse battery"),
@@ -197,5 +197,5 @@ async def test_stored_fingerprint_of_a_registration_says_nothing_of_its_password
         assert recorded is not None
         fingerprints.add(recorded.fingerprint)
 
-    # Nothing but the portal and the password differs, and the portal is no part of a body.
+    # The requests differ in host and password only, and the host is not part of the body.
     assert len(fingerprints) == 1

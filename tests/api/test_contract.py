@@ -1,4 +1,4 @@
-"""The contract of the API: every refusal with its problem document, and nothing written."""
+"""Refusals of the API: each has its problem document, and nothing is stored."""
 
 import json
 import time
@@ -70,7 +70,7 @@ async def stored(all_tenants: Database) -> tuple[int, int, int]:
         ({"tenantId": "second"}, "tenantId"),
     ],
 )
-async def test_bad_field_is_named_and_nothing_is_written(
+async def test_invalid_field_is_named_and_nothing_is_stored(
     platform: Platform, all_tenants: Database, owner: Person, change: dict[str, Any], field: str
 ) -> None:
     before = await stored(all_tenants)
@@ -91,15 +91,14 @@ async def test_bad_field_is_named_and_nothing_is_written(
         (b'{"title": "\xff"}', "application/json", "malformed-json"),
         (b"[" * 100_000, "application/json", "malformed-json"),
         (b'{"price": ' + b"9" * 5000 + b"}", "application/json", "malformed-json"),
-        (json.dumps(listing()).replace("8500000", "NaN").encode(), "application/json", "invalid-request"),
-        (json.dumps(listing()).replace("8500000", "Infinity").encode(), "application/json", "invalid-request"),
+        (json.dumps(listing()).replace("8500000", "1e999").encode(), "application/json", "invalid-request"),
         (json.dumps(listing()).encode(), "text/plain", "unsupported-media-type"),
         (json.dumps(listing()).encode(), "", "unsupported-media-type"),
         (b"title=flat", "application/x-www-form-urlencoded", "unsupported-media-type"),
         (json.dumps(listing(description="x" * 1_000_001)).encode(), "application/json", "body-too-large"),
     ],
 )
-async def test_bad_body_is_refused(
+async def test_invalid_body_is_refused(
     platform: Platform, all_tenants: Database, owner: Person, content: bytes, media: str, kind: str
 ) -> None:
     before = await stored(all_tenants)
@@ -112,7 +111,7 @@ async def test_bad_body_is_refused(
     assert await stored(all_tenants) == before
 
 
-async def test_body_without_a_length_is_cut_off_at_the_limit(platform: Platform, owner: Person) -> None:
+async def test_body_without_content_length_is_refused_above_the_limit(platform: Platform, owner: Person) -> None:
     async def endless() -> Any:
         for _ in range(40):
             yield b"x" * 50_000
@@ -144,7 +143,7 @@ def unsigned(token: str) -> str:
     return jwt.encode(claims, "", algorithm="none", headers={"kid": jwt.get_unverified_header(token)["kid"]})
 
 
-async def test_tokens_that_are_not_ours_are_refused(platform: Platform, stack: Any, owner: Person) -> None:
+async def test_invalid_tokens_are_refused(platform: Platform, stack: Any, owner: Person) -> None:
     kid = jwt.get_unverified_header(owner.access_token)["kid"]
     key = (await platform.http.get("/.well-known/jwks.json")).json()["keys"][0]
     claims = jwt.decode(owner.access_token, options={"verify_signature": False})
@@ -171,13 +170,13 @@ async def test_tokens_that_are_not_ours_are_refused(platform: Platform, stack: A
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Basic cmF2aTpwdw=="}, {"Authorization": "Bearer"}])
-async def test_nobody_is_asked_to_sign_in(platform: Platform, header: dict[str, str]) -> None:
+async def test_request_without_a_token_is_unauthenticated(platform: Platform, header: dict[str, str]) -> None:
     answer = await platform.http.post("/api/properties", json=listing(), headers=header)
 
     assert_problem(answer, "invalid-token" if header else "unauthenticated")
 
 
-async def test_what_is_somebody_elses_does_not_exist(platform: Platform, owner: Person) -> None:
+async def test_resources_of_other_users_are_not_found(platform: Platform, owner: Person) -> None:
     stranger = await platform.register()
     created = await platform.create(owner)
 
@@ -190,7 +189,7 @@ async def test_what_is_somebody_elses_does_not_exist(platform: Platform, owner: 
         assert_problem(await platform.http.get(path, headers=stranger.headers), "not-found")
 
 
-async def test_command_whose_mail_was_refused_is_completed_and_says_so(
+async def test_command_whose_mail_was_refused_is_completed_with_a_failed_stage(
     platform: Platform, database: Database, owner: Person
 ) -> None:
     command = (await platform.create(owner)).headers["command-id"]
@@ -223,13 +222,13 @@ async def test_draft_is_for_its_owner_only(platform: Platform, owner: Person) ->
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "AAAA", "%00", "A" * 60, "../../etc/passwd"])
-async def test_cursor_tampered_with_is_refused(platform: Platform, owner: Person, cursor: str) -> None:
+async def test_cursor_with_a_wrong_signature_is_refused(platform: Platform, owner: Person, cursor: str) -> None:
     answer = await platform.http.get(f"/api/user-history/{owner.id}", params={"cursor": cursor}, headers=owner.headers)
 
     assert_problem(answer, "invalid-cursor")
 
 
-async def test_cursor_is_good_for_its_own_list_only(platform: Platform, owner: Person) -> None:
+async def test_cursor_of_another_list_is_refused(platform: Platform, owner: Person) -> None:
     stranger = await platform.register()
     for _ in range(2):
         token = (await platform.create(owner)).headers["consistency-token"]
@@ -247,7 +246,7 @@ async def test_cursor_is_good_for_its_own_list_only(platform: Platform, owner: P
 
 
 @pytest.mark.parametrize("token", ["x", "a.b", ".", "01a206f0-ea63-77b4-bffc-cc3a069ddc49.AAAA"])
-async def test_consistency_token_tampered_with_is_refused(platform: Platform, owner: Person, token: str) -> None:
+async def test_consistency_token_with_wrong_signature_is_refused(platform: Platform, owner: Person, token: str) -> None:
     answer = await platform.http.get(
         f"/api/user-history/{owner.id}", headers={**owner.headers, "Consistency-Token": token}
     )
@@ -270,7 +269,7 @@ async def test_limit_is_a_number_between_1_and_100(platform: Platform, owner: Pe
     assert_problem(answer, "invalid-request", "query.limit")
 
 
-async def test_unknown_addresses_and_methods_are_problems_too(platform: Platform, owner: Person) -> None:
+async def test_unknown_paths_and_methods_are_problems(platform: Platform, owner: Person) -> None:
     assert_problem(await platform.http.get("/api/castles"), "not-found")
     assert_problem(await platform.http.delete("/api/auth/login"), "method-not-allowed")
     assert_problem(await platform.http.get("/api/properties/not-a-uuid"), "invalid-request", "path.property_id")
@@ -284,13 +283,13 @@ async def test_name_that_is_taken_is_refused_with_its_field(platform: Platform, 
         assert_problem(answer, kind, field)
 
 
-async def test_nobody_registers_as_administrator(platform: Platform) -> None:
+async def test_registration_as_administrator_is_refused(platform: Platform) -> None:
     answer = await platform.http.post("/api/auth/register", json=registration(role="ADMIN"))
 
     assert_problem(answer, "invalid-request", "role")
 
 
-async def test_refused_password_is_not_repeated(platform: Platform) -> None:
+async def test_problem_does_not_contain_the_password(platform: Platform) -> None:
     answer = await platform.http.post("/api/auth/register", json=registration(password="sesame!"))
 
     assert_problem(answer, "invalid-request", "password")
@@ -298,7 +297,7 @@ async def test_refused_password_is_not_repeated(platform: Platform) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "naïve"])
-async def test_idempotency_key_that_is_not_usable_is_refused(platform: Platform, owner: Person, key: str) -> None:
+async def test_invalid_idempotency_key_is_refused(platform: Platform, owner: Person, key: str) -> None:
     headers = [(name.encode(), value.encode()) for name, value in owner.headers.items()]
     answer = await platform.http.post(
         "/api/properties", json=listing(), headers=[*headers, (b"Idempotency-Key", key.encode())]
@@ -314,22 +313,13 @@ async def test_every_problem_has_a_page(platform: Platform) -> None:
     assert_problem(await platform.http.get("/problems/unheard-of"), "not-found")
 
 
-async def test_property_that_has_not_changed_is_not_sent_again(platform: Platform, owner: Person) -> None:
-    created = await platform.create(owner)
-    path, etag = created.headers["location"], created.headers["etag"]
-
-    assert etag == '"1"'
-    assert (await platform.http.get(path, headers={"If-None-Match": etag})).status_code == 304
-    assert (await platform.http.get(path, headers={"If-None-Match": '"2"'})).status_code == 200
-
-
-async def test_portal_of_another_origin_may_ask_when_it_is_listed(platform: Platform) -> None:
+async def test_listed_origin_is_allowed(platform: Platform) -> None:
     for origin, allowed in (("https://portal.example", "https://portal.example"), ("https://evil.example", None)):
         answer = await platform.http.get("/livez", headers={"Origin": origin})
         assert answer.headers.get("access-control-allow-origin") == allowed
 
 
-async def test_documentation_needs_no_internet(platform: Platform) -> None:
+async def test_documentation_loads_no_external_files(platform: Platform) -> None:
     page = (await platform.http.get("/docs")).text
 
     assert "https://" not in page

@@ -1,4 +1,4 @@
-"""Favourites over HTTP: answered 204 however often they are repeated, by however many at once."""
+"""Favourites over HTTP: idempotent, also under concurrency."""
 
 import asyncio
 from uuid import uuid4
@@ -38,7 +38,7 @@ async def test_favourite_is_added_listed_and_removed(platform: Platform) -> None
     assert [(answer.status_code, answer.content) for answer in added + removed] == [(204, b"")] * 4
     assert "etag" not in added[0].headers
     assert added[0].headers["Command-Id"] != added[1].headers["Command-Id"]
-    # The count follows within a second.
+    # The count is updated by a projection.
     assert [{**item, "favoritesCount": 0} for item in page["items"]] == [created.json()]  # type: ignore[attr-defined]
     assert page["nextCursor"] is None
     assert await favorites(platform, fan) == {"items": [], "nextCursor": None}
@@ -79,7 +79,7 @@ async def test_twenty_people_and_ten_repetitions_at_once_are_all_answered(platfo
     assert got.headers["ETag"] == created.headers["ETag"]
 
 
-async def test_adding_and_removing_at_once_meets_no_version_conflict(platform: Platform) -> None:
+async def test_concurrent_adding_and_removing_has_no_version_conflict(platform: Platform) -> None:
     owner, fan = await platform.register(), await platform.register()
     property_id = (await platform.create(owner)).json()["id"]
 
@@ -99,7 +99,7 @@ async def test_favourites_are_paged_with_the_newest_first(platform: Platform) ->
         await favor(platform, fan, property_id)
     await favor(platform, fan, listed[0], "DELETE")
     await favor(platform, fan, listed[0])
-    await favor(platform, fan, listed[1])  # repeated, so it stays where it is
+    await favor(platform, fan, listed[1])  # a repetition, so its place in the list stays
 
     found: list[str] = []
     page = await favorites(platform, fan, limit=2)
@@ -111,7 +111,7 @@ async def test_favourites_are_paged_with_the_newest_first(platform: Platform) ->
     assert found == [listed[0], listed[4], listed[3], listed[2], listed[1]]
 
 
-async def test_favourites_show_only_what_may_still_be_seen(platform: Platform) -> None:
+async def test_hidden_and_deleted_listings_are_not_in_the_list_of_favourites(platform: Platform) -> None:
     owner, fan = await platform.register(), await platform.register()
     paused, sold, deleted = [(await platform.create(owner)).json()["id"] for _ in range(3)]
     for person in (owner, fan):
@@ -158,7 +158,7 @@ async def test_same_key_gives_the_first_answer(platform: Platform) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "GET"])
-async def test_favourites_are_for_people_who_are_signed_in(platform: Platform, method: str) -> None:
+async def test_favourites_need_a_token(platform: Platform, method: str) -> None:
     path = "/api/properties/favorites" if method == "GET" else f"/api/properties/{uuid4()}/favorite"
 
     answer = await platform.http.request(method, path)

@@ -1,4 +1,4 @@
-"""A Python client that openapi-python-client makes from our document takes README.md's tour with it."""
+"""A Python client that openapi-python-client generates from openapi.json runs the tour of README.md."""
 
 import asyncio
 import importlib
@@ -17,11 +17,11 @@ from tests.platform import PASSWORD, Platform
 
 @pytest.fixture
 async def package(platform: Platform, tmp_path: Path) -> str:
-    """The name of the package that was generated, which can be imported."""
+    """Generate the package and make it importable; returns its name."""
     document = tmp_path / "openapi.json"
     document.write_bytes((await platform.http.get("/openapi.json")).content)
     settings = tmp_path / "settings.json"
-    settings.write_text('{"post_hooks": []}')  # it would format what nobody reads
+    settings.write_text('{"post_hooks": []}')  # the generated code is not formatted
     name = f"client_{uuid4().hex[:8]}"
     paths = ("--path", str(document), "--output-path", str(tmp_path / name), "--config", str(settings))
     options = (*paths, "--meta", "none", "--fail-on-warning")
@@ -65,9 +65,9 @@ async def test_generated_client_takes_the_tour(platform: Platform, client: Modul
         bedrooms=3,
     )
     no_proxy = {"trust_env": False}
-    async with client.Client(base_url=platform.url, httpx_args=no_proxy) as nobody:
-        registered = await call("auth.register")(client=nobody, body=account)
-        signed_in = await call("auth.login")(client=nobody, body=credentials)
+    async with client.Client(base_url=platform.url, httpx_args=no_proxy) as anonymous:
+        registered = await call("auth.register")(client=anonymous, body=account)
+        signed_in = await call("auth.login")(client=anonymous, body=credentials)
     token, me = signed_in.parsed.access_token, signed_in.parsed.user.id
     async with client.AuthenticatedClient(base_url=platform.url, token=token, httpx_args=no_proxy) as ravi:
         created = await call("properties.create_property")(client=ravi, body=flat, idempotency_key="my-first-flat")

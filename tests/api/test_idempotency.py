@@ -1,4 +1,4 @@
-"""Idempotency-Key: the first answer is the answer, also when Temporal has long forgotten the workflow."""
+"""Idempotency-Key: a repetition gets the first answer, also after the workflow is deleted."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from tests.samples import listing
 
 
 async def forget(client: Client, workflow_id: str) -> None:
-    """Have Temporal delete a workflow, as retention does."""
+    """Delete a workflow, as Temporal does after the retention period."""
     await client.get_workflow_handle(workflow_id).result()
     await client.workflow_service.delete_workflow_execution(
         DeleteWorkflowExecutionRequest(
@@ -33,10 +33,10 @@ async def forget(client: Client, workflow_id: str) -> None:
             return True
         return False
 
-    await until(gone, seconds=90)  # the server deletes when it finds time
+    await until(gone, seconds=90)  # the server deletes asynchronously
 
 
-async def test_same_key_and_body_give_the_first_answer_even_when_the_workflow_is_gone(
+async def test_same_key_and_body_give_the_first_answer_after_the_workflow_is_deleted(
     platform: Platform, temporal_client: Client
 ) -> None:
     person, key = await platform.register(), {"Idempotency-Key": str(uuid4())}
@@ -61,7 +61,7 @@ async def test_same_key_with_another_body_is_refused(platform: Platform) -> None
     assert_problem(await platform.create(person, key, price=1), "idempotency-key-reused")
 
 
-async def test_keys_of_two_people_are_two_keys(platform: Platform) -> None:
+async def test_same_key_of_two_users_is_two_commands(platform: Platform) -> None:
     key = {"Idempotency-Key": "1"}
 
     first = await platform.create(await platform.register(), key)
@@ -84,8 +84,8 @@ async def test_key_used_by_many_at_once_creates_one_property(platform: Platform)
             assert_problem(answer, "command-running")
 
 
-async def test_command_that_is_still_running_is_answered_as_such(platform: Platform) -> None:
-    """With no worker the command is durable and waits: 202, then 409 under its key, then done."""
+async def test_repetition_of_a_running_command_is_409(platform: Platform) -> None:
+    """While the worker is stopped: 202, then 409 for the same key; afterwards the first answer."""
     person, key = await platform.register(), {"Idempotency-Key": str(uuid4())}
     worker = platform.stack.processes["worker"].pid
     assert worker
@@ -125,8 +125,8 @@ async def test_registering_twice_with_one_key_opens_one_account(platform: Platfo
     assert_problem(other, "idempotency-key-reused")
 
 
-async def test_repeated_registration_is_no_way_to_guess_a_password(platform: Platform) -> None:
-    """A repetition is held to the account's password, and counts as an attempt at it."""
+async def test_repeated_registration_with_another_password_is_refused_and_limited(platform: Platform) -> None:
+    """A repetition is checked against the account's password, and counts as a sign-in attempt."""
     body, key = registration(), {"Idempotency-Key": str(uuid4())}
     await platform.http.post("/api/auth/register", json=body, headers=key)
 
@@ -140,7 +140,22 @@ async def test_repeated_registration_is_no_way_to_guess_a_password(platform: Pla
     assert_problem(answers[10], "too-many-requests")
 
 
-async def test_refusal_under_a_key_is_repeated(platform: Platform) -> None:
+async def test_same_key_with_another_if_match_is_another_request(platform: Platform) -> None:
+    """The first one was refused for good, so the client has to take a new key."""
+    owner = await platform.register()
+    path = (await platform.create(owner)).headers["location"]
+    headers = {**owner.headers, "Idempotency-Key": str(uuid4())}
+
+    stale = await platform.http.patch(path, json={"price": 1}, headers={**headers, "If-Match": '"7"'})
+    repeated = await platform.http.patch(path, json={"price": 1}, headers={**headers, "If-Match": '"7"'})
+    current = await platform.http.patch(path, json={"price": 1}, headers={**headers, "If-Match": '"1"'})
+
+    assert "new Idempotency-Key" in assert_problem(stale, "version-conflict")["detail"]
+    assert_problem(repeated, "version-conflict")
+    assert_problem(current, "idempotency-key-reused")
+
+
+async def test_same_key_gives_the_first_refusal(platform: Platform) -> None:
     taken = await platform.register()
     body, key = registration(email=taken.email), {"Idempotency-Key": str(uuid4())}
 
@@ -150,7 +165,7 @@ async def test_refusal_under_a_key_is_repeated(platform: Platform) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["  3BHK Apartment in Gachibowli", "3BHK Apartment in Gachibowli  "])
-async def test_spelling_that_means_the_same_is_the_same_body(platform: Platform, spelling: str) -> None:
+async def test_bodies_that_are_equal_after_normalization_are_the_same(platform: Platform, spelling: str) -> None:
     person, key = await platform.register(), {"Idempotency-Key": str(uuid4())}
     first = await platform.create(person, key)
 

@@ -1,8 +1,9 @@
-"""How often one client may do something, and what one client is."""
+"""Rate limits: windows, the address of a client, and sign-in attempts."""
 
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -19,7 +20,7 @@ from tests.api.test_contract import assert_problem
 from tests.platform import until
 
 
-async def test_party_is_told_how_long_to_wait_and_others_are_not_held_up(valkey: Redis, tenant: str) -> None:
+async def test_limit_has_retry_after_and_does_not_affect_others(valkey: Redis, tenant: str) -> None:
     limits = Limits(valkey)
     for _ in range(2):
         await limits.count(tenant, "login", "ravi", 2)
@@ -33,7 +34,7 @@ async def test_party_is_told_how_long_to_wait_and_others_are_not_held_up(valkey:
     await limits.count(tenant, "register", "ravi", 2)
 
 
-async def test_minute_begins_with_the_first_and_is_not_drawn_out_by_the_next(valkey: Redis, tenant: str) -> None:
+async def test_window_begins_with_the_first_request_and_is_not_extended(valkey: Redis, tenant: str) -> None:
     limits = Limits(valkey)
     await limits.count(tenant, "login", "ravi", 1)
     [key] = [key async for key in valkey.scan_iter(match=f"{tenant}:limit:*")]
@@ -46,7 +47,7 @@ async def test_minute_begins_with_the_first_and_is_not_drawn_out_by_the_next(val
     await limits.count(tenant, "login", "ravi", 1)
 
 
-async def test_without_redis_only_limits_that_protect_passwords_refuse(settings: Settings, tenant: str) -> None:
+async def test_without_redis_only_limits_that_fail_closed_refuse(settings: Settings, tenant: str) -> None:
     unavailable = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     limits = Limits(unavailable)
 
@@ -71,22 +72,22 @@ async def test_without_redis_only_limits_that_protect_passwords_refuse(settings:
         ("what a trusted proxy says", "unknown"),
     ],
 )
-def test_address_is_counted_by_what_one_customer_is_given(host: str, counted: str) -> None:
+def test_ipv6_addresses_are_counted_by_network(host: str, counted: str) -> None:
     assert address_of(Request({"type": "http", "client": (host, 50000)})) == counted
 
 
-def test_request_of_no_known_address_is_counted_with_its_like() -> None:
+def test_unknown_addresses_share_a_limit() -> None:
     assert address_of(Request({"type": "http", "client": None})) == "unknown"
 
 
 LIMIT = 3
-"""Sign-in attempts a minute that the app takes from one address."""
+"""Sign-in attempts a minute that the app accepts from one address."""
 HERE, ELSEWHERE = "203.0.113.9", "198.51.100.7"
 
 
 @pytest.fixture
 async def app(settings: Settings, tenant: str) -> AsyncIterator[FastAPI]:
-    """An API of the test's own, for its limit is low."""
+    """An API with a low limit."""
     low = {"login_attempts_per_minute_per_address": LIMIT, "login_attempts_per_minute": 2, "default_tenant": tenant}
     app = create_app(settings.model_copy(update=low))
     async with app.router.lifespan_context(app):
@@ -94,13 +95,13 @@ async def app(settings: Settings, tenant: str) -> AsyncIterator[FastAPI]:
 
 
 async def sign_in(app: FastAPI, address: str, name: str) -> httpx.Response:
-    """The answer to a client at `address`."""
+    """The response to a client at `address`."""
     transport = httpx.ASGITransport(app, client=(address, 50000))
     async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as http:
         return await http.post("/api/auth/login", json={"emailOrUsername": name, "password": "a guess"})
 
 
-async def test_fresh_names_from_one_address_are_stopped_and_other_addresses_are_not(app: FastAPI) -> None:
+async def test_attempts_with_different_names_are_limited_by_address(app: FastAPI) -> None:
     answers = [await sign_in(app, HERE, f"name{n}") for n in range(LIMIT + 1)]
     elsewhere = await sign_in(app, ELSEWHERE, "name0")
 
@@ -118,7 +119,7 @@ async def test_addresses_of_one_ipv6_network_share_a_limit(app: FastAPI) -> None
     assert neighbour.status_code == 401
 
 
-async def test_name_in_another_spelling_is_the_same_name(app: FastAPI) -> None:
+async def test_spellings_of_a_name_share_a_limit(app: FastAPI) -> None:
     spellings = ["ravi@example.com", " RAVI@example.com", "\u2003ravi@EXAMPLE.com\u00a0"]
 
     answers = [await sign_in(app, HERE, spelling) for spelling in spellings]
@@ -148,3 +149,19 @@ async def test_address_that_fills_its_queue_is_refused_and_another_is_served(app
     finally:
         release.set()
         await asyncio.gather(*crowd, return_exceptions=True)
+
+
+async def test_views_are_limited_by_account_or_address(settings: Settings, tenant: str) -> None:
+    app = create_app(settings.model_copy(update={"views_per_minute": 2, "default_tenant": tenant}))
+    async with app.router.lifespan_context(app):
+
+        async def view(address: str) -> httpx.Response:
+            transport = httpx.ASGITransport(app, client=(address, 50000))
+            async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as http:
+                return await http.post(f"/api/properties/{uuid4()}/views", headers={"User-Agent": uuid4().hex})
+
+        here = [await view(HERE) for _ in range(3)]
+        elsewhere = await view(ELSEWHERE)
+
+    assert [answer.status_code for answer in here] == [404, 404, 429]
+    assert_problem(elsewhere, "not-found")

@@ -1,4 +1,4 @@
-"""Lists over HTTP: who is shown which listings, in which order, a page at a time."""
+"""Lists over HTTP: which listings each user gets, their order, and paging."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ async def test_public_list_has_the_active_listings_newest_first(platform: Platfo
     assert len({item["id"] for item in items}) == len(items)
 
 
-async def test_listing_made_between_two_pages_moves_no_item(platform: Platform) -> None:
+async def test_listing_created_between_two_pages_moves_no_item(platform: Platform) -> None:
     owner = await platform.register()
     oldest, middle, newest = [(await platform.create(owner)).json()["id"] for _ in range(3)]
 
@@ -83,7 +83,7 @@ async def test_owner_lists_their_own_in_every_status_or_in_one(platform: Platfor
     assert (await get(platform, path)).status_code == 401
 
 
-async def test_other_portal_lists_its_own_only(platform: Platform) -> None:
+async def test_tenants_list_their_own_listings_only(platform: Platform) -> None:
     owner = await platform.register()
     await platform.create(owner)
     guest = await platform.register(host="second.localhost")
@@ -98,7 +98,7 @@ async def test_other_portal_lists_its_own_only(platform: Platform) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/featured", "/my-properties", "/favorites"])
-async def test_page_that_is_not_possible_is_refused(platform: Platform, path: str) -> None:
+async def test_invalid_limit_and_cursor_are_refused(platform: Platform, path: str) -> None:
     person = await platform.register()
 
     for query in ({"limit": 0}, {"limit": 101}, {"limit": "many"}, {"cursor": "x" * 201}):
@@ -127,7 +127,7 @@ async def test_cursor_of_one_list_is_refused_by_another(platform: Platform) -> N
         assert (answer.status_code, answer.json()["type"]) == (400, "/problems/invalid-cursor")
 
 
-async def test_status_that_there_is_none_of_is_refused(platform: Platform) -> None:
+async def test_unknown_status_is_refused(platform: Platform) -> None:
     person = await platform.register()
 
     answer = await get(platform, "/api/properties/my-properties", person, status="GONE")

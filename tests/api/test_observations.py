@@ -1,4 +1,4 @@
-"""Views and logins: durable when answered, counted once, and saying nothing of a visitor without an account."""
+"""Views and logins: durable when answered, counted once, and anonymous without an account."""
 
 import asyncio
 import base64
@@ -21,7 +21,7 @@ from adapters.settings import Settings
 from adapters.tables import event_store, user_activity
 from adapters.telemetry import OBSERVATIONS
 from api.errors import ApiError
-from api.observations import MOST, Observations, Visitor
+from api.observations import MAX_BATCH, Observations, Visitor
 from domain.events import PROPERTY_EVENTS, USER_ACTIVITY
 from domain.observations import ANONYMOUS
 from tests.activities.accounts import Saving
@@ -31,7 +31,7 @@ from tests.samples import create_property, new_id
 
 pytestmark = pytest.mark.temporal
 
-_NOWHERE = 9  # the discard port, where nobody listens
+_NOWHERE = 9  # the discard port, on which no server listens
 
 
 async def listed(platform: Platform, **more: str) -> tuple[Person, str]:
@@ -48,7 +48,7 @@ async def look(platform: Platform, listing: str, browser: str = "", person: Pers
 
 
 async def look_at_once(platform: Platform, listing: str, browsers: list[str]) -> list[httpx.Response]:
-    """Each browser over a connection of its own."""
+    """Concurrent views, one for each browser."""
     async with httpx.AsyncClient(base_url=platform.url, timeout=30, trust_env=False) as http:
         path = f"/api/properties/{listing}/views"
         return await asyncio.gather(*(http.post(path, headers={"User-Agent": browser}) for browser in browsers))
@@ -63,21 +63,21 @@ async def views(database: Database, listing: object) -> list[Any]:
         return list(await tx.execute(query))
 
 
-def somebody(browser: str) -> Visitor:
+def anonymous(browser: str) -> Visitor:
     return Visitor(None, "203.0.113.7", browser)
 
 
 @pytest.fixture
 async def listing(saving: Saving, tenant: str) -> UUID:
-    """A listing of a tenant of its own."""
+    """A listing of the test's tenant."""
     command = create_property(tenant, await saving.registered(tenant))
     await saving.property(command)
     return command.property_id
 
 
 @pytest.fixture
-async def impatient(settings: Settings) -> Settings:
-    """Waits for a batch a tenth of what the API does."""
+async def short_wait(settings: Settings) -> Settings:
+    """Settings with a short wait for a batch."""
     return settings.model_copy(update={"command_wait_seconds": 0.5})
 
 
@@ -85,7 +85,7 @@ async def impatient(settings: Settings) -> Settings:
 async def observations(
     platform: Platform, temporal_client: Client, database: Database, valkey: Redis, settings: Settings
 ) -> AsyncIterator[Observations]:
-    """As an API process has them, beside the running workers."""
+    """The class that an API process uses, with the running workers."""
     observations = Observations(temporal_client, database, valkey, settings)
     yield observations
     await observations.close()
@@ -93,10 +93,10 @@ async def observations(
 
 @pytest.fixture
 async def without_temporal(
-    platform: Platform, database: Database, valkey: Redis, impatient: Settings
+    platform: Platform, database: Database, valkey: Redis, short_wait: Settings
 ) -> AsyncIterator[Observations]:
-    nobody = await temporal.connect(impatient.model_copy(update={"temporal_address": f"127.0.0.1:{_NOWHERE}"}))
-    observations = Observations(nobody, database, valkey, impatient)
+    unreachable = await temporal.connect(short_wait.model_copy(update={"temporal_address": f"127.0.0.1:{_NOWHERE}"}))
+    observations = Observations(unreachable, database, valkey, short_wait)
     yield observations
     await observations.close()
 
@@ -117,14 +117,14 @@ async def test_many_views_at_once_share_few_workflows_and_each_is_stored_once(
 async def test_a_burst_is_split_into_workflows_of_a_bounded_size(
     observations: Observations, all_tenants: Database, temporal_client: Client, tenant: str, listing: UUID
 ) -> None:
-    count = 2 * MOST + 50
+    count = 2 * MAX_BATCH + 50
 
-    await asyncio.gather(*(observations.viewed(tenant, listing, somebody(f"{n}")) for n in range(count)))
+    await asyncio.gather(*(observations.viewed(tenant, listing, anonymous(f"{n}")) for n in range(count)))
 
     found = await views(all_tenants, listing)
     sizes = [sum(row.command_id == batch for row in found) for batch in {row.command_id for row in found}]
     assert sum(sizes) == count
-    assert max(sizes) <= MOST
+    assert max(sizes) <= MAX_BATCH
     for batch in {row.command_id for row in found}:
         described = await temporal_client.get_workflow_handle(f"record-activity/{batch}").describe()
         size = sum(row.command_id == batch for row in found)
@@ -156,7 +156,7 @@ async def test_the_same_view_sent_at_once_by_many_is_stored_once(platform: Platf
     assert len(await views(all_tenants, listing)) == 1
 
 
-async def test_view_of_what_one_may_not_see_is_not_found(platform: Platform, all_tenants: Database) -> None:
+async def test_view_of_a_hidden_listing_is_not_found(platform: Platform, all_tenants: Database) -> None:
     owner, draft = await listed(platform, status="DRAFT")
     visitor = await platform.register()
     nothing = str(new_id())
@@ -194,7 +194,7 @@ async def test_history_shows_views_and_logins(platform: Platform) -> None:
     assert entries[1]["activityData"]["propertyId"] == listing
 
 
-async def test_views_stay_out_of_the_audit_of_a_listing(platform: Platform) -> None:
+async def test_views_are_not_in_the_events_of_a_listing(platform: Platform) -> None:
     owner, listing = await listed(platform)
 
     await look(platform, listing)
@@ -203,11 +203,11 @@ async def test_views_stay_out_of_the_audit_of_a_listing(platform: Platform) -> N
     assert [event["eventType"] for event in events] == ["PROPERTY_CREATED"]
 
 
-async def test_anonymous_view_leaves_nothing_personal_anywhere(
+async def test_anonymous_view_stores_no_personal_data(
     platform: Platform, settings: Settings, all_tenants: Database, temporal_client: Client, valkey: Redis
 ) -> None:
     _, listing = await listed(platform)
-    browser, address = "Gecko of somebody special", "198.51.100.23"
+    browser, address = "Gecko with a unique name", "198.51.100.23"
     consumer = kafka.consumer(settings, None, PROPERTY_EVENTS, USER_ACTIVITY)
     await consumer.start()
     personal = {"User-Agent": browser, "X-Forwarded-For": address}
@@ -242,7 +242,7 @@ async def test_anonymous_view_leaves_nothing_personal_anywhere(
 
 
 def _decoded(value: Any) -> list[str]:
-    """Every text of a history, and every payload of it in the clear."""
+    """Every text of a history, with its payloads decoded."""
     if isinstance(value, dict):
         inner = [text for one in value.values() for text in _decoded(one)]
         return inner + ([base64.b64decode(value["data"]).decode()] if isinstance(value.get("data"), str) else [])
@@ -251,9 +251,9 @@ def _decoded(value: Any) -> list[str]:
     return [str(value)]
 
 
-async def test_name_of_a_visitor_without_an_account_changes_every_day(observations: Observations) -> None:
-    visitor = somebody("a browser")
-    names = [observations._name_of(visitor, day) for day in (date(2026, 1, 1), date(2026, 1, 1), date(2026, 1, 2))]
+async def test_visitor_id_without_an_account_changes_every_day(observations: Observations) -> None:
+    visitor = anonymous("a browser")
+    names = [observations._visitor_id(visitor, day) for day in (date(2026, 1, 1), date(2026, 1, 1), date(2026, 1, 2))]
 
     assert names[0] == names[1] != names[2]
 
@@ -262,42 +262,42 @@ async def test_view_whose_batch_failed_is_recorded_by_a_repetition(
     observations: Observations, without_temporal: Observations, all_tenants: Database, tenant: str, listing: UUID
 ) -> None:
     failed = await asyncio.gather(
-        *(without_temporal.viewed(tenant, listing, somebody(f"{n}")) for n in range(3)), return_exceptions=True
+        *(without_temporal.viewed(tenant, listing, anonymous(f"{n}")) for n in range(3)), return_exceptions=True
     )
     nothing = await views(all_tenants, listing)
     for _ in range(2):
-        await asyncio.gather(*(observations.viewed(tenant, listing, somebody(f"{n}")) for n in range(3)))
+        await asyncio.gather(*(observations.viewed(tenant, listing, anonymous(f"{n}")) for n in range(3)))
 
     assert [error.kind for error in failed if isinstance(error, ApiError)] == ["unavailable"] * 3
     assert nothing == []
     assert len(await views(all_tenants, listing)) == 3
 
 
-async def test_view_that_is_saved_after_its_answer_and_repeated_is_stored_once(
+async def test_view_that_is_saved_after_a_503_and_repeated_is_stored_once(
     platform: Platform,
     temporal_client: Client,
     database: Database,
     valkey: Redis,
     all_tenants: Database,
-    impatient: Settings,
+    short_wait: Settings,
     tenant: str,
     listing: UUID,
 ) -> None:
-    """The workers stand still: Temporal has the batch, and the client is answered 503."""
-    observations = Observations(temporal_client, database, valkey, impatient)
+    """The worker is stopped: Temporal has the batch, and the response is 503."""
+    observations = Observations(temporal_client, database, valkey, short_wait)
     worker = platform.stack.processes["worker"].pid
     assert worker
     os.kill(worker, signal.SIGSTOP)
     try:
         with pytest.raises(ApiError) as error:
-            await observations.viewed(tenant, listing, somebody("a browser"))
+            await observations.viewed(tenant, listing, anonymous("a browser"))
     finally:
         os.kill(worker, signal.SIGCONT)
     assert error.value.kind == "unavailable"
 
     async def repeated() -> bool:
         try:
-            await observations.viewed(tenant, listing, somebody("a browser"))
+            await observations.viewed(tenant, listing, anonymous("a browser"))
         except ApiError:
             return False
         return True
@@ -312,7 +312,7 @@ async def test_view_that_is_saved_after_its_answer_and_repeated_is_stored_once(
     assert len(await views(all_tenants, listing)) == 1
 
 
-async def test_without_redis_views_are_recorded_and_repetitions_count(
+async def test_without_redis_repeated_views_are_counted(
     platform: Platform,
     temporal_client: Client,
     database: Database,
@@ -321,14 +321,14 @@ async def test_without_redis_views_are_recorded_and_repetitions_count(
     tenant: str,
     listing: UUID,
 ) -> None:
-    nobody = redis.connect(settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{_NOWHERE}/0"}))
-    observations = Observations(temporal_client, database, nobody, settings)
+    unreachable = redis.connect(settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{_NOWHERE}/0"}))
+    observations = Observations(temporal_client, database, unreachable, settings)
 
     for _ in range(2):
-        await observations.viewed(tenant, listing, somebody("a browser"))
+        await observations.viewed(tenant, listing, anonymous("a browser"))
 
     assert len(await views(all_tenants, listing)) == 2
-    await nobody.aclose()
+    await unreachable.aclose()
 
 
 async def test_login_does_not_fail_without_temporal(without_temporal: Observations, tenant: str) -> None:

@@ -1,4 +1,4 @@
-"""Hashing passwords: whose turn it is, who is refused, and what becomes of whoever leaves."""
+"""Password hashing: fair queuing by address, refusals, eviction and cancellation."""
 
 import asyncio
 import threading
@@ -9,12 +9,12 @@ import pytest
 from api.errors import ApiError
 from api.passwords import FairThreads, Passwords
 
-CROWD, HONEST = "198.51.100.7", "203.0.113.9"
-PER_ADDRESS, PLACES = 8, 50
+CROWD, OTHER = "198.51.100.7", "203.0.113.9"
+PER_ADDRESS, MAX_WAITING = 8, 50
 
 
 class Queue:
-    """One thread, kept busy until `release`, and what came of the work that waits behind it."""
+    """A pool of one thread, which is busy until `release`, and the outcomes of waiting requests."""
 
     def __init__(self) -> None:
         self.threads = FairThreads(1, "test")
@@ -25,7 +25,7 @@ class Queue:
         self.waiters: dict[str, asyncio.Task[object]] = {}
 
     async def occupy(self) -> None:
-        """Work that has begun in the only thread; it ends on `release`."""
+        """Occupy the only thread until `release`."""
 
         def hold() -> bool:
             self._entered.set()
@@ -34,26 +34,26 @@ class Queue:
         self.waiters["occupant"] = asyncio.create_task(self.threads.run("occupant", hold))
         assert await asyncio.to_thread(self._entered.wait, 10)
 
-    async def ask(self, *names: str) -> None:
-        """Let each `address/number` ask for the thread, one after the other."""
+    async def add(self, *names: str) -> None:
+        """Add requests named `address/number` to the queue, in order."""
         for name in names:
-            self.waiters[name] = asyncio.create_task(self._ask(name))
-            await asyncio.sleep(0)  # the task runs until it waits
+            self.waiters[name] = asyncio.create_task(self._run(name))
+            await asyncio.sleep(0)  # the task runs until it waits in the queue
 
-    async def _ask(self, name: str) -> None:
+    async def _run(self, name: str) -> None:
         try:
             await self.threads.run(name.partition("/")[0], self.served.append, name)
         except ApiError:
             self.refused.append(name)
 
-    async def leave(self, name: str) -> None:
+    async def cancel(self, name: str) -> None:
         self.waiters[name].cancel()
         with pytest.raises(asyncio.CancelledError):
             await self.waiters[name]
 
     async def finish(self) -> None:
         self.release.set()
-        async with asyncio.timeout(10):  # a waiter who is forgotten fails the test instead of stopping it
+        async with asyncio.timeout(10):  # a request that is never served fails the test
             await asyncio.gather(*self.waiters.values(), return_exceptions=True)
 
 
@@ -69,69 +69,69 @@ def names(address: str, count: int) -> list[str]:
     return [f"{address}/{n}" for n in range(count)]
 
 
-async def test_honest_person_is_served_second_whatever_another_address_sends(queue: Queue) -> None:
+async def test_address_is_served_second_whatever_number_of_requests_another_address_sends(queue: Queue) -> None:
     await queue.occupy()
-    await queue.ask(*names(CROWD, 60), f"{HONEST}/0")
+    await queue.add(*names(CROWD, 60), f"{OTHER}/0")
     await queue.finish()
 
     crowd = names(CROWD, 60)
-    assert queue.served == [crowd[0], f"{HONEST}/0", *crowd[1:PER_ADDRESS]]
+    assert queue.served == [crowd[0], f"{OTHER}/0", *crowd[1:PER_ADDRESS]]
     assert queue.refused == crowd[PER_ADDRESS:]
 
 
-async def test_addresses_are_served_in_turn_and_each_in_its_own_order(queue: Queue) -> None:
+async def test_addresses_are_served_round_robin_and_each_in_order(queue: Queue) -> None:
     await queue.occupy()
-    await queue.ask("a/0", "a/1", "a/2", "b/0", "b/1", "c/0")
+    await queue.add("a/0", "a/1", "a/2", "b/0", "b/1", "c/0")
     await queue.finish()
 
     assert queue.served == ["a/0", "b/0", "c/0", "a/1", "b/1", "a/2"]
 
 
-async def test_address_that_comes_back_waits_for_those_who_were_there(queue: Queue) -> None:
+async def test_address_that_returns_is_served_after_those_already_waiting(queue: Queue) -> None:
     await queue.occupy()
-    await queue.ask("a/0", "b/0")
-    await queue.leave("a/0")
-    await queue.ask("a/1")
+    await queue.add("a/0", "b/0")
+    await queue.cancel("a/0")
+    await queue.add("a/1")
     await queue.finish()
 
     assert queue.served == ["b/0", "a/1"]
 
 
-async def test_when_all_places_are_taken_the_newest_of_the_longest_queue_gives_way(queue: Queue) -> None:
-    crowds = [name for n in range(7) for name in names(f"crowd{n}", PER_ADDRESS)][:PLACES]
+async def test_at_the_limit_the_newest_request_of_the_longest_queue_is_evicted(queue: Queue) -> None:
+    crowds = [name for n in range(7) for name in names(f"crowd{n}", PER_ADDRESS)][:MAX_WAITING]
     assert [len([name for name in crowds if name.startswith(f"crowd{n}/")]) for n in range(7)] == [8] * 6 + [2]
     await queue.occupy()
-    await queue.ask(*crowds)
+    await queue.add(*crowds)
     assert queue.refused == []
 
-    await queue.ask("honest/0", "honest/1")
+    await queue.add("other/0", "other/1")
     await queue.finish()
 
-    # Of six queues of eight, first the one that is served last, then the one before it.
+    # Of six queues of eight, first the last in round-robin order, then the one before it.
     assert queue.refused == ["crowd5/7", "crowd4/7"]
-    assert queue.served[:8] == [*(f"crowd{n}/0" for n in range(7)), "honest/0"]
-    assert sorted(queue.served) == sorted({*crowds, "honest/0", "honest/1"} - set(queue.refused))
+    assert queue.served[:8] == [*(f"crowd{n}/0" for n in range(7)), "other/0"]
+    assert sorted(queue.served) == sorted({*crowds, "other/0", "other/1"} - set(queue.refused))
 
 
-async def test_nobody_gives_way_to_an_address_that_would_wait_with_as_many(queue: Queue) -> None:
+async def test_request_is_refused_unless_its_queue_stays_shorter_than_the_longest(queue: Queue) -> None:
     await queue.occupy()
-    everybody = [f"address{n}/0" for n in range(PLACES)]
-    await queue.ask(*everybody)
+    everybody = [f"address{n}/0" for n in range(MAX_WAITING)]
+    await queue.add(*everybody)
 
-    await queue.ask("late/0")  # one would give way to one
-    await queue.ask("address0/1")  # and here one to two
+    await queue.add("late/0")  # would evict from a queue of one for a queue of one
+    await queue.add("address0/1")  # and for a queue of two
     assert queue.refused == ["late/0", "address0/1"]
 
     await queue.finish()
     assert queue.served == everybody
 
 
-async def test_whoever_leaves_the_queue_frees_their_place_and_is_not_served(queue: Queue) -> None:
+async def test_cancelled_request_frees_its_place_and_is_not_served(queue: Queue) -> None:
     await queue.occupy()
     crowd = names(CROWD, PER_ADDRESS)
-    await queue.ask(*crowd)
-    await queue.leave(crowd[3])
-    await queue.ask(f"{CROWD}/instead")
+    await queue.add(*crowd)
+    await queue.cancel(crowd[3])
+    await queue.add(f"{CROWD}/instead")
     await queue.finish()
 
     assert queue.served == [*crowd[:3], *crowd[4:], f"{CROWD}/instead"]
@@ -141,25 +141,25 @@ async def test_whoever_leaves_the_queue_frees_their_place_and_is_not_served(queu
 @pytest.mark.parametrize(
     ("given_first", "order"), [(False, ["a/1", "b/0"]), (True, ["b/0", "a/1"])], ids=["just before", "just after"]
 )
-async def test_whoever_leaves_in_the_moment_of_their_turn_is_passed_over(
+async def test_request_that_is_cancelled_while_a_thread_is_granted_is_skipped(
     queue: Queue, given_first: bool, order: list[str]
 ) -> None:
-    """A thread is given in the turn of the loop in which its waiter is cancelled, before the waiter's task can run."""
+    """A thread is granted in the loop iteration in which the request is cancelled, before its task can run."""
     await queue.occupy()
-    await queue.ask("a/0", "b/0", "a/1")
+    await queue.add("a/0", "b/0", "a/1")
     loop = asyncio.get_running_loop()
 
     def end_of_the_occupant() -> None:
         queue.release.set()
-        queue.threads._pool.submit(lambda: None).result(10)  # the only thread has told the loop of the work before
+        queue.threads._pool.submit(lambda: None).result(10)  # so the end of the work before is scheduled on the loop
 
-    def leave_in_the_next_turn() -> None:
+    def cancel_in_the_next_iteration() -> None:
         leave = queue.waiters["a/0"].cancel
         loop.call_soon(lambda: loop.call_soon(leave))
 
-    steps = [leave_in_the_next_turn, end_of_the_occupant]
+    steps = [cancel_in_the_next_iteration, end_of_the_occupant]
     for step in reversed(steps) if given_first else steps:
-        step()  # without a pause, so that the loop runs both in the same turns
+        step()  # without a pause, so that both happen in the same iterations
     await queue.finish()
 
     assert queue.waiters["a/0"].cancelled()
@@ -167,11 +167,11 @@ async def test_whoever_leaves_in_the_moment_of_their_turn_is_passed_over(
     assert await queue.threads.run("a", lambda: "still served") == "still served"
 
 
-async def test_work_that_has_begun_keeps_its_thread_when_its_client_leaves(queue: Queue) -> None:
+async def test_running_work_keeps_its_thread_when_its_request_is_cancelled(queue: Queue) -> None:
     await queue.occupy()
-    await queue.leave("occupant")
-    await queue.ask("a/0", "b/0", "a/1")
-    await queue.leave("a/0")  # which can be done while the thread is not free
+    await queue.cancel("occupant")
+    await queue.add("a/0", "b/0", "a/1")
+    await queue.cancel("a/0")  # while the thread is still busy
     await queue.finish()
 
     assert queue.served == ["a/1", "b/0"]
@@ -179,23 +179,23 @@ async def test_work_that_has_begun_keeps_its_thread_when_its_client_leaves(queue
 
 async def test_refusal_says_when_to_try_again(queue: Queue) -> None:
     await queue.occupy()
-    await queue.ask(*names(CROWD, PER_ADDRESS))
+    await queue.add(*names(CROWD, PER_ADDRESS))
 
     with pytest.raises(ApiError) as refused:
         await queue.threads.run(CROWD, lambda: None)
 
     assert (refused.value.kind, refused.value.headers) == ("unavailable", {"Retry-After": "5"})
-    assert "Try again" in refused.value.detail
+    assert "Retry-After" in refused.value.detail
 
 
 async def test_password_matches_its_own_hash_only() -> None:
     passwords = Passwords()
     try:
-        hashed = await passwords.hash("correct horse", address=HONEST)
+        hashed = await passwords.hash("correct horse", address=OTHER)
 
         assert hashed.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
-        assert await passwords.matches("correct horse", hashed, address=HONEST)
-        assert not await passwords.matches("wrong horse", hashed, address=HONEST)
-        assert not await passwords.matches("nobody has this password", None, address=HONEST)
+        assert await passwords.matches("correct horse", hashed, address=OTHER)
+        assert not await passwords.matches("wrong horse", hashed, address=OTHER)
+        assert not await passwords.matches("nobody has this password", None, address=OTHER)
     finally:
         passwords.close()

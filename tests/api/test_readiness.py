@@ -1,4 +1,4 @@
-"""What /readyz of the API says about a Temporal server that lacks what commands need."""
+"""/readyz with a Temporal server whose namespace is missing."""
 
 import httpx
 import pytest
@@ -17,6 +17,6 @@ async def test_namespace_that_is_missing_is_named(settings: Settings) -> None:
         answer = await client.get("/readyz")
 
     assert answer.status_code == 503
-    said = answer.json()["dependencies"]
-    assert said["temporal"] == "Temporal has no namespace 'nowhere': register it, then run `python -m migrations`"
-    assert said["postgres"] == "reached"
+    states = answer.json()["dependencies"]
+    assert states["temporal"] == "Temporal has no namespace 'nowhere': register it, then run `python -m migrations`"
+    assert states["postgres"] == "reached"

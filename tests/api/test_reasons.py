@@ -1,4 +1,4 @@
-"""Reasons: each constraint has its sentence, which says what to send."""
+"""The message of each constraint, which says what to send."""
 
 from typing import Annotated, Any, get_origin
 
@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
 from api.auth import Credentials
-from api.history import _PageAsked
+from api.history import _PageParameters
 from api.reasons import SENTENCES, reason
 from domain import fields as f
 from domain.property import PropertyDetails
@@ -14,7 +14,7 @@ from domain.user import Registration
 
 FIELDS: dict[str, Any] = {name: value for name, value in vars(f).items() if get_origin(value) is Annotated}
 _OWN = {"unprintable", "line_break", "form", "phone", "repeated", "half_a_point", "floor_above_roof"}
-"""Errors that have their sentence where they are raised."""
+"""Error types whose validator raises its own message."""
 
 _NASTY: tuple[Any, ...] = (
     None, True, 7, -(10**13), 10**13, 0.5, 1e300, float("nan"), float("inf"), [], {}, b"bytes", "", " ", "x", "7",
@@ -30,15 +30,15 @@ def faults(type_: Any, value: Any) -> list[Any]:
     return []
 
 
-def test_every_constraint_of_a_field_has_its_sentence() -> None:
+def test_every_constraint_of_a_field_has_a_message() -> None:
     found = {fault["type"] for type_ in FIELDS.values() for value in _NASTY for fault in faults(type_, value)}
 
     assert found <= SENTENCES.keys() | _OWN
     assert {"string_too_short", "too_short", "greater_than", "less_than_equal", "value_error", "form"} <= found
 
 
-@pytest.mark.parametrize("model", [PropertyDetails, Registration, Credentials, _PageAsked])
-def test_every_constraint_of_a_request_has_its_sentence(model: Any) -> None:
+@pytest.mark.parametrize("model", [PropertyDetails, Registration, Credentials, _PageParameters])
+def test_every_constraint_of_a_request_has_a_message(model: Any) -> None:
     names = [field.alias or name for name, field in model.model_fields.items()]
     bodies = [*({name: value} for name in names for value in (*_NASTY, ["x"] * 101, [7], ["a", "A"])), *_NASTY]
     found = {fault["type"] for body in bodies for fault in faults(model, body)}
@@ -64,7 +64,7 @@ def test_every_constraint_of_a_request_has_its_sentence(model: Any) -> None:
             "ravi kumar",
             "Use 3 to 50 characters: letters A to Z, digits, dots, hyphens and underscores, a letter or digit first.",
         ),
-        (f.Phone, "12345", "Give a ten-digit Indian number or an international one that begins with +."),
+        (f.Phone, "12345", "Give a ten-digit Indian number, or an international one that begins with +."),
         (tuple[f.Label, ...], "Lift", "Give a list, in square brackets."),
         (Annotated[tuple[f.Label, ...], Field(max_length=1)], ["Lift", "Pool"], "Give at most 1 entry."),
     ],
@@ -73,9 +73,9 @@ def test_reason_says_what_to_send(type_: Any, value: Any, sentence: str) -> None
     assert [reason(fault) for fault in faults(type_, value)] == [sentence]
 
 
-def test_choice_is_listed_in_plain_words() -> None:
+def test_allowed_values_are_listed() -> None:
     body = {"listingType": "LEASE"}
-    told = {fault["loc"]: reason(fault) for fault in faults(PropertyDetails, body)}
+    reasons = {fault["loc"]: reason(fault) for fault in faults(PropertyDetails, body)}
 
-    assert told["listingType",] == "Give one of SALE, RENT or PG."
-    assert told["title",] == "Send this field; it is required."
+    assert reasons["listingType",] == "Give one of SALE, RENT or PG."
+    assert reasons["title",] == "Send this field; it is required."

@@ -1,4 +1,4 @@
-"""Identity: signing in, renewing, leaving, and what a thief of tokens gets."""
+"""Sessions: sign-in, renewal, logout, and reuse of refresh tokens."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -30,7 +30,7 @@ async def test_registered_user_is_signed_in_and_sees_their_profile(platform: Pla
     assert "password" not in str(profile).lower()
 
 
-async def test_profile_tells_how_many_properties_a_user_has_listed(platform: Platform) -> None:
+async def test_profile_has_the_number_of_properties(platform: Platform) -> None:
     person = await platform.register()
 
     async def property_count() -> int:
@@ -61,9 +61,9 @@ async def test_sign_in_by_email_or_username(platform: Platform, name: str) -> No
     assert body["user"]["lastLogin"] is not None
 
 
-async def test_wrong_password_and_unknown_name_are_told_alike(platform: Platform) -> None:
+async def test_wrong_password_and_unknown_name_get_the_same_problem(platform: Platform) -> None:
     person = await platform.register()
-    tries = [(person.email, "wrong password"), ("nobody@example.com", PASSWORD)]
+    tries = [(person.email, "wrong password"), ("anonymous@example.com", PASSWORD)]
 
     answers = [
         await platform.http.post("/api/auth/login", json={"emailOrUsername": name, "password": password})
@@ -93,7 +93,7 @@ async def test_refresh_token_works_once_and_its_reuse_closes_the_session(platfor
     assert (await renew(other_device["refreshToken"])).status_code == 200  # type: ignore[attr-defined]
 
 
-async def test_refresh_token_used_by_two_at_once_serves_one(platform: Platform) -> None:
+async def test_refresh_token_used_twice_concurrently_works_once(platform: Platform) -> None:
     person = await platform.register()
 
     answers = await asyncio.gather(
@@ -111,7 +111,7 @@ STORING = "INSERT INTO user_management.refresh_tokens"
 async def renewing(
     settings: Settings, operator: Database, tenant: str, token: str, before: str = STORING
 ) -> AsyncIterator["Renewal"]:
-    """A renewal of `token` that is held before it uses the token or stores the next one."""
+    """Start a renewal of `token` that pauses before it uses the token or stores the next one."""
     database = Database.for_tenants(settings.model_copy(update={"database_pool_size": 1}))
     async with database.statements(tenant) as connection:
         pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
@@ -136,7 +136,7 @@ async def renewing(
 
 
 class Renewal:
-    """A renewal under way, and who comes meanwhile."""
+    """A paused renewal."""
 
     def __init__(self, operator: Database, pid: int, running: asyncio.Task[Session], go_on: asyncio.Event) -> None:
         self._operator = operator
@@ -144,18 +144,18 @@ class Renewal:
         self._running = running
         self._go_on = go_on
 
-    async def meets(self, other: Coroutine[object, object, object]) -> tuple[object, object]:
-        """The outcomes of the renewal and of `other`, during which it goes on when `other` is done or waits for it."""
-        coming = asyncio.create_task(other)
+    async def races(self, other: Coroutine[object, object, object]) -> tuple[object, object]:
+        """Run `other`, continue the renewal once `other` is done or blocked by it; returns both outcomes."""
+        other_task = asyncio.create_task(other)
         blocked = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND :pid = ANY(pg_blocking_pids(pid))")
 
         async def done_or_waiting() -> bool:
             async with self._operator.statements() as connection:
-                return coming.done() or (await connection.execute(blocked, {"pid": self._pid})).scalar_one() > 0
+                return other_task.done() or (await connection.execute(blocked, {"pid": self._pid})).scalar_one() > 0
 
         await until(done_or_waiting)
         self._go_on.set()
-        return await asyncio.gather(self._running, coming, return_exceptions=True)
+        return await asyncio.gather(self._running, other_task, return_exceptions=True)
 
 
 @pytest.fixture
@@ -176,27 +176,27 @@ async def refusal(renewal: Coroutine[object, object, Session]) -> str:
     return refused.value.kind
 
 
-async def test_renewal_under_way_gains_nothing_when_its_session_is_left(
+async def test_renewal_during_logout_does_not_keep_the_session(
     settings: Settings, sessions: Sessions, all_tenants: Database, tenant: str, person: UUID
 ) -> None:
     token = (await sessions.begin(tenant, person)).refresh_token
 
     async with renewing(settings, all_tenants, tenant, token) as renewal:
-        renewed, left = await renewal.meets(sessions.end(tenant, token))
+        renewed, left = await renewal.races(sessions.end(tenant, token))
 
     assert isinstance(renewed, Session)
     assert left is None
     assert await refusal(sessions.renew(tenant, renewed.refresh_token)) == "invalid-refresh-token"
 
 
-async def test_renewal_under_way_gains_nothing_when_an_older_token_is_used_again(
+async def test_renewal_during_reuse_of_an_older_token_does_not_keep_the_session(
     settings: Settings, sessions: Sessions, all_tenants: Database, tenant: str, person: UUID
 ) -> None:
     stolen = (await sessions.begin(tenant, person)).refresh_token
     token = (await sessions.renew(tenant, stolen)).refresh_token
 
     async with renewing(settings, all_tenants, tenant, token) as renewal:
-        renewed, caught = await renewal.meets(sessions.renew(tenant, stolen))
+        renewed, caught = await renewal.races(sessions.renew(tenant, stolen))
 
     assert isinstance(renewed, Session)
     assert isinstance(caught, ApiError)
@@ -204,13 +204,13 @@ async def test_renewal_under_way_gains_nothing_when_an_older_token_is_used_again
     assert await refusal(sessions.renew(tenant, renewed.refresh_token)) == "invalid-refresh-token"
 
 
-async def test_refresh_token_that_is_being_used_serves_nobody_else(
+async def test_refresh_token_cannot_be_used_during_its_renewal(
     settings: Settings, sessions: Sessions, all_tenants: Database, tenant: str, person: UUID
 ) -> None:
     token = (await sessions.begin(tenant, person)).refresh_token
 
     async with renewing(settings, all_tenants, tenant, token) as renewal:
-        renewed, other = await renewal.meets(sessions.renew(tenant, token))
+        renewed, other = await renewal.races(sessions.renew(tenant, token))
 
     assert isinstance(renewed, Session)
     assert isinstance(other, ApiError)
@@ -218,13 +218,13 @@ async def test_refresh_token_that_is_being_used_serves_nobody_else(
     assert await refusal(sessions.renew(tenant, renewed.refresh_token)) == "invalid-refresh-token"
 
 
-async def test_person_signs_in_while_they_renew_elsewhere(
+async def test_sign_in_during_a_renewal_succeeds(
     settings: Settings, sessions: Sessions, all_tenants: Database, tenant: str, person: UUID
 ) -> None:
     token = (await sessions.begin(tenant, person)).refresh_token
 
     async with renewing(settings, all_tenants, tenant, token) as renewal:
-        renewed, opened = await renewal.meets(sessions.begin(tenant, person))
+        renewed, opened = await renewal.races(sessions.begin(tenant, person))
 
     for session in (renewed, opened):
         assert isinstance(session, Session)
@@ -239,14 +239,14 @@ async def test_refresh_token_that_expires_while_it_is_used_is_deleted_without_a_
     async with renewing(settings, all_tenants, tenant, token, before=USING) as renewal:
         async with database.statements(tenant) as connection:
             await connection.execute(text("UPDATE user_management.refresh_tokens SET expires_at = now()"))
-        refused, opened = await renewal.meets(sessions.begin(tenant, person))
+        refused, opened = await renewal.races(sessions.begin(tenant, person))
 
     assert isinstance(refused, ApiError)
     assert refused.kind == "invalid-refresh-token"
     assert isinstance(opened, Session)
 
 
-async def test_refresh_token_is_of_no_use_after_leaving(platform: Platform) -> None:
+async def test_refresh_token_is_refused_after_logout(platform: Platform) -> None:
     person = await platform.register()
 
     left = await platform.http.post("/api/auth/logout", json={"refreshToken": person.refresh_token})
@@ -256,13 +256,13 @@ async def test_refresh_token_is_of_no_use_after_leaving(platform: Platform) -> N
     assert_problem(renewed, "invalid-refresh-token")
 
 
-async def test_refresh_token_that_nobody_gave_is_refused(platform: Platform) -> None:
+async def test_unknown_refresh_token_is_refused(platform: Platform) -> None:
     answer = await platform.http.post("/api/auth/refresh", json={"refreshToken": "made-up"})
 
     assert_problem(answer, "invalid-refresh-token")
 
 
-async def test_expired_sessions_go_when_their_owner_comes_back(platform: Platform, database: Database) -> None:
+async def test_expired_sessions_are_deleted_at_the_next_sign_in(platform: Platform, database: Database) -> None:
     person = await platform.register()
     of_person = {"id": person.id}
     expire = "UPDATE user_management.refresh_tokens SET expires_at = now() - interval '1 second' WHERE user_id = :id"
@@ -297,7 +297,7 @@ async def test_suspended_account_cannot_sign_in_renew_or_list(platform: Platform
     assert_problem(await platform.create(person), "account-closed")
 
 
-async def test_guesser_of_a_password_is_stopped(platform: Platform) -> None:
+async def test_password_guessing_is_limited(platform: Platform) -> None:
     person = await platform.register()
 
     answers = [
@@ -322,7 +322,7 @@ async def test_published_key_verifies_the_tokens(platform: Platform, stack: obje
     assert Tokens(stack.env["JWT_PRIVATE_KEY"].encode()).key_id == key["kid"]  # type: ignore[attr-defined]
 
 
-async def test_portal_by_host_name_keeps_its_people_apart(platform: Platform) -> None:
+async def test_accounts_of_host_names_are_separate(platform: Platform) -> None:
     names = registration()
     here = await platform.http.post("/api/auth/register", json=names)
     there = await platform.http.post("/api/auth/register", json=names, headers={"Host": "second.localhost"})
@@ -333,7 +333,7 @@ async def test_portal_by_host_name_keeps_its_people_apart(platform: Platform) ->
     assert_problem(crossed, "invalid-token")
 
 
-async def test_other_portal_finds_nothing_of_this_one_through_any_route(platform: Platform) -> None:
+async def test_no_route_returns_resources_of_another_tenant(platform: Platform) -> None:
     mine = await platform.register()
     created = await platform.create(mine)
     stranger = await platform.register(host="second.localhost")
@@ -346,8 +346,8 @@ async def test_other_portal_finds_nothing_of_this_one_through_any_route(platform
         f"/api/commands/{command_id}",
     ):
         assert_problem(await platform.http.get(path, headers=stranger.headers), "not-found")
-    nobody = await platform.http.get(f"/api/properties/{listing_id}", headers={"Host": "second.localhost"})
-    assert_problem(nobody, "not-found")
+    anonymous = await platform.http.get(f"/api/properties/{listing_id}", headers={"Host": "second.localhost"})
+    assert_problem(anonymous, "not-found")
     login = await platform.http.post(
         "/api/auth/login",
         json={"emailOrUsername": mine.email, "password": PASSWORD},

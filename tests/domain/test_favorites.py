@@ -1,4 +1,4 @@
-"""Who may have which listing among their favourites, and what repeating changes."""
+"""Favourites: which listings can be added and removed, and repetitions."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from domain import ids
 from domain.activity import activity_of
 from domain.command import Actor
 from domain.errors import PropertyNotFound
-from domain.events import Event, read_event, recorded
+from domain.events import Event, new_events, read_event
 from domain.favorite_commands import (
     Favorite,
     FavoriteCommand,
@@ -65,7 +65,7 @@ def common(property_id: UUID, user_id: UUID) -> dict[str, object]:
 
 def after(command: FavoriteCommand, state: Favorite | None, by: Viewer) -> tuple[list[Event], Favorite | None]:
     version = state.version if state else 0
-    events = recorded(command, command.aggregate_id, version, list(decide(state, command, by)))
+    events = new_events(command, command.aggregate_id, version, list(decide(state, command, by)))
     for event in events:
         state = evolve(state, event.data, event.version, event.timestamp)
     return events, state
@@ -111,7 +111,7 @@ def test_listing_that_the_user_may_not_see_is_not_found(status: PropertyStatus) 
             decide(None, command, viewer(listing))
 
 
-def test_owner_and_administrator_may_favour_a_draft() -> None:
+def test_owner_and_administrator_can_add_a_draft() -> None:
     draft = listed(PropertyStatus.DRAFT)
 
     assert decide(None, favorite(draft.id, OWNER), viewer(draft, OWNER))
@@ -119,7 +119,7 @@ def test_owner_and_administrator_may_favour_a_draft() -> None:
 
 
 @pytest.mark.parametrize("now", [None, PropertyStatus.DRAFT])
-def test_favourite_of_a_listing_that_is_gone_can_be_removed(now: PropertyStatus | None) -> None:
+def test_favourite_of_a_deleted_or_hidden_listing_can_be_removed(now: PropertyStatus | None) -> None:
     listing = listed()
     _, state = after(favorite(listing.id), None, viewer(listing))
     by = viewer(listed(now) if now else None)
@@ -131,13 +131,13 @@ def test_favourite_of_a_listing_that_is_gone_can_be_removed(now: PropertyStatus 
     assert repeated == []
 
 
-def test_listing_that_is_gone_does_not_become_a_favourite() -> None:
+def test_unknown_listing_cannot_be_added_or_removed() -> None:
     for command in (favorite(new_id()), unfavorite(new_id())):
         with pytest.raises(PropertyNotFound):
             decide(None, command, viewer(None))
 
 
-def test_each_user_listing_and_portal_has_a_favourite_of_its_own() -> None:
+def test_favourite_ids_differ_by_tenant_user_and_listing() -> None:
     listing, another = new_id(), new_id()
     made = {
         ids.favorite_id(tenant, user, property_id)
@@ -157,7 +157,7 @@ def test_each_user_listing_and_portal_has_a_favourite_of_its_own() -> None:
         (unfavorite, "User removed property from favourites: 3BHK Apartment in Gachibowli"),
     ],
 )
-def test_event_reads_back_as_it_was_written_and_is_a_line_of_the_history(
+def test_event_is_read_as_it_was_written_and_has_an_activity(
     make: Callable[[UUID], FavoriteCommand], line: str
 ) -> None:
     listing = listed()

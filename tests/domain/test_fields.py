@@ -1,4 +1,4 @@
-"""Field types: what the JSON schema allows is what is taken."""
+"""Field types: the JSON schema allows the values that the validators accept, and no others."""
 
 import re
 from typing import Any
@@ -18,13 +18,13 @@ TEXTS = {
         "Phone", "Username", *SECRETS,
     )
 }  # fmt: skip
-# Whitespace, what may not be in a text, and what phone numbers and names are made of, more often than anything else.
+# More often than other characters: whitespace, control characters, and those of phone numbers and names.
 _PIECES = st.sampled_from(" \n\t\x00\x85()+-._09Paé😀")
 _SOME_TEXT = st.text(_PIECES | st.characters(exclude_categories=["Cs"]), max_size=20)
 _PHONES = st.from_regex(r"[+0]{0,2}[ -]?[0-9]{8,12}[)]?", fullmatch=True)
 
 
-def is_taken(adapter: TypeAdapter[Any], text: str) -> bool:
+def is_accepted(adapter: TypeAdapter[Any], text: str) -> bool:
     try:
         adapter.validate_python(text)
     except ValidationError:
@@ -40,17 +40,17 @@ def is_allowed(adapter: TypeAdapter[Any], text: str) -> bool:
 
 
 @given(text=_SOME_TEXT | _PHONES)
-def test_schema_allows_what_is_taken_and_nothing_else(text: str) -> None:
+def test_schema_allows_accepted_values_and_no_others(text: str) -> None:
     for name, adapter in TEXTS.items():
         if is_allowed(adapter, text):
-            assert is_taken(adapter, text), name
-        if is_taken(adapter, text):
-            # The whitespace around a text is removed and not counted, which a schema cannot say.
+            assert is_accepted(adapter, text), name
+        if is_accepted(adapter, text):
+            # Surrounding whitespace is removed before the length is checked, which a JSON schema cannot express.
             assert is_allowed(adapter, text if name in SECRETS else text.strip()), name
 
 
 @pytest.mark.parametrize(
-    ("type_", "given_", "kept"),
+    ("type_", "given_", "normalized"),
     [
         (f.Title, "  A house by the lake \n", "A house by the lake"),
         (f.Description, "Two floors,\nand a garden.", "Two floors,\nand a garden."),
@@ -61,8 +61,8 @@ def test_schema_allows_what_is_taken_and_nothing_else(text: str) -> None:
         (f.NewPassword, " eight chars ", SecretStr(" eight chars ")),
     ],
 )
-def test_text_is_kept_in_its_form(type_: Any, given_: str, kept: Any) -> None:
-    assert TypeAdapter(type_).validate_python(given_) == kept
+def test_text_is_normalized(type_: Any, given_: str, normalized: Any) -> None:
+    assert TypeAdapter(type_).validate_python(given_) == normalized
     assert is_allowed(TypeAdapter(type_), given_.strip())
 
 
@@ -80,6 +80,6 @@ def test_text_is_kept_in_its_form(type_: Any, given_: str, kept: Any) -> None:
         (f.Pincode, "012345"),
     ],
 )
-def test_text_of_another_form_is_refused_and_not_allowed(type_: Any, text: str) -> None:
-    assert not is_taken(TypeAdapter(type_), text)
+def test_invalid_text_is_refused_by_validator_and_schema(type_: Any, text: str) -> None:
+    assert not is_accepted(TypeAdapter(type_), text)
     assert not is_allowed(TypeAdapter(type_), text)

@@ -1,4 +1,4 @@
-"""Given a state, when a command comes, then these events; and what a listing may not say."""
+"""Creating a listing: its event, its state, and the values that are refused."""
 
 import math
 from datetime import UTC, datetime
@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from domain.events import recorded
+from domain.events import new_events
 from domain.property import PropertyDetails
 from domain.property_commands import PropertyCreated, decide, evolve
 from domain.property_status import PropertyStatus
 from tests.samples import actor, create_property, listing, new_id
 
 
-def test_creating_a_property_lists_it_with_everything_that_was_said() -> None:
+def test_creating_a_property_makes_an_event_with_all_its_details() -> None:
     command = create_property("hyderabad", new_id(), bedrooms=3, contactPhone="98480 22338")
 
     [event] = decide(None, command, actor(command.user_id))
@@ -35,7 +35,7 @@ def test_created_property_is_not_created_again() -> None:
 
 def test_state_follows_from_the_event() -> None:
     command = create_property("hyderabad", new_id(), amenities=["Lift", "Gym"], latitude=17.44, longitude=78.35)
-    [event] = recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
+    [event] = new_events(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
 
     state = evolve(None, event.data, event.version, event.timestamp)
 
@@ -48,8 +48,8 @@ def test_state_follows_from_the_event() -> None:
 def test_the_same_command_makes_the_same_event_ids() -> None:
     command = create_property("hyderabad", new_id())
 
-    first = recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
-    again = recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
+    first = new_events(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
+    again = new_events(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
 
     assert first == again
 
@@ -109,7 +109,7 @@ def test_listing_refuses_points_outside_india(latitude: float, longitude: float 
         PropertyDetails.model_validate(listing(latitude=latitude, longitude=longitude))
 
 
-def test_floor_is_not_above_the_roof() -> None:
+def test_floor_number_above_total_floors_is_refused() -> None:
     with pytest.raises(ValidationError, match="totalFloors"):
         PropertyDetails.model_validate(listing(floorNumber=9, totalFloors=4))
 
@@ -124,6 +124,6 @@ def test_time_comes_from_the_command() -> None:
     at = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
     command = create_property("hyderabad", new_id()).model_copy(update={"issued_at": at})
 
-    [event] = recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
+    [event] = new_events(command, command.property_id, 0, decide(None, command, actor(command.user_id)))
 
     assert event.timestamp == at

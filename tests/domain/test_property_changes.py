@@ -1,4 +1,4 @@
-"""Given a listing, when somebody changes it, then these events; and who may not."""
+"""Changing a listing: the events of each command, and its refusals."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -90,7 +90,7 @@ def test_patched_fields_change_and_the_others_stay() -> None:
     assert changed.updated_at > AT
 
 
-def test_null_removes_a_field_or_gives_it_its_default_back() -> None:
+def test_null_removes_a_field_or_restores_its_default() -> None:
     state = listed(bedrooms=3, city="Secunderabad", amenities=["Lift"])
 
     changed = after(state, decide(state, patch(state, bedrooms=None, city=None, amenities=None), actor(OWNER)))
@@ -100,12 +100,12 @@ def test_null_removes_a_field_or_gives_it_its_default_back() -> None:
 
 
 @pytest.mark.parametrize("name", ["title", "description", "price", "location", "propertyType", "listingType"])
-def test_null_does_not_remove_what_every_listing_has(name: str) -> None:
+def test_null_is_refused_for_a_required_field(name: str) -> None:
     with pytest.raises(ValidationError, match=name):
         PropertyPatch.model_validate({name: None})
 
 
-def test_patch_that_contradicts_what_is_there_is_refused() -> None:
+def test_patch_that_makes_the_listing_invalid_is_refused() -> None:
     state = listed(totalFloors=4, latitude=17.4, longitude=78.4)
 
     for changes, reason in (({"floorNumber": 9}, "totalFloors"), ({"latitude": None}, "together")):
@@ -113,7 +113,7 @@ def test_patch_that_contradicts_what_is_there_is_refused() -> None:
             decide(state, patch(state, **changes), actor(OWNER))
 
 
-def test_patch_is_the_same_after_its_way_through_json() -> None:
+def test_patch_is_the_same_after_a_round_trip_through_json() -> None:
     body = PropertyPatch.model_validate({"price": 7, "latitude": None, "contactPhone": "9848022338"})
 
     again = PropertyPatch.model_validate_json(body.model_dump_json(by_alias=True))
@@ -122,7 +122,7 @@ def test_patch_is_the_same_after_its_way_through_json() -> None:
     assert again.model_fields_set == {"price", "latitude", "contact_phone"}
 
 
-def test_price_has_an_event_of_its_own_and_the_price_before_is_kept() -> None:
+def test_price_has_its_own_event_and_the_previous_price_is_kept() -> None:
     state = listed(bedrooms=3)
 
     facts = decide(state, patch(state, price=9_000_000, bedrooms=4), actor(OWNER))
@@ -133,7 +133,7 @@ def test_price_has_an_event_of_its_own_and_the_price_before_is_kept() -> None:
     assert (changed.price, changed.previous_price, changed.bedrooms, changed.version) == (9_000_000, state.price, 4, 3)
 
 
-def test_updating_as_a_whole_forgets_what_is_not_said() -> None:
+def test_update_clears_fields_that_are_not_sent() -> None:
     state = listed(bedrooms=3, contactName="Lakshmi Devi")
     details = PropertyDetails.model_validate(listing(title="Another title"))
 
@@ -189,7 +189,7 @@ def test_listing_is_changed_by_its_owner_and_administrators(
                 decide(state, command, by)
 
 
-def test_change_of_a_listing_that_is_not_there_is_refused() -> None:
+def test_change_of_a_listing_that_does_not_exist_is_refused() -> None:
     with pytest.raises(PropertyNotFound):
         decide(None, patch(None, bedrooms=1), ADMIN)
 
@@ -197,7 +197,7 @@ def test_change_of_a_listing_that_is_not_there_is_refused() -> None:
 @pytest.mark.parametrize(
     ("expected", "accepted"), [((1,), True), ((3, 1), True), (None, True), ((2,), False), ((), False)]
 )
-def test_change_is_based_on_a_version_that_its_sender_has_seen(
+def test_change_is_refused_unless_its_versions_include_the_current_one(
     expected: tuple[int, ...] | None, accepted: bool
 ) -> None:
     state = listed()
@@ -211,7 +211,7 @@ def test_change_is_based_on_a_version_that_its_sender_has_seen(
 
 
 @pytest.mark.parametrize(("command", "name"), [(FeatureProperty, "is_featured"), (VerifyProperty, "is_verified")])
-def test_administrators_feature_and_verify_and_nobody_else(command: type[Any], name: str) -> None:
+def test_only_administrators_feature_and_verify(command: type[Any], name: str) -> None:
     state = listed()
 
     changed = after(state, decide(state, change(command, state, value=True), ADMIN))
@@ -222,7 +222,7 @@ def test_administrators_feature_and_verify_and_nobody_else(command: type[Any], n
         decide(state, change(command, state, value=True), actor(OWNER))
 
 
-def test_deleted_listing_leaves_a_tombstone_without_anything_personal() -> None:
+def test_tombstone_contains_no_personal_data() -> None:
     state = listed(contactName="Lakshmi Devi")
 
     [event] = decide(state, change(DeleteProperty, state), actor(OWNER))
@@ -255,18 +255,18 @@ def test_status_follows_the_table(start: PropertyStatus, to: PropertyStatus, by:
     ("listing_type", "to", "accepted"),
     [("SALE", "SOLD", True), ("SALE", "RENTED", False), ("RENT", "RENTED", True), ("PG", "SOLD", False)],
 )
-def test_what_is_for_sale_is_sold_and_what_is_for_rent_is_rented(listing_type: str, to: str, accepted: bool) -> None:
+def test_listing_for_sale_is_sold_and_one_for_rent_is_rented(listing_type: str, to: str, accepted: bool) -> None:
     state = listed(listingType=listing_type)
 
     if accepted:
         assert decide(state, status(state, PropertyStatus(to)), actor(OWNER))
     else:
-        with pytest.raises(StatusRefused, match="may follow"):
+        with pytest.raises(StatusRefused, match="may change to"):
             decide(state, status(state, PropertyStatus(to)), actor(OWNER))
 
 
 @given(st.lists(st.sampled_from(PropertyStatus), max_size=8))
-def test_owner_makes_a_rejected_listing_public_on_no_way(steps: list[PropertyStatus]) -> None:
+def test_owner_cannot_make_a_rejected_listing_public(steps: list[PropertyStatus]) -> None:
     state = listed(PropertyStatus.REJECTED)
 
     for step in steps:
@@ -280,7 +280,7 @@ def test_owner_makes_a_rejected_listing_public_on_no_way(steps: list[PropertySta
     assert state.status not in PUBLIC_STATUSES
 
 
-def test_every_status_is_reached_and_says_what_may_follow() -> None:
+def test_every_status_is_reachable_and_has_transitions() -> None:
     reached = {to for following in TRANSITIONS.values() for to in following}
 
     assert TRANSITIONS.keys() == set(PropertyStatus)

@@ -1,4 +1,4 @@
-"""Accounts: what registering means, and what it refuses."""
+"""Accounts: registration, changes of role, and the values that are refused."""
 
 import pytest
 from pydantic import ValidationError
@@ -11,7 +11,7 @@ from tests.platform import registration
 from tests.samples import register_user
 
 
-def test_registering_opens_an_account_that_is_still_to_be_verified() -> None:
+def test_registered_account_is_pending_verification() -> None:
     command = register_user("hyderabad", role="AGENT")
 
     [event] = decide(None, command, None)
@@ -30,7 +30,7 @@ def test_registered_user_is_not_registered_again() -> None:
     assert decide(evolve(None, event, 1, command.issued_at), command, None) == []
 
 
-def test_role_is_changed_once_and_the_rest_stays() -> None:
+def test_role_is_changed_once_and_other_fields_stay() -> None:
     registering = register_user("hyderabad", phoneNumber="9848022338")
     [opened] = decide(None, registering, None)
     account = evolve(None, opened, 1, registering.issued_at)
@@ -69,7 +69,7 @@ def test_registration_refuses(field: str, value: object) -> None:
         Registration.model_validate(registration(**{field: value}))
 
 
-def test_email_is_kept_in_lower_case_and_the_password_out_of_sight() -> None:
+def test_email_is_lower_case_and_repr_hides_the_password() -> None:
     known = Registration.model_validate(registration(email="Ravi@Example.COM", password="do not print me"))
 
     assert known.email == "ravi@example.com"

@@ -47,7 +47,7 @@ async def test_administrator_is_made_by_a_command_with_event_history_and_trace(p
     code, told = await admin(platform.stack, "--email", person.email.upper())
 
     first, trace = told.splitlines()
-    assert (code, first) == (0, f"{person.email} is ADMIN from the next sign-in or refresh of its token on.")
+    assert (code, first) == (0, f"{person.email} is ADMIN from the next sign-in or token refresh on.")
     renewed = await platform.http.post("/api/auth/refresh", json={"refreshToken": person.refresh_token})
     assert renewed.json()["user"]["role"] == "ADMIN"
 
@@ -82,17 +82,17 @@ async def test_account_that_there_is_none_of_is_told(platform: Platform) -> None
     elsewhere = await admin(platform.stack, "--email", guest.email)
     there = await admin(platform.stack, "--email", guest.email, "--tenant", "second")
 
-    none = "There is no account with the e-mail address {} in the portal hyderabad. {}\n"
+    none = "There is no account with the e-mail address {} in the tenant hyderabad. {}\n"
     assert unknown == (1, none.format("nobody@example.com", "Register it, or check the spelling."))
-    assert elsewhere == (1, none.format(guest.email, "There is one in second: say which by --tenant."))
+    assert elsewhere == (1, none.format(guest.email, "There is one in second: choose it with --tenant."))
     assert there[0] == 0
 
 
 @pytest.mark.parametrize(
     ("setting", "value", "told"),
     [
-        ("TEMPORAL_ADDRESS", "127.0.0.1:1", "was not changed: The command service cannot be reached."),
-        ("DATABASE_URL", "postgresql://hyderabad@127.0.0.1:1/hyderabad", "Postgres cannot be reached"),
+        ("TEMPORAL_ADDRESS", "127.0.0.1:1", "was not changed: The command service is unavailable."),
+        ("DATABASE_URL", "postgresql://hyderabad@127.0.0.1:1/hyderabad", "Postgres is unavailable"),
     ],
 )
 async def test_engine_that_is_unavailable_is_told_in_one_line(

@@ -63,9 +63,9 @@ def test_help_says_which_columns_a_file_needs(
     with pytest.raises(SystemExit, match="0"):
         main()
 
-    description = capsys.readouterr().out
+    output = capsys.readouterr().out
     for name, what in {**COLUMNS, **OPTIONAL_COLUMNS}.items():
-        assert re.search(rf"^  {name} +{re.escape(what)}", description, re.MULTILINE)
+        assert re.search(rf"^  {name} +{re.escape(what)}", output, re.MULTILINE)
 
 
 def test_api_that_does_not_answer_is_named_with_what_to_do(
@@ -74,6 +74,6 @@ def test_api_that_does_not_answer_is_named_with_what_to_do(
     monkeypatch.setattr("sys.argv", ["demo", "--url", "http://127.0.0.1:1"])
 
     assert main() == 1
-    description = capsys.readouterr().err
-    assert "make run" in description
-    assert "make demo PORT=" in description
+    output = capsys.readouterr().err
+    assert "make run" in output
+    assert "make demo PORT=" in output

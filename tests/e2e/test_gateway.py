@@ -151,11 +151,9 @@ async def test_listing_is_edited_through_the_gateway_by_the_tag_that_it_gave(edg
         read = await http.get(path)
         changed = await http.patch(path, json={"price": 1}, headers={"If-Match": read.headers["etag"]})
         stale = await http.patch(path, json={"price": 2}, headers={"If-Match": read.headers["etag"]})
-        unchanged = await http.get(path, headers={"If-None-Match": changed.headers["etag"]})
 
     assert read.headers["content-encoding"] == "gzip"
     assert (changed.status_code, changed.json()["price"], stale.status_code) == (200, 1, 412)
-    assert unchanged.status_code == 304
 
 
 def test_idle_connections_are_closed_by_clients_and_not_by_us() -> None:

@@ -29,7 +29,7 @@ from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.telemetry import ops_server
 from api.app import create_app
-from domain.events import Event, recorded
+from domain.events import Event, new_events
 from domain.property_commands import decide
 from embedded.engines import postgres_programs
 from embedded.paths import ROOT
@@ -146,7 +146,7 @@ async def dump(stack: Stack, settings: Settings, keyring: Keyring, tmp_path_fact
 
 def one_event() -> Event:
     command = create_property(TENANT, new_id())
-    return recorded(command, command.property_id, 0, decide(None, command, actor(command.user_id)))[0]
+    return new_events(command, command.property_id, 0, decide(None, command, actor(command.user_id)))[0]
 
 
 def sealed(event: Event) -> dict[str, object]:

@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import event_store
 from adapters.event_store import Position
-from adapters.postgres import Database
+from adapters.postgres import Database, write_rows
 from domain.activity import Activity
-from domain.events import USER_ACTIVITY
+from domain.events import USER_ACTIVITY, Event
 from projections.history import History
 from projections.parking import ConsumedMessage
 from tests.samples import new_id
@@ -33,6 +33,13 @@ def consumed(tenant: str, user: UUID, **change: object) -> ConsumedMessage:
         **change,
     }
     return ConsumedMessage(USER_ACTIVITY, str(user), json.dumps(activity).encode())
+
+
+async def store(database: Database, tenant: str, events: Sequence[Event]) -> None:
+    """Put events into the event store as they are, unpublished."""
+    rows = [event_store.event_row(event, event.data.model_dump(mode="json", by_alias=True)) for event in events]
+    async with database.statements(tenant) as connection:
+        await write_rows(connection, rows)
 
 
 async def stored_messages(database: Database, tenant: str) -> list[dict[str, Any]]:

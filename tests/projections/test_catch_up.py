@@ -16,7 +16,7 @@ from adapters.kafka import messages_of
 from adapters.postgres import Database, write_rows
 from adapters.settings import Settings
 from domain.activity import Activity
-from domain.events import USER_ACTIVITY, recorded
+from domain.events import USER_ACTIVITY, new_events
 from domain.property_commands import decide
 from projections.catch_up import CatchUp
 from projections.history import History, HistoryPages, _keys
@@ -171,7 +171,7 @@ async def test_event_of_an_older_transaction_that_was_open_meanwhile_is_applied_
 ) -> None:
     history = History(valkey)
     slow = create_property(tenant, new_id())
-    [event] = recorded(slow, slow.property_id, 0, decide(None, slow, actor(slow.user_id)))
+    [event] = new_events(slow, slow.property_id, 0, decide(None, slow, actor(slow.user_id)))
     data = event.data.model_dump(mode="json", by_alias=True)
     async with database.transaction(tenant) as tx:
         await write_rows(tx, [event_store.event_row(event, data)])

@@ -16,9 +16,11 @@ from projections.generations import generation_of
 from projections.rebuild import rebuild
 from tests.activities.accounts import Saving
 from tests.projections.conftest import Delete
-from tests.projections.messages import stored_messages
+from tests.projections.messages import store, stored_messages
 from tests.projections.test_history import START
-from tests.samples import create_property, new_id, new_tenant
+from tests.samples import create_property, event_of_each_kind, new_id, new_tenant
+
+TAKEN_BACK = {"PROPERTY_DELETED", "PROPERTY_UNFAVORITED"}
 
 
 def of_item(tenant: str, item: UUID, version: int, counts: bool, subject: UUID | None) -> Counted:
@@ -77,6 +79,70 @@ async def test_what_happens_once_is_counted_once(database: Database, all_tenants
         await project(all_tenants, [*seen, seen[0]])
 
     assert await count(database, tenant, subject) == 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_numbers_of_listings_are_right_under_repeats_in_any_order_and_after_a_rebuild(
+    database: Database, all_tenants: Database, tenant: str, seed: int
+) -> None:
+    """Three people each list, like and look at two listings; of the first they take everything back again."""
+    chance, people = random.Random(seed), [new_id() for _ in range(3)]
+    gone, kept = [{person: new_id() for person in people} for _ in range(2)]
+    account = {"USER_REGISTERED", "USER_UPDATED", "USER_LOGGED_IN"}
+    once = [
+        event
+        for person in people
+        for event in (
+            *event_of_each_kind(tenant, person, gone[person], without=account),
+            *event_of_each_kind(tenant, person, kept[person], without={*account, *TAKEN_BACK}),
+        )
+    ]
+    # The first listing that is kept is a favourite of the others too, of the last no longer; both have looked at it.
+    popular = kept[people[0]]
+    for person, no_more in zip(people[1:], [{"PROPERTY_UNFAVORITED"}, set()], strict=True):
+        once += [
+            event
+            for event in event_of_each_kind(tenant, person, popular, without=no_more)
+            if event.event_type in {"PROPERTY_FAVORITED", "PROPERTY_UNFAVORITED", "PROPERTY_VIEWED"}
+        ]
+    await store(database, tenant, once)
+    read = [Counts().read(PROPERTY_EVENTS, orjson.dumps(m)) for m in await stored_messages(all_tenants, tenant)]
+    counted = [event for event in read if event]
+    deliveries = counted + chance.choices(counted, k=len(counted))
+    chance.shuffle(deliveries)
+
+    async def numbers() -> list[tuple[int, ...]]:
+        """Views and favourites of the listings, and how many listings each person has."""
+        async with database.statements(tenant) as connection:
+            listings = [popular, *(kept[person] for person in people[1:]), *gone.values()]
+            of_listings = await counts_of(connection, listings, Kind.VIEW, Kind.FAVORITE)
+            return [*of_listings.values(), *(await counts_of(connection, people, Kind.PROPERTY)).values()]
+
+    while deliveries:
+        size = chance.randint(1, len(deliveries))
+        batch, deliveries = deliveries[:size], deliveries[size:]
+        await project(all_tenants, batch)
+    before = await numbers()
+    await rebuild(all_tenants, Counts(), lambda _: None)
+
+    assert before == [(3, 2), (1, 1), (1, 1), (1, 0), (1, 0), (1, 0), (1,), (1,), (1,)]
+    assert await numbers() == before
+
+
+async def test_favourite_that_was_taken_back_before_it_was_seen_does_not_count(
+    database: Database, all_tenants: Database, tenant: str
+) -> None:
+    person, listing = new_id(), new_id()
+    events = {event.event_type: event for event in event_of_each_kind(tenant, person, listing)}
+
+    for name in ("PROPERTY_UNFAVORITED", "PROPERTY_FAVORITED", "PROPERTY_UNFAVORITED"):
+        message = events[name].model_dump_json(by_alias=True).encode()
+        event = Counts().read(PROPERTY_EVENTS, message)
+        assert event
+        await project(all_tenants, [event])
+
+    async with database.statements(tenant) as connection:
+        assert await counts_of(connection, [listing], Kind.FAVORITE) == {listing: (0,)}
 
 
 async def test_owner_has_as_many_properties_as_were_listed_and_not_deleted(

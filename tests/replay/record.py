@@ -21,7 +21,7 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.testing import WorkflowEnvironment
 
-from activities.outbox_relay import Outgoing
+from activities.outbox_relay import DeliveryBatch
 from adapters import temporal
 from domain.command import Command
 from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
@@ -75,7 +75,7 @@ def _paths() -> dict[str, Recorded]:
         FavoriteProperty(command_id=new_id(), **of_listing),
         UnfavoriteProperty(command_id=new_id(), **of_listing),
     ]
-    outgoing = Outgoing(tenant_id="hyderabad", event_ids=(new_id(), new_id()))
+    outgoing = DeliveryBatch(tenant_id="hyderabad", event_ids=(new_id(), new_id()))
 
     def command(command: Command, script: Script) -> Recorded:
         return Recorded(COMMANDS[command.type], [sent(command)], script)

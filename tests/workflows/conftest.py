@@ -1,4 +1,4 @@
-"""The time-skipping server, and workers that run workflows against scripted activities."""
+"""The time-skipping server, and workers with fake activities."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,7 +23,7 @@ Workers = Callable[[Client, Script], AbstractAsyncContextManager[None]]
 
 @pytest.fixture(scope="session")
 async def skipping() -> AsyncIterator[WorkflowEnvironment]:
-    """The test server, which skips time whenever nothing but timers is left."""
+    """The test server, which skips time while workflows wait for timers only."""
     async with await WorkflowEnvironment.start_time_skipping(
         test_server_existing_path=binary("temporal-test-server"), plugins=[temporal.plugin()]
     ) as environment:
@@ -48,7 +48,7 @@ async def running(client: Client, script: Script) -> AsyncIterator[None]:
 
 @pytest.fixture(scope="session")
 async def apart(settings: Settings) -> Client:
-    """A namespace of its own on the real server: the platform's workers are not to take these commands."""
+    """A client of a separate namespace on the real server, where the platform's workers do not poll."""
     namespace = "scripted"
     default = await temporal.connect_when_up(settings)
     await default.workflow_service.register_namespace(
@@ -57,7 +57,7 @@ async def apart(settings: Settings) -> Client:
     client = await temporal.connect_when_up(settings.model_copy(update={"temporal_namespace": namespace}))
 
     async def known() -> bool:
-        """The server's frontends hear of a namespace with a delay."""
+        """The server's frontends cache namespaces, so a new one is usable after a delay."""
         try:
             await client.count_workflows()
         except RPCError:

@@ -1,4 +1,4 @@
-"""Activities that do as a test tells them, registered under the names of the real ones."""
+"""Fake activities with scripted failures, registered under the names of the real ones."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +9,10 @@ from pydantic import TypeAdapter
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.outbox_relay import Outgoing
+from activities.outbox_relay import DeliveryBatch
 from activities.publishing import PublishedOverdue
 from domain.command import Actor, Command, Saved, SealedCommand
-from domain.events import recorded
+from domain.events import new_events
 from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.observations import RecordActivity, RecordedActivity
@@ -23,14 +23,14 @@ from domain.user_commands import RegisterUser, UserCommand, UserUpdated
 from domain.user_commands import decide as decide_user
 from tests.samples import register_user
 
-_SOMEBODY = Actor(user_id=UUID(int=1), role=UserRole.USER)
+_ACTOR = Actor(user_id=UUID(int=1), role=UserRole.USER)
 
 
 class Script:
-    """What happens at each attempt of each activity, and what did happen."""
+    """Raises the next of `failures` of an activity at each attempt, and records the calls."""
 
     def __init__(self, *, unreadable: int = 0, changes: bool = True, **failures: list[Exception]) -> None:
-        """`unreadable` is how many events reconciling cannot read; `changes` whether a command changes anything."""
+        """`unreadable` is the number of unreadable events of reconcile; `changes`, whether commands cause events."""
         self._unreadable = unreadable
         self._changes = changes
         self._failures = failures
@@ -39,14 +39,14 @@ class Script:
     def attempts(self, name: str) -> int:
         return self.calls.count(name)
 
-    def _happens(self, name: str) -> None:
+    def _call(self, name: str) -> None:
         self.calls.append(name)
         left = self._failures.get(name, [])
         if left:
             raise left.pop(0)
 
     def _saved(self, command: Command, facts: list[Fact]) -> Saved:
-        events = recorded(command, command.aggregate_id, 0, facts if self._changes else [])
+        events = new_events(command, command.aggregate_id, 0, facts if self._changes else [])
         return Saved(
             tenant_id=command.tenant_id,
             command_id=command.command_id,
@@ -62,10 +62,10 @@ class Script:
 
         @activity.defn
         async def save_property(sealed: SealedCommand) -> Saved:
-            script._happens("save_property")
+            script._call("save_property")
             command = TypeAdapter[Any](PropertyCommand).validate_json(orjson.dumps(sealed))
             if isinstance(command, CreateProperty):
-                return script._saved(command, list(decide_property(None, command, _SOMEBODY)))
+                return script._saved(command, list(decide_property(None, command, _ACTOR)))
             gone = PropertyDeleted(
                 property_id=command.property_id, owner_id=command.user_id, title="A flat", location="Uppal"
             )
@@ -73,7 +73,7 @@ class Script:
 
         @activity.defn
         async def save_favorite(sealed: SealedCommand) -> Saved:
-            script._happens("save_favorite")
+            script._call("save_favorite")
             command = TypeAdapter[Any](FavoriteCommand).validate_json(orjson.dumps(sealed))
             added = isinstance(command, FavoriteProperty)
             listing = {"owner_id": UUID(int=2), "title": "A flat", "location": "Uppal"}
@@ -84,7 +84,7 @@ class Script:
 
         @activity.defn
         async def save_user(sealed: SealedCommand) -> Saved:
-            script._happens("save_user")
+            script._call("save_user")
             command = TypeAdapter[Any](UserCommand).validate_json(orjson.dumps(sealed))
             if isinstance(command, RegisterUser):
                 return script._saved(command, list(decide_user(None, command, None)))
@@ -93,37 +93,37 @@ class Script:
 
         @activity.defn
         async def publish(saved: Saved) -> int:
-            script._happens("publish")
+            script._call("publish")
             return len(saved.events)
 
         @activity.defn
         async def save_observations(batch: RecordActivity) -> RecordedActivity:
-            script._happens("save_observations")
+            script._call("save_observations")
             return RecordedActivity(tenant_id=batch.tenant_id, command_id=batch.command_id)
 
         @activity.defn
         async def publish_observations(recorded: RecordedActivity) -> int:
-            script._happens("publish_observations")
+            script._call("publish_observations")
             return 1
 
         @activity.defn
-        async def send_deliveries(what: Outgoing) -> str:
-            script._happens("send_deliveries")
-            return f"{len(what.event_ids)} mailed"
+        async def send_deliveries(batch: DeliveryBatch) -> str:
+            script._call("send_deliveries")
+            return f"{len(batch.event_ids)} mailed"
 
         @activity.defn
         async def start_overdue() -> int:
-            script._happens("start_overdue")
+            script._call("start_overdue")
             return 3
 
         @activity.defn
         async def publish_overdue() -> PublishedOverdue:
-            script._happens("publish_overdue")
+            script._call("publish_overdue")
             return PublishedOverdue(published=2, unreadable=script._unreadable)
 
         @activity.defn
         async def republish_unprojected() -> int:
-            script._happens("republish_unprojected")
+            script._call("republish_unprojected")
             return 1
 
         return [
@@ -141,8 +141,8 @@ class Script:
 
 
 def unavailable(times: int) -> list[Exception]:
-    """A dependency that fails so many times before it is back."""
-    return [ApplicationError("nobody answers", type="Away") for _ in range(times)]
+    """The errors of a dependency that is unavailable for `times` attempts."""
+    return [ApplicationError("connection refused", type="Unavailable") for _ in range(times)]
 
 
 def refusal(code: str, field: str | None = None) -> list[Exception]:

@@ -1,4 +1,4 @@
-"""Command workflows on skipped time: what is retried, for how long, and what comes of it."""
+"""Command workflows with time skipping: what is retried, for how long, and the outcome."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
-from activities.outbox_relay import Outgoing
+from activities.outbox_relay import DeliveryBatch
 from tests.samples import create_property, new_id, register_user, sent
 from tests.workflows.conftest import Workers
 from tests.workflows.fakes import Script, refusal, unavailable
@@ -29,9 +29,9 @@ async def create(environment: WorkflowEnvironment) -> WorkflowHandle[CreatePrope
 
 
 async def notify(environment: WorkflowEnvironment) -> WorkflowHandle[NotifyWorkflow, str]:
-    what = Outgoing(tenant_id="hyderabad", event_ids=(new_id(), new_id()))
+    batch = DeliveryBatch(tenant_id="hyderabad", event_ids=(new_id(), new_id()))
     return await environment.client.start_workflow(
-        NotifyWorkflow.run, what, id=f"notify/{new_id()}", task_queue=options.NOTIFICATIONS
+        NotifyWorkflow.run, batch, id=f"notify/{new_id()}", task_queue=options.NOTIFICATIONS
     )
 
 
@@ -66,24 +66,24 @@ async def test_mails_that_fail_for_hours_are_sent_at_last(skipping: WorkflowEnvi
 
     async with workers(skipping.client, script):
         handle = await notify(skipping)
-        told = await handle.result()
+        result = await handle.result()
         took = await lasted(handle)
 
-    assert told == "2 mailed"
+    assert result == "2 mailed"
     assert script.attempts("send_deliveries") == 15
     # 5 s doubled up to half an hour: 5, 10, ... 1280, then 1800 five times.
     assert timedelta(hours=3) < took < timedelta(hours=4)
 
 
-async def test_mails_that_nobody_takes_are_given_up_after_days(skipping: WorkflowEnvironment, workers: Workers) -> None:
+async def test_mails_that_always_fail_are_given_up_after_days(skipping: WorkflowEnvironment, workers: Workers) -> None:
     script = Script(send_deliveries=unavailable(1000))
 
     async with workers(skipping.client, script):
         handle = await notify(skipping)
-        told = await handle.result()
+        result = await handle.result()
         took = await lasted(handle)
 
-    assert told == "given up: nobody answers"
+    assert result == "given up: connection refused"
     assert timedelta(days=3) < took < timedelta(days=5)
 
 
@@ -110,10 +110,10 @@ async def test_saving_goes_on_until_the_database_is_back(skipping: WorkflowEnvir
     assert script.attempts("save_property") == 7
 
 
-async def test_refused_command_is_completed_with_its_refusal_and_does_nothing_else(
+async def test_refused_command_completes_with_its_refusal_and_publishes_nothing(
     skipping: WorkflowEnvironment, workers: Workers
 ) -> None:
-    """A refusal is an answer: an operator who looks for failures is not to find it."""
+    """A refusal is not a failed workflow, which would look like an incident to an operator."""
     script = Script(save_property=refusal("account-closed"))
 
     async with workers(skipping.client, script):
@@ -127,47 +127,47 @@ async def test_user_is_saved_then_published(skipping: WorkflowEnvironment, worke
     script, command = Script(publish=unavailable(3)), register_user("hyderabad")
 
     async with workers(skipping.client, script):
-        told = await skipping.client.execute_workflow(
+        result = await skipping.client.execute_workflow(
             RegisterUserWorkflow.run,
             sent(command),
             id=f"register-user/{command.command_id}",
             task_queue=options.COMMANDS,
         )
 
-    assert told.endswith("version 1: USER_REGISTERED")
+    assert result.endswith("version 1: USER_REGISTERED")
     assert script.calls == ["save_user"] + ["publish"] * 4
 
 
-async def test_reconciling_sends_mails_then_publishes_then_sends_again(
+async def test_reconcile_starts_deliveries_then_publishes_overdue_then_lost_events(
     skipping: WorkflowEnvironment, workers: Workers
 ) -> None:
     script = Script(publish_overdue=unavailable(1))
 
     async with workers(skipping.client, script):
-        told = await skipping.client.execute_workflow(
+        result = await skipping.client.execute_workflow(
             ReconcileWorkflow.run, id=f"reconcile-{datetime.now(UTC).timestamp()}", task_queue=options.MAINTENANCE
         )
 
-    assert told == "2 overdue events published, 1 unprojected ones published again, 3 overdue deliveries started"
+    assert result == "2 overdue events published, 1 unprojected ones published again, 3 overdue deliveries started"
     assert script.calls == ["start_overdue", "publish_overdue", "publish_overdue", "republish_unprojected"]
 
 
-async def test_reconciling_says_how_many_events_it_could_not_read(
+async def test_reconcile_reports_the_number_of_unreadable_events(
     skipping: WorkflowEnvironment, workers: Workers
 ) -> None:
     async with workers(skipping.client, Script(unreadable=4)):
         handle = await skipping.client.start_workflow(
             ReconcileWorkflow.run, id=f"reconcile-{new_id()}", task_queue=options.MAINTENANCE
         )
-        told = await handle.result()
+        result = await handle.result()
 
-    assert told == (
+    assert result == (
         "2 overdue events published, 1 unprojected ones published again, 4 unreadable ones skipped, "
         "3 overdue deliveries started"
     )
 
 
-async def test_mails_that_cannot_be_driven_hold_no_event_up(skipping: WorkflowEnvironment, workers: Workers) -> None:
+async def test_failed_deliveries_do_not_stop_reconcile(skipping: WorkflowEnvironment, workers: Workers) -> None:
     script = Script(start_overdue=unavailable(3))
 
     async with workers(skipping.client, script):

@@ -1,4 +1,4 @@
-"""Recording observations on skipped time: what is retried, and what an operator reads."""
+"""The workflow `record-activity` with time skipping: retries, and its result."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The plugin's runner: workflow code is still held to what a replay can repeat."""
+"""The plugin's sandbox: workflow code that is not deterministic fails."""
 
 import time
 
@@ -12,20 +12,20 @@ from tests.samples import new_id
 
 
 @workflow.defn
-class LooksAtTheClock:
-    """What no workflow may do: a replay would see another time."""
+class ReadsTheClock:
+    """Not deterministic: a replay would get another time."""
 
     @workflow.run
     async def run(self) -> float:
         return time.time()
 
 
-async def test_workflow_that_looks_at_the_clock_is_stopped(skipping: WorkflowEnvironment) -> None:
+async def test_workflow_that_reads_the_clock_fails(skipping: WorkflowEnvironment) -> None:
     worker = Worker(
-        skipping.client, task_queue="sandbox", workflows=[LooksAtTheClock], workflow_failure_exception_types=[Exception]
+        skipping.client, task_queue="sandbox", workflows=[ReadsTheClock], workflow_failure_exception_types=[Exception]
     )
     async with worker:
         with pytest.raises(WorkflowFailureError) as failure:
-            await skipping.client.execute_workflow(LooksAtTheClock.run, id=f"sandbox-{new_id()}", task_queue="sandbox")
+            await skipping.client.execute_workflow(ReadsTheClock.run, id=f"sandbox-{new_id()}", task_queue="sandbox")
 
     assert "time.time" in str(failure.value.cause)

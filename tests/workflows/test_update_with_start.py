@@ -1,4 +1,4 @@
-"""Update-with-start on a real server: one call starts the command and brings its saved answer."""
+"""Update-with-start on a real server: one call starts the workflow and returns the saved answer."""
 
 import asyncio
 from typing import Any
@@ -61,7 +61,7 @@ async def test_answer_does_not_wait_for_a_broker_that_is_unavailable(apart: Clie
     assert script.attempts("publish") == 3
 
 
-async def test_refusal_reaches_whoever_waits(apart: Client, workers: Workers) -> None:
+async def test_update_fails_with_the_refusal(apart: Client, workers: Workers) -> None:
     command = create_property("hyderabad", new_id())
 
     async with workers(apart, Script(save_property=refusal("account-closed", "ownerId"))):
@@ -72,7 +72,7 @@ async def test_refusal_reaches_whoever_waits(apart: Client, workers: Workers) ->
     assert (failure.value.cause.type, failure.value.cause.details[0]) == ("account-closed", "ownerId")
 
 
-async def test_the_same_command_sent_at_once_by_many_runs_once(apart: Client, workers: Workers) -> None:
+async def test_command_sent_concurrently_runs_once(apart: Client, workers: Workers) -> None:
     script, command = Script(), create_property("hyderabad", new_id())
 
     async with workers(apart, script):

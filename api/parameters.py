@@ -1,7 +1,7 @@
-"""Reading what a request asks in its address and headers, in one step.
+"""Parsing path, query and header parameters with one pydantic model.
 
-FastAPI reads the parameters of a function one by one, which takes longer than the rest of a page of a user's history,
-the page that is read most. Such a route declares one model instead; errors and documentation are as everywhere.
+FastAPI parses the parameters of a function one by one, which takes longer than the rest of a history page, the busiest
+route. Such a route declares one model instead; its errors and its documentation are those of every route.
 """
 
 from collections.abc import Callable, Coroutine
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 
 class RequestRoute(APIRoute):
-    """A route whose function takes the request and nothing else, and is called without looking for more."""
+    """A route whose function takes only the request; FastAPI's dependency injection is skipped."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
@@ -24,8 +24,8 @@ class RequestRoute(APIRoute):
 M = TypeVar("M", bound=BaseModel)
 
 
-class Asked(Generic[M]):
-    """Reads `model` from requests to `path`: a field with an alias from that header, the others from path or query."""
+class Parameters(Generic[M]):
+    """Parses a `model` from requests to `path`: a field with an alias from that header, others from path or query."""
 
     def __init__(self, path: str, model: type[M]) -> None:
         self._model = model
@@ -38,11 +38,11 @@ class Asked(Generic[M]):
         self._query = [name for name, place in self._place.items() if place == "query"]
 
     def read(self, request: Request) -> M:
-        """What `request` asks. Raises RequestValidationError with the place and the reason of each fault."""
+        """Parse the parameters of `request`. Raises RequestValidationError."""
         values: dict[str, Any] = dict(request.path_params)
         if request.scope["query_string"]:
-            given = request.query_params
-            values |= {name: given[name] for name in self._query if name in given}
+            query = request.query_params
+            values |= {name: query[name] for name in self._query if name in query}
         headers = request.headers
         for name in self._headers:
             if (value := headers.get(name)) is not None:
@@ -50,13 +50,13 @@ class Asked(Generic[M]):
         try:
             return self._model.model_validate(values)
         except ValidationError as error:
-            faults = error.errors(include_url=False)
-            located = [{**fault, "loc": (self._place[str(fault["loc"][0])], *fault["loc"])} for fault in faults]
+            details = error.errors(include_url=False)
+            located = [{**detail, "loc": (self._place[str(detail["loc"][0])], *detail["loc"])} for detail in details]
             raise RequestValidationError(located) from error
 
     @property
     def openapi(self) -> dict[str, Any]:
-        """The parameters for a route's `openapi_extra`."""
+        """The parameters in OpenAPI form, for the route's `openapi_extra`."""
         schema = self._model.model_json_schema()
         parameters = []
         for name, place in self._place.items():

@@ -1,0 +1,20 @@
+"""The registry of workflows."""
+
+from typing import Any, get_args
+
+from domain.favorite_commands import FavoriteCommand
+from domain.property_commands import PropertyCommand
+from domain.user_commands import UserCommand
+from workflows.registry import COMMANDS
+
+
+def types_of(union: Any) -> set[str]:
+    members, _ = get_args(union)
+    return {member.model_fields["type"].default for member in get_args(members)}
+
+
+def test_every_command_has_its_workflow_and_every_workflow_its_command() -> None:
+    commands = types_of(PropertyCommand) | types_of(FavoriteCommand) | types_of(UserCommand)
+
+    assert set(COMMANDS) == commands
+    assert all(definition.__module__ == f"workflows.{name.replace('-', '_')}" for name, definition in COMMANDS.items())
