@@ -44,15 +44,15 @@ _LISTING = orjson.dumps(next(synthetic(1)))
 
 
 _VIEW_CONCURRENCY = 256
-"""Requests at once, of views and of their baseline: more than one batch takes, so that the next fills meanwhile."""
+"""Concurrent requests, of views and of their baseline: more than a batch, so that the next one fills."""
 MEASUREMENTS = ("acknowledgement", "throughput", "visibility", "history", "views", "projection")
-"""In their order: the projection is measured last, for it stops the platform's own."""
+"""In order: `projection` is last, because it stops the platform's projections."""
 _IDLE_PAUSE = 0.1
-"""Seconds between idle commands: long enough for what follows the one before to be out of the way."""
+"""Seconds between commands when idle: long enough for publishing and mail of the previous one to be done."""
 
 
 class Bench:
-    """The platform, its baselines, and a person who uses both."""
+    """Measures the platform and its baselines as one registered user."""
 
     def __init__(self, stack: Stack, settings: Settings, client: Client, seconds: float, print_line: PrintLine) -> None:
         self._stack = stack
@@ -146,7 +146,7 @@ class Bench:
         return rate
 
     async def _wait_until_idle(self) -> None:
-        """Wait until no command is running, so that one measurement's tail is not the next one's load."""
+        """Wait until no workflow is running, so that one measurement does not load the next."""
         while (
             await self._temporal.count_workflows("ExecutionStatus = 'Running' AND WorkflowType != 'reconcile'")
         ).count:
@@ -173,7 +173,7 @@ class Bench:
         self.row("history-page", rate, "requests/s", baseline_rate)
 
     async def views(self) -> None:
-        """Views by a new visitor each, of a listing that anybody may see, beside a route that does nothing."""
+        """Views of a public listing, each by a new visitor, beside a route that does nothing."""
         listing = orjson.loads(await self.creating()())["id"]  # type: ignore[arg-type]
         path, visitors = f"/api/properties/{listing}/views", itertools.count()
         url, baseline = await self._baseline_api()
@@ -207,7 +207,7 @@ class Bench:
         self.row("views", rate, "requests/s", baseline_rate)
 
     async def _baseline_api(self) -> tuple[str, Process]:
-        """A bare FastAPI application with routes to compare platform with: its address, and its process."""
+        """Start the baseline FastAPI application; returns its URL and its process."""
         port = self._stack.ports["bench_api"]
         url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "bench.baseline", "api", str(port), "bench:page"]
@@ -257,7 +257,7 @@ class Bench:
         self.row("visible-p50", times.ms(50), "ms p50", bare.ms(50))
 
     async def _through_kafka(self) -> Latencies:
-        """The bare of becoming visible: one message sent to Kafka and read again by a bare consumer."""
+        """The baseline of visibility: one message sent to Kafka and read by a bare consumer."""
         consumer = kafka.consumer(self._settings, None, USER_ACTIVITY)
         producer = AIOKafkaProducer(bootstrap_servers=self._settings.kafka_bootstrap_servers, acks="all")
         await asyncio.gather(consumer.start(), producer.start())
@@ -274,7 +274,7 @@ class Bench:
         return Latencies(sorted(times))
 
     async def projection(self, valkey: Redis, count: int) -> None:
-        """Events a second into Postgres and Redis, beside a bare consumer that only parses the same messages."""
+        """Events per second into Postgres and Redis, beside a consumer that only parses the same messages."""
         await self._stack.processes["projections"].stop()
         producer = AIOKafkaProducer(
             bootstrap_servers=self._settings.kafka_bootstrap_servers, acks="all", linger_ms=20, max_batch_size=500_000

@@ -1,4 +1,4 @@
-"""Rows that become listings: a synthetic sample, or a CSV of sale listings as they are found on portals."""
+"""Sources of listings: a synthetic sample, or a CSV of sale listings in the format of portals."""
 
 import csv
 import random
@@ -25,7 +25,7 @@ OPTIONAL_COLUMNS = {
 _TYPES = {"Flat": "APARTMENT", "Individual House": "HOUSE"}
 _FURNISHED = {"Furnished": "FURNISHED", "Semi-Furnished": "SEMI_FURNISHED", "Unfurnished": "UNFURNISHED"}
 _MAX_PARKING = 10
-"""More is a flat number that was typed in the wrong box."""
+"""A larger value is a flat number in the wrong column."""
 
 _LOCALITIES = (
     ("Gachibowli", 17.4401, 78.3489), ("Kondapur", 17.4622, 78.3568), ("Madhapur", 17.4483, 78.3915),
@@ -38,7 +38,7 @@ _AMENITIES = ("Lift", "Power backup", "Gymnasium", "Swimming pool", "Children's 
 
 
 class Unusable(ValueError):
-    """A row that cannot be a listing; the message says why, without the row's own words."""
+    """A row that cannot become a listing; the message is the reason, without text of the row, for counting."""
 
 
 def synthetic(count: int, seed: int = 1591) -> Iterator[dict[str, Any]]:
@@ -128,6 +128,6 @@ def _number(text: str) -> float | None:
 
 
 def _whole(text: str) -> int | None:
-    """Whole numbers are written as `2.0` in these files."""
+    """A whole number; these files write 2 as `2.0`."""
     value = _number(text)
     return None if value is None else round(value)

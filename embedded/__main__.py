@@ -15,7 +15,7 @@ from embedded.process import StartFailed
 from embedded.stack import Stack
 
 _ENVIRONMENT = "environment"
-"""The file in the data folder by which `make admin` reaches the running stack."""
+"""File in the data folder with the environment of the running stack, for `make admin`."""
 
 
 def _print_line(line: str) -> None:
@@ -63,7 +63,7 @@ async def _start(stack: Stack, port: int) -> None:
 
 
 def _environment(stack: Stack) -> dict[str, str]:
-    """The settings of the workers, for commands of an operator: what the stack made, and what was set before."""
+    """The workers' settings, for operator commands: those of the stack and those of the environment."""
     given = {name: value for name, value in os.environ.items() if name.lower() in Settings.model_fields}
     return {name: value for name, value in {**given, **stack.env}.items() if name != "JWT_PRIVATE_KEY"}
 
@@ -83,7 +83,9 @@ def _addresses(stack: Stack, port: int, seconds: float) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m embedded", description=__doc__)
-    parser.add_argument("--data", type=Path, default=ROOT / ".data", help="where everything is kept (default: .data)")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT / ".data", help="folder of all data, logs and secrets (default: .data)"
+    )
     parser.add_argument(
         "--temporal",
         choices=["development", "server"],

@@ -16,7 +16,7 @@ def _build(folder: Path) -> None:
 
 
 def gateway(logs: Path, port: int, api_port: int) -> Spec:
-    """The gateway on `port` of 127.0.0.1 before an API on `api_port`, with the file that docker-compose.yml mounts."""
+    """A gateway on 127.0.0.1:`port` to an API on `api_port`, with the Caddyfile that docker-compose.yml mounts."""
     program = cached(f"caddy-{VERSION}", _build) / "caddy"
     command = [str(program), "run", "--adapter", "caddyfile", "--config", str(ROOT / "deploy" / "gateway.Caddyfile")]
     environment = {

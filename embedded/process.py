@@ -1,4 +1,4 @@
-"""A child process that is started, waited for, restarted when it dies, and never outlives us."""
+"""Supervises a child process: starts it, waits until it is ready, restarts it when it dies and stops it."""
 
 import asyncio
 import ctypes
@@ -15,24 +15,24 @@ from types import MappingProxyType
 PrintLine = Callable[[str], None]
 
 MIN_BACKOFF, MAX_BACKOFF = 0.5, 30.0
-"""Seconds before a restart; the pause doubles while a process keeps dying and is forgotten once it has run a while."""
+"""Seconds before a restart: exponential backoff, which is reset once the process has run for a while."""
 _BACKOFF_RESET_SECONDS = 30.0
 _PR_SET_PDEATHSIG = 1
 
 
 class StartFailed(Exception):
-    """A process ended or stayed silent before it was ready; the message says which, and where its log is."""
+    """A process ended or timed out before it was ready; the message has its name and its log."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What to run, how to know that it is ready, and how to end it."""
+    """The command line of a process, its readiness probe and how it is stopped."""
 
     name: str
     command: Sequence[str]
     log: Path
     ready: Callable[[], Awaitable[object]]
-    """Raises while the process is not ready yet."""
+    """The readiness probe; raises while the process is not ready."""
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
     stop_signal: signal.Signals = signal.SIGTERM
@@ -45,7 +45,7 @@ class Spec:
 async def run_command(
     command: Sequence[str], what: str, log: Path, env: Mapping[str, str] = MappingProxyType({}), cwd: Path | None = None
 ) -> None:
-    """Run a step of the set-up, with its output in `log`. Raises StartFailed unless it ends with code 0."""
+    """Run a command to its end, with its output in `log`. Raises StartFailed unless it exits with code 0."""
     with log.open("ab") as out:
         child = await asyncio.create_subprocess_exec(
             *command,
@@ -59,7 +59,7 @@ async def run_command(
     try:
         code = await child.wait()
     except asyncio.CancelledError:
-        # Ctrl-C reaches it by itself, SIGTERM only us; interrupted, it removes what is half done.
+        # Ctrl-C is sent to the child too, SIGTERM is not. On SIGINT the child cleans up.
         child.send_signal(signal.SIGINT)
         await child.wait()
         raise
@@ -68,7 +68,7 @@ async def run_command(
 
 
 def _restore_sigint() -> None:
-    """Undo what a shell does to a program started with `&`: such a one, and all that it starts, ignore SIGINT."""
+    """Restore the default action of SIGINT, which children of a process that a shell started with `&` ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -83,7 +83,7 @@ def _die_with_parent(by: signal.Signals) -> None:
 
 
 class Process:
-    """One supervised child."""
+    """One supervised child process."""
 
     def __init__(self, spec: Spec, print_line: PrintLine) -> None:
         self.spec = spec
@@ -97,7 +97,7 @@ class Process:
         return self._child.pid if self._child and self._child.returncode is None else None
 
     async def start(self) -> None:
-        """Start it, wait until it is ready, then keep it running. Raises StartFailed."""
+        """Start the process, wait until it is ready, then restart it whenever it ends. Raises StartFailed."""
         began = time.monotonic()
         await self._spawn()
         await self._until_ready()
@@ -105,7 +105,7 @@ class Process:
         self._watch = asyncio.create_task(self._keep_running(), name=f"watch {self.spec.name}")
 
     async def stop(self) -> None:
-        """End it and everything it started."""
+        """Stop the process and its process group."""
         self._stopping = True
         if self._watch:
             self._watch.cancel()
@@ -132,7 +132,7 @@ class Process:
                 stderr=log,
                 env={**os.environ, **self.spec.env},
                 cwd=self.spec.cwd,
-                start_new_session=True,  # Ctrl-C reaches us alone, and we end the others in order
+                start_new_session=True,  # so that Ctrl-C is not sent to it, and `stop` stops processes in order
                 preexec_fn=partial(_die_with_parent, self.spec.stop_signal),
             )
 
@@ -146,7 +146,7 @@ class Process:
             try:
                 await asyncio.wait_for(self.spec.ready(), 5)
                 return
-            except Exception as error:  # whatever the probe raises means the same: not ready yet
+            except Exception as error:  # any error of the probe means that the process is not ready
                 last = error
             await asyncio.sleep(0.1)
         raise StartFailed(
@@ -183,4 +183,4 @@ class Process:
         try:
             os.killpg(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
-            return  # the group is gone, or the id belongs to somebody else by now
+            return  # the group is gone, or its id was reused

@@ -1,4 +1,4 @@
-"""The whole platform on this machine: engines first, then set-up, then our own processes."""
+"""The whole platform on this machine: the engines, the migrations, then the platform's processes."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from embedded.process import PrintLine, Process, Spec, run_command
 from embedded.temporal_server import prepare_namespace, prepare_schema, temporal_server
 from embedded.temporal_ui import temporal_ui
 
-# An engine is left out when its URL is in the environment already: then a real server is used.
+# An engine is not started when its URL is in the environment: then that server is used.
 _EXTERNAL_URL = {
     "postgres": "DATABASE_URL",
     "kafka": "KAFKA_BOOTSTRAP_SERVERS",
@@ -28,7 +28,7 @@ ENGINES = tuple(_EXTERNAL_URL)
 
 
 class Stack:
-    """Starts, watches and stops everything that `make run` runs. `env` is what our processes find in theirs."""
+    """Starts, supervises and stops everything that `make run` runs. `env` is the environment of its processes."""
 
     def __init__(self, data: Path, print_line: PrintLine, *, temporal: str = "development") -> None:
         self.data = data
@@ -42,12 +42,12 @@ class Stack:
         self.processes: dict[str, Process] = {}
 
     async def start_engines(self, names: Iterable[str] = ENGINES) -> None:
-        """Start the engines of `names` that no URL replaces, all at once. Raises StartFailed."""
+        """Start those engines of `names` that no URL replaces, concurrently. Raises StartFailed."""
         names = list(names)
         first = [name for name in names if not (self._production_temporal and name == "temporal")]
         await self._start([spec for name in first if (spec := await self._engine(name))])
         if first != names and (spec := await self._engine("temporal")):
-            # Temporal's own server keeps its state in our Postgres, so it comes second.
+            # The production server stores its state in Postgres, so it starts after it.
             database = self._database_url()
             await asyncio.to_thread(prepare_schema, self.ports, database)
             ui, env = temporal_ui(self.data, self.ports, self.env["TEMPORAL_ADDRESS"])
@@ -82,7 +82,7 @@ class Stack:
         await run_command([sys.executable, "-m", "migrations"], "python -m migrations", log, self.env, ROOT)
 
     async def start_processes(self, api_port: int, more: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Start our own processes with production's command lines and `more` settings. Raises StartFailed."""
+        """Start the platform's processes with production's command lines and `more` settings. Raises StartFailed."""
         commands = {
             "worker": ["worker.py"],
             "projections": ["-m", "projections"],
@@ -113,17 +113,17 @@ class Stack:
         try:
             await asyncio.gather(*starting)
         except BaseException:
-            # The others are not to come up while they are being stopped.
+            # Cancel the other starts: `stop` must not run while they are in progress.
             for task in starting:
                 task.cancel()
             await asyncio.gather(*starting, return_exceptions=True)
             raise
 
     async def stop(self) -> None:
-        """Stop our processes together, then the engines together, so that the first can finish what they hold."""
-        ours = [process for name, process in self.processes.items() if name not in _EXTERNAL_URL]
-        theirs = [process for name, process in self.processes.items() if name in _EXTERNAL_URL]
-        for group in (ours, theirs):
+        """Stop the platform's processes, then the engines, so that the former can finish their work."""
+        platform = [process for name, process in self.processes.items() if name not in _EXTERNAL_URL]
+        engine_processes = [process for name, process in self.processes.items() if name in _EXTERNAL_URL]
+        for group in (platform, engine_processes):
             await asyncio.gather(*(process.stop() for process in group))
 
 

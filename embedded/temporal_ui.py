@@ -1,4 +1,4 @@
-"""The web UI of the production Temporal server; the development server brings its own."""
+"""The web UI of the production Temporal server; the development server includes its own."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def _build(folder: Path) -> None:
     print_line(f"Building the Temporal UI {VERSION} (a quarter of a minute on two cores) ...")
     go_install(folder, "the Temporal UI", _MODULE.replace("@", "/cmd/server@"))
     (folder / "server").rename(folder / "ui-server")
-    # Its image reads this file too, and says no address: there it may listen on all of them.
+    # The image's own configuration, which listens on every address; here only on localhost.
     image = go_module(_MODULE) / "config" / "docker.yaml"
     (folder / "config").mkdir()
     (folder / "config" / "docker.yaml").write_text(image.read_text() + "\nhost: 127.0.0.1\n")

@@ -1,12 +1,12 @@
-"""Brings database, topics, search attributes and bucket up to date, before the processes of a release start.
+"""Migrates database, topics, search attributes and bucket; run before the processes of a release start.
 
 python -m migrations              all of it
 python -m migrations database     the database only
-python -m migrations check        tell whether the migrations make the tables of adapters/tables.py
-python -m migrations roles        before a dump is restored into a new cluster: make the roles that it names
+python -m migrations check        check that the migrations create the tables of adapters/tables.py
+python -m migrations roles        before a dump is restored into a new cluster: create the roles that it uses
 python -m migrations restored     after a dump was restored into a new cluster: renumber the stored events
 
-It ends with code 2, before anything is started on it, when a restored database was not renumbered.
+It exits with code 2 when a restored database is not renumbered.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def alembic_config(settings: Settings) -> Config:
 
 
 def migrate_database(settings: Settings) -> None:
-    """Bring the database up to date. Ends the program with code 2 when its events are to be renumbered first."""
+    """Migrate the database. Exits with code 2 when its events must be renumbered."""
     command.upgrade(alembic_config(settings), "head")
     if asyncio.run(_as_owner(settings, needs_renumbering)):
         _end(str(NotRenumbered()))
@@ -50,7 +50,7 @@ async def _prepare(settings: Settings) -> None:
 
 
 def restored(settings: Settings) -> None:
-    """Bring a restored database up to date and renumber its events."""
+    """Migrate a restored database and renumber its events."""
     command.upgrade(alembic_config(settings), "head")
 
     async def run(connection: asyncpg.Connection) -> int:
@@ -98,7 +98,7 @@ def main() -> None:
             try:
                 command.check(alembic_config(settings))
             except CommandError as error:
-                raise SystemExit(f"The migrations do not make the tables of adapters/tables.py: {error}") from error
+                raise SystemExit(f"The migrations do not create the tables of adapters/tables.py: {error}") from error
         case "roles":
             asyncio.run(_as_owner(settings, make_roles))
         case "restored":
