@@ -1,4 +1,4 @@
-"""Schedules are kept in being, and what a Temporal server lacks is said once and told to /readyz."""
+"""Missing schedules are created; a missing namespace or search attribute is logged once and fails /readyz."""
 
 import logging
 from datetime import timedelta
@@ -18,7 +18,7 @@ from tests.samples import new_id
 
 
 def every(hours: int) -> Schedule:
-    """A schedule of a workflow that nobody works on."""
+    """A schedule of a workflow that no worker runs."""
     return Schedule(
         action=ScheduleActionStartWorkflow("nothing", id=f"nothing/{new_id()}", task_queue="nobody"),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(hours=hours))]),
@@ -26,7 +26,7 @@ def every(hours: int) -> Schedule:
 
 
 @pytest.mark.temporal
-async def test_schedule_that_is_gone_is_made_again(temporal_client: Client) -> None:
+async def test_deleted_schedule_is_created_again(temporal_client: Client) -> None:
     name = f"schedule-{new_id()}"
     monitor = TemporalMonitor({name: every(hours=24)})
     await monitor.check(temporal_client)
@@ -55,7 +55,7 @@ async def test_schedule_takes_the_settings_of_a_process_that_starts_and_stays_pa
 
 
 @pytest.mark.temporal
-async def test_missing_namespace_and_search_attributes_are_named_once_each_until_they_are_registered(
+async def test_missing_namespace_and_search_attributes_are_logged_once_each(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="adapters.temporal_monitor")
@@ -89,13 +89,13 @@ async def test_missing_namespace_and_search_attributes_are_named_once_each_until
     assert said == [
         f"Temporal has no namespace '{late.temporal_namespace}': register it, then run `python -m migrations`",
         f"{where} lacks search attributes: run `python -m migrations`",
-        "made the schedule once-a-day",
-        "Temporal has all that the workers need",
+        "created the schedule once-a-day",
+        "Temporal has everything that the workers need",
     ]
     await client.get_schedule_handle("once-a-day").delete()
 
 
-async def test_server_that_does_not_answer_is_said_once_and_stops_nothing(
+async def test_unavailable_server_is_logged_once(
     settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     nobody = f"127.0.0.1:{Ports(tmp_path / 'ports.json')['nobody']}"

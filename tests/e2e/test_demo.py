@@ -1,4 +1,4 @@
-"""The demonstration's own judgement of rows."""
+"""Converting the rows of a CSV to listings, and the command line of `python -m demo`."""
 
 import re
 from pathlib import Path

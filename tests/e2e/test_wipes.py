@@ -1,4 +1,4 @@
-"""Everything but Postgres may be wiped under load: what was acknowledged is there in the end, once."""
+"""Wiping everything but Postgres under load: every acknowledged command is eventually there, exactly once."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ def wiping(platform: Platform) -> Wiping:
 
 @asynccontextmanager
 async def _creating(platform: Platform, person: Person) -> AsyncIterator[set[str]]:
-    """Creates properties all the time; gives the ids of those whose creation was answered 201."""
+    """A load of creates; yields the ids of properties that were answered 201."""
     acknowledged: set[str] = set()
     stop = asyncio.Event()
 
@@ -102,7 +102,7 @@ async def test_kafka_redis_and_temporal_wiped_together_under_load_lose_no_acknow
 async def test_platform_says_what_a_wiped_temporal_lacks_and_recovers_once_it_is_registered(
     platform: Platform, wiping: Wiping, temporal_client: Client
 ) -> None:
-    """The production server makes no namespace by itself; the worker and its process live on."""
+    """The production server does not create a namespace; the worker process keeps running."""
     person = await platform.register()
     worker = platform.stack.processes["worker"].pid
     await wiping.wipe("temporal")

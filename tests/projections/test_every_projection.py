@@ -1,4 +1,4 @@
-"""What holds for every projection of the registry: repeats, any order, parking, catching up and rebuild."""
+"""Tests of every registered projection: repeats, any order, parking, catching up and rebuild."""
 
 import asyncio
 import random
@@ -125,7 +125,7 @@ async def test_rebuild_leaves_no_rows_of_other_generations(
             assert [row.generation for row in await tx.execute(select(table.c.generation).distinct())] == [generation]
 
 
-async def test_unreadable_message_is_parked_with_those_after_it_until_it_is_given_up(
+async def test_unreadable_message_is_parked_with_later_ones_until_it_is_discarded(
     all_tenants: Database, projection: AnyProjection, tenant: str, stored: list[dict[str, Any]]
 ) -> None:
     messages = as_consumed(projection, stored, where="test").messages
