@@ -1,4 +1,4 @@
-"""Every setting of every process, read from the environment and validated before anything starts."""
+"""The settings of every process, read from the environment and validated at start-up."""
 
 import base64
 import json
@@ -60,18 +60,18 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True, use_attribute_docstrings=True)
 
     database_url: PostgresUrl = "postgresql://hyderabad@127.0.0.1:5432/hyderabad"
-    """Login that owns the tables or is a member of both roles below; each process lowers itself to one of them."""
+    """Login that owns the tables or is a member of both roles below; each pool sets one of them as its role."""
     database_app_role: str = "hyderabad_app"
-    """Row-level security holds it to the one tenant that its session was told last."""
+    """Row-level security limits it to the tenant in the session variable `app.tenant`."""
     database_reader_role: str = "hyderabad_all_tenants"
-    """Projections, publishing and reconciling serve every tenant, and say so by connecting as this role."""
+    """Reads every tenant: used by projections, publishing and reconcile."""
     database_pool_size: Annotated[int, Field(ge=1, le=200)] = 10
-    """Connections of one process; Postgres does not get faster past a few for each of its cores."""
+    """Connections of one pool; Postgres gets no faster with more than a few for each of its cores."""
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     """Brokers to ask first, separated by commas."""
     kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = 6
-    """The most consumers that can share one projection's work."""
+    """Upper limit of the consumers of one projection that work in parallel."""
     kafka_replication: Annotated[int, Field(ge=1, le=9)] = 1
     """Copies of each partition of a topic that is created; 3 in a cluster, which then loses a broker and no message."""
 
@@ -100,24 +100,24 @@ class Settings(BaseSettings):
     """The sender of every mail."""
 
     secret_key: Annotated[SecretStr, AfterValidator(_secret)]
-    """Base64 of 32 random bytes or more. Wraps the persons' keys, signs cursors and tokens of consistency."""
+    """Base64 of 32 random bytes or more. Wraps the persons' keys; signs cursors and consistency tokens."""
     jwt_private_key: SecretStr | None = None
-    """Ed25519 private key in PEM, or the path of a file that holds one. Signs access tokens, so only the API has it."""
+    """Ed25519 private key in PEM, or the path of a file that holds one. Signs access tokens; only the API needs it."""
 
     host: str = "127.0.0.1"
     """The address that the API listens on; 0.0.0.0 for all of the machine's."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
     """The port that the API listens on."""
     ops_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Where workers and projections answer /livez, /readyz and /metrics; 0 for nowhere."""
+    """Port on which workers and projections serve /livez, /readyz and /metrics; 0 disables it."""
     api_services: Annotated[tuple[str, ...], NoDecode] = ()
-    """Routers to serve, separated by commas; empty for all."""
+    """Comma-separated routers to serve; empty for all."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, AfterValidator(_networks)] = ("127.0.0.1",)
-    """Addresses or networks, separated by commas, whose X-Forwarded-For says who asks; limits count by address."""
+    """Comma-separated addresses or networks whose X-Forwarded-For is trusted; rate limits count by client address."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Origins, separated by commas, whose pages may use the API from a browser."""
+    """Comma-separated origins whose pages may use the API from a browser."""
     tenant_hosts: Annotated[dict[str, str], NoDecode, BeforeValidator(_json_object)] = {}
-    """JSON of host name to tenant, for portals that have a name of their own."""
+    """JSON object from host name to tenant, for portals with a domain of their own."""
     default_tenant: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "hyderabad"
     """The portal of every other host name."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
@@ -130,24 +130,24 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     """1 MB: a listing with every field at its longest is under 20 kB."""
     login_attempts_per_minute: Annotated[int, Field(ge=1)] = 10
-    """For one name from one address: a person mistypes a few times, a guesser more often."""
+    """For one name from one address: enough for typing errors, too few for guessing passwords."""
     login_attempts_per_minute_per_address: Annotated[int, Field(ge=1)] = 60
-    """From one address, whatever the names: an office behind one router may sign in together, and a guesser of names
-    costs no more than 12 s of a core a minute (0.2 s for each hash)."""
+    """From one address, for all names: an office behind one NAT may sign in at once, and an attacker takes at most 12 s
+    of a core a minute (0.2 s for each hash)."""
     registrations_per_minute: Annotated[int, Field(ge=1)] = 30
-    """From one address: an office behind one router may sign up together."""
+    """From one address: an office behind one NAT may sign up at once."""
     commands_per_minute: Annotated[int, Field(ge=1)] = 600
-    """For one user: an import by hand stays below, a runaway script does not."""
+    """For one user: more than a manual import needs, less than a runaway script sends."""
 
     views_per_minute: Annotated[int, Field(ge=1)] = 600
     """By one account, or by visitors without one from one address: an office looks around, a script counts up."""
 
     stall_seconds: Annotated[float, Field(gt=0)] = 20.0
-    """A healthy consumer hears from its broker at least every half second."""
+    """A consumer without a fetch response for this long is recreated; a healthy one has one every half second."""
     reconcile_every_seconds: Annotated[float, Field(ge=1)] = 60.0
     """How often the maintenance worker looks for what was saved and not published, projected or sent."""
     reconcile_after_seconds: Annotated[float, Field(ge=0)] = 60.0
-    """An event younger than this is still on its ordinary way."""
+    """Reconcile ignores younger events: their command is still publishing them."""
 
     @field_validator("api_services", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
@@ -173,7 +173,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """The settings of this process, or its end with one line for each one to fix."""
+    """The settings of this process. Exits with code 2 and one line per invalid setting."""
     try:
         return Settings()
     except ValidationError as error:

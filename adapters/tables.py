@@ -1,4 +1,4 @@
-"""The tables as SQLAlchemy sees them; `make check` compares them with what the migrations make."""
+"""SQLAlchemy tables; `make check` compares them with the schema that the migrations create."""
 
 from sqlalchemy import (
     ARRAY,

@@ -1,7 +1,4 @@
-"""The documents that are made from the code: docs/reference and docs/settings.md.
-
-`python -m docs` writes them; `python -m docs check` tells whether they are up to date, and whether links are whole.
-"""
+"""`python -m docs`: generate docs/reference and docs/settings.md; `python -m docs check`: check them and all links."""
 
 import base64
 import json
@@ -65,7 +62,7 @@ def openapi() -> dict[str, Any]:
 
 
 def asyncapi() -> dict[str, Any]:
-    """The registry of events as AsyncAPI: a channel for each topic, a message for each kind."""
+    """AsyncAPI of the events: a channel per topic, a message per event type."""
     schemas: dict[str, Any] = {}
 
     def schema(model: Any, name: str) -> dict[str, str]:
@@ -109,16 +106,16 @@ def documents() -> dict[Path, str]:
 
 
 def problems() -> list[str]:
-    """What is out of date, and links that lead nowhere."""
+    """Reference documents that are out of date, and broken links."""
     found = [
-        f"{file.relative_to(ROOT)} is not what the code says: python -m docs"
+        f"{file.relative_to(ROOT)} is out of date: run python -m docs"
         for file, text in documents().items()
         if not file.exists() or file.read_text() != text
     ]
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
             if "://" not in link and not (page.parent / link).exists():
-                found.append(f"{page.relative_to(ROOT)} links to {link}, which is not there")
+                found.append(f"{page.relative_to(ROOT)} links to {link}, which does not exist")
     return found
 
 

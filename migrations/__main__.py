@@ -1,13 +1,13 @@
-"""Brings database, topics, search attributes and bucket up to date, before the processes of a release start.
+"""Migrates database, topics, search attributes and bucket; run before the processes of a release start.
 
 python -m migrations              all of it
 python -m migrations database     the database only
-python -m migrations check        tell whether the migrations make the tables of adapters/tables.py
-python -m migrations roles        before a dump is restored into a new cluster: make the roles that it names
+python -m migrations check        check that the migrations create the tables of adapters/tables.py
+python -m migrations roles        before a dump is restored into a new cluster: create the roles that it uses
 python -m migrations restored     after a dump was restored into a new cluster: renumber the stored events
 
-It ends with code 1 when one of them cannot be reached, and says which; run it again then. It ends with code 2, before
-anything is started on it, when a restored database was not renumbered.
+It exits with code 1 and names the service that is unavailable, and with code 2 when a restored database is not
+renumbered.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def alembic_config(settings: Settings) -> Config:
 
 
 def migrate_database(settings: Settings) -> None:
-    """Bring the database up to date. Ends the program with code 2 when its events are to be renumbered first."""
+    """Migrate the database. Exits with code 2 when its events must be renumbered."""
     command.upgrade(alembic_config(settings), "head")
     if asyncio.run(_as_owner(settings, needs_renumbering)):
         _end(str(NotRenumbered()))
@@ -95,17 +95,17 @@ def _address(url: str) -> str:
 
 
 def restored(settings: Settings) -> None:
-    """Bring a restored database up to date and renumber its events."""
+    """Migrate a restored database and renumber its events."""
     command.upgrade(alembic_config(settings), "head")
 
     async def run(connection: asyncpg.Connection) -> int:
-        return await renumber(connection, _say)
+        return await renumber(connection, _print_line)
 
     try:
         done = asyncio.run(_as_owner(settings, run))
     except InUse as error:
         _end(str(error))
-    _say(f"{done} events renumbered; the events of this database are in order")
+    _print_line(f"{done} events renumbered; the events of this database are in order")
 
 
 async def _as_owner(settings: Settings, do: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
@@ -129,7 +129,7 @@ def _end(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -161,7 +161,7 @@ def _run(step: str | None, settings: Settings) -> None:
             try:
                 command.check(alembic_config(settings))
             except CommandError as error:
-                raise SystemExit(f"The migrations do not make the tables of adapters/tables.py: {error}") from error
+                raise SystemExit(f"The migrations do not create the tables of adapters/tables.py: {error}") from error
         case "roles":
             asyncio.run(_as_owner(settings, make_roles))
         case "restored":

@@ -1,7 +1,6 @@
 """Lists of listings, newest first, a page at a time.
 
-They read `property_management.properties`, the row that the commands on a listing write, so a list has a change as soon
-as it is saved. There is no read model of listings until search has its own, `search.property_search`.
+They read the write-side table `property_management.properties`, so a list shows a change as soon as it is saved.
 """
 
 from dataclasses import dataclass
@@ -17,42 +16,42 @@ from domain.property import Property
 from domain.property_status import PUBLIC_STATUSES, PropertyStatus
 from projections.paging import Cursor
 
-# A literal rather than a parameter: Postgres plans a prepared statement for any value of a parameter, and then cannot
-# use the index that has the active listings only.
+# A literal rather than a parameter: the generic plan of a prepared statement cannot use the partial index of active
+# listings for a parameter.
 _ACTIVE = properties.c.status == literal_column("'ACTIVE'")
 
 
 @dataclass(frozen=True)
 class ListingPage:
-    """Listings, and the cursor of the next page; None on the last page."""
+    """Listings, and the cursor of the next page (None on the last page)."""
 
     items: list[Property]
     next: Cursor | None
 
 
-async def newest(connection: AsyncConnection, limit: int, after: Cursor | None) -> ListingPage:
-    """The active listings of the connection's tenant, by the time they were first public."""
-    return await _page_of(connection, _ACTIVE, properties.c.listed_at, limit, after)
+async def newest(connection: AsyncConnection, limit: int, cursor: Cursor | None) -> ListingPage:
+    """Active listings of the connection's tenant, by the time they were first public."""
+    return await _page_of(connection, _ACTIVE, properties.c.listed_at, limit, cursor)
 
 
-async def featured(connection: AsyncConnection, limit: int, after: Cursor | None) -> ListingPage:
-    """Those active listings that an administrator has stand out, by the time they were first public."""
-    return await _page_of(connection, and_(_ACTIVE, properties.c.is_featured), properties.c.listed_at, limit, after)
+async def featured(connection: AsyncConnection, limit: int, cursor: Cursor | None) -> ListingPage:
+    """Active listings that an administrator has featured, by the time they were first public."""
+    return await _page_of(connection, and_(_ACTIVE, properties.c.is_featured), properties.c.listed_at, limit, cursor)
 
 
 async def of_owner(
-    connection: AsyncConnection, owner_id: UUID, status: PropertyStatus | None, limit: int, after: Cursor | None
+    connection: AsyncConnection, owner_id: UUID, status: PropertyStatus | None, limit: int, cursor: Cursor | None
 ) -> ListingPage:
     """A user's own listings, in one status or in all, by the time they were created."""
     which = properties.c.owner_id == owner_id
     which = and_(which, properties.c.status == status) if status else which
-    return await _page_of(connection, which, properties.c.created_at, limit, after)
+    return await _page_of(connection, which, properties.c.created_at, limit, cursor)
 
 
 async def favorites_of(
-    connection: AsyncConnection, user_id: UUID, limit: int, after: Cursor | None, *, sees_all: bool
+    connection: AsyncConnection, user_id: UUID, limit: int, cursor: Cursor | None, *, sees_all: bool
 ) -> ListingPage:
-    """A user's favourites by the time they were added, without those that are gone or that the user may not see.
+    """A user's favourites, newest first by the time they were added; without deleted ones and those they may not see.
 
     `sees_all` is for administrators, who may see listings in every status.
     """
@@ -63,14 +62,14 @@ async def favorites_of(
     )
     if not sees_all:
         query = query.where(or_(properties.c.status.in_(PUBLIC_STATUSES), properties.c.owner_id == user_id))
-    return await _page(connection, query, (favorites.c.changed_at, favorites.c.property_id), limit, after)
+    return await _page(connection, query, (favorites.c.changed_at, favorites.c.property_id), limit, cursor)
 
 
 async def _page_of(
-    connection: AsyncConnection, which: ColumnElement[bool], by: ColumnElement[Any], limit: int, after: Cursor | None
+    connection: AsyncConnection, which: ColumnElement[bool], by: ColumnElement[Any], limit: int, cursor: Cursor | None
 ) -> ListingPage:
     query = select(by.label("added_at"), *PROPERTY_STATE).where(which)
-    return await _page(connection, query, (by, properties.c.property_id), limit, after)
+    return await _page(connection, query, (by, properties.c.property_id), limit, cursor)
 
 
 async def _page(
@@ -78,14 +77,14 @@ async def _page(
     query: Select[*tuple[Any, ...]],
     keyset: tuple[ColumnElement[Any], ColumnElement[Any]],
     limit: int,
-    after: Cursor | None,
+    cursor: Cursor | None,
 ) -> ListingPage:
     """A page of `query`, whose rows are ordered by time and id, newest first."""
-    if after:
-        # Compared as a row, which an index answers from where the page begins.
-        query = query.where(tuple_(*keyset) < tuple_(after.timestamp, after.id))
+    if cursor:
+        # A row comparison, which Postgres can turn into an index condition.
+        query = query.where(tuple_(*keyset) < tuple_(cursor.timestamp, cursor.id))
     newest_first = query.order_by(*(column.desc() for column in keyset))
-    # One more than the page has tells whether another follows.
+    # One row more than the page, to know whether there is a next one.
     rows = (await connection.execute(newest_first.limit(limit + 1))).mappings().all()
     last = rows[limit - 1] if len(rows) > limit else None
     next_cursor = Cursor(last["added_at"], last["property_id"]) if last else None

@@ -202,7 +202,7 @@ CREATE TABLE user_history.commands (
     person_id uuid NOT NULL,
     fingerprint varchar(64),
     status varchar(20) NOT NULL,
-    answer json, -- as it was written: a repeated answer has its fields in the same order
+    answer json, -- not jsonb: a repeated answer has its fields in the same order
     problem jsonb,
     started_at timestamptz NOT NULL,
     finished_at timestamptz NOT NULL DEFAULT now(),
@@ -296,7 +296,7 @@ END
 $$
 """
 
-# Facts are added, never changed: only the mark of having been published may be updated, and nothing deleted.
+# The event store is append-only: only `published_at` may be updated, and nothing deleted.
 _GRANTS = """
 GRANT USAGE ON SCHEMA user_management, property_management, search, user_history, notification
     TO hyderabad_app, hyderabad_all_tenants;
@@ -320,7 +320,7 @@ GRANT SELECT ON search.counts TO hyderabad_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON search.counted, search.counts TO hyderabad_all_tenants;
 GRANT SELECT ON user_history.event_store_cluster TO hyderabad_app, hyderabad_all_tenants;
 GRANT UPDATE (given_up) ON notification.deliveries TO hyderabad_all_tenants;
--- Postgres lets only those lock a row who may update some column of it.
+-- SELECT FOR UPDATE needs the right to update at least one column.
 GRANT UPDATE (reason) ON user_history.parked_events TO hyderabad_all_tenants;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA user_history TO hyderabad_app, hyderabad_all_tenants;
 """

@@ -43,7 +43,7 @@ async def newest(database: Database) -> Position:
 async def test_reader_in_order_waits_for_an_older_transaction_that_is_still_open(
     database: Database, all_tenants: Database, tenant: str
 ) -> None:
-    """`id > last` would lose the first event here: its id is lower, and its commit later."""
+    """A reader that pages by id alone would skip the first event: its id is lower, but it commits later."""
     slow, fast = one_event(tenant), one_event(tenant)
     start = await newest(all_tenants)
     both_open, go_on = asyncio.Event(), asyncio.Event()
@@ -114,7 +114,7 @@ async def test_one_tenant_sees_and_writes_nothing_of_another(database: Database,
         for table in tables:
             assert (await tx.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one() == 0, table
     async with database.transaction() as tx:
-        # Without a tenant there is nothing either.
+        # Without a tenant no row is visible.
         assert (await tx.execute(text("SELECT count(*) FROM user_management.users"))).scalar_one() == 0
     foreign = one_event(mine)
     with pytest.raises(ProgrammingError, match="row-level security"):

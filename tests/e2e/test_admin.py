@@ -1,4 +1,4 @@
-"""Making somebody an administrator, and what an administrator may do then."""
+"""Making a user an administrator, and the administrator's rights."""
 
 import asyncio
 import sys
@@ -75,7 +75,7 @@ async def test_second_time_changes_nothing_and_a_role_can_be_taken_back(platform
     assert (profile.json()["role"], profile.headers["ETag"]) == ("AGENT", '"3"')
 
 
-async def test_account_that_there_is_none_of_is_told(platform: Platform) -> None:
+async def test_unknown_account_is_reported(platform: Platform) -> None:
     guest = await platform.register(host="second.localhost")
 
     unknown = await admin(platform.stack, "--email", "nobody@example.com")
@@ -95,7 +95,7 @@ async def test_account_that_there_is_none_of_is_told(platform: Platform) -> None
         ("DATABASE_URL", "postgresql://hyderabad@127.0.0.1:1/hyderabad", "Postgres is unavailable"),
     ],
 )
-async def test_engine_that_is_unavailable_is_told_in_one_line(
+async def test_unavailable_engine_is_reported_in_one_line(
     platform: Platform, setting: str, value: str, told: str
 ) -> None:
     person = await platform.register()

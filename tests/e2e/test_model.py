@@ -1,4 +1,4 @@
-"""Random commands of several people against the running API, compared after each with a plain model in memory."""
+"""Stateful property-based test: random commands against the running API, compared with a model after each."""
 
 import asyncio
 import os
@@ -38,7 +38,7 @@ BASED_ON = st.sampled_from(["current", "any", "stale"])
 
 @dataclass
 class Listing:
-    """What the model knows of a listing."""
+    """The model of a listing."""
 
     owner: int
     price: int
@@ -307,7 +307,7 @@ def _eventually(condition: Callable[[], bool], what: str, seconds: float = 20) -
 
 
 async def test_api_does_what_a_plain_model_does(platform: Platform) -> None:
-    """Read models follow, also after each of them was rebuilt from the event store."""
+    """Read models match too, also after each is rebuilt from the event store."""
     people = [await platform.register() for _ in range(4)]
     assert (await admin(platform.stack, "--email", people[ADMIN].email))[0] == 0
     people[ADMIN] = await platform.login(people[ADMIN])

@@ -1,6 +1,6 @@
-"""`python -m tests.replay.record`: record a history of every path of every workflow, to be replayed for good.
+"""`python -m tests.replay.record`: record a history of every path of every workflow, for replay tests.
 
-Run it when a workflow gains a path. A recorded file is a promise to deployed workflows: add files, do not replace them.
+Run it when a workflow gains a path. Deployed workflows have the recorded histories: add files, never replace one.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ _STACK_TRACE = re.compile(r'("stackTrace": ?)"(?:[^"\\]|\\.)*"')
 
 @dataclass(frozen=True)
 class Recorded:
-    """One path of a workflow: what it is started with, and what its activities do."""
+    """One path of a workflow: its arguments, and the script of its activities."""
 
     workflow: type[Any]
     arguments: list[Any]
@@ -143,7 +143,7 @@ def _of_others() -> dict[str, Recorded]:
 
 PATHS = {**_of_commands(), **_of_others()}
 _QUEUES: dict[Any, str] = {NotifyWorkflow: options.NOTIFICATIONS, ReconcileWorkflow: options.MAINTENANCE}
-"""Of the workflows that are no commands."""
+"""Task queues of the workflows that are not commands."""
 
 
 async def record(environment: WorkflowEnvironment, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Recorded histories still replay: a deployed workflow is a promise."""
+"""Recorded histories still replay: changed workflow code must stay compatible with running workflows."""
 
 import asyncio
 from pathlib import Path
