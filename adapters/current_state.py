@@ -1,6 +1,7 @@
 """Reads of the current state of one aggregate, by its id, from the row that its commands write.
 
-Reads after a write see it at once. Lists, counts and histories are read models: see `projections/`.
+Reads after a write see it at once. Lists of listings are in `property_lists`; counts and histories are read models,
+which follow within a second: see `projections/`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import event_store
+from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.redis import AutoPipeline, CircuitBreaker, RedisError
 from adapters.tables import read_models, user_activity
@@ -31,7 +32,6 @@ from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity, activity_of
 from domain.events import USER_ACTIVITY, UnreadableEvent, read_event
 from projections.generations import ServingGeneration
-from projections.paging import Cursor
 from projections.projection import CacheKey, Projection
 
 log = logging.getLogger(__name__)

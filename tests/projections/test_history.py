@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from adapters import redis
+from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.settings import Settings
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity
 from projections.generations import generation_of
 from projections.history import MAX_CACHED, History, HistoryPages, entry_json
-from projections.paging import Cursor
 from tests.activities.accounts import Saving
 from tests.samples import create_property, new_id, new_tenant
 

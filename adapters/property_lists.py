@@ -1,6 +1,6 @@
-"""Lists of listings, newest first, a page at a time.
+"""Reads of the current state of many listings: keyset pages, newest first.
 
-They read the write-side table `property_management.properties`, so a list shows a change as soon as it is saved.
+Like `current_state`, they read the row that commands write, so a list shows a change as soon as it is saved.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from sqlalchemy import ColumnElement, Select, and_, literal_column, or_, select,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.current_state import PROPERTY_STATE, property_of
+from adapters.paging import Cursor
 from adapters.tables import favorites, properties
 from domain.property import Property
 from domain.property_status import PUBLIC_STATUSES, PropertyStatus
-from projections.paging import Cursor
 
 # A literal rather than a parameter: the generic plan of a prepared statement cannot use the partial index of active
 # listings for a parameter.

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.paging import Cursor
 from adapters.postgres import Database, transaction_on
+from adapters.property_lists import ListingPage, favorites_of, featured, newest, of_owner
 from domain.property_status import PropertyStatus
-from projections.listings import ListingPage, favorites_of, featured, newest, of_owner
-from projections.paging import Cursor
 from tests.plans import Explained, Explaining
 from tests.samples import new_id
 
