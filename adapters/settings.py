@@ -137,7 +137,8 @@ class Settings(BaseSettings):
     registrations_per_minute: Annotated[int, Field(ge=1)] = 30
     """From one address: an office behind one NAT may sign up at once."""
     commands_per_minute: Annotated[int, Field(ge=1)] = 600
-    """For one user: more than a manual import needs, less than a runaway script sends."""
+    """For one user: more than a manual import needs, less than a runaway script sends. As many reads a minute of the
+    state of commands that are not recorded, each of which is searched in Temporal."""
 
     views_per_minute: Annotated[int, Field(ge=1)] = 600
     """By one account, or by visitors without one from one address: an office looks around, a script counts up."""

@@ -43,10 +43,16 @@ class CommandState(Model):
     trace_url: str
 
 
-@router.get("/{command_id}", **query(CommandState, "invalid-request", "not-found"))
+@router.get("/{command_id}", **query(CommandState, "invalid-request", "not-found", "too-many-requests"))
 async def command_state(command_id: UUID, caller: CallerDep, parts: PartsDep) -> Response:
     """The state of a command of the caller, with a link to its trace in the Temporal UI."""
-    found = await parts.commands.find(caller.tenant_id, caller.user_id, command_id)
+
+    async def count_search() -> None:
+        # Not in the limit of sending commands: who polls commands that wait for a worker may still send others.
+        who, limit = str(caller.user_id), parts.settings.commands_per_minute
+        await parts.limits.count(caller.tenant_id, "command-searches", who, limit)
+
+    found = await parts.commands.find(caller.tenant_id, caller.user_id, command_id, count_search)
     if found is None:
         raise ApiError("not-found")
     return Response(orjson.dumps(found, option=orjson.OPT_UTC_Z), media_type="application/json")

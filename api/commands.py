@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -237,10 +237,22 @@ class Commands:
             raise unavailable("The database") from error
         raise ApiError("command-failed", headers=location) from error
 
-    async def find(self, tenant_id: str, user_id: UUID, command_id: UUID) -> dict[str, Any] | None:
-        """The state of a user's command; None when there is none or it is another user's."""
+    async def find(
+        self,
+        tenant_id: str,
+        user_id: UUID,
+        command_id: UUID,
+        count_search: Callable[[], Awaitable[None]] | None = None,
+    ) -> dict[str, Any] | None:
+        """The state of a user's command; None when there is none or it is another user's.
+
+        A command without a record is searched in Temporal by one call for each type of command. `count_search` runs
+        before these calls; what it raises, `find` raises.
+        """
         state = await self._recorded_state(tenant_id, command_id)
         if state is None:
+            if count_search:
+                await count_search()
             found = await self._described_by_any(command_id)
             if found is None or found.described.status is not WorkflowExecutionStatus.RUNNING:
                 # It may have been saved, and its workflow completed, since the record was read.

@@ -17,7 +17,8 @@ from api.deps import address_of
 from api.errors import ApiError
 from api.limits import Limits
 from tests.api.test_contract import assert_problem
-from tests.platform import until
+from tests.platform import Person, Platform, until
+from tests.samples import listing
 
 
 async def test_limit_has_retry_after_and_does_not_affect_others(valkey: Redis, tenant: str) -> None:
@@ -165,3 +166,34 @@ async def test_views_are_limited_by_account_or_address(settings: Settings, tenan
 
     assert [answer.status_code for answer in here] == [404, 404, 429]
     assert_problem(elsewhere, "not-found")
+
+
+async def test_searches_for_commands_that_are_not_recorded_are_limited_by_user(
+    platform: Platform, settings: Settings
+) -> None:
+    """Each makes one call to Temporal per type of command; reads of recorded commands and sending are not counted."""
+    person, other = await platform.register(), await platform.register()
+    recorded = f"/api/commands/{(await platform.create(person)).headers['command-id']}"
+    app = create_app(settings.model_copy(update={"commands_per_minute": 2}))
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as http,
+    ):
+
+        async def state(path: str, who: Person) -> httpx.Response:
+            return await http.get(path, headers=who.headers)
+
+        own = [await state(recorded, person) for _ in range(3)]
+        unknown = [await state(f"/api/commands/{uuid4()}", person) for _ in range(3)]
+        afterwards = await state(recorded, person)
+        of_another = await state(f"/api/commands/{uuid4()}", other)
+        sent = await http.post("/api/properties", json=listing(), headers=person.headers)
+
+    assert [answer.status_code for answer in own] == [200] * 3
+    assert [answer.status_code for answer in unknown] == [404, 404, 429]
+    assert_problem(unknown[2], "too-many-requests")
+    assert 1 <= int(unknown[2].headers["retry-after"]) <= 60
+    assert afterwards.status_code == 200
+    assert_problem(of_another, "not-found")
+    assert sent.status_code == 201
