@@ -22,6 +22,7 @@ EVENTS_UNREADABLE = Counter(
 )
 PROJECTION_LAG = Gauge("projection_lag_messages", "Messages behind the newest", ["projection", "topic", "partition"])
 PROJECTION_AGE = Gauge("projection_age_seconds", "Age of the newest applied event when it was applied", ["projection"])
+PROJECTION_STOPPED = Gauge("projection_stopped", "1 while a projection waits, for most events failed", ["projection"])
 CONSUMERS_RECREATED = Counter("projection_consumers_recreated", "Consumers replaced after a stall", ["projection"])
 COMMANDS = Counter("commands", "Commands by outcome", ["command", "outcome"])
 COMMAND_SECONDS = Histogram(
