@@ -1,10 +1,10 @@
-# Two commands are all a newcomer needs: `make run` and `make test`.
+# `make run` and `make test` are all that is needed to start.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PY := .venv/bin/python
 PORT ?= 8080
 export UV_PYTHON_DOWNLOADS = never
-# Every run of a workflow loads its modules; without bytecode each of them would be compiled every time.
+# Each run of a workflow reloads its module; without cached bytecode it would be compiled every time.
 export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help run demo admin test test-temporal test-gateway check bench temporal gateway migrate lock clean
@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE =
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-# The lock file is the stamp's source, so a changed lock installs itself.
+# Depends on the lock file, so that a changed one is installed.
 .venv/.installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "Installing into .venv (a minute the first time) ..."
@@ -27,7 +27,7 @@ demo: .venv/.installed ## sign up owners and list properties through the API (CS
 	@$(PY) -m demo --url http://127.0.0.1:$(PORT) $(if $(CSV),--csv $(CSV))
 
 admin: .venv/.installed ## make somebody an administrator of the platform that `make run` runs (EMAIL=ravi@example.com)
-	@test -n "$$EMAIL" || { echo "Say whom: make admin EMAIL=ravi@example.com"; exit 2; }
+	@test -n "$$EMAIL" || { echo "Give an e-mail address: make admin EMAIL=ravi@example.com"; exit 2; }
 	@test -f .data/environment || { echo "The platform is not running here. Start it first: make run"; exit 1; }
 	@set -a; . .data/environment; exec $(PY) -m admin --email "$$EMAIL"
 
@@ -56,7 +56,7 @@ gateway: .venv/.installed ## build Caddy (needs Go)
 migrate: .venv/.installed ## bring DATABASE_URL, Kafka, Temporal and S3 up to date
 	@$(PY) -m migrations
 
-lock: .venv/.installed ## choose the newest allowed versions again
+lock: .venv/.installed ## update the lock files to the newest allowed versions
 	@$(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate -o requirements.lock
 	@$(PY) -m embedded.kafka lock

@@ -36,7 +36,7 @@ from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
-from adapters.upkeep import LOOK_SECONDS, Upkeep
+from adapters.temporal_monitor import CHECK_SECONDS, TemporalMonitor
 from workflows import options
 from workflows.registry import WORKFLOWS
 
@@ -140,54 +140,54 @@ async def run(settings: Settings, queues: list[str]) -> None:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop.set)
-    upkeep = Upkeep(_schedules(settings) if options.MAINTENANCE in queues else {})
-    ops = ops_server(settings, lambda: upkeep.missing)
+    monitor = TemporalMonitor(_schedules(settings) if options.MAINTENANCE in queues else {})
+    ops = ops_server(settings, lambda: monitor.missing)
     serving = asyncio.create_task(ops.serve()) if settings.ops_port else None
     stopping = asyncio.create_task(stop.wait())
     while not stop.is_set():
-        connecting = asyncio.create_task(_connected(settings, upkeep))
+        connecting = asyncio.create_task(_connected(settings, monitor))
         await asyncio.wait({connecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if connecting.done():
-            await _work(settings, connecting.result(), queues, upkeep, stopping)
+            await _work(settings, connecting.result(), queues, monitor, stopping)
         connecting.cancel()
     if serving:
         ops.should_exit = True
         await serving
 
 
-async def _connected(settings: Settings, upkeep: Upkeep) -> Client:
+async def _connected(settings: Settings, monitor: TemporalMonitor) -> Client:
     """Connect, and wait until the server has the namespace and search attributes that the workers need."""
     client = await temporal.connect_when_up(settings)
-    await upkeep.look(client)
-    while upkeep.missing:
-        await asyncio.sleep(LOOK_SECONDS)
-        await upkeep.look(client)
+    await monitor.check(client)
+    while monitor.missing:
+        await asyncio.sleep(CHECK_SECONDS)
+        await monitor.check(client)
     return client
 
 
 async def _work(
-    settings: Settings, client: Client, queues: list[str], upkeep: Upkeep, stopping: "asyncio.Task[object]"
+    settings: Settings, client: Client, queues: list[str], monitor: TemporalMonitor, stopping: "asyncio.Task[object]"
 ) -> None:
     """Run the workers until `stopping` is done or a worker fails, as it does when the namespace is gone."""
     pools = Pools(settings, client)
     workers = [pools.worker(queue) for queue in queues]
     running = [asyncio.create_task(worker.run()) for worker in workers]
-    looking = asyncio.create_task(upkeep.run(client))
+    checking = asyncio.create_task(monitor.run(client))
     log.info("working on %s for Temporal at %s", ", ".join(queues), settings.temporal_address)
     await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
     log.info("shutting down: waiting for running activities")
-    looking.cancel()
+    checking.cancel()
     await asyncio.gather(*(worker.shutdown() for worker in workers))
     ended = await asyncio.gather(*running, return_exceptions=True)
     await pools.close()
     for error in ended:
         if isinstance(error, RuntimeError):
             log.error("a worker failed and is restarted: %s", error.__cause__ or error)
-            upkeep.missing = ["Temporal"]
+            monitor.missing = ["Temporal"]
         elif error:
             raise error
-    if upkeep.missing:
-        await asyncio.wait({stopping}, timeout=LOOK_SECONDS)
+    if monitor.missing:
+        await asyncio.wait({stopping}, timeout=CHECK_SECONDS)
 
 
 def main() -> None:

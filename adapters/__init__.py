@@ -1,1 +1,1 @@
-"""How we reach things: one file for each system outside the process."""
+"""Clients of external systems: one module for each system outside the process."""

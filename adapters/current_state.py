@@ -1,6 +1,7 @@
 """Reads of the current state of one aggregate, by its id, from the row that its commands write.
 
-Whoever has just changed something sees it at once. Lists, counts and histories are read models: see `projections/`.
+Reads after a write see it at once. Lists of listings are in `property_lists`; counts and histories are read models,
+which follow within a second: see `projections/`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from domain.property_status import PUBLIC_STATUSES
 from domain.user import User
 
 PROPERTY_STATE = [column for column in properties.c if column.name != "tenant_id"]
-"""The columns of `property_of`."""
+"""The columns that `property_of` reads."""
 _PROPERTY = select(*PROPERTY_STATE).where(properties.c.property_id == bindparam("property_id"))
 _SUMMARIES = select(
     properties.c.property_id, properties.c.owner_id, properties.c.status, properties.c.title, properties.c.location
@@ -33,7 +34,7 @@ _USER = (
 
 @dataclass(frozen=True)
 class ListingSummary:
-    """What a view of a listing needs to know of it."""
+    """The columns of a listing that recording a view needs."""
 
     id: UUID
     owner_id: UUID
@@ -47,25 +48,25 @@ class ListingSummary:
 
 
 async def find_property(connection: AsyncConnection, property_id: UUID) -> Property | None:
-    """The listing of the connection's tenant, in whatever status; who may see it is the caller's to decide."""
+    """The listing of the connection's tenant, in any status; the caller decides who may see it."""
     row = (await connection.execute(_PROPERTY, {"property_id": property_id})).mappings().one_or_none()
     return property_of(row) if row else None
 
 
 def property_of(row: Mapping[Any, Any]) -> Property:
-    """The state in a row of `properties`."""
+    """The aggregate state from a row of `properties`."""
     facts = {column.name: row[column.name] for column in PROPERTY_STATE}
     return Property(id=facts.pop("property_id"), **facts)
 
 
 async def find_properties(connection: AsyncConnection, property_ids: Sequence[UUID]) -> dict[UUID, ListingSummary]:
-    """Whose the listings of the connection's tenant are, whether they are public and what they are called, by id."""
+    """Summaries of listings of the connection's tenant, by id; unknown ids are absent."""
     rows = await connection.execute(_SUMMARIES, {"property_ids": property_ids})
     return {row[0]: ListingSummary(*row) for row in rows}
 
 
 async def find_user(connection: AsyncConnection, user_id: UUID) -> User | None:
-    """The account of the connection's tenant, in whatever status."""
+    """The account of the connection's tenant, in any status."""
     row = (await connection.execute(_USER, {"user_id": user_id})).mappings().one_or_none()
     if row is None:
         return None

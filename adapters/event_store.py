@@ -1,4 +1,4 @@
-"""The event store and the record of commands: appended in one transaction, read in the order of commitment."""
+"""The event store and the recorded commands: appended in one transaction, read in commit order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from adapters.tables import checkpoints, commands, event_store
 from domain.command import Command
 from domain.events import Event
 
-# Postgres has times before year 1 and JSON of any depth and size of number; Python cannot decode them. One such event
-# must not fail the statement that reads it with others, so they come as None and are unreadable by themselves.
+# Postgres stores times and JSON that Python cannot decode: times outside the years 1 to 9999, deep nesting, huge
+# numbers. They are read as None, so that such an event is unreadable by itself and does not fail the whole query.
 _EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 _HAS_TIME = event_store.c.timestamp.between(_EARLIEST, _LATEST)
-_FACTS = (
+_MESSAGE_COLUMNS = (
     event_store.c.event_id,
     event_store.c.aggregate_id,
     event_store.c.user_id,
@@ -36,7 +36,7 @@ _FACTS = (
 
 
 class NotRenumbered(Exception):
-    """The transaction ids of the stored events come from another cluster: there is no order to read them in."""
+    """The stored transaction ids come from another Postgres cluster, so events cannot be read in commit order."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -47,7 +47,10 @@ class NotRenumbered(Exception):
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """A place in the order of the store. `BIGSERIAL` alone is no order: it is drawn before the commit."""
+    """An offset in the event store: transaction id, then row id.
+
+    The row id alone is not enough: a sequence value is taken before the commit, so a lower one may commit later.
+    """
 
     tx_id: int = 0
     id: int = 0
@@ -55,14 +58,14 @@ class Position:
 
 @dataclass(frozen=True)
 class RecordedCommand:
-    """What is known of a command that was answered: `answer` when it was done, `problem` when it was refused."""
+    """The stored result of a command: `answer` when it was done, `problem` when it was refused."""
 
     command_id: UUID
     type: str
     user_id: UUID
     aggregate_id: UUID
     person_id: UUID
-    """Whose key the answer is sealed by."""
+    """The person with whose key the answer is encrypted."""
     fingerprint: str | None
     status: str
     answer: dict[str, Any] | None
@@ -72,9 +75,9 @@ class RecordedCommand:
 
 
 def message_of(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """An event's row as the message that is published: camelCase, personal fields still sealed.
+    """An event's row as the message that is published: camelCase, personal fields still encrypted.
 
-    `timestamp` or `data` is None where Python cannot decode what is stored.
+    `timestamp` or `data` is None where Python cannot decode the stored value.
     """
     return {
         "eventId": str(row["event_id"]),
@@ -98,7 +101,7 @@ def _decoded(data: str) -> Any:
 
 
 def event_row(event: Event, sealed_data: dict[str, Any]) -> Write:
-    """A row that adds an event. A version that is taken violates `event_store_version_key`."""
+    """The row of an event to insert. A concurrent write of the same version violates `event_store_version_key`."""
     values = {
         "event_id": event.event_id,
         "aggregate_id": str(event.aggregate_id),
@@ -128,9 +131,9 @@ _STORE_OBSERVATIONS = text("""
 
 
 async def store_observations(connection: AsyncConnection, events: Sequence[Event]) -> None:
-    """Add observations by one statement; those that are stored already stay as they are.
+    """Insert observations by one statement; those that are stored already are skipped.
 
-    In the order of their ids: two batches that repeat each other's would otherwise wait for each other.
+    Rows are inserted in the order of their ids, so that two batches with common events cannot deadlock.
     """
     rows = [
         {
@@ -149,7 +152,7 @@ def command_row(
     answer: dict[str, Any] | None = None,
     problem: dict[str, Any] | None = None,
 ) -> Write:
-    """A row that keeps a command's answer, sealed by the key of `person_id`, or the problem it was refused for."""
+    """The row of a command to insert: its answer, encrypted with the key of `person_id`, or the problem."""
     values = {
         "tenant_id": command.tenant_id,
         "command_id": command.command_id,
@@ -166,26 +169,28 @@ def command_row(
     return Write(commands, values)
 
 
-# Observations have version 0. Said as a constant it lets Postgres use `event_store_version_key`, which has none of
-# them: a listing may have a million views beside its few events.
+# Observations have version 0. With the constant in the query Postgres can use the partial index
+# `event_store_version_key`, which excludes them: a listing may have a million views beside its few events.
 _CHANGED_AGGREGATE = event_store.c.version > sa.literal_column("0")
-# The statements of every command are made once: making one costs as much as running it.
+# Statements that every command runs are built once: building one costs as much as running it.
 _RECORDED = select(*(commands.c[name] for name in RecordedCommand.__dataclass_fields__)).where(
     commands.c.command_id == bindparam("command_id")
 )
 _UNPUBLISHED_OF = (
-    select(*_FACTS)
+    select(*_MESSAGE_COLUMNS)
     .where(
         event_store.c.tenant_id == bindparam("tenant_id"),
         event_store.c.aggregate_id == bindparam("aggregate_id"),
         _CHANGED_AGGREGATE,
+        event_store.c.version > bindparam("after_version"),
         event_store.c.version <= bindparam("up_to_version"),
         event_store.c.published_at.is_(None),
     )
     .order_by(event_store.c.version)
+    .limit(bindparam("limit"))
 )
 _UNPUBLISHED_OF_COMMAND = (
-    select(*_FACTS)
+    select(*_MESSAGE_COLUMNS)
     .where(
         event_store.c.tenant_id == bindparam("tenant_id"),
         event_store.c.command_id == bindparam("command_id"),
@@ -204,7 +209,7 @@ _MARK_PUBLISHED = (
 
 
 async def recorded_command(tx: AsyncConnection, command_id: UUID) -> RecordedCommand | None:
-    """The record of a command of the transaction's tenant, or None while it is not answered."""
+    """The stored result of a command of the transaction's tenant; None while it has none."""
     row = (await tx.execute(_RECORDED, {"command_id": command_id})).one_or_none()
     return RecordedCommand(**row._mapping) if row else None
 
@@ -212,8 +217,8 @@ async def recorded_command(tx: AsyncConnection, command_id: UUID) -> RecordedCom
 async def of_aggregate(
     tx: AsyncConnection, aggregate_id: UUID, *, after_version: int = 0, limit: int
 ) -> list[dict[str, Any]]:
-    """Messages of an aggregate of the transaction's tenant in the order of its versions."""
-    query = select(*_FACTS).where(
+    """Messages of an aggregate of the transaction's tenant, ordered by version."""
+    query = select(*_MESSAGE_COLUMNS).where(
         event_store.c.aggregate_id == str(aggregate_id), _CHANGED_AGGREGATE, event_store.c.version > after_version
     )
     rows = await tx.execute(query.order_by(event_store.c.version).limit(limit))
@@ -221,7 +226,7 @@ async def of_aggregate(
 
 
 async def owner_of_deleted(tx: AsyncConnection, property_id: UUID) -> UUID | None:
-    """Whose listing it was that is deleted; None for one that is not, or never was."""
+    """The owner of a deleted listing; None for one that is not deleted or does not exist."""
     query = select(event_store.c.event_data["ownerId"].astext).where(
         event_store.c.aggregate_id == str(property_id),
         _CHANGED_AGGREGATE,
@@ -232,22 +237,28 @@ async def owner_of_deleted(tx: AsyncConnection, property_id: UUID) -> UUID | Non
 
 
 async def of_command(tx: AsyncConnection, command_id: UUID) -> list[sa.Row[*tuple[Any, ...]]]:
-    """Id, publication and type of the events that a command stored, in order."""
+    """Id, type and time of publication of the events that a command stored, ordered by version."""
     query = select(event_store.c.event_id, event_store.c.event_type, event_store.c.published_at)
     rows = await tx.execute(query.where(event_store.c.command_id == command_id).order_by(event_store.c.version))
     return list(rows)
 
 
 async def unpublished_of(
-    tx: AsyncConnection, tenant_id: str, aggregate_id: UUID, up_to_version: int
+    tx: AsyncConnection, tenant_id: str, aggregate_id: UUID, *, after_version: int, up_to_version: int, limit: int
 ) -> list[dict[str, Any]]:
-    """Messages of an aggregate that nobody has published, from its oldest to `up_to_version`."""
-    which = {"tenant_id": tenant_id, "aggregate_id": str(aggregate_id), "up_to_version": up_to_version}
+    """Up to `limit` unpublished messages of an aggregate, ordered by version."""
+    which = {
+        "tenant_id": tenant_id,
+        "aggregate_id": str(aggregate_id),
+        "after_version": after_version,
+        "up_to_version": up_to_version,
+        "limit": limit,
+    }
     return [message_of(row._mapping) for row in await tx.execute(_UNPUBLISHED_OF, which)]
 
 
 async def unpublished_of_command(tx: AsyncConnection, tenant_id: str, command_id: UUID) -> list[dict[str, Any]]:
-    """Messages of the events of one command that nobody has published, in their order."""
+    """Unpublished messages of one command, ordered by id."""
     which = {"tenant_id": tenant_id, "command_id": command_id}
     return [message_of(row._mapping) for row in await tx.execute(_UNPUBLISHED_OF_COMMAND, which)]
 
@@ -255,11 +266,11 @@ async def unpublished_of_command(tx: AsyncConnection, tenant_id: str, command_id
 async def unpublished_before(
     tx: AsyncConnection, moment: datetime, *, after_id: int = 0, limit: int
 ) -> list[tuple[int, dict[str, Any]]]:
-    """Messages of every tenant that are older than `moment` and still unpublished, with their ids and in their order.
+    """A page of unpublished messages of every tenant that are older than `moment`, ordered by id, with their ids.
 
-    A page begins after the id that the page before ended with.
+    `after_id` is the last id of the previous page.
     """
-    query = select(event_store.c.id, *_FACTS).where(
+    query = select(event_store.c.id, *_MESSAGE_COLUMNS).where(
         event_store.c.published_at.is_(None), event_store.c.timestamp < moment, event_store.c.id > after_id
     )
     rows = await tx.execute(query.order_by(event_store.c.id).limit(limit))
@@ -267,24 +278,24 @@ async def unpublished_before(
 
 
 async def mark_published(tx: AsyncConnection, event_ids: Sequence[UUID]) -> None:
-    """Record that events are published; `published_at` is the one column of the store that may change."""
+    """Set `published_at`, the one column of the store that may be updated."""
     await tx.execute(_MARK_PUBLISHED, {"event_ids": list(event_ids)})
 
 
 async def mark_unpublished(tx: AsyncConnection, event_ids: Sequence[UUID]) -> None:
-    """Have events published once more, by whoever can."""
+    """Clear `published_at`, so that reconcile publishes the events again."""
     if event_ids:
         published = event_store.c.event_id.in_(event_ids), event_store.c.published_at.is_not(None)
         await tx.execute(update(event_store).where(*published).values(published_at=None))
 
 
 async def of_user(
-    tx: AsyncConnection, user_id: UUID, *, before: tuple[datetime, UUID] | None, limit: int
+    tx: AsyncConnection, user_id: UUID, *, cursor: tuple[datetime, UUID] | None, limit: int
 ) -> list[dict[str, Any]]:
-    """Messages of a user's events, newest first, starting behind `before` (time and event id)."""
-    query = select(*_FACTS).where(event_store.c.user_id == str(user_id), _HAS_TIME)
-    if before:
-        query = query.where(tuple_(event_store.c.timestamp, event_store.c.event_id) < tuple_(*before))
+    """Messages of a user's events, newest first; with a `cursor` (time and event id), those that are older."""
+    query = select(*_MESSAGE_COLUMNS).where(event_store.c.user_id == str(user_id), _HAS_TIME)
+    if cursor:
+        query = query.where(tuple_(event_store.c.timestamp, event_store.c.event_id) < tuple_(*cursor))
     newest_first = query.order_by(event_store.c.timestamp.desc(), event_store.c.event_id.desc())
     return [message_of(row._mapping) for row in await tx.execute(newest_first.limit(limit))]
 
@@ -299,7 +310,7 @@ _READ = """
     LIMIT :limit
 """
 _TYPES = {"event_id": Uuid, "command_id": Uuid}
-# Below `pg_snapshot_xmin` every transaction has ended: nothing can appear behind a reader that stays under it.
+# Events are settled below `pg_snapshot_xmin`: all those transactions have ended, so no event can still appear there.
 _SETTLED = text(_READ.format(which="tx_id < pg_snapshot_xmin(pg_current_snapshot())")).columns(**_TYPES)
 _SINCE = """
     tx_id >= pg_snapshot_xmin(CAST(CAST(:since AS text) AS pg_snapshot))
@@ -320,37 +331,37 @@ _SAME_CLUSTER = text(
 )
 
 
-async def ensure_order(connection: AsyncConnection) -> None:
-    """Raises NotRenumbered unless this cluster stored the events, or they were renumbered since."""
+async def ensure_renumbered(connection: AsyncConnection) -> None:
+    """Raises NotRenumbered unless the stored transaction ids are of this cluster."""
     if not (await connection.execute(_SAME_CLUSTER)).scalar_one_or_none():
         raise NotRenumbered
 
 
 async def in_order(tx: AsyncConnection, after: Position, limit: int) -> list[tuple[Position, dict[str, Any]]]:
-    """The next events of every tenant after `after`, in the order in which every reader sees them.
+    """The next settled events of every tenant after `after`, in an order that is the same for every reader.
 
-    Raises NotRenumbered: a reader that moved its checkpoint through a restored store would pass over events for good.
+    Raises NotRenumbered: on a restored store a checkpoint would skip events permanently.
     """
-    await ensure_order(tx)
+    await ensure_renumbered(tx)
     rows = await tx.execute(_SETTLED, {"tx_id": str(after.tx_id), "id": after.id, "limit": limit})
     return [(Position(row.tx, row.id), message_of(row._mapping)) for row in rows]
 
 
 async def settled_below(tx: AsyncConnection) -> int:
-    """The transaction id below which every transaction has ended, so that `in_order` reads what they stored."""
+    """The lowest transaction id that may still be open; events of lower ones are settled, and `in_order` reads them."""
     query = text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
     below: int = (await tx.execute(query)).scalar_one()
     return below
 
 
 async def checkpoint(tx: AsyncConnection, name: str) -> Position:
-    """How far a reader in order has got; before the first event when it has not begun."""
+    """The checkpoint of a reader; before the first event when it has none."""
     row = (await tx.execute(select(checkpoints).where(checkpoints.c.name == name))).one_or_none()
     return Position(row.tx_id, row.id) if row else Position()
 
 
 async def move_checkpoint(tx: AsyncConnection, name: str, to: Position) -> None:
-    """Record how far a reader in order has got, unless another process of the same reader has got further."""
+    """Move the checkpoint of a reader forward; one that another process moved further stays."""
     place = {"tx_id": to.tx_id, "id": to.id, "updated_at": func.now()}
     newer = tuple_(checkpoints.c.tx_id, checkpoints.c.id) < tuple_(to.tx_id, to.id)
     record = insert(checkpoints).values(name=name, **place)
@@ -358,7 +369,7 @@ async def move_checkpoint(tx: AsyncConnection, name: str, to: Position) -> None:
 
 
 async def current_snapshot(tx: AsyncConnection) -> str:
-    """Which transactions have committed by this moment (Postgres' `pg_snapshot` as text)."""
+    """The current `pg_snapshot` as text: which transactions are visible now."""
     snapshot: str = (await tx.execute(text("SELECT CAST(pg_current_snapshot() AS text)"))).scalar_one()
     return snapshot
 
@@ -366,11 +377,11 @@ async def current_snapshot(tx: AsyncConnection) -> str:
 async def visible_between(
     tx: AsyncConnection, since: str | None, until: str | None, after: Position, limit: int
 ) -> list[tuple[Position, dict[str, Any]]]:
-    """Events newer than `after` that are visible in the snapshot `until` (None: to this statement), but not in `since`
-    (None: whatever was visible before).
+    """Events after `after` that are visible in the snapshot `until` (None: the current one) but not in `since`
+    (None: an empty one).
 
-    Unlike `in_order` it does not wait for older transactions that are still open: what they commit is not visible in
-    `until`, so whoever goes on from there, with `until` as the next `since`, finds it.
+    Unlike `in_order` it does not stop at open transactions: what they commit later is not visible in `until`, so the
+    next call, with `until` as its `since`, returns it.
     """
     bounds = {name: snapshot for name, snapshot in (("since", since), ("until", until)) if snapshot is not None}
     where = {"tx_id": str(after.tx_id), "id": after.id, "limit": limit, **bounds}

@@ -1,4 +1,4 @@
-"""Kafka: publishing with acknowledgement, topics and consumers."""
+"""Kafka: acknowledged publishing, topics and consumers."""
 
 import asyncio
 import time
@@ -19,13 +19,13 @@ from domain.activity import Activity, activity_of
 from domain.events import KINDS, TOPICS, USER_ACTIVITY, read_event
 
 _SEND_SECONDS = 1.0
-"""An acknowledgement takes milliseconds; when the broker is unavailable, the answer waits no longer than this."""
-_REST_SECONDS = 1.0
-"""After a failure the broker is left alone this long, so that commands do not each pay for finding it unavailable."""
+"""Time limit for one `send`. An acknowledgement takes milliseconds; a command waits no longer than this."""
+_CIRCUIT_OPEN_SECONDS = 1.0
+"""How long `send` fails at once after a failure, so that not every command waits for a timeout."""
 
 
 class BrokerUnavailable(Exception):
-    """Kafka did not acknowledge; the same messages may be sent again."""
+    """Kafka did not acknowledge the messages; they may be sent again."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ class Message:
 
 
 def messages_of(event: dict[str, Any]) -> list[Message]:
-    """A stored event as its messages: the event by aggregate and, of a user with an account, the activity by user.
+    """The messages of a stored event: the event, keyed by aggregate, and its activity, keyed by user.
+
+    An event of an anonymous user has no activity.
 
     Raises UnreadableEvent.
     """
@@ -68,21 +70,21 @@ def _message(topic: str, key: str, value: bytes, event: dict[str, Any]) -> Messa
 
 
 class Publisher:
-    """A producer that is made when first needed and made anew after a failure."""
+    """An idempotent producer with a circuit breaker; created on first use and replaced after a failure."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
         self._stopping: set[asyncio.Task[None]] = set()
         self._starting = asyncio.Lock()
-        self._resting_until = 0.0
+        self._circuit_open_until = 0.0
 
     async def send(self, messages: Sequence[Message]) -> None:
-        """Returns when every message is acknowledged by all replicas. Raises BrokerUnavailable."""
+        """Send messages; returns when all in-sync replicas have acknowledged them. Raises BrokerUnavailable."""
         if not messages:
             return
-        if time.monotonic() < self._resting_until:
-            raise BrokerUnavailable("the broker did not answer a moment ago")
+        if time.monotonic() < self._circuit_open_until:
+            raise BrokerUnavailable("the circuit breaker is open: the last send failed")
         try:
             async with asyncio.timeout(_SEND_SECONDS):
                 producer = await self._started()
@@ -92,20 +94,20 @@ class Publisher:
                 ]
                 await asyncio.gather(*sent)
         except (KafkaError, OSError, TimeoutError) as error:
-            self._resting_until = time.monotonic() + _REST_SECONDS
+            self._circuit_open_until = time.monotonic() + _CIRCUIT_OPEN_SECONDS
             await self.close()
             raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._producer is None:
-                # A broker that forgot everything has forgotten its topics too.
+                # A broker whose log was lost has no topics either.
                 await ensure_topics(self._settings)
                 producer = AIOKafkaProducer(
                     bootstrap_servers=self._settings.kafka_bootstrap_servers,
                     acks="all",
                     enable_idempotence=True,
-                    linger_ms=2,  # lets commands that run side by side share a request
+                    linger_ms=2,  # concurrent commands share a request
                     request_timeout_ms=5000,
                     retry_backoff_ms=50,
                 )
@@ -118,7 +120,7 @@ class Publisher:
             return self._producer
 
     async def close(self) -> None:
-        """End the producer. What it holds is given up unless the broker acknowledges it within a moment."""
+        """Stop the producer. Messages that are not acknowledged within 0.2 s are dropped."""
         producer, self._producer = self._producer, None
         if producer is None:
             return
@@ -128,9 +130,9 @@ class Publisher:
         try:
             await asyncio.wait({stopping}, timeout=0.2)
         finally:
-            # It would stop only after its last message, and an idempotent producer repeats each without end.
-            held = producer._message_accumulator
-            for batch in [*held._pending_batches, *chain.from_iterable(held._batches.values())]:
+            # `stop` flushes, and an idempotent producer retries for ever: cancel its batches so that it can stop.
+            accumulator = producer._message_accumulator
+            for batch in [*accumulator._pending_batches, *chain.from_iterable(accumulator._batches.values())]:
                 batch.future.cancel()
 
 
@@ -152,15 +154,15 @@ async def ensure_topics(settings: Settings) -> None:
 
 
 def consumer(settings: Settings, group: str | None, *topics: str) -> AIOKafkaConsumer:
-    """A member of `group` (or of none) that begins at the oldest message and commits only when told to."""
+    """A consumer in `group` (None: in no group), with manual commits; without offsets it starts at the earliest."""
     return AIOKafkaConsumer(
         *topics,
         bootstrap_servers=settings.kafka_bootstrap_servers,
         group_id=group,
         enable_auto_commit=False,
-        auto_offset_reset="earliest",  # a group without offsets may not miss what is there already
+        auto_offset_reset="earliest",  # a new group must not skip existing messages
         fetch_max_wait_ms=250,
-        max_poll_interval_ms=120_000,  # a batch takes milliseconds; a sink that is unavailable may take a while
+        max_poll_interval_ms=120_000,  # a batch takes milliseconds, and longer while Postgres is unavailable
         session_timeout_ms=10_000,
         heartbeat_interval_ms=2_000,
         request_timeout_ms=15_000,

@@ -10,24 +10,24 @@ import aiosmtplib
 
 from adapters.settings import Settings
 
-_CLOSING = 421
-"""What a server says that has had enough of a connection (RFC 5321, 3.8)."""
-_SECONDS = 10
-"""A mail server may look up names before it answers; longer than this it is unavailable."""
+_SERVICE_NOT_AVAILABLE = 421
+"""Reply code of a server that closes the connection (RFC 5321, 3.8)."""
+_REPLY_SECONDS = 10
+"""Time limit for one reply; a mail server may make DNS queries before it replies."""
 MAIL_SECONDS = 20
-"""For a whole mail, from connecting to its acceptance."""
+"""Time limit for one mail, from connecting to its acceptance."""
 
 
 class MailRefused(Exception):
-    """The mail server will never take this mail to this recipient (a 5xx reply)."""
+    """The mail server rejected this mail permanently (a 5xx reply)."""
 
 
 class MailUnavailable(Exception):
-    """The mail server did not take the mail now; it may later."""
+    """The mail server is unavailable or rejected the mail temporarily; it may be sent again later."""
 
 
 class Mailer:
-    """Sends one mail at a time to one recipient, over connections that are kept for the next mail."""
+    """Sends mails over a pool of idle SMTP connections, one mail and one recipient at a time on each."""
 
     def __init__(self, settings: Settings) -> None:
         name, self._sender = parseaddr(settings.mail_from)
@@ -36,54 +36,54 @@ class Mailer:
         self._idle: list[aiosmtplib.SMTP] = []
 
     async def send(self, *, to: str, subject: str, text: str, message_id: str) -> None:
-        """Hand over one mail. Raises MailRefused, MailUnavailable.
+        """Send one mail. Raises MailRefused, MailUnavailable.
 
-        `message_id` names it for good, so that a repetition can be told.
+        A mail that is sent again has the same `message_id`, so that recipients can drop the duplicate.
         """
-        # `EmailMessage` parses each header that it is given, which costs more than handing the mail over.
+        # Not `EmailMessage`: it parses each header that it is given, which costs more than sending the mail.
         mail = MIMEText(text, "plain", "utf-8")
         mail["From"], mail["To"], mail["Subject"] = self._from, to, Header(subject).encode()
         mail["Message-ID"], mail["Date"] = f"<{message_id}>", formatdate()
         try:
             async with asyncio.timeout(MAIL_SECONDS):
-                await self._hand_over(to, mail.as_bytes())
-        # What the server says may name the recipient, and causes are kept by Temporal.
+                await self._deliver(to, mail.as_bytes())
+        # `from None`: the reply may contain the address, and Temporal stores the causes of failures.
         except aiosmtplib.SMTPRecipientsRefused as error:
             if all(refusal.code >= 500 for refusal in error.recipients):
-                raise MailRefused("the mail server refuses the recipient") from None
-            raise MailUnavailable("the mail server puts the recipient off") from None
+                raise MailRefused("the mail server rejected the recipient") from None
+            raise MailUnavailable("the mail server rejected the recipient temporarily") from None
         except aiosmtplib.SMTPResponseException as error:
             if error.code >= 500 and isinstance(error, aiosmtplib.SMTPDataError):
                 raise MailRefused(f"the mail server answered {error.code}") from None
-            # Who may not sign in, or not send as MAIL_FROM, has settings to mend, and then the mail goes.
+            # A 5xx reply to AUTH or MAIL FROM is an error in our settings: retry, so that the mail is sent once fixed.
             raise MailUnavailable(f"the mail server answered {error.code} {error.message}") from error
         except (aiosmtplib.SMTPException, OSError) as error:
             raise MailUnavailable(type(error).__name__) from error
 
-    async def _hand_over(self, to: str, mail: bytes) -> None:
+    async def _deliver(self, to: str, mail: bytes) -> None:
         while self._idle:
             try:
-                return await self._over(self._idle.pop(), to, mail)
+                return await self._deliver_over(self._idle.pop(), to, mail)
             except aiosmtplib.SMTPServerDisconnected:
-                continue  # closed as it lay idle; if a mail was lost on the way, its Message-ID tells the repetition
+                continue  # closed while idle; if the mail was accepted all the same, its Message-ID shows the duplicate
             except aiosmtplib.SMTPResponseException as error:
-                if error.code != _CLOSING:
+                if error.code != _SERVICE_NOT_AVAILABLE:
                     raise
         connection = self._new_connection()
         await connection.connect()
-        await self._over(connection, to, mail)
+        await self._deliver_over(connection, to, mail)
 
-    async def _over(self, connection: aiosmtplib.SMTP, to: str, mail: bytes) -> None:
-        in_order = False
+    async def _deliver_over(self, connection: aiosmtplib.SMTP, to: str, mail: bytes) -> None:
+        session_usable = False
         try:
             await connection.sendmail(self._sender, to, mail)
-            in_order = True
+            session_usable = True
         except (aiosmtplib.SMTPResponseException, aiosmtplib.SMTPRecipientsRefused):
-            in_order = True  # the server said no, and `sendmail` has said RSET
+            session_usable = True  # a rejection, after which `sendmail` has sent RSET
             raise
         finally:
-            # A conversation that broke off in the middle would answer the next mail with what was meant for this one.
-            if in_order and connection.is_connected:
+            # After an interrupted command the next reply on this connection would belong to the command before.
+            if session_usable and connection.is_connected:
                 self._idle.append(connection)
             else:
                 connection.close()
@@ -96,7 +96,7 @@ class Mailer:
             username=unquote(user) if user else None,
             password=unquote(password) if password else None,
             use_tls=self._server.scheme == "smtps",
-            timeout=_SECONDS,
+            timeout=_REPLY_SECONDS,
         )
 
     def close(self) -> None:

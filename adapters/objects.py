@@ -1,4 +1,4 @@
-"""S3: where images and other files live."""
+"""S3: object storage for images and other files."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ def connect(settings: Settings) -> "S3Client":
 
 
 async def ensure_bucket(settings: Settings) -> None:
-    """Create the bucket unless it is there."""
+    """Create the bucket unless it exists."""
 
     def create() -> None:
         try:

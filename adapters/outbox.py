@@ -1,4 +1,4 @@
-"""The outbox: deliveries that are stored in the transaction of their event, and what became of them."""
+"""The transactional outbox: deliveries are stored in the transaction of their event, then claimed and sent."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from domain.notifications import Delivery
 
 EMAIL = "email"
 _CLAIMED_FOR = timedelta(seconds=30)
-"""Longer than handing over a few mails side by side can take (`MAIL_SECONDS` in adapters/mail.py)."""
+"""The lease on a claimed row; longer than sending a few mails concurrently takes (`MAIL_SECONDS`, adapters/mail.py)."""
 
 
 @dataclass(frozen=True)
 class PendingDelivery:
-    """A delivery that was just stored: in which portal, because of which event of which command."""
+    """The key of a stored delivery that is not sent yet: its tenant, event and command."""
 
     tenant_id: str
     event_id: UUID
@@ -29,7 +29,7 @@ class PendingDelivery:
 
 @dataclass(frozen=True)
 class Mail:
-    """One mail of the outbox: because of which event, to whom, by which template."""
+    """One claimed mail: the event that caused it, its recipient and its template."""
 
     event_id: UUID
     recipient_id: UUID
@@ -38,7 +38,7 @@ class Mail:
 
 @dataclass(frozen=True)
 class Count:
-    """What became of some mails."""
+    """Mails by status."""
 
     pending: int
     sent: int
@@ -46,7 +46,7 @@ class Count:
 
 
 def delivery_row(command: Command, delivery: Delivery) -> Write:
-    """The row of a pending delivery; it is stored in the transaction of its event."""
+    """The row of a pending delivery, to be inserted in the transaction of its event."""
     values = {
         "tenant_id": command.tenant_id,
         "event_id": delivery.event_id,
@@ -60,10 +60,10 @@ def delivery_row(command: Command, delivery: Delivery) -> Write:
 
 
 async def settle(
-    connection: AsyncConnection, sent: Sequence[Mail], given_up: Mapping[Mail, str], put_off: Sequence[Mail]
+    connection: AsyncConnection, sent: Sequence[Mail], given_up: Mapping[Mail, str], postponed: Sequence[Mail]
 ) -> None:
-    """Record what became of claimed mails; those that were put off may be claimed again at once."""
-    for statement, mails in ((_SENT, sent), (_GIVEN_UP, list(given_up)), (_PUT_OFF, put_off)):
+    """Record the results of claimed mails; postponed ones are released, to be claimed again at once."""
+    for statement, mails in ((_SENT, sent), (_GIVEN_UP, list(given_up)), (_POSTPONED, postponed)):
         if mails:
             events, recipients = [mail.event_id for mail in mails], [mail.recipient_id for mail in mails]
             reasons = [given_up.get(mail, "") for mail in mails]
@@ -71,24 +71,24 @@ async def settle(
 
 
 async def count(connection: AsyncConnection, event_ids: Sequence[UUID]) -> Count:
-    """What became of the mails about the events."""
+    """Count the mails of the events by status."""
     [row] = await connection.execute(_COUNT, {"event_ids": list(event_ids)})
     return Count(*row)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the deliveries of a command."""
+    """The status of a command's deliveries."""
 
     count: int
     sent_at: datetime | None
-    """Of the last one; None while any is pending."""
+    """When the last one was sent; None while any is pending."""
     given_up: bool
-    """Whether one of them never will be sent."""
+    """Whether any was given up."""
 
 
 async def outcome_of(connection: AsyncConnection, command_id: UUID) -> Outcome:
-    """What became of the deliveries of a command."""
+    """The status of a command's deliveries."""
     newest, pending, given_up = (
         func.max(_D.sent_at),
         func.count().filter(_PENDING),
@@ -102,11 +102,11 @@ async def outcome_of(connection: AsyncConnection, command_id: UUID) -> Outcome:
 async def overdue(
     connection: AsyncConnection, now: datetime, after: timedelta, at_latest: timedelta, limit: int
 ) -> list[PendingDelivery]:
-    """Pending deliveries of every tenant that no workflow is sending any more, oldest first.
+    """Pending deliveries of every tenant that no workflow is sending, oldest first.
 
     A mail that was never claimed is overdue `after` it was enqueued. One that was claimed is overdue when its workflow
-    should have tried again: the pauses between attempts double, so the next one is no longer than all the time before.
-    It is given twice that time and `after`, but no longer than `at_latest`.
+    should have retried it: the backoff doubles, so the next interval is no longer than the time since the mail was
+    enqueued. The limit is twice that time plus `after`, at most `at_latest`.
     """
     tried_for = _D.claimed_until - _D.enqueued_at
     pause = func.least(tried_for + tried_for + after, at_latest)
@@ -117,7 +117,7 @@ async def overdue(
 
 
 async def give_up(connection: AsyncConnection, enqueued_before: datetime, reason: str) -> int:
-    """Give up the deliveries of every tenant that have been pending since before then; returns how many."""
+    """Mark deliveries of every tenant that are pending since before `enqueued_before` as given up; returns how many."""
     done = await connection.execute(
         update(deliveries).where(_PENDING, _D.enqueued_at < enqueued_before).values(given_up=reason)
     )
@@ -134,7 +134,7 @@ CLAIMED = (
     .returning(_D.event_id, _D.recipient_id, _D.about_id, _D.template)
     .cte("claimed")
 )
-"""Those deliveries of `event_ids` that are pending and claimed by nobody; they are the caller's for half a minute."""
+"""Claims the deliveries of `event_ids` that are pending and not claimed, with a lease of 30 s."""
 _SETTLED = (
     func.unnest(
         bindparam("events", type_=ARRAY(Uuid)),
@@ -147,7 +147,7 @@ _SETTLED = (
 _OF_SETTLED = and_(_D.event_id == _SETTLED.c.event, _D.channel == EMAIL, _D.recipient_id == _SETTLED.c.recipient)
 _SENT = update(deliveries).where(_OF_SETTLED).values(sent_at=func.now())
 _GIVEN_UP = update(deliveries).where(_OF_SETTLED).values(given_up=_SETTLED.c.reason)
-_PUT_OFF = update(deliveries).where(_OF_SETTLED, _PENDING).values(claimed_until=func.now())
+_POSTPONED = update(deliveries).where(_OF_SETTLED, _PENDING).values(claimed_until=func.now())
 _COUNT = select(
     func.count().filter(_PENDING),
     func.count().filter(_D.sent_at.is_not(None)),

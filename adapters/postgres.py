@@ -1,4 +1,4 @@
-"""Postgres: the pool, the one function that hands out a tenant's connection, and what each failure of it means."""
+"""Postgres: the connection pool, the tenant of a session, and the translation of its errors."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ from adapters.settings import Settings
 
 @dataclass(frozen=True)
 class Write:
-    """A row to write: its values by column, among them its primary key."""
+    """A row to write: its values by column, including its primary key."""
 
     table: Table
     values: Mapping[str, Any]
@@ -30,23 +30,23 @@ class Write:
 
 
 APPLICATION_NAME = "hyderabad-infra"
-"""What our sessions are called in `pg_stat_activity`."""
+"""The `application_name` of our sessions in `pg_stat_activity`."""
 _TENANT = "tenant"
 
 
 class DatabaseUnavailable(Exception):
-    """Postgres cannot be reached, is not taking work or broke up a deadlock; the same call may succeed later."""
+    """A transient failure: Postgres is unavailable or overloaded, or chose this transaction as a deadlock's victim."""
 
 
 class Database:
-    """A pool of connections under one role."""
+    """A pool of connections with one role."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     @classmethod
     def for_tenants(cls, settings: Settings) -> "Database":
-        """Held by row-level security to the one tenant that each caller names."""
+        """For one tenant at a time: row-level security limits each connection to the tenant that the caller names."""
         return cls(_engine(settings, settings.database_app_role))
 
     @classmethod
@@ -56,19 +56,19 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
-        """Statements that happen together, on what `tenant_id` has. Raises DatabaseUnavailable as `statements` does."""
+        """A connection in a transaction, limited to the rows of `tenant_id`. Raises DatabaseUnavailable."""
         async with self.statements(tenant_id) as connection, transaction_on(connection):
             yield connection
 
     @asynccontextmanager
     async def statements(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
-        """A connection that sees and writes `tenant_id` only, on which each statement is its own transaction.
+        """A connection in autocommit mode, limited to the rows of `tenant_id`.
 
         Raises DatabaseUnavailable when the same statements may succeed later.
         """
         with _translate_connection_errors():
             async with self._engine.connect() as connection:
-                await _keep_to(connection, tenant_id)
+                await _set_tenant(connection, tenant_id)
                 yield connection
 
     async def ping(self) -> None:
@@ -87,7 +87,7 @@ class Database:
 async def transaction_on(connection: AsyncConnection) -> AsyncIterator[None]:
     """Makes the statements on a connection of `Database.statements` one transaction.
 
-    A connection whose BEGIN, COMMIT or ROLLBACK was not answered is closed, and the server rolls back what is left.
+    A connection whose BEGIN, COMMIT or ROLLBACK got no reply is closed, and the server rolls back.
     """
     driver = _driver(connection)
     ended = False
@@ -96,7 +96,7 @@ async def transaction_on(connection: AsyncConnection) -> AsyncIterator[None]:
         try:
             yield
         except BaseException:
-            # When the connection is lost as well, the caller is still to see its own error.
+            # If the connection is lost as well, the caller still gets the original error.
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 await driver.execute("ROLLBACK")
                 ended = True
@@ -105,15 +105,15 @@ async def transaction_on(connection: AsyncConnection) -> AsyncIterator[None]:
         ended = True
     finally:
         if not ended:
-            # Only an answer tells: until it comes, the driver's state is that of the command before.
+            # Without a reply the driver does not know whether a transaction is open.
             driver.terminate()
 
 
 @asynccontextmanager
 async def advisory_lock(connection: AsyncConnection, family: int, name: str) -> AsyncIterator[bool]:
-    """Holds the advisory lock `name` of `family` on a connection of `Database.statements`; yields whether it is ours.
+    """Tries to take the session-level advisory lock `name` of `family`; yields whether it was taken.
 
-    It belongs to the session: it outlives transactions, and is gone with the connection.
+    The lock outlives transactions and ends with the connection.
     """
     driver, released = _driver(connection), False
     try:
@@ -126,12 +126,12 @@ async def advisory_lock(connection: AsyncConnection, family: int, name: str) -> 
         released = True
     finally:
         if not released:
-            # The session may still hold the lock, and would keep it in the pool.
+            # The session may still hold the lock and must not return to the pool with it.
             driver.terminate()
 
 
 async def write_rows(connection: AsyncConnection, writes: Sequence[Write]) -> None:
-    """Write rows of any tables by one statement, for a round trip costs more than a row."""
+    """Write rows of several tables by one statement, because a round trip costs more than a row."""
     values = {f"{column}_{n}": value for n, write in enumerate(writes) for column, value in write.values.items()}
     shape = tuple((write.table, tuple(write.values), write.how) for write in writes)
     await connection.execute(_writing(shape), values)
@@ -139,7 +139,7 @@ async def write_rows(connection: AsyncConnection, writes: Sequence[Write]) -> No
 
 @lru_cache
 def _writing(shape: tuple[tuple[Table, tuple[str, ...], str], ...]) -> Select[*tuple[Any, ...]]:
-    """The statement for rows of one shape; made once, for making it costs as much as running it."""
+    """The statement for rows of one shape; cached, because building it costs as much as running it."""
     statement = select(literal(1))
     for n, (table, columns, how) in enumerate(shape):
         values = {column: bindparam(f"{column}_{n}", type_=table.c[column].type) for column in columns}
@@ -163,7 +163,7 @@ def _writing(shape: tuple[tuple[Table, tuple[str, ...], str], ...]) -> Select[*t
 
 @contextmanager
 def _translate_connection_errors() -> Iterator[None]:
-    """Raise DatabaseUnavailable for every error after which the same statements may succeed."""
+    """Raise DatabaseUnavailable for transient errors; others pass."""
     try:
         yield
     except DBAPIError as error:
@@ -179,7 +179,7 @@ def _translate_connection_errors() -> Iterator[None]:
 
 
 def is_transient(error: DBAPIError) -> bool:
-    """Whether the same statement may succeed later: the server is unavailable, or chose it as a deadlock's victim."""
+    """Whether the same statement may succeed when it is retried."""
     state = getattr(error.orig, "sqlstate", None)
     return error.connection_invalidated or state is None or _is_transient_state(state)
 
@@ -190,61 +190,61 @@ def _is_transient_state(state: str) -> bool:
     return state[:2] in {"08", "40", "53", "57"}
 
 
-async def _keep_to(connection: AsyncConnection, tenant_id: str) -> None:
-    """Name the tenant to the session, unless it is the one that the session was told last."""
-    known = connection.info  # of the session, and gone with it
+async def _set_tenant(connection: AsyncConnection, tenant_id: str) -> None:
+    """Set `app.tenant` of the session, unless it has this value already."""
+    known = connection.info  # kept with the session
     if known.get(_TENANT) != tenant_id:
-        known.pop(_TENANT, None)  # cut off in the middle, the session may have been told or not
+        known.pop(_TENANT, None)  # if this call is cancelled, the value in the session is unknown
         await _driver(connection).fetchval("SELECT set_config('app.tenant', $1, false)", tenant_id)
         known[_TENANT] = tenant_id
 
 
 def _driver(connection: AsyncConnection) -> asyncpg.Connection:
-    """The driver's own connection, which begins and ends a transaction when it is told to."""
+    """The asyncpg connection, on which BEGIN and COMMIT can be executed."""
     assert connection.sync_connection is not None
     driver: asyncpg.Connection = connection.sync_connection.connection.driver_connection
     return driver
 
 
 def async_url(url: str) -> str:
-    """The URL with the driver that SQLAlchemy is to use."""
+    """The URL with SQLAlchemy's asyncpg driver."""
     return "postgresql+asyncpg://" + url.split("://", 1)[1]
 
 
 def _engine(settings: Settings, role: str) -> AsyncEngine:
     engine = create_async_engine(
         async_url(settings.database_url),
-        isolation_level="AUTOCOMMIT",  # `transaction` says itself when one begins and ends
+        isolation_level="AUTOCOMMIT",  # `transaction_on` executes BEGIN and COMMIT
         pool_size=settings.database_pool_size,
         max_overflow=0,
-        pool_timeout=2,  # a request that waited longer for a connection is better answered 503
-        pool_recycle=1800,  # a connection half an hour old may have been forgotten by a proxy
+        pool_timeout=2,  # then answer 503 rather than queue further
+        pool_recycle=1800,  # a proxy may have dropped a connection that is half an hour old
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
-        hide_parameters=True,  # errors are logged and kept by Temporal
+        hide_parameters=True,  # errors are logged, and stored by Temporal
         connect_args={
             "timeout": 2,
-            "command_timeout": 10,  # nothing here scans; ten seconds means that something is wrong
-            # The role is part of the session's defaults, so RESET ROLE comes back to it, not to the login.
+            "command_timeout": 10,  # no statement scans a table; a slow one is a fault
+            # As a session default, so that RESET ROLE returns to this role and not to the login.
             "server_settings": {"role": role, "application_name": APPLICATION_NAME, "timezone": "UTC", "jit": "off"},
         },
     )
-    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    event.listen(engine.sync_engine, "checkout", _reconnect_if_closed)
     event.listen(engine.sync_engine, "handle_error", _remove_values)
     return engine
 
 
-def _refuse_closed(dbapi_connection: Any, _record: object, _proxy: object) -> None:
-    """Have the pool connect again in place of a connection that Postgres has closed meanwhile."""
+def _reconnect_if_closed(dbapi_connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool reconnect when Postgres has closed the connection."""
     if dbapi_connection.driver_connection.is_closed():
         raise DisconnectionError
 
 
 def _remove_values(context: ExceptionContext) -> None:
-    """Take a row's values out of the texts of an error, for those are logged and kept by Temporal.
+    """Remove a row's values from an error's texts, because errors are logged, and stored by Temporal.
 
-    Postgres repeats the row in an error's detail. A data exception (class 22, and what the driver cannot encode) has
-    the value in the message itself, in quotation marks or after a colon.
+    Postgres repeats the row in an error's detail. A data exception (class 22, or a value that the driver cannot encode)
+    has the value in its message, in quotation marks or after a colon.
     """
     original, wrapping = context.original_exception, context.sqlalchemy_exception
     cause = original.__cause__
@@ -252,8 +252,8 @@ def _remove_values(context: ExceptionContext) -> None:
         return
     cause.detail = None
     if isinstance(cause, asyncpg.DataError):
-        told = str(original)
-        kept = re.sub('".*"', '"..."', told, flags=re.DOTALL).partition(":")[0]
+        message = str(original)
+        kept = re.sub('".*"', '"..."', message, flags=re.DOTALL).partition(":")[0]
         cause.args = original.args = (kept,)
         cause.__cause__ = None
-        wrapping.args = (wrapping.args[0].replace(told, kept),)
+        wrapping.args = (wrapping.args[0].replace(message, kept),)

@@ -1,4 +1,4 @@
-"""Redis: one client for commands, impatient because nothing in Redis is the only copy of anything."""
+"""Redis: a client with short timeouts (every value in Redis is a copy), automatic pipelining and a circuit breaker."""
 
 import asyncio
 import time
@@ -11,74 +11,75 @@ from redis.exceptions import RedisError
 
 from adapters.settings import Settings
 
-__all__ = ["RedisError", "Rest", "connect"]
+__all__ = ["CircuitBreaker", "RedisError", "connect"]
 
 
 def connect(settings: Settings) -> Redis:
-    """A client that answers or fails within a quarter of a second; Postgres is there for the rest."""
+    """A client whose commands answer or fail within 0.25 s; callers then fall back to Postgres."""
     return Redis.from_url(
         settings.redis_url,
         socket_timeout=0.25,
         socket_connect_timeout=0.25,
-        retry=Retry(NoBackoff(), 1),  # once more, for a connection that had been closed meanwhile
+        retry=Retry(NoBackoff(), 1),  # one retry, for a pooled connection that the server has closed
         max_connections=100,
         health_check_interval=0,
     )
 
 
-_Asked = tuple[tuple[str | int, ...], dict[str, Any], asyncio.Future[Any]]
+_Queued = tuple[tuple[str | int, ...], dict[str, Any], asyncio.Future[Any]]
 
 
-class Together:
-    """Sends the commands of one moment as one: requests that are served side by side share a round trip."""
+class AutoPipeline:
+    """Automatic pipelining: commands that are issued in the same event loop iteration share one round trip."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._waiting: list[_Asked] = []
+        self._queue: list[_Queued] = []
         self._sending: set[asyncio.Task[None]] = set()
 
     async def execute(self, *command: str | int, **options: Any) -> Any:
-        """The answer to a command that does not block; `options` go to what parses it. Raises RedisError."""
+        """Execute a command that does not block; `options` go to its response parser. Raises RedisError."""
         loop = asyncio.get_running_loop()
-        if not self._waiting:
-            loop.call_soon(self._send_all)
+        if not self._queue:
+            loop.call_soon(self._flush)
         answer: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((command, options, answer))
+        self._queue.append((command, options, answer))
         return await answer
 
-    def _send_all(self) -> None:
-        batch, self._waiting = self._waiting, []
+    def _flush(self) -> None:
+        batch, self._queue = self._queue, []
         task = asyncio.create_task(self._send(batch))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _send(self, batch: list[_Asked]) -> None:
+    async def _send(self, batch: list[_Queued]) -> None:
         pipe = self._redis.pipeline(transaction=False)
         for command, options, _ in batch:
             pipe.execute_command(*command, **options)
         try:
             answers = await pipe.execute(raise_on_error=False)
         except Exception as error:
-            # Whatever it is, everyone who waits must hear of it.
+            # Any error fails every command of the batch; otherwise their callers would wait for ever.
             answers = [error] * len(batch)
-        for (*_, waiting), answer in zip(batch, answers, strict=True):
-            if waiting.done():
-                continue  # who asked has gone
+        for (*_, future), answer in zip(batch, answers, strict=True):
+            if future.done():
+                continue  # its caller was cancelled
             if isinstance(answer, Exception):
-                waiting.set_exception(answer)
+                future.set_exception(answer)
             else:
-                waiting.set_result(answer)
+                future.set_result(answer)
 
 
-class Rest:
-    """Leaves Redis alone for a moment after a failure, so that not every request pays for finding it unavailable."""
+class CircuitBreaker:
+    """Open for `seconds` after a failure: callers skip Redis, so that not every request waits for a timeout."""
 
     def __init__(self, seconds: float = 1.0) -> None:
         self._seconds = seconds
-        self._until = 0.0
+        self._open_until = 0.0
 
-    def __bool__(self) -> bool:
-        return time.monotonic() < self._until
+    @property
+    def is_open(self) -> bool:
+        return time.monotonic() < self._open_until
 
-    def begin(self) -> None:
-        self._until = time.monotonic() + self._seconds
+    def trip(self) -> None:
+        self._open_until = time.monotonic() + self._seconds

@@ -1,6 +1,6 @@
-"""Sealing of personal fields: one AES-256-GCM key for each person, itself wrapped by a key from SECRET_KEY.
+"""Field-level encryption ("sealing") of personal data: an AES-256-GCM key per person, wrapped by a key from SECRET_KEY.
 
-Erasing a person deletes the wrapped key; what was sealed with it stays in the log and says nothing any more.
+Erasing a person deletes their wrapped key (crypto-shredding): sealed values stay in the log and cannot be decrypted.
 """
 
 import base64
@@ -23,54 +23,54 @@ _NONCE_BYTES = 12
 
 
 def derived_key(secret: bytes, purpose: str) -> bytes:
-    """A key of 32 bytes for one purpose (HKDF, RFC 5869), so that no key serves two."""
+    """A 32-byte key derived from `secret` for one purpose (HKDF, RFC 5869)."""
     return HKDF(SHA256(), 32, None, purpose.encode()).derive(secret)
 
 
 class Keyring:
-    """Makes, wraps and uses the keys of persons."""
+    """Creates, wraps and uses the persons' keys, and the server's own key for values in transit."""
 
     def __init__(self, secret: bytes) -> None:
         wrapping_key = derived_key(secret, "person-keys")
         self._wrapping_key = wrapping_key
         self._transit_key = AESGCM(derived_key(secret, "transit"))
-        # Wrapping is deterministic (RFC 3394): the cache holds no plain key for longer than its person is busy.
+        # Wrapping is deterministic (RFC 3394), so a wrapped key identifies its cached plain key.
         self._opened = lru_cache(maxsize=4096)(lambda wrapped: AESGCM(aes_key_unwrap(wrapping_key, wrapped)))
 
     def new_wrapped_key(self) -> bytes:
         return aes_key_wrap(self._wrapping_key, secrets.token_bytes(32))
 
     def seal(self, value: Model, wrapped_key: bytes, context: UUID) -> dict[str, Any]:
-        """`value` as JSON with each personal field sealed; `context` ties it to one event or command."""
+        """`value` as JSON with each personal field sealed; `context` (event or command id) is authenticated."""
         return self._sealed(value, value.model_dump(mode="json", by_alias=True), self._opened(wrapped_key), context)
 
     def unseal(self, data: Any, wrapped_key: bytes | None, context: UUID) -> Any:
-        """JSON with each sealed field opened, or None in its place where the person was erased."""
+        """JSON with each sealed field decrypted; None in its place when the person was erased (no key)."""
         key = self._opened(wrapped_key) if wrapped_key else None
-        return _each_sealed(data, lambda sealed, field: _open_one(sealed, key, context, field))
+        return _map_sealed(data, lambda sealed, field: _open_one(sealed, key, context, field))
 
     def seal_in_transit(self, value: Model, context: UUID) -> dict[str, Any]:
-        """`value` as JSON for its way through Temporal: each personal field sealed under the server's own key."""
+        """`value` as JSON for a Temporal payload: each personal field sealed with the server's own key."""
         return self._sealed(value, value.model_dump(mode="json", by_alias=True), self._transit_key, context)
 
     def unseal_in_transit(self, data: Any, context: UUID) -> Any:
-        """What `seal_in_transit` sealed, in the clear. Raises ValueError when it was sealed for another context."""
-        return _each_sealed(data, lambda sealed, field: _open_one(sealed, self._transit_key, context, field))
+        """Decrypt what `seal_in_transit` sealed. Raises ValueError when it was sealed for another context."""
+        return _map_sealed(data, lambda sealed, field: _open_one(sealed, self._transit_key, context, field))
 
     def for_transit(self, data: Any, wrapped_key: bytes | None, context: UUID) -> Any:
-        """JSON whose fields are sealed by a person's key, sealed by the server's instead."""
+        """Re-encrypt: JSON whose fields are sealed with a person's key, sealed with the server's key instead."""
         key = self._opened(wrapped_key) if wrapped_key else None
 
         def replace(sealed: str, field: str) -> Any:
             value = _open_one(sealed, key, context, field)
             return None if value is None else _seal_one(value, self._transit_key, context, field)
 
-        return _each_sealed(data, replace)
+        return _map_sealed(data, replace)
 
     def _sealed(self, value: Model, data: dict[str, Any], key: AESGCM, context: UUID) -> dict[str, Any]:
         for name, field in type(value).model_fields.items():
             wire = field.alias or name
-            if any(isinstance(mark, Personal) for mark in field.metadata):
+            if any(isinstance(marker, Personal) for marker in field.metadata):
                 if data.get(wire) is not None:
                     data[wire] = _seal_one(data[wire], key, context, wire)
             elif wire in data and isinstance(inner := getattr(value, name), Model):
@@ -80,20 +80,20 @@ class Keyring:
 
 def _seal_one(value: Any, key: AESGCM, context: UUID, field: str) -> dict[str, str]:
     nonce = secrets.token_bytes(_NONCE_BYTES)
-    sealed = nonce + key.encrypt(nonce, str(value).encode(), _bound_to(context, field))
+    sealed = nonce + key.encrypt(nonce, str(value).encode(), _associated_data(context, field))
     return {"sealed": base64.urlsafe_b64encode(sealed).decode()}
 
 
-def _bound_to(context: UUID, field: str) -> bytes:
+def _associated_data(context: UUID, field: str) -> bytes:
     return context.bytes + field.encode()
 
 
-def _each_sealed(data: Any, replace: Callable[[str, str], Any], field: str = "") -> Any:
-    """`data` with what `replace` makes of each sealed text and its field's name."""
+def _map_sealed(data: Any, replace: Callable[[str, str], Any], field: str = "") -> Any:
+    """`data` with each sealed value replaced by `replace(ciphertext, field name)`."""
     if isinstance(data, dict):
         if data.keys() == {"sealed"}:
             return replace(data["sealed"], field)
-        return {name: _each_sealed(value, replace, name) for name, value in data.items()}
+        return {name: _map_sealed(value, replace, name) for name, value in data.items()}
     return data
 
 
@@ -102,6 +102,6 @@ def _open_one(sealed: str, key: AESGCM | None, context: UUID, field: str) -> str
         return None
     raw = base64.urlsafe_b64decode(sealed)
     try:
-        return key.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bound_to(context, field)).decode()
+        return key.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _associated_data(context, field)).decode()
     except InvalidTag as error:
         raise ValueError(f"{field} of {context} was sealed with another key, or altered") from error

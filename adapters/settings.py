@@ -1,13 +1,14 @@
-"""Every setting of every process, read from the environment and validated before anything starts."""
+"""The settings of every process, read from the environment and validated at start-up."""
 
 import base64
+import json
 import sys
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -40,60 +41,87 @@ def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _json_object(value: object) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError('give a JSON object, such as {"homes.example": "hyderabad"}') from error
+
+
+WHERE_SETTINGS_ARE = "docs/settings.md lists every setting. `make run` sets them itself."
+"""The last line of what a process says that misses a setting."""
+
 PostgresUrl = Annotated[str, _scheme("postgresql", "postgres")]
 
 
 class Settings(BaseSettings):
     """One instance is made in each composition root and passed on; nothing else reads the environment."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True, use_attribute_docstrings=True)
 
     database_url: PostgresUrl = "postgresql://hyderabad@127.0.0.1:5432/hyderabad"
-    """Login that owns the tables or is a member of both roles below; each process lowers itself to one of them."""
+    """Login that owns the tables or is a member of both roles below; each pool sets one of them as its role."""
     database_app_role: str = "hyderabad_app"
-    """Row-level security holds it to the one tenant that its session was told last."""
+    """Row-level security limits it to the tenant in the session variable `app.tenant`."""
     database_reader_role: str = "hyderabad_all_tenants"
-    """Projections, publishing and reconciling serve every tenant, and say so by connecting as this role."""
+    """Reads every tenant: used by projections, publishing and reconcile."""
     database_pool_size: Annotated[int, Field(ge=1, le=200)] = 10
-    """Connections of one process; Postgres does not get faster past a few for each of its cores."""
+    """Connections of one pool; Postgres gets no faster with more than a few for each of its cores."""
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    """Brokers to ask first, separated by commas."""
     kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = 6
-    """The most consumers that can share one projection's work."""
+    """Upper limit of the consumers of one projection that work in parallel."""
     kafka_replication: Annotated[int, Field(ge=1, le=9)] = 1
+    """Copies of each partition of a topic that is created; 3 in a cluster, which then loses a broker and no message."""
 
     redis_url: Annotated[str, _scheme("redis", "rediss", "unix")] = "redis://127.0.0.1:6379/0"
+    """Histories as they are served, and the counters of limits; both may be lost."""
 
     temporal_address: str = "127.0.0.1:7233"
+    """Host and port of Temporal's frontend."""
     temporal_namespace: str = "default"
+    """A namespace that is registered; `python -m migrations` gives it its search attributes."""
     temporal_ui_url: Annotated[str, _scheme("http", "https")] = "http://127.0.0.1:8233"
+    """Where people reach Temporal's web UI: links to traces begin with it."""
 
     s3_endpoint_url: Annotated[str, _scheme("http", "https")] = "http://127.0.0.1:8333"
+    """Where images and other files live."""
     s3_bucket: str = "hyderabad-media"
+    """Made by `python -m migrations` when it is missing."""
     s3_access_key: SecretStr = SecretStr("hyderabad")
+    """The name of the S3 credentials."""
     s3_secret_key: SecretStr = SecretStr("hyderabad-secret")
+    """The secret of the S3 credentials."""
 
     smtp_url: Annotated[str, _scheme("smtp", "smtps")] = "smtp://127.0.0.1:1025"
+    """The server that takes mails; a name and password stand in the URL, and smtps begins with TLS."""
     mail_from: str = "Hyderabad Infra <no-reply@hyderabad-infra.example>"
+    """The sender of every mail."""
 
     secret_key: Annotated[SecretStr, AfterValidator(_secret)]
-    """Base64 of 32 random bytes or more. Wraps the persons' keys, signs cursors and tokens of consistency."""
+    """Base64 of 32 random bytes or more. Wraps the persons' keys; signs cursors and consistency tokens."""
     jwt_private_key: SecretStr | None = None
-    """Ed25519 private key in PEM, or the path of a file that holds one. Signs access tokens, so only the API has it."""
+    """Ed25519 private key in PEM, or the path of a file that holds one. Signs access tokens; only the API needs it."""
 
     host: str = "127.0.0.1"
+    """The address that the API listens on; 0.0.0.0 for all of the machine's."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    """The port that the API listens on."""
     ops_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Where workers and projections answer /livez, /readyz and /metrics; 0 for nowhere."""
+    """Port on which workers and projections serve /livez, /readyz and /metrics; 0 disables it."""
     api_services: Annotated[tuple[str, ...], NoDecode] = ()
-    """Routers to serve, separated by commas; empty for all."""
+    """Comma-separated routers to serve; empty for all."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, AfterValidator(_networks)] = ("127.0.0.1",)
-    """Addresses or networks, separated by commas, whose X-Forwarded-For says who asks; limits count by address."""
+    """Comma-separated addresses or networks whose X-Forwarded-For is trusted; rate limits count by client address."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    tenant_hosts: dict[str, str] = {}
-    """JSON of host name to tenant, for portals that have a name of their own."""
+    """Comma-separated origins whose pages may use the API from a browser."""
+    tenant_hosts: Annotated[dict[str, str], NoDecode, BeforeValidator(_json_object)] = {}
+    """JSON object from host name to tenant, for portals with a domain of their own."""
     default_tenant: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "hyderabad"
-    log_level: str = "INFO"
+    """The portal of every other host name."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    """The least that is logged: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
 
     command_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long the API waits for a command to be saved before it answers 202."""
@@ -102,23 +130,24 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     """1 MB: a listing with every field at its longest is under 20 kB."""
     login_attempts_per_minute: Annotated[int, Field(ge=1)] = 10
-    """For one name from one address: a person mistypes a few times, a guesser more often."""
+    """For one name from one address: enough for typing errors, too few for guessing passwords."""
     login_attempts_per_minute_per_address: Annotated[int, Field(ge=1)] = 60
-    """From one address, whatever the names: an office behind one router may sign in together, and a guesser of names
-    costs no more than 12 s of a core a minute (0.2 s for each hash)."""
+    """From one address, for all names: an office behind one NAT may sign in at once, and an attacker takes at most 12 s
+    of a core a minute (0.2 s for each hash)."""
     registrations_per_minute: Annotated[int, Field(ge=1)] = 30
-    """From one address: an office behind one router may sign up together."""
+    """From one address: an office behind one NAT may sign up at once."""
     commands_per_minute: Annotated[int, Field(ge=1)] = 600
-    """For one user: an import by hand stays below, a runaway script does not."""
+    """For one user: more than a manual import needs, less than a runaway script sends."""
 
     views_per_minute: Annotated[int, Field(ge=1)] = 600
     """By one account, or by visitors without one from one address: an office looks around, a script counts up."""
 
     stall_seconds: Annotated[float, Field(gt=0)] = 20.0
-    """A healthy consumer hears from its broker at least every half second."""
+    """A consumer without a fetch response for this long is recreated; a healthy one has one every half second."""
     reconcile_every_seconds: Annotated[float, Field(ge=1)] = 60.0
+    """How often the maintenance worker looks for what was saved and not published, projected or sent."""
     reconcile_after_seconds: Annotated[float, Field(ge=0)] = 60.0
-    """An event younger than this is still on its ordinary way."""
+    """Reconcile ignores younger events: their command is still publishing them."""
 
     @field_validator("api_services", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
@@ -144,12 +173,13 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """The settings of this process, or its end with one line for each one to fix."""
+    """The settings of this process. Exits with code 2 and one line per invalid setting."""
     try:
         return Settings()
     except ValidationError as error:
         for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]).upper()
-            sys.stderr.write(f"{name}: {problem['msg']}\n")
-        sys.stderr.write("Set these in the environment; README.md lists every setting. `make run` sets them itself.\n")
+            missing = "it is required, and not set" if problem["type"] == "missing" else ""
+            reason = missing or problem["msg"].removeprefix("Value error, ")
+            sys.stderr.write(f"{str(problem['loc'][0]).upper()}: {reason}\n")
+        sys.stderr.write(f"Set these in the environment; {WHERE_SETTINGS_ARE}\n")
         raise SystemExit(2) from None

@@ -1,4 +1,4 @@
-"""The tables as SQLAlchemy sees them; `make check` compares them with what the migrations make."""
+"""SQLAlchemy tables; `make check` compares them with the schema that the migrations create."""
 
 from sqlalchemy import (
     ARRAY,
@@ -123,7 +123,6 @@ refresh_tokens = Table(
     _at("used_at", nullable=True),
     Index("refresh_tokens_session", "tenant_id", "session_id"),
     Index("refresh_tokens_user", "tenant_id", "user_id"),
-    Index("refresh_tokens_expiry", "expires_at"),
     schema="user_management",
 )
 
@@ -167,18 +166,27 @@ properties = Table(
     Column("previous_price", BigInteger),
     _at("created_at"),
     _at("updated_at"),
+    _at("listed_at", nullable=True),
     Index("properties_owner", "tenant_id", "owner_id", text("created_at DESC"), text("property_id DESC")),
+    Index(
+        "properties_owner_status",
+        "tenant_id",
+        "owner_id",
+        "status",
+        text("created_at DESC"),
+        text("property_id DESC"),
+    ),
     Index(
         "properties_newest",
         "tenant_id",
-        text("created_at DESC"),
+        text("listed_at DESC"),
         text("property_id DESC"),
         postgresql_where=text("status = 'ACTIVE'"),
     ),
     Index(
         "properties_featured",
         "tenant_id",
-        text("created_at DESC"),
+        text("listed_at DESC"),
         text("property_id DESC"),
         postgresql_where=text("status = 'ACTIVE' AND is_featured"),
     ),
@@ -206,7 +214,6 @@ favorites = Table(
         text("property_id DESC"),
         postgresql_where=text("is_favorite"),
     ),
-    Index("favorites_property", "tenant_id", "property_id"),
     schema="property_management",
 )
 
@@ -235,12 +242,19 @@ event_store = Table(
         unique=True,
         postgresql_where=text("version > 0"),
     ),
-    Index("event_store_aggregate", "aggregate_id"),
     Index("event_store_user", "user_id", "timestamp", "event_id"),
+    Index("event_store_aggregate", "aggregate_id"),
     Index("event_store_type", "event_type"),
     Index("event_store_command", "command_id"),
     Index("event_store_order", "tx_id", "id"),
     Index("event_store_unpublished", "id", postgresql_where=text("published_at IS NULL")),
+    Index(
+        "event_store_unpublished_of",
+        "tenant_id",
+        "aggregate_id",
+        "version",
+        postgresql_where=text("published_at IS NULL AND version > 0"),
+    ),
     schema="user_history",
 )
 

@@ -1,4 +1,4 @@
-"""Temporal: the one plugin of client, worker and replayer, and the registry of search attributes."""
+"""Temporal: the plugin that client, worker and replayer share, and the search attributes."""
 
 import asyncio
 import logging
@@ -31,23 +31,25 @@ log = logging.getLogger(__name__)
 A = TypeVar("A")
 T = TypeVar("T")
 
-_TAKEN_UP_SECONDS = 120
-"""The server's caches of search attributes are a minute old at most."""
+_CONNECT_SECONDS = 10
+"""Time limit of a connection attempt, for a server that drops packets instead of refusing them."""
+_PROPAGATION_SECONDS = 120
+"""How long the server may take to apply a new namespace or search attribute; its caches expire after a minute."""
 
 COMMAND_ID = SearchAttributeKey.for_keyword("CommandId")
 AGGREGATE_ID = SearchAttributeKey.for_keyword("AggregateId")
 USER_ID = SearchAttributeKey.for_keyword("UserId")
 TENANT_ID = SearchAttributeKey.for_keyword("TenantId")
 COMMAND_IDS = SearchAttributeKey.for_keyword_list("CommandIds")
-"""Of a workflow that does something for several commands."""
+"""Set on a workflow that serves several commands."""
 SEARCH_ATTRIBUTES = {
     **{key.name: "Keyword" for key in (COMMAND_ID, AGGREGATE_ID, USER_ID, TENANT_ID)},
     COMMAND_IDS.name: "KeywordList",
 }
-_ASKS_FOR_EACH = " AND ".join(f"{name} = 'nothing'" for name in SEARCH_ATTRIBUTES)
-"""A query that a server refuses until it knows the namespace and every search attribute."""
+_PREPARED_QUERY = " AND ".join(f"{name} = 'nothing'" for name in SEARCH_ATTRIBUTES)
+"""A query that fails until the server knows the namespace and every search attribute."""
 _PREPARED_RPC_TIMEOUT = timedelta(seconds=5)
-"""An answer takes milliseconds; the client would go on trying for longer than whoever asks wants to wait."""
+"""The query takes milliseconds; without a limit the client would retry for much longer."""
 _KINDS = {
     "Keyword": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
     "KeywordList": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST,
@@ -55,14 +57,14 @@ _KINDS = {
 
 
 class NotPrepared(Exception):
-    """The server does not know the namespace or its search attributes; the message says what an operator has to do."""
+    """The namespace or its search attributes are not registered; the message says what an operator must do."""
 
 
-class _ContextFree(WorkflowInstance):
-    """A workflow whose payloads need no context.
+class _WithoutSerializationContext(WorkflowInstance):
+    """A workflow instance without serialization contexts.
 
-    The worker asks for one several times for each payload, and each question enters the sandbox, which took a fifth of
-    the worker's Python. Pydantic's converter makes no use of the answer, and we have no store outside Temporal.
+    The worker asks for a context several times per payload, and each call enters the sandbox, which took a fifth of the
+    worker's CPU time. Pydantic's converter does not use it, and payloads are not stored outside Temporal.
     """
 
     def __init__(self, sandboxed: WorkflowInstance) -> None:
@@ -85,17 +87,19 @@ class _ContextFree(WorkflowInstance):
 
 
 class _Runner(SandboxedWorkflowRunner):
-    """The sandbox, with workflows that need no context."""
+    """The sandboxed runner, without serialization contexts."""
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        return _ContextFree(super().create_instance(det))
+        return _WithoutSerializationContext(super().create_instance(det))
 
 
 @lru_cache
 def _restrictions() -> SandboxRestrictions:
-    """Each run loads our workflows' modules anew, for a module that is passed through meets the real clock and the real
-    dice. Everything that they import is passed through: loading that anew would cost more than the command. What they
-    share is, too; that it asks for neither clock nor dice, `make check` sees to (import-linter in pyproject.toml).
+    """The sandbox reloads a workflow's own module for each run; everything that it imports is passed through.
+
+    A module that is passed through can call the real clock and random generator, so a workflow's own is not. Reloading
+    its imports would cost more than the command. `workflows.command` and `workflows.options` are passed through too:
+    import-linter (pyproject.toml) keeps clock and random generator out of them.
     """
     ours = ("activities", "adapters", "domain", "workflows.command", "workflows.options")
     return SandboxRestrictions.default.with_passthrough_modules(
@@ -104,41 +108,41 @@ def _restrictions() -> SandboxRestrictions:
 
 
 def plugin() -> SimplePlugin:
-    """What client, worker and replayer must agree on: how data travels and where workflow code runs."""
+    """The data converter and the workflow runner, which client, worker and replayer must share."""
     return SimplePlugin(
         "hyderabad-infra",
         data_converter=pydantic_data_converter,
         workflow_runner=_Runner(_restrictions()),
-        # An input of another form, as of a workflow that was started by hand: its task would be tried again for ever.
+        # Fails a workflow whose input is invalid, such as one started by hand; its task would be retried for ever.
         workflow_failure_exception_types=[ValidationError],
     )
 
 
 async def connect(settings: Settings) -> Client:
-    """A client that connects when it is first used, so that a process starts while Temporal is still coming up."""
+    """A client that connects on first use, so that a process can start before Temporal is up."""
     return await Client.connect(
         settings.temporal_address, namespace=settings.temporal_namespace, plugins=[plugin()], lazy=True
     )
 
 
 async def connect_when_up(settings: Settings) -> Client:
-    """A connected client, however long Temporal takes to come up."""
+    """A connected client; waits until Temporal is up."""
     while True:
         try:
             return await Client.connect(
                 settings.temporal_address, namespace=settings.temporal_namespace, plugins=[plugin()]
             )
         except RuntimeError as error:
-            log.warning("Temporal at %s is not there yet: %s", settings.temporal_address, error)
+            log.warning("Temporal at %s is unavailable, trying again: %s", settings.temporal_address, error)
             await asyncio.sleep(1)
 
 
 async def ensure_prepared(client: Client) -> None:
-    """Raises NotPrepared when the namespace or its search attributes are missing, RPCError or RuntimeError when the
+    """Raises NotPrepared when the namespace or its search attributes are missing; RPCError or RuntimeError when the
     server does not answer.
     """
     try:
-        await client.count_workflows(_ASKS_FOR_EACH, rpc_timeout=_PREPARED_RPC_TIMEOUT)
+        await client.count_workflows(_PREPARED_QUERY, rpc_timeout=_PREPARED_RPC_TIMEOUT)
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             raise NotPrepared(
@@ -152,26 +156,32 @@ async def ensure_prepared(client: Client) -> None:
 
 
 async def ensure_search_attributes(settings: Settings) -> None:
-    """Register the search attributes that the namespace lacks, which may itself be a moment old.
+    """Register the search attributes that the namespace lacks; the namespace may have just been registered.
 
-    Raises TimeoutError when the server does not come to know the namespace or its attributes.
+    Raises ConnectionError when the server refuses, TimeoutError when it does not answer or does not apply them in time.
     """
-    client = await connect_when_up(settings)
     namespace = settings.temporal_namespace
     try:
-        async with asyncio.timeout(_TAKEN_UP_SECONDS):
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            client = await Client.connect(settings.temporal_address, namespace=namespace, plugins=[plugin()])
+    except RuntimeError as error:
+        raise ConnectionError(str(error)) from error
+    try:
+        async with asyncio.timeout(_PROPAGATION_SECONDS):
             await _register(client, namespace)
-            await _once_heard_of(client.count_workflows, _ASKS_FOR_EACH)
+            await _retry_until_propagated(client.count_workflows, _PREPARED_QUERY)
     except TimeoutError as error:
         raise TimeoutError(
-            f"Temporal at {settings.temporal_address} has no namespace {namespace!r}, or has not taken its search "
-            f"attributes up within {_TAKEN_UP_SECONDS} s. Does TEMPORAL_NAMESPACE name one that is registered?"
+            f"it has no namespace {namespace!r}, or did not apply its search attributes within "
+            f"{_PROPAGATION_SECONDS} s. Does TEMPORAL_NAMESPACE name one that is registered?"
         ) from error
 
 
 async def _register(client: Client, namespace: str) -> None:
     operator = client.operator_service
-    known = await _once_heard_of(operator.list_search_attributes, ListSearchAttributesRequest(namespace=namespace))
+    known = await _retry_until_propagated(
+        operator.list_search_attributes, ListSearchAttributesRequest(namespace=namespace)
+    )
     missing = SEARCH_ATTRIBUTES.keys() - known.custom_attributes.keys()
     if not missing:
         return
@@ -183,18 +193,18 @@ async def _register(client: Client, namespace: str) -> None:
             raise
 
 
-async def _once_heard_of(ask: Callable[[A], Awaitable[T]], what: A) -> T:
-    """An answer that a frontend gives when it has heard of what is new. It hears with a delay, and refuses until then:
-    what belongs to a namespace as not found, what carries a search attribute as invalid.
+async def _retry_until_propagated(call: Callable[[A], Awaitable[T]], request: A) -> T:
+    """Retry a call until the frontend's caches have a new namespace (until then NOT_FOUND) or a new search attribute
+    (until then INVALID_ARGUMENT).
     """
-    told = False
+    logged = False
     while True:
         try:
-            return await ask(what)
+            return await call(request)
         except RPCError as error:
             if error.status not in {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}:
                 raise
-            if not told:
-                log.warning("asking Temporal again until it has heard of what is new: %s", error)
-            told = True
+            if not logged:
+                log.warning("waiting for Temporal to apply the namespace and its search attributes: %s", error)
+            logged = True
         await asyncio.sleep(0.2)

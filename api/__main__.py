@@ -5,7 +5,7 @@ import sys
 
 import uvicorn
 
-from adapters.settings import load_settings
+from adapters.settings import WHERE_SETTINGS_ARE, load_settings
 from adapters.telemetry import set_up_logging
 from api.app import create_app
 from api.server import BoundedHttp
@@ -26,7 +26,7 @@ def main() -> None:
         app = create_app(settings)
         _ = settings.jwt_private_pem
     except ValueError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{error}\nSet it in the environment; {WHERE_SETTINGS_ARE}\n")
         raise SystemExit(2) from error
     uvicorn.run(
         app,

@@ -9,6 +9,7 @@ from uuid import UUID
 import orjson
 from fastapi import Depends, Header, Request, Response
 
+from adapters.paging import Cursor
 from api.commands import Accepted, Done
 from api.conditional import versions_in
 from api.deps import NO_ENTRY, CallerDep, KeyDep, Parts, PartsDep, consistency_purpose
@@ -17,7 +18,6 @@ from api.openapi import AcceptedCommand
 from api.tokens import Caller
 from domain.command import Command
 from domain.model import Model
-from projections.paging import Cursor
 
 C = TypeVar("C", bound=Command)
 

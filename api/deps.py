@@ -12,6 +12,7 @@ from pydantic import Field
 from redis.asyncio import Redis
 from temporalio.client import Client
 
+from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.settings import Settings
 from api.commands import Commands
@@ -23,7 +24,6 @@ from api.passwords import Passwords
 from api.sessions import Sessions
 from api.tokens import Caller, Tokens
 from projections.history import HistoryPages
-from projections.paging import Cursor
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ async def user_history(request: Request) -> Response:
     user = str(parameters.user_id)
     purpose = f"history:{caller.tenant_id}:{user}"
     cursor = opened(parts.signer.open, purpose, parameters.cursor)
-    holding = consistency_cursor(parts, caller.tenant_id, user, parameters.consistency_token)
-    found = await parts.histories.page(caller.tenant_id, user, parameters.limit, cursor, holding)
+    must_contain = consistency_cursor(parts, caller.tenant_id, user, parameters.consistency_token)
+    found = await parts.histories.page(caller.tenant_id, user, parameters.limit, cursor, must_contain)
     next_cursor = parts.signer.sign(purpose, found.next) if found.next else None
     return page(found.entries, next_cursor, {"Cache-Control": "private, no-store"})

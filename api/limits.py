@@ -2,7 +2,7 @@
 
 from redis.asyncio import Redis
 
-from adapters.redis import RedisError, Rest
+from adapters.redis import CircuitBreaker, RedisError
 from api.errors import ApiError, unavailable
 
 _WINDOW_SECONDS = 60
@@ -13,7 +13,7 @@ class Limits:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._rest = Rest()
+        self._breaker = CircuitBreaker()
 
     async def count(self, tenant_id: str, what: str, who: str, limit: int, *, fail_closed: bool = False) -> None:
         """Count a request of `who`.
@@ -21,7 +21,7 @@ class Limits:
         Raises ApiError too-many-requests above `limit` a minute; with `fail_closed`, unavailable without Redis.
         """
         key = f"{tenant_id}:limit:{what}:{who}"
-        if self._rest and not fail_closed:
+        if self._breaker.is_open and not fail_closed:
             return
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
@@ -30,7 +30,7 @@ class Limits:
                 pipe.ttl(key)
                 used, _, left = await pipe.execute()
         except RedisError as error:
-            self._rest.begin()
+            self._breaker.trip()
             if fail_closed:
                 raise unavailable("The rate limiter") from error
             return

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from adapters import property_lists
+from adapters.property_lists import ListingPage
 from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, TenantDep
 from api.openapi import query
 from api.paging import opened, page
 from api.property_answers import CountedProperty, as_json, json_counts_of
 from domain.model import Model
 from domain.property_status import PropertyStatus
-from projections import listings
-from projections.listings import ListingPage
 
 router = APIRouter(prefix="/api/properties", tags=["properties"])
 
@@ -36,9 +36,9 @@ class PropertyPage(Model):
 async def list_properties(
     caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep, limit: LimitQuery = 20, cursor: CursorQuery = None
 ) -> Response:
-    """The active listings, newest first."""
+    """The active listings, newest first: by the time they were first public."""
     tenant_id = caller.tenant_id if caller else tenant_id
-    read = partial(listings.newest, limit=limit)
+    read = partial(property_lists.newest, limit=limit)
     return await _answer(parts, tenant_id, f"listings:{tenant_id}", cursor, read)
 
 
@@ -46,9 +46,9 @@ async def list_properties(
 async def list_featured_properties(
     caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep, limit: LimitQuery = 20, cursor: CursorQuery = None
 ) -> Response:
-    """The active featured listings, newest first."""
+    """The active featured listings, by the time they were first public, newest first."""
     tenant_id = caller.tenant_id if caller else tenant_id
-    read = partial(listings.featured, limit=limit)
+    read = partial(property_lists.featured, limit=limit)
     return await _answer(parts, tenant_id, f"featured:{tenant_id}", cursor, read)
 
 
@@ -60,9 +60,9 @@ async def list_own_properties(
     limit: LimitQuery = 20,
     cursor: CursorQuery = None,
 ) -> Response:
-    """The listings of the caller, in every status, newest first."""
+    """The listings of the caller, in every status, by the time they were created, newest first."""
     purpose = f"own:{caller.tenant_id}:{caller.user_id}:{status}"
-    read = partial(listings.of_owner, owner_id=caller.user_id, status=status, limit=limit)
+    read = partial(property_lists.of_owner, owner_id=caller.user_id, status=status, limit=limit)
     return await _answer(parts, caller.tenant_id, purpose, cursor, read, _PRIVATE)
 
 
@@ -72,7 +72,7 @@ async def list_favorites(
 ) -> Response:
     """The favourites of the caller, last added first, without listings that they may no longer see."""
     purpose = f"favorites:{caller.tenant_id}:{caller.user_id}"
-    read = partial(listings.favorites_of, user_id=caller.user_id, limit=limit, sees_all=caller.is_admin)
+    read = partial(property_lists.favorites_of, user_id=caller.user_id, limit=limit, sees_all=caller.is_admin)
     return await _answer(parts, caller.tenant_id, purpose, cursor, read, _PRIVATE)
 
 

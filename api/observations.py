@@ -23,7 +23,7 @@ from temporalio.service import RPCError
 from adapters import temporal
 from adapters.current_state import ListingSummary, find_properties
 from adapters.postgres import Database
-from adapters.redis import RedisError, Rest, Together
+from adapters.redis import AutoPipeline, CircuitBreaker, RedisError
 from adapters.sealing import derived_key
 from adapters.settings import Settings
 from adapters.telemetry import OBSERVATIONS
@@ -78,8 +78,8 @@ class Observations:
         self._client = client
         self._database = database
         self._redis = redis
-        self._together = Together(redis)
-        self._rest = Rest()
+        self._pipeline = AutoPipeline(redis)
+        self._breaker = CircuitBreaker()
         self._wait_seconds = settings.command_wait_seconds
         self._salt = lru_cache(maxsize=2)(lambda day: derived_key(settings.secret_bytes, f"visitors of {day}"))
         self._batches: dict[str, BatchedCalls[_Pending, None]] = {}
@@ -162,14 +162,14 @@ class Observations:
         repeated views are counted.
         """
         event_id = new_id()
-        if self._rest:
+        if self._breaker.is_open:
             return event_id
         try:
-            known = await self._together.execute(
+            known = await self._pipeline.execute(
                 "SET", key, str(event_id), "NX", "GET", "EX", _SAME_VISITOR_SECONDS, get=True
             )
         except RedisError:
-            self._rest.begin()
+            self._breaker.trip()
             return event_id
         if known == _COUNTED:
             return None
@@ -244,7 +244,7 @@ class Observations:
 
     async def _set_counted(self, keys: list[str]) -> None:
         """Set keys to `counted`. If that fails, a repetition has the same event id and is stored once anyway."""
-        if not keys or self._rest:
+        if not keys or self._breaker.is_open:
             return
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
@@ -252,4 +252,4 @@ class Observations:
                     pipe.set(key, _COUNTED, ex=_SAME_VISITOR_SECONDS)
                 await pipe.execute()
         except RedisError:
-            self._rest.begin()
+            self._breaker.trip()

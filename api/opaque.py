@@ -6,8 +6,8 @@ import struct
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from adapters.paging import Cursor
 from adapters.sealing import derived_key
-from projections.paging import Cursor
 
 _TAG_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

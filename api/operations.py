@@ -10,7 +10,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
-from adapters.event_store import NotRenumbered, ensure_order
+from adapters.event_store import NotRenumbered, ensure_renumbered
 from adapters.postgres import Database
 from adapters.telemetry import metrics
 from adapters.temporal import NotPrepared, ensure_prepared
@@ -62,7 +62,7 @@ async def _states(parts: Parts) -> dict[str, str]:
 
 async def _ensure_order(database: Database) -> None:
     async with database.statements() as connection:
-        await ensure_order(connection)
+        await ensure_renumbered(connection)
 
 
 def _state(result: object) -> str:

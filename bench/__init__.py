@@ -1,1 +1,1 @@
-"""What we measure, each figure beside its baseline in the same run."""
+"""Benchmarks: each figure beside a baseline from the same run."""

@@ -29,13 +29,13 @@ from adapters.kafka import activity_json
 from adapters.postgres import Database
 from adapters.settings import Settings
 from bench.empty import QUEUE, EmptyStepsWorkflow, EmptyWorkflow
-from bench.load import Connection, Times, Work, in_turns, one_by_one, request, side_by_side
+from bench.load import Connection, Latencies, Work, concurrent, interleaved, request, sequential
 from demo.listings import synthetic
 from domain.activity import Activity
 from domain.events import USER_ACTIVITY
 from embedded.engines import http_ready
 from embedded.paths import ROOT
-from embedded.process import Process, Say, Spec
+from embedded.process import PrintLine, Process, Spec
 from embedded.stack import Stack
 from projections.history import History
 from projections.runner import Runner
@@ -43,25 +43,25 @@ from projections.runner import Runner
 _LISTING = orjson.dumps(next(synthetic(1)))
 
 
-_VIEWERS = 256
-"""Requests at once, of views and of their baseline: more than one batch takes, so that the next fills meanwhile."""
+_VIEW_CONCURRENCY = 256
+"""Concurrent requests, of views and of their baseline: more than a batch, so that the next one fills."""
 MEASUREMENTS = ("acknowledgement", "throughput", "visibility", "history", "views", "projection")
-"""In their order: the projection is measured last, for it stops the platform's own."""
-_IDLE = 0.1
-"""Seconds between idle commands: long enough for what follows the one before to be out of the way."""
+"""In order: `projection` is last, because it stops the platform's projections."""
+_IDLE_PAUSE = 0.1
+"""Seconds between commands when idle: long enough for publishing and mail of the previous one to be done."""
 
 
 class Bench:
-    """The platform, its baselines, and a person who uses both."""
+    """Measures the platform and its baselines as one registered user."""
 
-    def __init__(self, stack: Stack, settings: Settings, client: Client, seconds: float, say: Say) -> None:
+    def __init__(self, stack: Stack, settings: Settings, client: Client, seconds: float, print_line: PrintLine) -> None:
         self._stack = stack
         self._settings = settings
         self._temporal = client
         self._seconds = seconds
         self._api = f"http://127.0.0.1:{stack.ports['api']}"
         self._user = self._token = ""
-        self._say = say
+        self._print_line = print_line
         self.rows: list[dict[str, object]] = []
 
     def row(self, name: str, value: float, unit: str, baseline: float) -> None:
@@ -69,7 +69,7 @@ class Bench:
         self.rows.append(
             {"name": name, "value": round(value, 1), "unit": unit, "baseline": round(baseline, 1), "ratio": ratio}
         )
-        self._say(f"  {name}: {value:.1f} {unit}, baseline {baseline:.1f}, {ratio} of it")
+        self._print_line(f"  {name}: {value:.1f} {unit}, baseline {baseline:.1f}, {ratio} of it")
 
     async def sign_up(self) -> None:
         name = uuid4().hex[:12]
@@ -115,36 +115,38 @@ class Bench:
         return start
 
     async def acknowledgement(self) -> None:
-        await one_by_one(self.creating(), 20)
-        await one_by_one(self.empty(), 20)
-        ours, floor = Times([]), Times([])
+        await sequential(self.creating(), 20)
+        await sequential(self.empty(), 20)
+        platform, bare = Latencies([]), Latencies([])
         for _ in range(3):
-            ours = Times(sorted([*ours.sorted, *(await one_by_one(self.creating(), 60, _IDLE)).sorted]))
-            floor = Times(sorted([*floor.sorted, *(await one_by_one(self.empty(), 60, _IDLE)).sorted]))
-        self.row("create-property-ack", ours.ms(50), "ms p50", floor.ms(50))
-        self.row("create-property-ack-p99", ours.ms(99), "ms p99", floor.ms(99))
+            platform = Latencies(
+                sorted([*platform.sorted, *(await sequential(self.creating(), 60, _IDLE_PAUSE)).sorted])
+            )
+            bare = Latencies(sorted([*bare.sorted, *(await sequential(self.empty(), 60, _IDLE_PAUSE)).sorted]))
+        self.row("create-property-ack", platform.ms(50), "ms p50", bare.ms(50))
+        self.row("create-property-ack-p99", platform.ms(99), "ms p99", bare.ms(99))
 
     async def throughput(self) -> float:
-        async def ours() -> float:
-            rate = await side_by_side(self.creating, 32, self._seconds)
-            await self._settled()
+        async def platform() -> float:
+            rate = await concurrent(self.creating, 32, self._seconds)
+            await self._wait_until_idle()
             return rate
 
-        async def floor() -> float:
-            return await side_by_side(self.empty, 32, self._seconds)
+        async def bare() -> float:
+            return await concurrent(self.empty, 32, self._seconds)
 
         async def steps() -> float:
-            rate = await side_by_side(lambda: self.empty(EmptyStepsWorkflow), 32, self._seconds)
-            await self._settled()
+            rate = await concurrent(lambda: self.empty(EmptyStepsWorkflow), 32, self._seconds)
+            await self._wait_until_idle()
             return rate
 
-        rate, baseline, of_steps = await in_turns(ours, floor, steps)
+        rate, baseline, steps_rate = await interleaved(platform, bare, steps)
         self.row("create-property-throughput", rate, "commands/s", baseline)
-        self.row("create-property-throughput-steps", rate, "commands/s", of_steps)
+        self.row("create-property-throughput-steps", rate, "commands/s", steps_rate)
         return rate
 
-    async def _settled(self) -> None:
-        """Wait until no command is running, so that one measurement's tail is not the next one's load."""
+    async def _wait_until_idle(self) -> None:
+        """Wait until no workflow is running, so that one measurement does not load the next."""
         while (
             await self._temporal.count_workflows("ExecutionStatus = 'Running' AND WorkflowType != 'reconcile'")
         ).count:
@@ -160,18 +162,18 @@ class Bench:
             connection = Connection(base)
             return lambda: connection.send(sent)
 
-        async def ours() -> float:
-            return await side_by_side(lambda: reading(self._api, request("GET", path, headers)), 16, self._seconds / 2)
+        async def platform() -> float:
+            return await concurrent(lambda: reading(self._api, request("GET", path, headers)), 16, self._seconds / 2)
 
-        async def floor() -> float:
-            return await side_by_side(lambda: reading(url, request("GET", "/page", {})), 16, self._seconds / 2)
+        async def bare() -> float:
+            return await concurrent(lambda: reading(url, request("GET", "/page", {})), 16, self._seconds / 2)
 
-        rate, floor_rate = await in_turns(ours, floor)
+        rate, baseline_rate = await interleaved(platform, bare)
         await baseline.stop()
-        self.row("history-page", rate, "requests/s", floor_rate)
+        self.row("history-page", rate, "requests/s", baseline_rate)
 
     async def views(self) -> None:
-        """Views by a new visitor each, of a listing that anybody may see, beside a route that does nothing."""
+        """Views of a public listing, each by a new visitor, beside a route that does nothing."""
         listing = orjson.loads(await self.creating()())["id"]  # type: ignore[arg-type]
         path, visitors = f"/api/properties/{listing}/views", itertools.count()
         url, baseline = await self._baseline_api()
@@ -192,20 +194,20 @@ class Bench:
             connection = Connection(url)
             return lambda: connection.send(request("POST", "/empty", {"User-Agent": f"bench {next(visitors)}"}))
 
-        async def ours() -> float:
-            rate = await side_by_side(viewing, _VIEWERS, self._seconds / 2)
-            await self._settled()
+        async def platform() -> float:
+            rate = await concurrent(viewing, _VIEW_CONCURRENCY, self._seconds / 2)
+            await self._wait_until_idle()
             return rate
 
-        async def floor() -> float:
-            return await side_by_side(nothing, _VIEWERS, self._seconds / 2)
+        async def bare() -> float:
+            return await concurrent(nothing, _VIEW_CONCURRENCY, self._seconds / 2)
 
-        rate, floor_rate = await in_turns(ours, floor)
+        rate, baseline_rate = await interleaved(platform, bare)
         await baseline.stop()
-        self.row("views", rate, "requests/s", floor_rate)
+        self.row("views", rate, "requests/s", baseline_rate)
 
     async def _baseline_api(self) -> tuple[str, Process]:
-        """A bare FastAPI application with routes to compare ours with: its address, and its process."""
+        """Start the baseline FastAPI application; returns its URL and its process."""
         port = self._stack.ports["bench_api"]
         url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "bench.baseline", "api", str(port), "bench:page"]
@@ -248,14 +250,14 @@ class Bench:
                 await asyncio.sleep(2 / rate)
         done.set()
         await asyncio.wait_for(watching, 60)
-        await self._settled()
-        times = Times(sorted(max(0.0, seen[made] - at) for made, at in acknowledged.items()))
-        floor = await self._through_kafka()
-        self.row("visible", times.ms(99), "ms p99", floor.ms(99))
-        self.row("visible-p50", times.ms(50), "ms p50", floor.ms(50))
+        await self._wait_until_idle()
+        times = Latencies(sorted(max(0.0, seen[made] - at) for made, at in acknowledged.items()))
+        bare = await self._through_kafka()
+        self.row("visible", times.ms(99), "ms p99", bare.ms(99))
+        self.row("visible-p50", times.ms(50), "ms p50", bare.ms(50))
 
-    async def _through_kafka(self) -> Times:
-        """The floor of becoming visible: one message sent to Kafka and read again by a bare consumer."""
+    async def _through_kafka(self) -> Latencies:
+        """The baseline of visibility: one message sent to Kafka and read by a bare consumer."""
         consumer = kafka.consumer(self._settings, None, USER_ACTIVITY)
         producer = AIOKafkaProducer(bootstrap_servers=self._settings.kafka_bootstrap_servers, acks="all")
         await asyncio.gather(consumer.start(), producer.start())
@@ -269,10 +271,10 @@ class Bench:
             await consumer.getone()
             times.append(time.perf_counter() - began)
         await asyncio.gather(consumer.stop(), producer.stop())
-        return Times(sorted(times))
+        return Latencies(sorted(times))
 
     async def projection(self, valkey: Redis, count: int) -> None:
-        """Events a second into Postgres and Redis, beside a bare consumer that only parses the same messages."""
+        """Events per second into Postgres and Redis, beside a consumer that only parses the same messages."""
         await self._stack.processes["projections"].stop()
         producer = AIOKafkaProducer(
             bootstrap_servers=self._settings.kafka_bootstrap_servers, acks="all", linger_ms=20, max_batch_size=500_000

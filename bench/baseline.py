@@ -1,6 +1,6 @@
-"""The floors that our figures stand on: an empty workflow, a route that does one Redis command, and an empty route.
+"""The baselines: a worker of empty workflows, a route that does one Redis command, and an empty route.
 
-`python -m bench.baseline worker` works on the empty workflows; `python -m bench.baseline api PORT KEY` serves the
+`python -m bench.baseline worker` runs the worker; `python -m bench.baseline api PORT KEY` serves the
 routes.
 """
 

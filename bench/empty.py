@@ -1,7 +1,7 @@
-"""The floors of a command: an empty workflow, and one that takes a command's steps and does nothing in them.
+"""Baselines of a command: an empty workflow, and one with empty local activities in place of a command's steps.
 
-The first answers its update at once and ends, which is the least that an early return can cost. The second is what the
-steps of a command cost by themselves: saving and publishing are local activities.
+The first answers its update at once and ends: the minimum cost of update-with-start. The second adds the cost of the
+local activities themselves.
 """
 
 from datetime import timedelta
@@ -19,7 +19,7 @@ async def nothing(value: str) -> str:
 
 @workflow.defn(name="empty")
 class EmptyWorkflow:
-    """Nothing, durably."""
+    """Answers its update at once and completes."""
 
     @workflow.update
     async def saved(self) -> str:

@@ -1,4 +1,4 @@
-"""Load: a small HTTP/1.1 client that costs little beside what it measures, and loops that count."""
+"""Load generation: a minimal HTTP/1.1 client, and loops that measure latency and throughput."""
 
 import asyncio
 import statistics
@@ -11,7 +11,7 @@ Work = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True)
-class Times:
+class Latencies:
     """Seconds of each call, sorted."""
 
     sorted: list[float]
@@ -21,14 +21,14 @@ class Times:
 
 
 class Connection:
-    """One keep-alive connection. Answers carry a Content-Length or are 204, which is all that our servers send."""
+    """One keep-alive connection. Responses must have a Content-Length or be 204, as those of our servers do."""
 
     def __init__(self, url: str) -> None:
         self._host, self._port = urlsplit(url).hostname, urlsplit(url).port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, request: bytes) -> tuple[int, bytes, bytes]:
-        """Status, head and body."""
+        """Send a request; returns status, head and body of the response."""
         if self._streams is None:
             self._streams = await asyncio.open_connection(self._host, self._port)
         reader, writer = self._streams
@@ -46,26 +46,26 @@ class Connection:
 
 
 def request(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
-    """A whole request as bytes, made once and sent often."""
+    """A request as bytes, built once and sent many times."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
     if body:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-async def one_by_one(work: Work, count: int, pause: float = 0.0) -> Times:
-    """How long each call takes; with a pause between them in seconds, when nothing else is going on."""
+async def sequential(work: Work, count: int, pause: float = 0.0) -> Latencies:
+    """The latency of `count` calls, one after the other, with a pause of so many seconds between them."""
     times = []
     for _ in range(count):
         began = time.perf_counter()
         await work()
         times.append(time.perf_counter() - began)
         await asyncio.sleep(pause)
-    return Times(sorted(times))
+    return Latencies(sorted(times))
 
 
-async def side_by_side(make: Callable[[], Work], at_once: int, seconds: float) -> float:
-    """Calls a second of `at_once` loops; the first fifth warms up and is not counted."""
+async def concurrent(make: Callable[[], Work], at_once: int, seconds: float) -> float:
+    """Calls per second of `at_once` concurrent loops, after a warm-up of a fifth of `seconds`."""
     done = 0
     counting_from, ends = time.perf_counter() + seconds / 5, time.perf_counter() + seconds * 6 / 5
 
@@ -80,7 +80,7 @@ async def side_by_side(make: Callable[[], Work], at_once: int, seconds: float) -
     return done / seconds
 
 
-async def in_turns(*measurements: Callable[[], Awaitable[float]]) -> list[float]:
-    """Medians of three rounds each, in turns, so that what else the machine does meets all of them."""
+async def interleaved(*measurements: Callable[[], Awaitable[float]]) -> list[float]:
+    """Medians of three interleaved rounds, so that other load on the machine affects every measurement alike."""
     rounds = [[await measure() for measure in measurements] for _ in range(3)]
     return [statistics.median(values) for values in zip(*rounds, strict=True)]

@@ -1,1 +1,1 @@
-"""A demonstration: people who sign up and list properties through the public API."""
+"""A demonstration: registers users and lists properties through the public API."""

@@ -1,7 +1,7 @@
 """`python -m demo` (or `make demo`): sign up owners and list properties through the public API.
 
-Without a file the listings are invented. With --csv they come from a file of the shape of portals' sale listings; rows
-that are refused are counted with their reasons. Every row has an Idempotency-Key: a repetition lists nothing twice.
+Without a file the listings are invented. With --csv they come from a file of sale listings in the format of portals;
+refused rows are counted by reason. Every request has an Idempotency-Key, so a retry lists nothing twice.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from rich.table import Table
 
 from demo.listings import Unusable, described_columns, listing_of, rows_of, synthetic
 
-_AT_ONCE = 8
-_TRIES = 20
+_CONCURRENCY = 8
+_MAX_ATTEMPTS = 20
 _NAMES = ("Anjali Reddy", "Farhan Ali", "Kavya Rao", "Ravi Kumar", "Sana Begum", "Suresh Goud")
 
 
 @dataclass
 class Owner:
-    """Somebody who was signed up, and how to sign in as them."""
+    """A registered user and their credentials."""
 
     email: str
     password: str
@@ -39,7 +39,7 @@ class Owner:
 
 
 class Demo:
-    """Lists properties for a few owners, a few at a time."""
+    """Lists properties for a few owners, with bounded concurrency."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
@@ -77,7 +77,7 @@ class Demo:
             self.refused[reasons[0]] += 1
 
     async def _sign_in_again(self, owner: Owner) -> None:
-        """An import of an hour outlives an access token of a quarter of one."""
+        """Get a new access token: a long import outlives the 15 minutes of one."""
         answer = await self._send("/api/auth/login", {"emailOrUsername": owner.email, "password": owner.password}, None)
         answer.raise_for_status()
         owner.token = answer.json()["accessToken"]
@@ -86,7 +86,7 @@ class Demo:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if key:
             headers["Idempotency-Key"] = key
-        for _ in range(_TRIES):
+        for _ in range(_MAX_ATTEMPTS):
             answer = await self._http.post(path, json=body, headers=headers)
             running = answer.status_code == 409 and answer.json()["type"] == "/problems/command-running"
             if answer.status_code not in {429, 503} and not running:
@@ -114,7 +114,7 @@ async def run(arguments: argparse.Namespace) -> int:
         columns = (TextColumn("Listing properties"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("", total=len(listings))
-            places = asyncio.Semaphore(_AT_ONCE)
+            places = asyncio.Semaphore(_CONCURRENCY)
 
             async def one(n: int, listing: dict[str, Any]) -> None:
                 async with places:

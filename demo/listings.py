@@ -1,4 +1,4 @@
-"""Rows that become listings: a synthetic sample, or a CSV of sale listings as they are found on portals."""
+"""Sources of listings: a synthetic sample, or a CSV of sale listings in the format of portals."""
 
 import csv
 import random
@@ -24,8 +24,8 @@ OPTIONAL_COLUMNS = {
 }
 _TYPES = {"Flat": "APARTMENT", "Individual House": "HOUSE"}
 _FURNISHED = {"Furnished": "FURNISHED", "Semi-Furnished": "SEMI_FURNISHED", "Unfurnished": "UNFURNISHED"}
-_MOST_PARKING = 10
-"""More is a flat number that was typed in the wrong box."""
+_MAX_PARKING = 10
+"""A larger value is a flat number in the wrong column."""
 
 _LOCALITIES = (
     ("Gachibowli", 17.4401, 78.3489), ("Kondapur", 17.4622, 78.3568), ("Madhapur", 17.4483, 78.3915),
@@ -38,7 +38,7 @@ _AMENITIES = ("Lift", "Power backup", "Gymnasium", "Swimming pool", "Children's 
 
 
 class Unusable(ValueError):
-    """A row that cannot be a listing; the message says why, without the row's own words."""
+    """A row that cannot become a listing; the message is the reason, without text of the row, for counting."""
 
 
 def synthetic(count: int, seed: int = 1591) -> Iterator[dict[str, Any]]:
@@ -98,12 +98,12 @@ def listing_of(row: dict[str, str]) -> dict[str, Any]:
     if kind is None:
         raise Unusable("unknown type of building")
     bedrooms, parking = _whole(row["Bedrooms"]), _whole(row.get("parking", ""))
-    told = " ".join(row["desc"].split())
+    description = " ".join(row["desc"].split())
     noun = "Flat" if kind == "APARTMENT" else "House"
     title = f"{bedrooms} BHK {noun} in {locality}" if bedrooms else f"{noun} in {locality}"
     found: dict[str, Any] = {
         "title": title[:200],
-        "description": told[:5000] if len(told) >= 10 else f"{title}, as listed by its owner.",
+        "description": description[:5000] if len(description) >= 10 else f"{title}, as listed by its owner.",
         "price": _whole(row["price"]),
         "location": locality,
         "address": ", ".join(parts[:-2])[:500],
@@ -112,7 +112,7 @@ def listing_of(row: dict[str, str]) -> dict[str, Any]:
         "bedrooms": bedrooms,
         "bathrooms": _whole(row["Bathrooms"]) or None,
         "areaSqft": _whole(row["area"]),
-        "parkingSpaces": parking if parking is not None and parking <= _MOST_PARKING else None,
+        "parkingSpaces": parking if parking is not None and parking <= _MAX_PARKING else None,
         "furnishedStatus": _FURNISHED.get(row.get("Furnished_status", "").strip()),
         "latitude": _number(row["latitude"]),
         "longitude": _number(row["longitude"]),
@@ -124,10 +124,10 @@ def _number(text: str) -> float | None:
     try:
         return float(text) if text.strip() else None
     except ValueError:
-        raise Unusable("a number that is none") from None
+        raise Unusable("not a number") from None
 
 
 def _whole(text: str) -> int | None:
-    """Whole numbers are written as `2.0` in these files."""
+    """A whole number; these files write 2 as `2.0`."""
     value = _number(text)
     return None if value is None else round(value)

@@ -1,4 +1,4 @@
-"""`python -m docs`: write docs/reference from the code; `python -m docs check`: is it up to date, are links whole?"""
+"""`python -m docs`: generate docs/reference and docs/settings.md; `python -m docs check`: check them and all links."""
 
 import base64
 import json
@@ -6,6 +6,9 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
 
 from adapters.settings import Settings
 from api.app import create_app
@@ -23,13 +26,43 @@ Made by `python -m docs` from the code; `make check` compares them.
 """
 
 
+_SETTINGS = """# Settings
+
+Made by `python -m docs` from `adapters/settings.py`; `make check` compares them.
+
+Every process reads its settings from environment variables when it starts. One that misses a setting, or cannot read
+one, says which and ends with code 2. An empty variable is as good as none. `make run` sets what it needs itself; for
+docker compose, README.md says what goes into `.env`.
+
+| setting | default | meaning |
+|---|---|---|
+"""
+
+
+def settings() -> str:
+    """The page of every setting, in the order of the code."""
+    rows = [
+        f"| `{name.upper()}` | {_default(field)} | {' '.join((field.description or '').split())} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return _SETTINGS + "\n".join(rows) + "\n"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+    text = ",".join(default) if isinstance(default, tuple) else "" if default is None else f"{default}"
+    return f"`{text}`" if text else "none"
+
+
 def openapi() -> dict[str, Any]:
-    settings = Settings.model_validate({"secret_key": base64.b64encode(bytes(32)).decode()})
-    return create_app(settings).openapi()
+    made_up = Settings.model_validate({"secret_key": base64.b64encode(bytes(32)).decode()})
+    return create_app(made_up).openapi()
 
 
 def asyncapi() -> dict[str, Any]:
-    """The registry of events as AsyncAPI: a channel for each topic, a message for each kind."""
+    """AsyncAPI of the events: a channel per topic, a message per event type."""
     schemas: dict[str, Any] = {}
 
     def schema(model: Any, name: str) -> dict[str, str]:
@@ -65,6 +98,7 @@ def asyncapi() -> dict[str, Any]:
 
 def documents() -> dict[Path, str]:
     return {
+        ROOT / "docs" / "settings.md": settings(),
         REFERENCE / "README.md": _INDEX,
         REFERENCE / "openapi.json": json.dumps(openapi(), indent=1, sort_keys=True) + "\n",
         REFERENCE / "asyncapi.json": json.dumps(asyncapi(), indent=1, sort_keys=True) + "\n",
@@ -72,16 +106,16 @@ def documents() -> dict[Path, str]:
 
 
 def problems() -> list[str]:
-    """What is out of date, and links that lead nowhere."""
+    """Reference documents that are out of date, and broken links."""
     found = [
-        f"{file.relative_to(ROOT)} is not what the code says: python -m docs"
+        f"{file.relative_to(ROOT)} is out of date: run python -m docs"
         for file, text in documents().items()
         if not file.exists() or file.read_text() != text
     ]
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
             if "://" not in link and not (page.parent / link).exists():
-                found.append(f"{page.relative_to(ROOT)} links to {link}, which is not there")
+                found.append(f"{page.relative_to(ROOT)} links to {link}, which does not exist")
     return found
 
 

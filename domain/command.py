@@ -7,7 +7,7 @@ from uuid import UUID
 from domain.model import Fact, Model
 from domain.roles import UserRole
 
-FAILED = "CommandFailed"
+FAILED = "command-failed"
 """The type of the error of a command that is neither done nor refused: its workflow fails."""
 SealedCommand = dict[str, Any]
 """A command as the JSON that Temporal stores: each personal value is encrypted, as `{"sealed": ...}`."""

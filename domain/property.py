@@ -172,6 +172,8 @@ class Property(PropertyDetails, Fact):
     previous_price: f.Rupees | None = None
     created_at: datetime
     updated_at: datetime
+    listed_at: datetime | None = None
+    """When it was public for the first time; null before that."""
 
     @property
     def details(self) -> PropertyDetails:

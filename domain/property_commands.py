@@ -19,7 +19,7 @@ from domain.errors import (
 )
 from domain.model import Fact
 from domain.property import ListingType, Property, PropertyDetails, PropertyPatch, SealableDetails
-from domain.property_status import CLOSED_STATUSES, TRANSITIONS, Party, PropertyStatus
+from domain.property_status import CLOSED_STATUSES, PUBLIC_STATUSES, TRANSITIONS, Party, PropertyStatus
 
 
 class CreateProperty(Command):
@@ -170,12 +170,14 @@ def evolve(state: Property | None, fact: PropertyFact, version: int, at: datetim
     """The state after an event, whose personal fields must be decrypted; None after a tombstone."""
     if isinstance(fact, PropertyDeleted):
         return None
+    listed_at = state.listed_at if state else None
     return Property.model_construct(
         id=fact.property_id,
         version=version,
         images=state.images if state else (),
         created_at=state.created_at if state else at,
         updated_at=at,
+        listed_at=at if listed_at is None and fact.status in PUBLIC_STATUSES else listed_at,
         **{name: getattr(fact, name) for name in _STATE_FIELDS},
     )
 

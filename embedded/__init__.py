@@ -1,1 +1,1 @@
-"""Every engine and every process of ours on one machine, from Python wheels: for `make run`, tests and benchmarks."""
+"""Runs every engine and every process of the platform on one machine, for `make run`, tests and benchmarks."""

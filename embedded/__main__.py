@@ -15,10 +15,10 @@ from embedded.process import StartFailed
 from embedded.stack import Stack
 
 _ENVIRONMENT = "environment"
-"""The file in the data folder by which `make admin` reaches the running stack."""
+"""File in the data folder with the environment of the running stack, for `make admin`."""
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -29,7 +29,7 @@ async def _run(data: Path, temporal: str) -> int:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(signum, stop.set)
-    stack = Stack(data, _say, temporal=temporal)
+    stack = Stack(data, _print_line, temporal=temporal)
     began = time.monotonic()
     starting = asyncio.create_task(_start(stack, port))
     stopping = asyncio.create_task(stop.wait())
@@ -37,33 +37,33 @@ async def _run(data: Path, temporal: str) -> int:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             await starting
-            _say(_addresses(stack, port, time.monotonic() - began))
+            _print_line(_addresses(stack, port, time.monotonic() - began))
             await stopping
         return 0
     except StartFailed as error:
-        _say(f"\nStart-up failed: {error}")
+        _print_line(f"\nStart-up failed: {error}")
         return 1
     finally:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
-        _say("\nStopping ...")
+        _print_line("\nStopping ...")
         (data / _ENVIRONMENT).unlink(missing_ok=True)
         await stack.stop()
-        _say("Everything is stopped; the data is kept in " + str(data))
+        _print_line("Everything is stopped; the data is kept in " + str(data))
 
 
 async def _start(stack: Stack, port: int) -> None:
-    _say("Engines:")
+    _print_line("Engines:")
     await stack.start_engines()
-    _say("Database, topics, search attributes and bucket:")
+    _print_line("Database, topics, search attributes and bucket:")
     await stack.prepare()
-    _say("  up to date\nProcesses:")
+    _print_line("  up to date\nProcesses:")
     await stack.start_processes(port)
     write_environment(stack.data / _ENVIRONMENT, _environment(stack))
 
 
 def _environment(stack: Stack) -> dict[str, str]:
-    """The settings of the workers, for commands of an operator: what the stack made, and what was set before."""
+    """The workers' settings, for operator commands: those of the stack and those of the environment."""
     given = {name: value for name, value in os.environ.items() if name.lower() in Settings.model_fields}
     return {name: value for name, value in {**given, **stack.env}.items() if name != "JWT_PRIVATE_KEY"}
 
@@ -81,9 +81,21 @@ def _addresses(stack: Stack, port: int, seconds: float) -> str:
     return f"\nHyderabad Infra is ready after {seconds:.0f} s:\n{table}\n{more}\nCtrl-C stops everything."
 
 
+def _running(data: Path, pid: str) -> str:
+    """What whoever starts a second time can do; `pid` is empty when the other one has only just started."""
+    if not pid:
+        return f"Another `make run` is starting in {data}. Stop it first, or run from another checkout."
+    return (
+        f"Another `make run` is using {data}: process {pid}. Stop it with Ctrl-C in its terminal or by `kill {pid}`, "
+        "or run from another checkout."
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m embedded", description=__doc__)
-    parser.add_argument("--data", type=Path, default=ROOT / ".data", help="where everything is kept (default: .data)")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT / ".data", help="folder of all data, logs and secrets (default: .data)"
+    )
     parser.add_argument(
         "--temporal",
         choices=["development", "server"],
@@ -93,12 +105,17 @@ def main() -> int:
     chosen = parser.parse_args()
     data: Path = chosen.data.resolve()
     data.mkdir(parents=True, exist_ok=True)
-    with (data / "lock").open("w") as lock:
+    # Opened without emptying it: it has the pid of whoever holds it.
+    with (data / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say(f"Another `make run` is using {data}. Stop it first, or run from another checkout.")
+            lock.seek(0)
+            _print_line(_running(data, lock.read().strip()))
             return 1
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
         return asyncio.run(_run(data, chosen.temporal))
 
 

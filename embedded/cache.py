@@ -1,4 +1,4 @@
-"""Where engines that are fetched or built once are kept, outside the checkout and keyed by version."""
+"""A cache of downloaded and built engines, outside the checkout and keyed by version."""
 
 import os
 import shutil
@@ -10,11 +10,11 @@ from pathlib import Path
 
 
 def cache_folder(home: Path | None = None) -> Path:
-    """The cache of this user, or another in `home`. Ends the program when it belongs to somebody else."""
+    """The cache of this user, or another in `home`. Exits when another user owns it."""
     home = home or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hyderabad-infra"
     home.mkdir(parents=True, exist_ok=True)
     if home.stat().st_uid != os.geteuid():
-        raise SystemExit(f"{home} belongs to somebody else; what it holds is not started. Remove it and try again.")
+        raise SystemExit(f"{home} is owned by another user, so its programs are not run. Remove it and try again.")
     return home
 
 
@@ -30,7 +30,7 @@ def cached(name: str, make: Callable[[Path], None], home: Path | None = None) ->
         building.chmod(0o755)
         building.rename(folder)
     except OSError:
-        # Two checkouts may make it at once; the one that is there first is as good.
+        # Another process has created the same folder first: use that one.
         if not folder.exists():
             raise
     finally:
@@ -39,7 +39,7 @@ def cached(name: str, make: Callable[[Path], None], home: Path | None = None) ->
 
 
 def tool(name: str, why: str) -> str:
-    """The path of a program of this machine; ends the program with advice when it is missing."""
+    """The path of an installed program. Exits with advice when it is missing."""
     found = shutil.which(name)
     if not found:
         raise SystemExit(f"{name} is needed {why}; install it and try again.")
@@ -60,13 +60,13 @@ def go_install(folder: Path, what: str, *packages: str) -> None:
 
 
 def go_module(module: str) -> Path:
-    """Where Go keeps the files of a module, `path@version`, of which something was built."""
+    """The folder of a Go module (`path@version`) in the module cache; it must have been downloaded."""
     found = subprocess.run(["go", "list", "-m", "-f", "{{.Dir}}", module], capture_output=True, text=True, check=False)
     if found.returncode != 0:
-        raise SystemExit(f"{module} is not where Go keeps modules:\n{found.stderr}")
+        raise SystemExit(f"{module} is not in the Go module cache:\n{found.stderr}")
     return Path(found.stdout.strip())
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

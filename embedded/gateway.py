@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from embedded.cache import cached, go_install, say
+from embedded.cache import cached, go_install, print_line
 from embedded.engines import http_ready
 from embedded.paths import ROOT
 from embedded.process import Spec
@@ -11,12 +11,12 @@ VERSION = "2.10.2"
 
 
 def _build(folder: Path) -> None:
-    say(f"Building Caddy {VERSION} (a minute and a half on two cores) ...")
+    print_line(f"Building Caddy {VERSION} (a minute and a half on two cores) ...")
     go_install(folder, "Caddy", f"github.com/caddyserver/caddy/v2/cmd/caddy@v{VERSION}")
 
 
 def gateway(logs: Path, port: int, api_port: int) -> Spec:
-    """The gateway on `port` of 127.0.0.1 before an API on `api_port`, with the file that docker-compose.yml mounts."""
+    """A gateway on 127.0.0.1:`port` to an API on `api_port`, with the Caddyfile that docker-compose.yml mounts."""
     program = cached(f"caddy-{VERSION}", _build) / "caddy"
     command = [str(program), "run", "--adapter", "caddyfile", "--config", str(ROOT / "deploy" / "gateway.Caddyfile")]
     environment = {
@@ -29,7 +29,7 @@ def gateway(logs: Path, port: int, api_port: int) -> Spec:
 
 
 def main() -> None:
-    say(f"Caddy {VERSION} is in {cached(f'caddy-{VERSION}', _build)}")
+    print_line(f"Caddy {VERSION} is in {cached(f'caddy-{VERSION}', _build)}")
 
 
 if __name__ == "__main__":

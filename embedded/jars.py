@@ -1,4 +1,4 @@
-"""Java programs' jars, from Maven Central: a lock file names each with its hash, and they are fetched once."""
+"""Downloads the jars of a lock file from Maven Central, and verifies them by their hashes."""
 
 import hashlib
 import shutil
@@ -13,19 +13,19 @@ from jgo.maven import Artifact, MavenContext
 
 from embedded.cache import cache_folder, cached
 
-_AT_ONCE = 8
-"""Most of a jar's time is the wait for its first byte: one by one, the 47 of Kafka took four times as long."""
+_CONCURRENCY = 8
+"""Parallel downloads: most of the time is latency, and the 47 jars of Kafka took four times as long one by one."""
 
 
 def jars_folder(lock: Path) -> Path:
-    """Where the jars of a lock file are kept; a changed lock file has another place."""
+    """The cache folder of a lock file's jars, keyed by the hash of the lock file."""
     return cache_folder() / _name(lock)
 
 
 def fetch_jars(lock: Path) -> Path:
-    """The folder of the jars that a lock file lists, fetched the first time; after that no network is needed.
+    """The folder of the jars of a lock file, which are downloaded the first time.
 
-    Ends the program when a jar cannot be fetched, or is not the one that was locked.
+    Exits when a jar cannot be downloaded or does not have the locked hash.
     """
 
     def fetch(folder: Path) -> None:
@@ -43,15 +43,17 @@ def fetch_jars(lock: Path) -> Path:
     return cached(_name(lock), fetch)
 
 
-def write_lock(lock: Path, wanted: Iterable[str], alone: Iterable[str]) -> None:
-    """Lock the jars of `wanted` with what they need at run time, as Maven chooses it, and those of `alone` without."""
+def write_lock(lock: Path, wanted: Iterable[str], without_dependencies: Iterable[str]) -> None:
+    """Write a lock file of `wanted` with their run-time dependencies, and of `without_dependencies` without theirs."""
     with tempfile.TemporaryDirectory() as folder:
         context = _maven(Path(folder))
         roots = [context.create_dependency(coordinates) for coordinates in wanted]
-        roots += [context.create_dependency(coordinates, [context.project("*", "*")]) for coordinates in alone]
-        themselves, needed = context.resolver.resolve(roots)
-        artifacts = [each.artifact for each in themselves]
-        artifacts += [each.artifact for each in needed if each.scope in ("compile", "runtime")]
+        roots += [
+            context.create_dependency(coordinates, [context.project("*", "*")]) for coordinates in without_dependencies
+        ]
+        direct, transitive = context.resolver.resolve(roots)
+        artifacts = [each.artifact for each in direct]
+        artifacts += [each.artifact for each in transitive if each.scope in ("compile", "runtime")]
         lines = [
             f"{each.groupId}:{each.artifactId}:{each.version} {_sha256(jar)}\n"
             for each, jar in zip(artifacts, _download(artifacts), strict=True)
@@ -71,7 +73,7 @@ def _maven(downloads: Path) -> MavenContext:
 
 def _download(artifacts: Sequence[Artifact]) -> list[Path]:
     try:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_CONCURRENCY) as pool:
             return list(pool.map(Artifact.resolve, artifacts))
     except (OSError, RuntimeError) as error:
         raise SystemExit(f"Maven Central cannot be reached, which the first start needs ({error})") from error

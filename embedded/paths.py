@@ -1,4 +1,4 @@
-"""What one checkout's stack owns on this machine: its folder, its ports and its secrets, kept from run to run."""
+"""The ports and secrets of one checkout's stack, which are kept between runs."""
 
 import base64
 import json
@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 ROOT = Path(__file__).resolve().parent.parent
 
 
-# Below the ports that systems give to outgoing connections, which could take one of ours while its engine restarts;
-# and Temporal's server keeps its ports as 16-bit signed numbers.
-_OURS = range(20_000, 32_768)
+# Below the ephemeral ports, which an outgoing connection could take while an engine restarts. Temporal's server also
+# stores its ports as 16-bit signed numbers.
+_PORT_RANGE = range(20_000, 32_768)
 
 
 class Ports:
-    """Free ports of 127.0.0.1, the same ones each time where they are still free. `<NAME>_PORT` sets one."""
+    """Free ports of 127.0.0.1 by name, the same in each run while they are free. `<NAME>_PORT` sets one."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -40,14 +40,16 @@ class Ports:
         if wanted:
             port = _port_number(f"{name.upper()}_PORT", wanted)
             if not is_free(port):
-                raise SystemExit(f"{name.upper()}_PORT={port} is taken by another program; choose another or unset it.")
+                raise SystemExit(
+                    f"{name.upper()}_PORT={port} is in use by another program; choose another or unset it."
+                )
             return port
         before = self._ports.get(name)
         if before and is_free(before):
             return before
         taken = set(self._ports.values())
         return next(
-            port for port in (secrets.choice(_OURS) for _ in range(10_000)) if port not in taken and is_free(port)
+            port for port in (secrets.choice(_PORT_RANGE) for _ in range(10_000)) if port not in taken and is_free(port)
         )
 
 
@@ -58,10 +60,10 @@ def _port_number(name: str, value: str) -> int:
 
 
 def api_port() -> int:
-    """The API's port: `PORT`, else 8080. Ends the program with advice when it is taken."""
+    """The API's port: `PORT`, else 8080. Exits with advice when it is in use."""
     port = _port_number("PORT", os.environ.get("PORT", "8080"))
     if not is_free(port):
-        raise SystemExit(f"Port {port} is taken by another program. Choose another: make run PORT={port + 1}")
+        raise SystemExit(f"Port {port} is in use by another program. Choose another: make run PORT={port + 1}")
     return port
 
 
@@ -75,8 +77,8 @@ def is_free(port: int) -> bool:
         return True
 
 
-def kept_secrets(folder: Path) -> dict[str, str]:
-    """The passwords and keys of this checkout's stack, made once and readable by its owner only."""
+def load_or_create_secrets(folder: Path) -> dict[str, str]:
+    """The passwords and keys of this checkout's stack: created once, in a file that only its owner may read."""
     file = folder / "secrets.json"
     if file.exists():
         kept: dict[str, str] = json.loads(file.read_text())
@@ -93,6 +95,6 @@ def kept_secrets(folder: Path) -> dict[str, str]:
 
 
 def write_environment(file: Path, env: Mapping[str, str]) -> None:
-    """Write the environment of the running stack's processes for a shell to read, readable by its owner only."""
+    """Write environment variables as a shell script that only its owner may read."""
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
         out.writelines(f"{name}={shlex.quote(value)}\n" for name, value in sorted(env.items()))

@@ -1,4 +1,4 @@
-"""A child process that is started, waited for, restarted when it dies, and never outlives us."""
+"""Supervises a child process: starts it, waits until it is ready, restarts it when it dies and stops it."""
 
 import asyncio
 import ctypes
@@ -12,27 +12,27 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds before a restart; the pause doubles while a process keeps dying and is forgotten once it has run a while."""
-_STEADY_SECONDS = 30.0
+MIN_BACKOFF, MAX_BACKOFF = 0.5, 30.0
+"""Seconds before a restart: exponential backoff, which is reset once the process has run for a while."""
+_BACKOFF_RESET_SECONDS = 30.0
 _PR_SET_PDEATHSIG = 1
 
 
 class StartFailed(Exception):
-    """A process ended or stayed silent before it was ready; the message says which, and where its log is."""
+    """A process ended or timed out before it was ready; the message has its name and its log."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What to run, how to know that it is ready, and how to end it."""
+    """The command line of a process, its readiness probe and how it is stopped."""
 
     name: str
     command: Sequence[str]
     log: Path
     ready: Callable[[], Awaitable[object]]
-    """Raises while the process is not ready yet."""
+    """The readiness probe; raises while the process is not ready."""
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
     stop_signal: signal.Signals = signal.SIGTERM
@@ -40,12 +40,14 @@ class Spec:
     ready_seconds: float = 60.0
     before_restart: Callable[[], Awaitable[None]] | None = None
     """Runs while the process is down, before it is started again. Raises StartFailed."""
+    leaves: Sequence[Path] = ()
+    """Files outside our folder that it makes and does not remove; they go when it is stopped."""
 
 
-async def run_to_end(
+async def run_command(
     command: Sequence[str], what: str, log: Path, env: Mapping[str, str] = MappingProxyType({}), cwd: Path | None = None
 ) -> None:
-    """Run a step of the set-up, with its output in `log`. Raises StartFailed unless it ends with code 0."""
+    """Run a command to its end, with its output in `log`. Raises StartFailed unless it exits with code 0."""
     with log.open("ab") as out:
         child = await asyncio.create_subprocess_exec(
             *command,
@@ -54,12 +56,12 @@ async def run_to_end(
             stderr=out,
             env={**os.environ, **env},
             cwd=cwd,
-            preexec_fn=_can_be_interrupted,
+            preexec_fn=_restore_sigint,
         )
     try:
         code = await child.wait()
     except asyncio.CancelledError:
-        # Ctrl-C reaches it by itself, SIGTERM only us; interrupted, it removes what is half done.
+        # Ctrl-C is sent to the child too, SIGTERM is not. On SIGINT the child cleans up.
         child.send_signal(signal.SIGINT)
         await child.wait()
         raise
@@ -67,8 +69,8 @@ async def run_to_end(
         raise StartFailed(f"{what} ended with code {code}.{_tail(log)}")
 
 
-def _can_be_interrupted() -> None:
-    """Undo what a shell does to a program started with `&`: such a one, and all that it starts, ignore SIGINT."""
+def _restore_sigint() -> None:
+    """Restore the default action of SIGINT, which children of a process that a shell started with `&` ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -83,11 +85,11 @@ def _die_with_parent(by: signal.Signals) -> None:
 
 
 class Process:
-    """One supervised child."""
+    """One supervised child process."""
 
-    def __init__(self, spec: Spec, say: Say) -> None:
+    def __init__(self, spec: Spec, print_line: PrintLine) -> None:
         self.spec = spec
-        self._say = say
+        self._print_line = print_line
         self._child: asyncio.subprocess.Process | None = None
         self._stopping = False
         self._watch: asyncio.Task[None] | None = None
@@ -97,15 +99,15 @@ class Process:
         return self._child.pid if self._child and self._child.returncode is None else None
 
     async def start(self) -> None:
-        """Start it, wait until it is ready, then keep it running. Raises StartFailed."""
+        """Start the process, wait until it is ready, then restart it whenever it ends. Raises StartFailed."""
         began = time.monotonic()
         await self._spawn()
         await self._until_ready()
-        self._say(f"  {self.spec.name:<12} ready after {time.monotonic() - began:.1f} s")
+        self._print_line(f"  {self.spec.name:<12} ready after {time.monotonic() - began:.1f} s")
         self._watch = asyncio.create_task(self._keep_running(), name=f"watch {self.spec.name}")
 
     async def stop(self) -> None:
-        """End it and everything it started."""
+        """Stop the process and its process group."""
         self._stopping = True
         if self._watch:
             self._watch.cancel()
@@ -118,9 +120,11 @@ class Process:
             try:
                 await asyncio.wait_for(child.wait(), self.spec.stop_seconds)
             except TimeoutError:
-                self._say(f"  {self.spec.name:<12} did not end within {self.spec.stop_seconds:.0f} s: killed")
+                self._print_line(f"  {self.spec.name:<12} did not end within {self.spec.stop_seconds:.0f} s: killed")
         self._kill_group(child.pid)
         await child.wait()
+        for file in self.spec.leaves:
+            file.unlink(missing_ok=True)
 
     async def _spawn(self) -> None:
         self.spec.log.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +136,7 @@ class Process:
                 stderr=log,
                 env={**os.environ, **self.spec.env},
                 cwd=self.spec.cwd,
-                start_new_session=True,  # Ctrl-C reaches us alone, and we end the others in order
+                start_new_session=True,  # so that Ctrl-C is not sent to it, and `stop` stops processes in order
                 preexec_fn=partial(_die_with_parent, self.spec.stop_signal),
             )
 
@@ -146,7 +150,7 @@ class Process:
             try:
                 await asyncio.wait_for(self.spec.ready(), 5)
                 return
-            except Exception as error:  # whatever the probe raises means the same: not ready yet
+            except Exception as error:  # any error of the probe means that the process is not ready
                 last = error
             await asyncio.sleep(0.1)
         raise StartFailed(
@@ -154,26 +158,28 @@ class Process:
         )
 
     async def _keep_running(self) -> None:
-        pause = FIRST_PAUSE
+        backoff = MIN_BACKOFF
         while True:
             assert self._child is not None
             began = time.monotonic()
             code = await self._child.wait()
             self._kill_group(self._child.pid)
-            if time.monotonic() - began > _STEADY_SECONDS:
-                pause = FIRST_PAUSE
+            if time.monotonic() - began > _BACKOFF_RESET_SECONDS:
+                backoff = MIN_BACKOFF
             how = signal.Signals(-code).name if code < 0 else f"code {code}"
-            self._say(f"  {self.spec.name:<12} ended ({how}); starts again in {pause:g} s; log: {self.spec.log}")
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            self._print_line(
+                f"  {self.spec.name:<12} ended ({how}); starts again in {backoff:g} s; log: {self.spec.log}"
+            )
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, MAX_BACKOFF)
             try:
                 if self.spec.before_restart:
                     await self.spec.before_restart()
                 await self._spawn()
                 await self._until_ready()
-                self._say(f"  {self.spec.name:<12} is back")
+                self._print_line(f"  {self.spec.name:<12} is back")
             except StartFailed as error:
-                self._say(f"  {error}")
+                self._print_line(f"  {error}")
                 if self.pid:
                     self._kill_group(self._child.pid)
 
@@ -181,4 +187,4 @@ class Process:
         try:
             os.killpg(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
-            return  # the group is gone, or the id belongs to somebody else by now
+            return  # the group is gone, or its id was reused

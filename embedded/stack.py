@@ -1,4 +1,4 @@
-"""The whole platform on this machine: engines first, then set-up, then our own processes."""
+"""The whole platform on this machine: the engines, the migrations, then the platform's processes."""
 
 import asyncio
 import os
@@ -10,13 +10,13 @@ from types import MappingProxyType
 from adapters.temporal import SEARCH_ATTRIBUTES
 from embedded import engines
 from embedded.kafka import kafka
-from embedded.paths import ROOT, Ports, kept_secrets
-from embedded.process import Process, Say, Spec, run_to_end
+from embedded.paths import ROOT, Ports, load_or_create_secrets
+from embedded.process import PrintLine, Process, Spec, run_command
 from embedded.temporal_server import prepare_namespace, prepare_schema, temporal_server
 from embedded.temporal_ui import temporal_ui
 
-# An engine is left out when its URL is in the environment already: then a real server is used.
-_REPLACED_BY = {
+# An engine is not started when its URL is in the environment: then that server is used.
+_EXTERNAL_URL = {
     "postgres": "DATABASE_URL",
     "kafka": "KAFKA_BOOTSTRAP_SERVERS",
     "redis": "REDIS_URL",
@@ -24,30 +24,30 @@ _REPLACED_BY = {
     "s3": "S3_ENDPOINT_URL",
     "mailbox": "SMTP_URL",
 }
-ENGINES = tuple(_REPLACED_BY)
+ENGINES = tuple(_EXTERNAL_URL)
 
 
 class Stack:
-    """Starts, watches and stops everything that `make run` runs. `env` is what our processes find in theirs."""
+    """Starts, supervises and stops everything that `make run` runs. `env` is the environment of its processes."""
 
-    def __init__(self, data: Path, say: Say, *, temporal: str = "development") -> None:
+    def __init__(self, data: Path, print_line: PrintLine, *, temporal: str = "development") -> None:
         self.data = data
-        self._say = say
+        self._print_line = print_line
         self._production_temporal = {"development": False, "server": True}[temporal]
         data.mkdir(parents=True, exist_ok=True)
         (data / "logs").mkdir(exist_ok=True)
         self.ports = Ports(data / "ports.json")
-        self._secrets = kept_secrets(data)
+        self._secrets = load_or_create_secrets(data)
         self.env = {name: value for name, value in self._secrets.items() if name != "POSTGRES_PASSWORD"}
         self.processes: dict[str, Process] = {}
 
     async def start_engines(self, names: Iterable[str] = ENGINES) -> None:
-        """Start the engines of `names` that no URL replaces, all at once. Raises StartFailed."""
+        """Start those engines of `names` that no URL replaces, concurrently. Raises StartFailed."""
         names = list(names)
         first = [name for name in names if not (self._production_temporal and name == "temporal")]
         await self._start([spec for name in first if (spec := await self._engine(name))])
         if first != names and (spec := await self._engine("temporal")):
-            # Temporal's own server keeps its state in our Postgres, so it comes second.
+            # The production server stores its state in Postgres, so it starts after it.
             database = self._database_url()
             await asyncio.to_thread(prepare_schema, self.ports, database)
             ui, env = temporal_ui(self.data, self.ports, self.env["TEMPORAL_ADDRESS"])
@@ -56,13 +56,13 @@ class Stack:
             await asyncio.to_thread(prepare_namespace, self.ports, database)
 
     async def _engine(self, name: str) -> Spec | None:
-        if replaced := os.environ.get(_REPLACED_BY[name]):
-            self._say(f"  {name:<12} is not started: {_REPLACED_BY[name]} names {_without_password(replaced)}")
+        if replaced := os.environ.get(_EXTERNAL_URL[name]):
+            self._print_line(f"  {name:<12} is not started: {_EXTERNAL_URL[name]} names {_without_password(replaced)}")
             return None
         if name == "postgres":
             spec, env = await engines.postgres(self.data, self.ports, self._secrets["POSTGRES_PASSWORD"])
         elif name == "kafka":
-            spec, env = await kafka(self.data, self.ports, self._say)
+            spec, env = await kafka(self.data, self.ports, self._print_line)
         elif name == "temporal" and self._production_temporal:
             spec, env = temporal_server(self.data, self.ports, self._database_url())
         elif name == "temporal":
@@ -79,10 +79,10 @@ class Stack:
     async def prepare(self) -> None:
         """Bring database, topics, search attributes and bucket up to date. Raises StartFailed."""
         log = self.data / "logs" / "migrations.log"
-        await run_to_end([sys.executable, "-m", "migrations"], "python -m migrations", log, self.env, ROOT)
+        await run_command([sys.executable, "-m", "migrations"], "python -m migrations", log, self.env, ROOT)
 
     async def start_processes(self, api_port: int, more: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Start our own processes with production's command lines and `more` settings. Raises StartFailed."""
+        """Start the platform's processes with production's command lines and `more` settings. Raises StartFailed."""
         commands = {
             "worker": ["worker.py"],
             "projections": ["-m", "projections"],
@@ -108,22 +108,22 @@ class Stack:
 
     async def _start(self, specs: list[Spec]) -> None:
         for spec in specs:
-            self.processes[spec.name] = Process(spec, self._say)
+            self.processes[spec.name] = Process(spec, self._print_line)
         starting = [asyncio.create_task(self.processes[spec.name].start()) for spec in specs]
         try:
             await asyncio.gather(*starting)
         except BaseException:
-            # The others are not to come up while they are being stopped.
+            # Cancel the other starts: `stop` must not run while they are in progress.
             for task in starting:
                 task.cancel()
             await asyncio.gather(*starting, return_exceptions=True)
             raise
 
     async def stop(self) -> None:
-        """Stop our processes together, then the engines together, so that the first can finish what they hold."""
-        ours = [process for name, process in self.processes.items() if name not in _REPLACED_BY]
-        theirs = [process for name, process in self.processes.items() if name in _REPLACED_BY]
-        for group in (ours, theirs):
+        """Stop the platform's processes, then the engines, so that the former can finish their work."""
+        platform = [process for name, process in self.processes.items() if name not in _EXTERNAL_URL]
+        engine_processes = [process for name, process in self.processes.items() if name in _EXTERNAL_URL]
+        for group in (platform, engine_processes):
             await asyncio.gather(*(process.stop() for process in group))
 
 

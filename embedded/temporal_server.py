@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from temporalio.client import Client
 
-from embedded.cache import cached, go_install, go_module, run, say
+from embedded.cache import cached, go_install, go_module, print_line, run
 from embedded.engines import binary
 from embedded.paths import ROOT, Ports
 from embedded.process import Spec
@@ -16,22 +16,22 @@ VERSION = "1.32.0"
 NAMESPACE = "default"
 _MODULE = f"go.temporal.io/server@v{VERSION}"
 _SHARDS = "16"
-"""Fixed for the life of a database; enough for a few thousand commands a second."""
+"""Cannot be changed for an existing database; enough for a few thousand commands a second."""
 
 
 def _build(folder: Path) -> None:
-    say(f"Building the Temporal server {VERSION} (three minutes on two cores) ...")
+    print_line(f"Building the Temporal server {VERSION} (three minutes on two cores) ...")
     packages = [f"go.temporal.io/server/cmd/{name}@v{VERSION}" for name in ("server", "tools/sql")]
     go_install(folder, "the Temporal server", *packages)
     (folder / "sql").rename(folder / "temporal-sql-tool")
     (folder / "server").rename(folder / "temporal-server")
     shutil.copytree(go_module(_MODULE) / "schema" / "postgresql" / "v12", folder / "schema")
     for copied in (folder / "schema").rglob("*"):
-        copied.chmod(copied.stat().st_mode | 0o200)  # Go keeps its modules read-only
+        copied.chmod(copied.stat().st_mode | 0o200)  # files in the Go module cache are read-only
 
 
 def _environment(ports: Ports, database_url: str, folder: Path) -> dict[str, str]:
-    """What docker-compose.yml tells the server and its set-up job, with addresses of this machine."""
+    """The environment of the server and its set-up script, as in docker-compose.yml, with this machine's addresses."""
     database = urlsplit(database_url)
     services = ("frontend", "history", "matching", "worker")
     grpc = {f"{name.upper()}_GRPC_PORT": str(ports[f"temporal_{name}"]) for name in services[1:]}
@@ -75,7 +75,7 @@ def _setup(step: str, ports: Ports, database_url: str) -> None:
 
 
 def temporal_server(data: Path, ports: Ports, database_url: str) -> tuple[Spec, dict[str, str]]:
-    """Every role of the server in one process. Its databases must have been prepared."""
+    """The server with all of its services in one process. Its schema must exist."""
     folder = cached(f"temporal-{VERSION}", _build)
     environment = _environment(ports, database_url, folder)
     address = environment["TEMPORAL_ADDRESS"]
@@ -91,7 +91,7 @@ def temporal_server(data: Path, ports: Ports, database_url: str) -> tuple[Spec, 
 
 
 def main() -> None:
-    say(f"The Temporal server {VERSION} is in {cached(f'temporal-{VERSION}', _build)}")
+    print_line(f"The Temporal server {VERSION} is in {cached(f'temporal-{VERSION}', _build)}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The web UI of the production Temporal server; the development server brings its own."""
+"""The web UI of the production Temporal server; the development server includes its own."""
 
 from pathlib import Path
 
-from embedded.cache import cached, go_install, go_module, say
+from embedded.cache import cached, go_install, go_module, print_line
 from embedded.engines import http_ready
 from embedded.paths import Ports
 from embedded.process import Spec
@@ -12,10 +12,10 @@ _MODULE = f"github.com/temporalio/ui-server/v2@v{VERSION}"
 
 
 def _build(folder: Path) -> None:
-    say(f"Building the Temporal UI {VERSION} (a quarter of a minute on two cores) ...")
+    print_line(f"Building the Temporal UI {VERSION} (a quarter of a minute on two cores) ...")
     go_install(folder, "the Temporal UI", _MODULE.replace("@", "/cmd/server@"))
     (folder / "server").rename(folder / "ui-server")
-    # Its image reads this file too, and says no address: there it may listen on all of them.
+    # The image's own configuration, which listens on every address; here only on localhost.
     image = go_module(_MODULE) / "config" / "docker.yaml"
     (folder / "config").mkdir()
     (folder / "config" / "docker.yaml").write_text(image.read_text() + "\nhost: 127.0.0.1\n")
@@ -37,7 +37,7 @@ def temporal_ui(data: Path, ports: Ports, temporal_address: str) -> tuple[Spec, 
 
 
 def main() -> None:
-    say(f"The Temporal UI {VERSION} is in {cached(f'temporal-ui-{VERSION}', _build)}")
+    print_line(f"The Temporal UI {VERSION} is in {cached(f'temporal-ui-{VERSION}', _build)}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The database, step by step, forward only."""
+"""Database migrations, forward only."""

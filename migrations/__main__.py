@@ -1,25 +1,31 @@
-"""Brings database, topics, search attributes and bucket up to date, before the processes of a release start.
+"""Migrates database, topics, search attributes and bucket; run before the processes of a release start.
 
 python -m migrations              all of it
 python -m migrations database     the database only
-python -m migrations check        tell whether the migrations make the tables of adapters/tables.py
-python -m migrations roles        before a dump is restored into a new cluster: make the roles that it names
+python -m migrations check        check that the migrations create the tables of adapters/tables.py
+python -m migrations roles        before a dump is restored into a new cluster: create the roles that it uses
 python -m migrations restored     after a dump was restored into a new cluster: renumber the stored events
 
-It ends with code 2, before anything is started on it, when a restored database was not renumbered.
+It exits with code 1 and names the service that is unavailable, and with code 2 when a restored database is not
+renumbered.
 """
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 import asyncpg
+from aiokafka.errors import KafkaError
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
+from botocore.exceptions import BotoCoreError, ClientError
+from temporalio.service import RPCError
 
 from adapters import kafka, objects, temporal
 from adapters.event_store import NotRenumbered
@@ -27,6 +33,13 @@ from adapters.settings import Settings, load_settings
 from migrations.restore import InUse, make_roles, needs_renumbering, renumber
 
 T = TypeVar("T")
+
+_CONNECT_SECONDS = 10
+"""A database that answers does so within milliseconds; one that drops packets would keep us for a minute."""
+
+
+class NotReached(Exception):
+    """A service does not answer or does not let us in; a line for each says which, where, why and what to do."""
 
 
 def alembic_config(settings: Settings) -> Config:
@@ -37,38 +50,78 @@ def alembic_config(settings: Settings) -> Config:
 
 
 def migrate_database(settings: Settings) -> None:
-    """Bring the database up to date. Ends the program with code 2 when its events are to be renumbered first."""
+    """Migrate the database. Exits with code 2 when its events must be renumbered."""
     command.upgrade(alembic_config(settings), "head")
     if asyncio.run(_as_owner(settings, needs_renumbering)):
         _end(str(NotRenumbered()))
 
 
 async def _prepare(settings: Settings) -> None:
-    await asyncio.gather(
-        kafka.ensure_topics(settings), temporal.ensure_search_attributes(settings), objects.ensure_bucket(settings)
+    """Topics, search attributes and bucket, each whatever becomes of the others. Raises NotReached."""
+    servers, temporal_address = settings.kafka_bootstrap_servers, settings.temporal_address
+    done = await asyncio.gather(
+        _reached("Kafka", "KAFKA_BOOTSTRAP_SERVERS", servers, kafka.ensure_topics(settings)),
+        _reached("Temporal", "TEMPORAL_ADDRESS", temporal_address, temporal.ensure_search_attributes(settings)),
+        _reached("S3", "S3_ENDPOINT_URL", _address(settings.s3_endpoint_url), objects.ensure_bucket(settings)),
+        return_exceptions=True,
+    )
+    failed = [error for error in done if error is not None]
+    for error in failed:
+        if not isinstance(error, NotReached):
+            raise error
+    if failed:
+        raise NotReached("\n".join(map(str, failed)))
+
+
+async def _reached(service: str, setting: str, address: str, doing: Awaitable[None]) -> None:
+    """Raises NotReached."""
+    try:
+        await doing
+    except (OSError, KafkaError, RPCError, BotoCoreError, ClientError) as error:
+        raise _not_reached(service, setting, address, error) from error
+
+
+def _not_reached(service: str, setting: str, address: str, error: Exception) -> NotReached:
+    reason = (str(error) or type(error).__name__).removesuffix(".")
+    return NotReached(
+        f"{service} at {address} cannot be used: {reason}. See that it runs and that {setting} is right, then run this "
+        "again."
     )
 
 
+def _address(url: str) -> str:
+    """Host and port, without the password that may stand before them."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
 def restored(settings: Settings) -> None:
-    """Bring a restored database up to date and renumber its events."""
+    """Migrate a restored database and renumber its events."""
     command.upgrade(alembic_config(settings), "head")
 
     async def run(connection: asyncpg.Connection) -> int:
-        return await renumber(connection, _say)
+        return await renumber(connection, _print_line)
 
     try:
         done = asyncio.run(_as_owner(settings, run))
     except InUse as error:
         _end(str(error))
-    _say(f"{done} events renumbered; the events of this database are in order")
+    _print_line(f"{done} events renumbered; the events of this database are in order")
 
 
 async def _as_owner(settings: Settings, do: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-    connection = await asyncpg.connect(settings.database_url)
+    """Raises NotReached."""
+    try:
+        connection = await asyncpg.connect(settings.database_url, timeout=_CONNECT_SECONDS)
+    except (OSError, asyncpg.PostgresError) as error:
+        raise _not_reached("Postgres", "DATABASE_URL", _address(settings.database_url), error) from error
     try:
         return await do(connection)
     finally:
         await connection.close()
+
+
+async def _answers(connection: asyncpg.Connection) -> None:
+    await connection.execute("SELECT 1")
 
 
 def _end(message: str) -> NoReturn:
@@ -76,7 +129,7 @@ def _end(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -88,6 +141,16 @@ def main() -> None:
     parser.add_argument("step", nargs="?", choices=["database", "check", "roles", "restored"])
     step: str | None = parser.parse_args().step
     settings = load_settings()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say of a connection, NotReached says
+    try:
+        # Alembic's own errors would bury that the database is not there.
+        asyncio.run(_as_owner(settings, _answers))
+        _run(step, settings)
+    except NotReached as error:
+        sys.exit(str(error))
+
+
+def _run(step: str | None, settings: Settings) -> None:
     match step:
         case None:
             migrate_database(settings)
@@ -98,7 +161,7 @@ def main() -> None:
             try:
                 command.check(alembic_config(settings))
             except CommandError as error:
-                raise SystemExit(f"The migrations do not make the tables of adapters/tables.py: {error}") from error
+                raise SystemExit(f"The migrations do not create the tables of adapters/tables.py: {error}") from error
         case "roles":
             asyncio.run(_as_owner(settings, make_roles))
         case "restored":

@@ -14,7 +14,7 @@ ischema_names["xid8"] = Xid8  # a type that SQLAlchemy's reflection does not kno
 SCHEMAS = {"user_management", "property_management", "search", "user_history", "notification"}
 
 
-def _ours(name: str | None, kind: str, _: object) -> bool:
+def _is_ours(name: str | None, kind: str, _: object) -> bool:
     return name in SCHEMAS if kind == "schema" else True
 
 
@@ -23,7 +23,7 @@ def _migrate(connection: Connection) -> None:
         connection=connection,
         target_metadata=metadata,
         include_schemas=True,
-        include_name=_ours,
+        include_name=_is_ours,
         compare_server_default=True,
         transaction_per_migration=True,
         version_table_schema="public",
@@ -35,7 +35,7 @@ def _migrate(connection: Connection) -> None:
 async def _run() -> None:
     engine = create_async_engine(async_url(context.config.attributes["database_url"]), poolclass=pool.NullPool)
     async with engine.connect() as connection:
-        # Two processes that migrate at once: the second waits here, then finds nothing to do.
+        # A second process that migrates at the same time waits here, then has nothing to do.
         await connection.exec_driver_sql("SELECT pg_advisory_lock(7237001)")
         await connection.commit()
         await connection.run_sync(_migrate)

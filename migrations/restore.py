@@ -1,7 +1,8 @@
-"""What a restore from a dump needs: the roles before it, and after it an order that fits the new cluster.
+"""Restoring a dump into a new cluster: creates the roles before it, and renumbers the stored events after it.
 
-`event_store.tx_id` holds ids of transactions of the cluster that stored the event. In another cluster they mean
-nothing: stored events look as if their transactions were still to come, and events saved from then on sort before them.
+`event_store.tx_id` holds transaction ids of the cluster that stored the event. In a new cluster, which counts from the
+beginning, they are higher than its own: stored events look as if they were not committed yet, and new events sort
+before them.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,9 @@ import asyncpg
 from adapters.postgres import APPLICATION_NAME
 
 _ROLES = ("hyderabad_app", "hyderabad_all_tenants")
-"""What grants and policies of our tables name. Roles belong to a cluster, so no dump of a database has them."""
+"""Roles of the tables' grants and policies. They belong to the cluster, so a dump does not contain them."""
 _BATCH = 20_000
-"""Events in one transaction: a second or two, after which the space of the old rows can be used again."""
+"""Events per transaction: one or two seconds, after which vacuum can reuse the space of the old rows."""
 
 _NEEDED = """
     SELECT c.system_identifier <> s.system_identifier OR EXISTS (
@@ -21,9 +22,9 @@ _NEEDED = """
     )
     FROM user_history.event_store_cluster c, pg_control_system() s
 """
-_MARK = "UPDATE user_history.event_store_cluster SET system_identifier = "
-# A checkpoint of the old order becomes one by id: before every event that it had not passed. What has the id 0 already
-# was moved by a run that was interrupted, or by an earlier restore.
+_SET_CLUSTER = "UPDATE user_history.event_store_cluster SET system_identifier = "
+# Moves a checkpoint to before the first event, by id, that it had not passed. One with the transaction id 0 was moved
+# by an interrupted run or an earlier restore.
 _MOVE_CHECKPOINTS = """
     UPDATE user_history.checkpoints c SET tx_id = 0, updated_at = now(), id = least(c.id, (
         SELECT min(e.id) - 1 FROM user_history.event_store e
@@ -46,7 +47,7 @@ class InUse(Exception):
 
 
 async def make_roles(connection: asyncpg.Connection) -> None:
-    """Make the roles that are missing, and the login a member of them, as the first migration does."""
+    """Create missing roles and grant them to the login, as the first migration does."""
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(7237002)")
         for role in _ROLES:
@@ -57,34 +58,33 @@ async def make_roles(connection: asyncpg.Connection) -> None:
 
 
 async def needs_renumbering(connection: asyncpg.Connection) -> bool:
-    """Whether stored transaction ids come from another cluster, or are such as this cluster has not reached."""
+    """Whether stored transaction ids come from another cluster, or are higher than this cluster's own."""
     return bool(await connection.fetchval(_NEEDED))
 
 
-async def renumber(connection: asyncpg.Connection, say: Callable[[str], None], batch: int = _BATCH) -> int:
-    """Give every stored event the transaction id 0, so that their order is that of their ids; returns how many.
+async def renumber(connection: asyncpg.Connection, print_line: Callable[[str], None], batch: int = _BATCH) -> int:
+    """Set the transaction id of every stored event to 0, so that they are ordered by row id; returns how many.
 
-    Older than any transaction, they are read first and at once. Checkpoints move back so far that no reader passes over
-    an event it has not had; what it has again changes nothing. Interrupted, it goes on when it is run again: until the
-    last event has its id, readers in order are refused (`event_store.NotRenumbered`). An event that is saved meanwhile
-    has an id of this cluster and is right with or without the 0. Raises InUse while processes that could move a
-    checkpoint are connected.
+    They then sort before new events and are settled at once. Checkpoints move back so that no reader skips an event;
+    reading one twice changes nothing. An interrupted run can be repeated; until it is complete, `event_store.in_order`
+    raises NotRenumbered. Events that are saved meanwhile have an id of this cluster, which is right with or without
+    renumbering. Raises InUse while processes of the platform are connected.
     """
-    # The lock of the migrations: neither a migration nor a second renumbering runs beside it.
+    # The same lock as in migrations/env.py, against concurrent migrations and renumberings.
     await connection.execute("SELECT pg_advisory_lock(7237001)")
     try:
         if not await needs_renumbering(connection):
             return 0
         await _refuse_while_in_use(connection)
         async with connection.transaction():
-            await connection.execute(f"{_MARK} 0")
+            await connection.execute(f"{_SET_CLUSTER} 0")
             await connection.execute(_MOVE_CHECKPOINTS)
         newest: int = await connection.fetchval("SELECT coalesce(max(id), 0) FROM user_history.event_store")
         done, last = 0, 0
         while (row := await connection.fetchrow(_RENUMBER, last, batch))["last"] is not None:
             done, last = done + row["count"], row["last"]
-            say(f"{done} events renumbered, id {last} of {newest}")
-        await connection.execute(f"{_MARK} (SELECT system_identifier FROM pg_control_system())")
+            print_line(f"{done} events renumbered, id {last} of {newest}")
+        await connection.execute(f"{_SET_CLUSTER} (SELECT system_identifier FROM pg_control_system())")
         return done
     finally:
         await connection.execute("SELECT pg_advisory_unlock(7237001)")

@@ -1,1 +1,1 @@
-"""Read models: one file for each, with the projection that writes it and the query that reads it."""
+"""Read models: one module for each, with the projection that writes it and the query that reads it."""

@@ -3,7 +3,7 @@
 python -m projections rebuild NAME              replay the event store into a new generation, then switch to it
 python -m projections parked [NAME]             list the parked events, each with the reason
 python -m projections replay NAME KEY           apply the parked events of a key, in order (`all` for every key)
-python -m projections discard ID                give up one parked event; replay its key for those that came after it
+python -m projections discard ID                delete one parked event; then replay its key for the later ones
 """
 
 import argparse
@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvloop
 from redis.asyncio import Redis
@@ -24,18 +25,18 @@ from adapters.postgres import Database, DatabaseUnavailable
 from adapters.redis import RedisError
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
-from projections.parking import all_parked, parked_keys
+from projections.parking import list_parked, parked_keys
 from projections.rebuild import RebuildRunning, rebuild
 from projections.registry import PROJECTIONS
 from projections.replay import discard, replay
 from projections.runner import Runner
-from projections.sink import MostlyFailing
+from projections.sink import TooManyFailures
 
 log = logging.getLogger("projections")
 
 
 class NotDone(Exception):
-    """What the operator asked for is not done, or only in part; the message says what is left to do."""
+    """An operator's command failed or was done in part; the message says what is left to do."""
 
 
 async def run(settings: Settings, names: list[str]) -> None:
@@ -48,7 +49,7 @@ async def run(settings: Settings, names: list[str]) -> None:
         runners = [Runner(settings, database, PROJECTIONS[name](client)) for name in names]
         ops = ops_server(settings, lambda: _waiting_for(runners))
         serving = asyncio.create_task(ops.serve()) if settings.ops_port else None
-        log.info("projecting %s from %s", ", ".join(names), settings.kafka_bootstrap_servers)
+        log.info("running projections %s on %s", ", ".join(names), settings.kafka_bootstrap_servers)
         try:
             async with asyncio.TaskGroup() as group:
                 for runner in runners:
@@ -66,18 +67,22 @@ def _waiting_for(runners: list[Runner[Any]]) -> list[str]:
 async def rebuild_one(settings: Settings, name: str) -> None:
     async with _connections(settings) as (database, client):
         projection = PROJECTIONS[name](client)
-        rebuilt = await rebuild(database, projection, lambda done: _say(f"{done} events replayed"))
-        _say(f"{name} is rebuilt from {rebuilt.applied} events, generation {rebuilt.generation} serves")
+        rebuilt = await rebuild(database, projection, lambda done: _print_line(f"{done} events replayed"))
+        _print_line(f"{name} is rebuilt from {rebuilt.applied} events, generation {rebuilt.generation} is active")
         if rebuilt.parked:
-            _say(f"{rebuilt.parked} events could not be applied and are parked: python -m projections parked {name}")
+            _print_line(
+                f"{rebuilt.parked} events could not be applied and are parked: python -m projections parked {name}"
+            )
 
 
 async def show_parked(settings: Settings, names: list[str]) -> None:
     async with _connections(settings) as (database, _), database.transaction() as tx:
-        rows = [row for name in names for row in await all_parked(tx, name)]
+        rows = [row for name in names for row in await list_parked(tx, name)]
     for row in rows:
-        _say(f"{row.id}\t{row.projection}\t{row.parked_at:%Y-%m-%dT%H:%M:%SZ}\t{row.topic}\t{row.key}\t{row.reason}")
-    _say(f"{len(rows)} parked")
+        _print_line(
+            f"{row.id}\t{row.projection}\t{row.parked_at:%Y-%m-%dT%H:%M:%SZ}\t{row.topic}\t{row.key}\t{row.reason}"
+        )
+    _print_line(f"{len(rows)} parked")
 
 
 async def replay_keys(settings: Settings, name: str, key: str) -> None:
@@ -91,27 +96,27 @@ async def replay_keys(settings: Settings, name: str, key: str) -> None:
                 replayed = await replay(database, PROJECTIONS[name](client), each)
             except RedisError as error:
                 raise NotDone(
-                    f"Redis is unavailable ({type(error).__name__}): events of {each} are applied, but stay parked, "
-                    f"for what Redis has of {name} lacks them; replay again when it is back"
+                    f"Redis is unavailable ({type(error).__name__}): the events of {each} are applied but stay parked, "
+                    f"because the cache of {name} lacks them; replay again when Redis is back"
                 ) from error
-            _say(f"{each}: {replayed.applied} applied")
+            _print_line(f"{each}: {replayed.applied} applied")
             if replayed.failure:
                 failing += 1
-                _say(f"{each}: still fails: {replayed.failure}")
+                _print_line(f"{each}: still fails: {replayed.failure}")
     if failing:
         raise NotDone(f"{failing} of {len(keys)} keys stay parked")
 
 
 async def discard_one(settings: Settings, parked_id: int) -> None:
-    """Give up one parked event. Raises NotDone when there is none of this id."""
+    """Delete one parked event. Raises NotDone when there is none with this id."""
     async with _connections(settings) as (database, _):
         discarded = await discard(database, parked_id)
     if discarded is None:
-        raise NotDone(f"no parked event has the id {parked_id}")
+        raise NotDone(f"there is no parked event with the id {parked_id}")
     name, key = discarded.projection, discarded.key
-    _say(f"{parked_id} of {key} is given up")
+    _print_line(f"parked event {parked_id} of {key} is deleted")
     if discarded.still_parked:
-        _say(f"{discarded.still_parked} more of this key stay parked: python -m projections replay {name} {key}")
+        _print_line(f"{discarded.still_parked} more of this key stay parked: python -m projections replay {name} {key}")
 
 
 @asynccontextmanager
@@ -124,12 +129,12 @@ async def _connections(settings: Settings) -> AsyncIterator[tuple[Database, Redi
         await database.close()
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
 def _action(words: list[str]) -> Callable[[Settings], Coroutine[Any, Any, None]] | None:
-    """What the command line asks for; None when it asks for nothing that there is."""
+    """The action that the arguments name; None when they name none."""
     match words:
         case ["rebuild", name] if name in PROJECTIONS:
             return lambda settings: rebuild_one(settings, name)
@@ -152,15 +157,19 @@ def main() -> None:
     words: list[str] = parser.parse_args().words
     action = _action(words)
     if action is None:
-        parser.error(f"not understood: {' '.join(words)} (projections: {', '.join(PROJECTIONS)})")
+        parser.error(f"unknown command or projection: {' '.join(words)} (projections: {', '.join(PROJECTIONS)})")
     settings = load_settings()
     set_up_logging(settings)
     try:
         uvloop.run(action(settings))
-    except (NotDone, RebuildRunning, NotRenumbered, MostlyFailing) as error:
+    except (NotDone, RebuildRunning, NotRenumbered, TooManyFailures) as error:
         sys.exit(str(error))
     except DatabaseUnavailable as error:
-        sys.exit(f"Postgres is unavailable ({error}): what was done so far is kept; run the same command again.")
+        where = urlsplit(settings.database_url).netloc.rpartition("@")[2]
+        sys.exit(
+            f"Postgres at {where} is unavailable ({error}): completed work is kept. Check that it runs and that "
+            "DATABASE_URL is right, then run the same command again."
+        )
 
 
 if __name__ == "__main__":

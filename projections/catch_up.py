@@ -1,8 +1,8 @@
-"""Catching up: a projection reads the event store from its checkpoint, whatever the broker has kept.
+"""Catching up: a projection reads the event store from its checkpoint, whatever Kafka has retained.
 
-The checkpoint stands in the order of the store (`event_store.in_order`): every event up to it is applied, parked, or
-cannot be read. When the projection starts, everything newer is applied. From then on Kafka brings the events, and each
-round only moves the checkpoint past those that Kafka has brought; what it did not bring is applied from the store.
+The checkpoint is an offset in the event store (`event_store.in_order`): every event up to it is applied, parked or
+unreadable. At start-up, all newer events are applied. From then on Kafka delivers the events, and each round moves the
+checkpoint past those that Kafka delivered; events that it did not deliver are applied from the store.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ from projections.sink import PAUSE_SECONDS, Sink, pause
 log = logging.getLogger(__name__)
 
 _BATCH = 500
-"""Events in one transaction, as many as the consumer takes from Kafka at once."""
+"""Events per transaction, the same as the consumer's batch."""
 _ROUND_SECONDS = 5.0
-"""How often the checkpoint moves: a start applies again what the last rounds did not see, a few seconds' events."""
+"""How often the checkpoint moves; a restart applies the events of the last few seconds again."""
 
 Page = Sequence[tuple[Position, dict[str, Any]]]
 
 
 class CatchUp(Generic[E]):
-    """Follows the event store for one projection in one process; another process that does the same changes nothing."""
+    """Follows the event store for one projection; several processes may do so, as `apply` is idempotent."""
 
     def __init__(self, database: Database, projection: Projection[E], sink: Sink[E]) -> None:
         self._database = database
@@ -36,12 +36,12 @@ class CatchUp(Generic[E]):
         self._sink = sink
         self._position = Position()
         self._settled_before: int | None = None
-        """Below this transaction id everything was settled a round ago, so that Kafka had the time to bring it."""
+        """Events below this transaction id were settled one round ago, so Kafka has had time to deliver them."""
         self.done = False
-        """Whether everything that was stored before the start has been applied."""
+        """Whether all events stored before the start are applied."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Catch up, then move the checkpoint every few seconds, until `stop` is set. Raises MostlyFailing."""
+        """Catch up, then move the checkpoint every few seconds, until `stop` is set. Raises TooManyFailures."""
         while not stop.is_set():
             try:
                 await self.round(stop)
@@ -50,7 +50,7 @@ class CatchUp(Generic[E]):
             await pause(stop, _ROUND_SECONDS if self.done else PAUSE_SECONDS)
 
     async def round(self, stop: asyncio.Event) -> None:
-        """Apply what is due and move the checkpoint. Raises DatabaseUnavailable, NotRenumbered, MostlyFailing."""
+        """Apply what is due and move the checkpoint. Raises DatabaseUnavailable, NotRenumbered, TooManyFailures."""
         async with self._database.statements() as connection:
             settled = await event_store.settled_below(connection)
         if await self._apply_settled(stop) and not self.done and await self._apply_unsettled(stop):
@@ -61,11 +61,11 @@ class CatchUp(Generic[E]):
             self._sink.forget_written()
 
     async def _apply_settled(self, stop: asyncio.Event) -> bool:
-        """Move through the events that have their place in the order for good; False if it was stopped before."""
+        """Apply settled events and move the checkpoint past them; False when stopped before the end."""
         while True:
             async with self._database.statements() as connection:
                 checkpoint = await event_store.checkpoint(connection, self._projection.name)
-                # Another process may have got further, or this one while the cache was unavailable.
+                # This process may be ahead of the checkpoint: it does not move while the cache is unavailable.
                 self._position = max(self._position, checkpoint)
                 found = await event_store.in_order(connection, self._position, _BATCH)
             page = list(takewhile(self._is_due, found))
@@ -74,7 +74,7 @@ class CatchUp(Generic[E]):
             if page:
                 self._position = page[-1][0]
             if self._position > checkpoint and await self._sink.cache_is_current():
-                # Only now: the cache is written after the commit, so the checkpoint cannot be part of it.
+                # Not in the transaction of the rows: the cache is written after that commit.
                 async with self._database.statements() as connection:
                     await event_store.move_checkpoint(connection, self._projection.name, self._position)
             if len(page) < _BATCH:
@@ -84,7 +84,7 @@ class CatchUp(Generic[E]):
         return self._settled_before is None or found[0].tx_id < self._settled_before
 
     async def _apply_unsettled(self, stop: asyncio.Event) -> bool:
-        """Apply what is committed, but newer than a transaction that is still open; the checkpoint does not pass it."""
+        """Apply committed events that are not settled, without moving the checkpoint past them."""
         position = self._position
         while True:
             async with self._database.statements() as connection:
@@ -96,11 +96,11 @@ class CatchUp(Generic[E]):
             position = page[-1][0]
 
     async def _apply(self, page: Page, stop: asyncio.Event) -> bool:
-        """Have the events written that Kafka has not brought; False if it was stopped before."""
+        """Write the events that Kafka has not delivered; False when stopped before the end."""
         events = [message for _, message in page if not self._sink.has_written(message["eventId"])]
         stored = as_consumed(self._projection, events, where="catch-up")
         if stored.unreadable:
-            # As reconcile does: a release that can read them publishes them again.
+            # As reconcile does: a release that can read them will publish them.
             async with self._database.statements() as connection:
                 await event_store.mark_unpublished(connection, stored.unreadable)
         if stored.messages:

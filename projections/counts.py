@@ -1,7 +1,7 @@
-"""How many: properties of an owner, favourites and views of a property, counted from events; and the query of them.
+"""Counts: properties of an owner, favourites and views of a property, and the query that reads them.
 
-`search.counted` has a row for each thing that is counted, with the newest version that was seen of it; `search.counts`
-has the totals. One statement writes a row and the difference that it makes, so a repeated or an older event makes none.
+`search.counted` has a row for each counted item, with the newest version applied; `search.counts` has the totals. One
+statement writes both, adding the difference to the total, so a repeated or older event changes nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,27 +21,27 @@ from projections.projection import Projection
 
 
 class Kind(StrEnum):
-    """What is counted, and whose number it is."""
+    """What is counted, and of which subject."""
 
     PROPERTY = "property"
     """Properties of the user who owns them."""
     FAVORITE = "favorite"
-    """Users who have a property among their favourites."""
+    """Users who have favourited a property."""
     VIEW = "view"
     """Views of a property."""
 
 
 @dataclass(frozen=True)
 class Counted:
-    """One thing that counts, or no longer does, for its subject."""
+    """An item that counts, or no longer counts, for its subject."""
 
     tenant_id: str
     kind: Kind
     item_id: UUID
     subject_id: UUID | None
-    """The same in every event of an item; None where the event does not say it, as a deletion need not."""
+    """The same in every event of an item; None where the event does not contain it, such as a deletion."""
     version: int
-    """Of the item, so that the newest event decides; 0 for what happens once."""
+    """Version of the item: the newest event wins; 0 for an observation."""
     counts: bool
     timestamp: datetime
 
@@ -52,7 +52,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class _Rule:
-    """What a type of event says about a kind of thing."""
+    """How an event type changes a count."""
 
     kind: Kind
     counts: bool
@@ -63,7 +63,7 @@ class _Rule:
         return Counted(
             tenant_id=event.tenant_id,
             kind=self.kind,
-            # An observation changes no aggregate: it is counted by itself.
+            # An observation changes no aggregate: the item is the event itself.
             item_id=event.aggregate_id if event.version else event.event_id,
             subject_id=self.subject_of(event.data),
             version=event.version,
@@ -116,14 +116,14 @@ _APPLY = text("""
 
 
 class Counts(Projection[Counted]):
-    """The projection: numbers in Postgres alone, for they are read with the rows that they are shown with."""
+    """The projection. It has no cache: counts are read together with the rows that they belong to."""
 
     name = "counts"
     topics = (PROPERTY_EVENTS,)
     tables = (counted, counts)
 
     def read(self, topic: str, value: bytes) -> Counted | None:
-        """What an event says to be counted; None where it says nothing. Raises UnreadableEvent, saying why."""
+        """The counted item of an event; None for a type that is not counted. Raises UnreadableEvent with the reason."""
         try:
             message = orjson.loads(value)
         except orjson.JSONDecodeError as error:
@@ -134,10 +134,10 @@ class Counts(Projection[Counted]):
         return rule.counted(read_event(message)) if rule else None
 
     async def apply(self, tx: AsyncConnection, events: Sequence[Counted], generation: int) -> None:
-        """Write what counts, and the difference that it makes to the totals."""
+        """Write the newest version of each item, and add the difference to the totals."""
         newest: dict[tuple[str, str, int], Counted] = {}
         for event in sorted(events, key=lambda event: (event.key, event.version)):
-            # One statement writes a row once.
+            # ON CONFLICT DO UPDATE may not affect a row twice in one statement.
             known = newest.get(event.key)
             newest[event.key] = replace(event, subject_id=event.subject_id or known.subject_id) if known else event
         rows = list(newest.values())
@@ -163,7 +163,7 @@ _COUNTS_OF = select(counts.c.subject_id, counts.c.kind, counts.c.total).where(
 async def counts_of(
     connection: AsyncConnection, subject_ids: Sequence[UUID], *kinds: Kind
 ) -> dict[UUID, tuple[int, ...]]:
-    """How many of each kind, in their order, each subject of the connection's tenant has; 0 where none was counted."""
+    """The counts of each subject of the connection's tenant, in the order of `kinds`; 0 where there is none."""
     asked = {"kinds": [kind.value for kind in kinds], "subject_ids": list(subject_ids)}
     found = {(row.subject_id, row.kind): row.total for row in await connection.execute(_COUNTS_OF, asked)}
     return {subject: tuple(found.get((subject, kind.value), 0) for kind in kinds) for subject in subject_ids}

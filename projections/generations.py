@@ -1,4 +1,4 @@
-"""Generations of a read model: which one serves, and the number that a rebuild fills and switches to."""
+"""Generations of a read model: the serving one, and those that rebuilds write and switch to."""
 
 import asyncio
 import logging
@@ -13,28 +13,28 @@ from adapters.tables import read_models
 log = logging.getLogger(__name__)
 
 _FRESH_SECONDS = 5.0
-"""How long a reader goes on with the old generation after a rebuild has switched."""
+"""How long a process caches the serving generation."""
 
 _LOCKS = 7237004
-"""Sets our advisory locks apart from those that something else takes in this database."""
+"""Namespace of these advisory locks (the first of their two keys)."""
 _GENERATION = select(read_models.c.generation).where(read_models.c.name == bindparam("name"))
-# Not a lock of the row: new writers would share it before the switch that waits for those who hold it already, and a
-# rebuild under load would never switch. Advisory locks are granted in the order in which they are asked for.
+# Not a shared row lock: under load new writers would keep taking it while the switch waits, and a rebuild would never
+# switch. Advisory locks are granted in the order of the requests.
 _LOCK_FOR_WRITING = text("SELECT pg_advisory_xact_lock_shared(:locks, hashtext(:name))")
 _LOCK_FOR_SWITCHING = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:name))")
 
 
 async def generation_of(tx: AsyncConnection, name: str, *, locked: bool = False) -> int:
-    """The serving generation of a read model. `locked` keeps a rebuild from switching meanwhile."""
+    """The serving generation of a read model. `locked` keeps it from switching until `tx` ends."""
     if locked:
-        # A statement of its own: what the next one reads is what the switch has left.
+        # A separate statement, so that the next one has a snapshot taken after the switch.
         await tx.execute(_LOCK_FOR_WRITING, {"locks": _LOCKS, "name": name})
     generation: int = (await tx.execute(_GENERATION, {"name": name})).scalar_one()
     return generation
 
 
 async def claim_generation(connection: AsyncConnection, name: str) -> int:
-    """A generation number that no rebuild has had, finished or not: Redis may hold sets under every number used."""
+    """Allocate a generation number that was never used, also not by an aborted rebuild, whose sets Redis may hold."""
     newest = func.greatest(read_models.c.newest_generation, read_models.c.generation) + 1
     claim = update(read_models).where(read_models.c.name == name).values(newest_generation=newest)
     claimed: int = (await connection.execute(claim.returning(read_models.c.newest_generation))).scalar_one()
@@ -42,13 +42,13 @@ async def claim_generation(connection: AsyncConnection, name: str) -> int:
 
 
 async def switch_generation(tx: AsyncConnection, name: str, generation: int) -> None:
-    """Have another generation serve once `tx` commits. Waits for those who hold `generation_of` locked."""
+    """Make another generation the serving one when `tx` commits. Waits for writers that hold `generation_of` locked."""
     await tx.execute(_LOCK_FOR_SWITCHING, {"locks": _LOCKS, "name": name})
     await tx.execute(update(read_models).where(read_models.c.name == name).values(generation=generation))
 
 
 class ServingGeneration:
-    """The serving generation as one process knows it: looked up by one reader for all, and good for five seconds."""
+    """A cache of the serving generation for one process: refreshed by one reader for all, every five seconds."""
 
     def __init__(self, database: Database, name: str) -> None:
         self._database = database
@@ -64,22 +64,22 @@ class ServingGeneration:
             return self._known
         if self._look_up is None:
             if now < self._fresh_until + _FRESH_SECONDS:
-                # One reader looks; the others go on. After a longer pause what is known may be hours old: all wait.
+                # One reader refreshes; the others use the stale value, or wait if it may be hours old.
                 self._fresh_until = float("inf")
             self._look_up = asyncio.create_task(self._look(tenant_id))
-        # A cancelled reader does not take the look-up from those who wait with it.
+        # `shield`: a cancelled reader must not cancel the look-up of the other readers.
         return await asyncio.shield(self._look_up)
 
-    def seen(self, generation: int) -> int:
-        """Note a generation that was read from Postgres; returns the newest one that is known."""
-        # Numbers only rise: a slow answer of before a switch does not bring the old one back.
+    def update(self, generation: int) -> int:
+        """Update the cache with a generation read from Postgres; returns the newest known one."""
+        # Numbers only increase, so a slow reply from before a switch is ignored.
         self._known = max(generation, self._known or 0)
         return self._known
 
     async def _look(self, tenant_id: str) -> int:
         try:
             async with self._database.statements(tenant_id) as connection:
-                return self.seen(await generation_of(connection, self._name))
+                return self.update(await generation_of(connection, self._name))
         except DatabaseUnavailable:
             if self._known is None:
                 raise

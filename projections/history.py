@@ -1,8 +1,8 @@
-"""The user's history: from `user-activity` into Postgres for good and into Redis as ready bytes, and back out as pages.
+"""The user's history: a projection of `user-activity` into Postgres and a Redis cache, and the query that reads pages.
 
-Redis holds a sorted set for each user: the score is the time in microseconds, the member the entry's JSON. The lowest
-member is an empty one while the set holds the whole history: so one command reads a page
-and shows whether the history ends there.
+Redis holds a sorted set for each user: the score is the time in microseconds, the member the entry's JSON. An empty
+member with the lowest score is in the set while it holds the whole history, so that one command reads a page and tells
+whether it is the last.
 """
 
 import asyncio
@@ -24,30 +24,30 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import event_store
+from adapters.paging import Cursor
 from adapters.postgres import Database
-from adapters.redis import RedisError, Rest, Together
+from adapters.redis import AutoPipeline, CircuitBreaker, RedisError
 from adapters.tables import read_models, user_activity
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity, activity_of
 from domain.events import USER_ACTIVITY, UnreadableEvent, read_event
 from projections.generations import ServingGeneration
-from projections.paging import Cursor
 from projections.projection import CacheKey, Projection
 
 log = logging.getLogger(__name__)
 
-NEWEST = 1000
-"""Entries kept in Redis for each user; older ones are read from Postgres."""
-_KEPT_SECONDS = 86_400
-"""A user who was not seen for a day is read from Postgres once."""
+MAX_CACHED = 1000
+"""Entries cached in Redis for each user; older ones are read from Postgres."""
+_CACHE_TTL_SECONDS = 86_400
+"""A set that was filled a day ago expires, and the next read fills it from Postgres."""
 _LEASE_SECONDS = 10
-_TIES = 16
-"""Entries of one microsecond that a page may have to skip: events of different commands may have the same time."""
-_LOOK_AGAIN_SECONDS = 0.01
-_AT = b'"timestamp":"'
+_MAX_TIES = 16
+"""Entries with the timestamp of the cursor that a page may have to skip: several commands may have the same time."""
+_POLL_SECONDS = 0.01
+_TIMESTAMP_FIELD = b'"timestamp":"'
 _ID = slice(len('{"eventId":"'), len('{"eventId":"') + 36)
 
-# An absent set is filled by the next reader. The reader's lease is withdrawn, for what it read may lack this entry.
+# An absent set is left to the next reader to fill. Its lease is deleted, because its rows may lack this entry.
 _ADD = """
 if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) return 0 end
 redis.call('ZADD', KEYS[1], unpack(ARGV, 2))
@@ -65,25 +65,25 @@ return 1
 
 @dataclass(frozen=True)
 class Page:
-    """Entries as JSON bytes, and the cursor of the next page, if there is one."""
+    """Entries as JSON bytes, and the cursor of the next page; None on the last page."""
 
     entries: list[bytes]
     next: Cursor | None
 
-    def holds(self, event_id: UUID) -> bool:
+    def contains(self, event_id: UUID) -> bool:
         wanted = str(event_id).encode()
         return any(entry[_ID] == wanted for entry in self.entries)
 
 
 def entry_json(activity: Activity) -> bytes:
-    """An entry as the API answers it. The same activity gives the same bytes, and the event id comes first."""
+    """An entry as the API returns it, in deterministic bytes: `eventId` is the first field, `timestamp` the last."""
     return orjson.dumps(
         {
             "eventId": str(activity.event_id),
             "userId": str(activity.user_id),
             "activityType": activity.activity_type,
             "description": activity.description,
-            # Postgres returns the keys of JSONB in an order of its own.
+            # Sorted, because JSONB does not keep the order of keys.
             "activityData": orjson.Fragment(orjson.dumps(activity.activity_data, option=orjson.OPT_SORT_KEYS)),
             "timestamp": activity.timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         }
@@ -91,7 +91,7 @@ def entry_json(activity: Activity) -> bytes:
 
 
 def _keys(tenant_id: str, user_id: str, generation: int) -> list[str]:
-    # The braces put both keys of a user on one node of a Redis cluster.
+    # The hash tag puts both keys of a user into one slot of a Redis cluster.
     name = f"{{{tenant_id}:{user_id}}}:history:{generation}"
     return [name, f"{name}:lease"]
 
@@ -101,7 +101,7 @@ def _cursor(activity: Activity) -> Cursor:
 
 
 class History(Projection[Activity]):
-    """The projection: entries into Postgres, and into those sets that Redis holds."""
+    """The projection: writes entries to Postgres, and to the sets that exist in Redis."""
 
     name = "history"
     topics = (USER_ACTIVITY,)
@@ -112,7 +112,7 @@ class History(Projection[Activity]):
         self._add = redis.register_script(_ADD)
 
     def read(self, topic: str, value: bytes) -> Activity:
-        """The activity in a message. Raises UnreadableEvent, saying why."""
+        """The activity in a message. Raises UnreadableEvent with the reason."""
         try:
             return Activity.model_validate_json(value)
         except ValidationError as error:
@@ -120,7 +120,7 @@ class History(Projection[Activity]):
             raise UnreadableEvent(f"{'.'.join(map(str, first['loc'])) or 'message'}: {first['msg']}") from error
 
     async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
-        """Write entries; those that are there already stay as they are."""
+        """Insert entries; existing ones are skipped."""
         rows = [
             {
                 "tenant_id": activity.tenant_id,
@@ -138,100 +138,107 @@ class History(Projection[Activity]):
             await tx.execute(insert(user_activity).on_conflict_do_nothing(), rows)
 
     async def update_cache(self, activities: Sequence[Activity], generation: int) -> None:
-        """Add entries to the sets that Redis holds. Raises RedisError."""
+        """Add entries to the sets that exist in Redis. Raises RedisError."""
         by_user: dict[tuple[str, str], list[str | bytes]] = defaultdict(list)
         for activity in activities:
             by_user[activity.tenant_id, str(activity.user_id)] += [str(_cursor(activity).score), entry_json(activity)]
         async with self._redis.pipeline(transaction=False) as pipe:
             for (tenant_id, user_id), entries in by_user.items():
-                await self._add(keys=_keys(tenant_id, user_id, generation), args=[NEWEST, *entries], client=pipe)
+                await self._add(keys=_keys(tenant_id, user_id, generation), args=[MAX_CACHED, *entries], client=pipe)
             await pipe.execute()
 
     def cache_keys(self, activities: Sequence[Activity]) -> set[CacheKey]:
-        """The users whose sets the entries belong to."""
+        """The users whose sets the entries are in."""
         return {(activity.tenant_id, str(activity.user_id)) for activity in activities}
 
     async def drop_cached(self, users: set[CacheKey], generation: int) -> None:
-        """Drop users' sets, so that the next reader fills them from Postgres. Raises RedisError."""
+        """Delete users' sets; the next reader fills them from Postgres. Raises RedisError."""
         keys = [key for tenant_id, user_id in users for key in _keys(tenant_id, user_id, generation)]
         if keys:
             await self._redis.unlink(*keys)
 
 
 class HistoryPages:
-    """The query: Redis first, then `user_activity`, then the event store itself."""
+    """The query: reads Redis, else `user_activity`, else the event store."""
 
     def __init__(self, database: Database, redis: Redis, wait_seconds: float) -> None:
         self._database = database
         self._redis = redis
-        self._together = Together(redis)
+        self._pipeline = AutoPipeline(redis)
         self._wait_seconds = wait_seconds
         self._fill = redis.register_script(_FILL)
-        self._rest = Rest()
+        self._breaker = CircuitBreaker()
         self._serving = ServingGeneration(database, History.name)
 
     async def page(
-        self, tenant_id: str, user_id: str, limit: int, before: Cursor | None = None, holding: Cursor | None = None
+        self, tenant_id: str, user_id: str, limit: int, cursor: Cursor | None = None, must_contain: Cursor | None = None
     ) -> Page:
-        """Up to `limit` entries, newest first, older than `before`.
+        """Up to `limit` entries, newest first, older than `cursor`.
 
-        Raises DatabaseUnavailable when no source can answer.
+        `must_contain` is an entry that the history must have (read-your-writes): the query waits for it, and after
+        `wait_seconds` reads the event store, which has every acknowledged write.
 
-        `holding` is an entry that the history must have: the read waits for it, and past the bound is answered by the
-        event store, which had it before the write was acknowledged.
+        Raises DatabaseUnavailable when neither Redis nor Postgres can answer.
         """
         deadline = time.monotonic() + self._wait_seconds
         while True:
             generation = await self._serving.get(tenant_id)
-            page = await self._from_redis(tenant_id, user_id, generation, limit, before)
+            page = await self._from_redis(tenant_id, user_id, generation, limit, cursor)
             if page is None:
-                page = await self._from_postgres(tenant_id, user_id, generation, limit, before)
-            if holding is None or page.holds(holding.id) or not _must_show(page, before, holding):
+                page = await self._from_postgres(tenant_id, user_id, generation, limit, cursor)
+            if must_contain is None or page.contains(must_contain.id) or not _belongs_on(page, cursor, must_contain):
                 return page
             if time.monotonic() >= deadline:
-                return await self._from_store(tenant_id, user_id, limit, before)
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+                return await self._from_store(tenant_id, user_id, limit, cursor)
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _from_redis(
-        self, tenant_id: str, user_id: str, generation: int, limit: int, before: Cursor | None
+        self, tenant_id: str, user_id: str, generation: int, limit: int, cursor: Cursor | None
     ) -> Page | None:
-        """None when Redis is unavailable, does not hold this user, or does not reach as far back."""
-        if self._rest:
+        """None when Redis is unavailable or does not have the user's whole page."""
+        if self._breaker.is_open:
             return None
         key = _keys(tenant_id, user_id, generation)[0]
         try:
-            if before is None:
-                entries: list[bytes] = await self._together.execute("ZRANGE", key, 0, limit, "REV")
+            if cursor is None:
+                entries: list[bytes] = await self._pipeline.execute("ZRANGE", key, 0, limit, "REV")
             else:
-                entries = await self._older(key, before, limit)
+                entries = await self._older(key, cursor, limit)
         except RedisError:
-            self._rest.begin()
+            self._breaker.trip()
             return None
         if entries and entries[-1] == b"":
-            return Page(entries[:-1], None) if len(entries) <= limit + 1 else _cut(entries, limit)
-        return _cut(entries, limit) if len(entries) > limit else None
+            return Page(entries[:-1], None) if len(entries) <= limit + 1 else _page(entries, limit)
+        return _page(entries, limit) if len(entries) > limit else None
 
-    async def _older(self, key: str, before: Cursor, limit: int) -> list[bytes]:
+    async def _older(self, key: str, cursor: Cursor, limit: int) -> list[bytes]:
         found = await self._redis.zrange(
-            key, str(before.score), "-inf", desc=True, byscore=True, offset=0, num=limit + 1 + _TIES, withscores=True
+            key,
+            str(cursor.score),
+            "-inf",
+            desc=True,
+            byscore=True,
+            offset=0,
+            num=limit + 1 + _MAX_TIES,
+            withscores=True,
         )
-        edge = str(before.id).encode()
+        edge = str(cursor.id).encode()
         scored = cast(list[tuple[bytes, float]], found)
-        older = [entry for entry, score in scored if score < before.score or entry[_ID] < edge]
+        older = [entry for entry, score in scored if score < cursor.score or entry[_ID] < edge]
         return older[: limit + 1]
 
     async def _from_postgres(
-        self, tenant_id: str, user_id: str, generation: int, limit: int, before: Cursor | None
+        self, tenant_id: str, user_id: str, generation: int, limit: int, cursor: Cursor | None
     ) -> Page:
         await self._refill(tenant_id, user_id, generation)
         async with self._database.statements(tenant_id) as connection:
-            serving, entries = await _rows(connection, user_id, limit + 1, before)
-        self._serving.seen(serving)
-        return _cut(entries, limit)
+            serving, entries = await _rows(connection, user_id, limit + 1, cursor)
+        self._serving.update(serving)
+        return _page(entries, limit)
 
     async def _refill(self, tenant_id: str, user_id: str, generation: int) -> None:
-        """Give Redis this user's newest entries, unless one is added while they are being read."""
-        if self._rest:
+        """Cache this user's newest entries in Redis, unless one is added meanwhile."""
+        if self._breaker.is_open:
             return
         keys, lease = _keys(tenant_id, user_id, generation), secrets.token_hex(8)
         try:
@@ -239,21 +246,21 @@ class HistoryPages:
                 return
             await self._redis.set(keys[1], lease, ex=_LEASE_SECONDS)
             async with self._database.statements(tenant_id) as connection:
-                serving, rows = await _rows(connection, user_id, NEWEST + 1, None)
+                serving, rows = await _rows(connection, user_id, MAX_CACHED + 1, None)
             if serving != generation:
-                return  # a rebuild has switched: these rows belong in a set that the lease does not cover
-            pairs: list[str | bytes] = [] if len(rows) > NEWEST else ["-inf", b""]
-            for entry in rows[:NEWEST]:
+                return  # a rebuild has switched: the rows are of a generation that the lease does not cover
+            pairs: list[str | bytes] = [] if len(rows) > MAX_CACHED else ["-inf", b""]
+            for entry in rows[:MAX_CACHED]:
                 pairs += [str(cursor_of(entry).score), entry]
-            await self._fill(keys=keys, args=[lease, _KEPT_SECONDS, *pairs])
+            await self._fill(keys=keys, args=[lease, _CACHE_TTL_SECONDS, *pairs])
         except RedisError:
-            self._rest.begin()
+            self._breaker.trip()
 
-    async def _from_store(self, tenant_id: str, user_id: str, limit: int, before: Cursor | None) -> Page:
-        """A page of the event store itself; it has fewer entries than `limit` where events are unreadable."""
+    async def _from_store(self, tenant_id: str, user_id: str, limit: int, cursor: Cursor | None) -> Page:
+        """A page read from the event store; unreadable events are skipped, so it may be shorter than `limit`."""
         async with self._database.statements(tenant_id) as connection:
-            older_than = (before.timestamp, before.id) if before else None
-            messages = await event_store.of_user(connection, UUID(user_id), before=older_than, limit=limit + 1)
+            older_than = (cursor.timestamp, cursor.id) if cursor else None
+            messages = await event_store.of_user(connection, UUID(user_id), cursor=older_than, limit=limit + 1)
         entries = [entry_json(activity) for activity in readable(messages[:limit], where="history")]
         if len(messages) <= limit:
             return Page(entries, None)
@@ -262,8 +269,9 @@ class HistoryPages:
 
 
 def readable(messages: Sequence[dict[str, Any]], *, where: str) -> list[Activity]:
-    """The activities of stored events. Events that this release cannot read are skipped, logged and counted; those of
-    nobody with an account are in no history.
+    """The activities of stored events, without those of anonymous users, which have none.
+
+    Events that this release cannot read are skipped, logged and counted under `where`.
     """
     activities = []
     for message in messages:
@@ -271,44 +279,44 @@ def readable(messages: Sequence[dict[str, Any]], *, where: str) -> list[Activity
             activity = activity_of(read_event(message))
         except UnreadableEvent as error:
             EVENTS_UNREADABLE.labels(where).inc()
-            log.error("%s: event %s is skipped, for it cannot be read: %s", where, message["eventId"], error)
+            log.error("%s: skipped unreadable event %s: %s", where, message["eventId"], error)
             continue
         if activity:
             activities.append(activity)
     return activities
 
 
-def _must_show(page: Page, before: Cursor | None, entry: Cursor) -> bool:
-    """Whether a complete page would show the entry: it is neither newer nor older than the page's entries."""
-    if before and entry >= before:
+def _belongs_on(page: Page, cursor: Cursor | None, entry: Cursor) -> bool:
+    """Whether a complete page would contain the entry: it is between the page's cursor and the next one."""
+    if cursor and entry >= cursor:
         return False
     return page.next is None or entry > page.next
 
 
 def cursor_of(entry: bytes) -> Cursor:
-    """Where an entry of `entry_json` stands: its id is the first field and its time the last."""
-    at = entry[entry.rindex(_AT) + len(_AT) : -len('"}')]
+    """The cursor of an entry, taken from the bytes of `entry_json` without parsing them."""
+    at = entry[entry.rindex(_TIMESTAMP_FIELD) + len(_TIMESTAMP_FIELD) : -len('"}')]
     return Cursor(datetime.fromisoformat(at.decode()), UUID(entry[_ID].decode()))
 
 
-def _cut(entries: list[bytes], limit: int) -> Page:
+def _page(entries: list[bytes], limit: int) -> Page:
     shown = entries[:limit]
     return Page(shown, cursor_of(shown[-1]) if len(entries) > limit else None)
 
 
 async def _rows(
-    connection: AsyncConnection, user_id: str, limit: int, before: Cursor | None
+    connection: AsyncConnection, user_id: str, limit: int, cursor: Cursor | None
 ) -> tuple[int, list[bytes]]:
-    """The serving generation and a user's entries in it, newest first: by one statement, so that both fit together."""
+    """The serving generation and a user's entries in it, newest first, by one statement so that they are consistent."""
     query = select(user_activity).where(
         user_activity.c.user_id == user_id, user_activity.c.generation == read_models.c.generation
     )
-    if before:
+    if cursor:
         query = query.where(
-            tuple_(user_activity.c.timestamp, user_activity.c.event_id) < tuple_(before.timestamp, before.id)
+            tuple_(user_activity.c.timestamp, user_activity.c.event_id) < tuple_(cursor.timestamp, cursor.id)
         )
     newest_first = query.order_by(user_activity.c.timestamp.desc(), user_activity.c.event_id.desc())
-    # LATERAL, so that its LIMIT ends an index scan; the outer join, so that a user without entries has a generation.
+    # LATERAL, so that LIMIT ends an index scan; an outer join, so that the generation is returned without entries too.
     page = newest_first.limit(limit).correlate(read_models).lateral("page")
     with_generation = (
         select(read_models.c.generation.label("serving"), page)

@@ -1,4 +1,4 @@
-"""Parked events: those that cannot be applied, and later ones of the same key, until an operator acts."""
+"""Parked events (a dead letter table): those that cannot be applied, and later ones of the same key, kept in order."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -12,43 +12,43 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.tables import parked_events
 
-EARLIER_IS_PARKED = "an earlier event of the same key is parked"
+EARLIER_EVENT_PARKED = "an earlier event of the same key is parked"
 
 
 @dataclass(frozen=True)
 class ConsumedMessage:
-    """A message as it came from Kafka."""
+    """A message as it was consumed from Kafka."""
 
     topic: str
     key: str
     value: bytes
     event_id: str = ""
-    """From the header; empty where there is none."""
+    """From the header `ce_id`; empty when it is absent."""
 
 
 async def blocked_keys(tx: AsyncConnection, projection: str, keys: Collection[str]) -> set[str]:
-    """Those of `keys` that have something parked; until `tx` ends, nobody takes it out.
+    """Those of `keys` that have parked events, which are locked until `tx` ends.
 
-    Without the lock, what `tx` parks because of an earlier event could arrive after an operator has taken that out, and
-    would keep its key blocked.
+    Without the lock, an operator could delete the last parked event of a key while `tx` parks another one because of
+    it, and the key would stay blocked.
     """
     query = select(parked_events.c.key).where(
         parked_events.c.projection == projection, parked_events.c.key.in_(list(keys))
     )
-    # In one order everywhere, so that nobody waits in a circle.
+    # Always locked in the same order, to avoid deadlocks.
     locked = query.order_by(parked_events.c.id).with_for_update(read=True, key_share=True)
     return {row.key for row in await tx.execute(locked)}
 
 
 async def park(tx: AsyncConnection, projection: str, messages: Sequence[tuple[ConsumedMessage, str]]) -> None:
-    """Park messages, each with its reason; the same message is kept once, in whatever order its fields come."""
+    """Park messages, each with its reason. A message is parked once, also if its JSON fields come in another order."""
     rows = [
         {
             "projection": projection,
             "topic": message.topic,
             "key": message.key,
             "payload": message.value,
-            "digest": hashlib.sha256(message.key.encode() + b"\0" + _in_one_order(message.value)).digest(),
+            "digest": hashlib.sha256(message.key.encode() + b"\0" + _with_sorted_fields(message.value)).digest(),
             "reason": reason,
         }
         for message, reason in messages
@@ -56,16 +56,16 @@ async def park(tx: AsyncConnection, projection: str, messages: Sequence[tuple[Co
     await tx.execute(insert(parked_events).on_conflict_do_nothing(), rows)
 
 
-def _in_one_order(value: bytes) -> bytes:
-    """A message with its fields sorted: Postgres returns the fields of a stored event in an order of its own."""
+def _with_sorted_fields(value: bytes) -> bytes:
+    """A message with its JSON fields sorted, because JSONB does not keep their order; other messages unchanged."""
     try:
         return orjson.dumps(orjson.loads(value), option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError:
         return value
 
 
-async def all_parked(tx: AsyncConnection, projection: str, key: str | None = None) -> list[Row[Any]]:
-    """A projection's parked events in the order of their parking."""
+async def list_parked(tx: AsyncConnection, projection: str, key: str | None = None) -> list[Row[Any]]:
+    """A projection's parked events, oldest first."""
     query = select(parked_events).where(parked_events.c.projection == projection)
     if key is not None:
         query = query.where(parked_events.c.key == key)
@@ -73,18 +73,18 @@ async def all_parked(tx: AsyncConnection, projection: str, key: str | None = Non
 
 
 async def find_parked(tx: AsyncConnection, parked_id: int) -> Row[Any] | None:
-    """The parked event of this id, of whichever projection."""
+    """The parked event with this id, of any projection."""
     return (await tx.execute(select(parked_events).where(parked_events.c.id == parked_id))).one_or_none()
 
 
 async def parked_keys(tx: AsyncConnection, projection: str) -> list[str]:
-    """Every key that has something parked."""
+    """Every key that has parked events."""
     query = select(parked_events.c.key).where(parked_events.c.projection == projection)
     return [row.key for row in await tx.execute(query.distinct().order_by(parked_events.c.key))]
 
 
 async def lock_first_of_key(tx: AsyncConnection, projection: str, key: str, limit: int) -> list[Row[Any]]:
-    """The first parked events of a key; until `tx` ends, nobody parks more of the key or takes these out."""
+    """Lock the first parked events of a key until `tx` ends; meanwhile no more are parked for it."""
     query = select(parked_events).where(parked_events.c.projection == projection, parked_events.c.key == key)
     return list(await tx.execute(query.order_by(parked_events.c.id).limit(limit).with_for_update()))
 
@@ -96,8 +96,8 @@ async def count_of_key(tx: AsyncConnection, projection: str, key: str) -> int:
     return count
 
 
-async def take_out(tx: AsyncConnection, projection: str, ids: Sequence[int]) -> list[str]:
-    """Delete parked events of a projection, applied or given up; returns their keys."""
+async def delete_parked(tx: AsyncConnection, projection: str, ids: Sequence[int]) -> list[str]:
+    """Delete parked events of a projection; returns their keys."""
     of_projection = parked_events.c.projection == projection
     query = delete(parked_events).where(of_projection, parked_events.c.id.in_(ids)).returning(parked_events.c.key)
     return [row.key for row in await tx.execute(query)]

@@ -1,7 +1,7 @@
-"""What a projection has to say for itself: its topics, how a message is read and how events are applied.
+"""The interface of a projection: its topics, how a message is read and how events are applied.
 
-Everything else is the same for all: consuming, parking, catching up with the event store, rebuilding, replaying and
-the metrics of its lag.
+Everything else is common to all: consuming, parking, catching up with the event store, rebuilding, replaying and lag
+metrics.
 """
 
 import logging
@@ -21,70 +21,70 @@ from projections.parking import ConsumedMessage
 log = logging.getLogger(__name__)
 
 CacheKey = tuple[str, ...]
-"""Names one thing that a projection keeps outside Postgres."""
+"""Identifies an item in a projection's cache."""
 
 
-class Applicable(Protocol):
-    """What a projection makes of a message."""
+class HasTimestamp(Protocol):
+    """An event as a projection reads it from a message."""
 
     @property
     def timestamp(self) -> datetime: ...
 
 
-E = TypeVar("E", bound=Applicable)
+E = TypeVar("E", bound=HasTimestamp)
 
 
 class Projection(Protocol[E]):
-    """One read model. Its file has the query beside `apply`.
+    """One read model. Its module also has the query.
 
-    Events come several times and in any order, and `apply` has to be right under both: events carry the whole state
-    after the change, so versions tell which one is newer.
+    `apply` must be idempotent and independent of the order of events: they may come several times and in any order.
+    Events carry the whole state after the change, and the version shows which one is newer.
     """
 
     name: str
     topics: tuple[str, ...]
     """Each event reaches at most one of them: `user-activity` repeats the events of the others for each user."""
     tables: tuple[Table, ...]
-    """Where `apply` writes. Each table has a column `generation`: a rebuild fills a new one while another serves."""
+    """The tables that `apply` writes. Each has a column `generation`: a rebuild writes a new one."""
 
     def read(self, topic: str, value: bytes) -> E | None:
-        """What a message says; None where it does not concern this projection. Raises UnreadableEvent, saying why.
+        """The event in a message; None when this projection ignores it. Raises UnreadableEvent with the reason.
 
-        A projection that is to take in more kinds of event than before has to be rebuilt.
+        When a projection stops ignoring an event type, it must be rebuilt.
         """
         ...
 
     async def apply(self, tx: AsyncConnection, events: Sequence[E], generation: int) -> None:
-        """Write events to the tables; those that are there already change nothing.
+        """Write events to the tables; an event that was applied before changes nothing.
 
-        Rows are written in the order of their keys, so that two transactions never wait for each other in a circle.
+        Rows must be written in the order of their keys, so that two transactions cannot deadlock.
         """
         ...
 
     async def update_cache(self, events: Sequence[E], generation: int) -> None:
-        """Bring what is kept outside Postgres up to date with committed events. Raises RedisError."""
+        """Update the cache with committed events. Raises RedisError."""
         return
 
     def cache_keys(self, events: Sequence[E]) -> set[CacheKey]:
-        """What of the cache `events` concern."""
+        """The cache items that contain `events`."""
         return set()
 
     async def drop_cached(self, keys: set[CacheKey], generation: int) -> None:
-        """Drop from the cache what may lack events, so that readers take it from Postgres. Raises RedisError."""
+        """Delete cache items that may lack events, so that readers use Postgres. Raises RedisError."""
         return
 
 
 class Stored(NamedTuple):
-    """Stored events as a projection would consume them, and the ids of those that this release cannot read."""
+    """Stored events as the messages that a projection consumes, and the ids of unreadable ones."""
 
     messages: list[ConsumedMessage]
     unreadable: list[UUID]
 
 
 def as_consumed(projection: Projection[Any], events: Sequence[dict[str, Any]], *, where: str) -> Stored:
-    """Stored events as the messages of the projection's topics that they are published as.
+    """Convert stored events to the messages of the projection's topics.
 
-    Events that this release cannot read are left out, logged and counted under `where`, which names who skips them.
+    Events that this release cannot read are skipped, logged and counted under `where`, the name of the caller.
     """
     stored = Stored([], [])
     for event in events:

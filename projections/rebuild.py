@@ -1,4 +1,4 @@
-"""Rebuild a projection from the event store: a new generation is filled while the old one serves, then they switch."""
+"""Rebuild a projection: replay the event store into a new generation while the old one serves, then switch."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -14,18 +14,18 @@ from adapters import event_store
 from adapters.event_store import Position
 from adapters.postgres import Database, advisory_lock, is_transient, transaction_on
 from projections.generations import claim_generation, generation_of, switch_generation
-from projections.parking import EARLIER_IS_PARKED, ConsumedMessage, park
+from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, park
 from projections.projection import Projection, as_consumed
-from projections.sink import FailureRate, apply_each, apply_together, read_messages
+from projections.sink import FailureRate, apply_batch, apply_one_by_one, read_messages
 
 log = logging.getLogger(__name__)
 
 _LOCKS = 7237003
-"""Sets our advisory locks apart from those that something else takes in this database."""
+"""Namespace of these advisory locks (the first of their two keys)."""
 _BATCH = 1000
-"""Events read and applied by one statement each: a tenth of a second, far from the ten that a statement has."""
+"""Events per statement: about 0.1 s, well below the statement timeout of 10 s."""
 _BLOCKS_DELETED = 200
-"""Blocks of 8 kB that one deletion covers, up to 20,000 rows: again a tenth of a second, however large the table is."""
+"""Blocks of 8 kB (up to 20,000 rows) per DELETE: about 0.1 s, whatever the size of the table."""
 
 
 class RebuildRunning(Exception):
@@ -33,7 +33,7 @@ class RebuildRunning(Exception):
 
 
 class Rebuilt(NamedTuple):
-    """How many events a new generation has, its number, and how many events were parked."""
+    """The number of events in the new generation, its number, and how many events were parked."""
 
     applied: int
     generation: int
@@ -41,14 +41,14 @@ class Rebuilt(NamedTuple):
 
 
 async def rebuild(database: Database, projection: Projection[Any], progress: Callable[[int], None]) -> Rebuilt:
-    """Replay the whole store through `apply` into a new generation, then have it serve.
+    """Replay the event store through `apply` into a new generation, then switch to it.
 
-    `progress` is given how many events have been replayed. An event that the tables refuse is parked with the later
-    ones of its key, as when it comes from Kafka. Interrupted, it parks nothing and leaves one generation serving and
-    rows of others, which the next rebuild deletes.
+    `progress` is called with the number of replayed events. An event that Postgres rejects is parked with later ones of
+    its key, as when it comes from Kafka. When interrupted, nothing is parked, the old generation keeps serving, and the
+    next rebuild deletes the rows of the new one.
 
-    Raises RebuildRunning while another one runs; DatabaseUnavailable when the connection is lost, for its lock is lost
-    with it; NotRenumbered on a restored store, whose events look as if they were still to come; MostlyFailing.
+    Raises RebuildRunning while another one runs; DatabaseUnavailable when the connection is lost, and its lock with it;
+    NotRenumbered on a restored store; TooManyFailures.
     """
     async with (
         database.statements() as connection,
@@ -56,19 +56,19 @@ async def rebuild(database: Database, projection: Projection[Any], progress: Cal
     ):
         if not locked:
             raise RebuildRunning(f"another rebuild of {projection.name} is running: wait for its end, or stop it")
-        await event_store.ensure_order(connection)
+        await event_store.ensure_renumbered(connection)
         await _delete_all_but(connection, projection, await generation_of(connection, projection.name))
         generation = await claim_generation(connection, projection.name)
         replay = _Replay(connection, projection, generation, progress)
         since: str | None = None
-        far_behind = True
-        while far_behind:
-            # A round leaves to the next what is stored meanwhile, so each is shorter than the one before.
+        more_than_a_batch = True
+        while more_than_a_batch:
+            # Events that are stored during a round are left to the next, so rounds get shorter.
             until = await event_store.current_snapshot(connection)
-            far_behind = await replay.between(since, until) > _BATCH
+            more_than_a_batch = await replay.between(since, until) > _BATCH
             since = until
         async with transaction_on(connection):
-            # Projections write under the shared lock: what they wrote is visible here, and they go on after the commit.
+            # Waits for the projections' open transactions, whose events are visible then, and blocks new ones.
             await switch_generation(connection, projection.name, generation)
             await replay.between(since, None)
             # Not earlier: the generation that served until here may have these events, and an operator who replayed
@@ -81,7 +81,7 @@ async def rebuild(database: Database, projection: Projection[Any], progress: Cal
 
 @dataclass
 class _Replay:
-    """What a rebuild has applied so far, and what it is going to park."""
+    """The events applied by a rebuild so far, and those to park."""
 
     connection: AsyncConnection
     projection: Projection[Any]
@@ -116,25 +116,25 @@ class _Replay:
         free = [(message, event) for message, event in readable if message.key not in self._blocked]
         try:
             async with self.connection.begin_nested():
-                outcome = await apply_together(self.connection, self.projection, free, self.generation)
+                outcome = await apply_batch(self.connection, self.projection, free, self.generation)
         except DBAPIError as error:
             if is_transient(error):
                 raise
-            outcome = await apply_each(self.connection, self.projection, free, self.generation)
+            outcome = await apply_one_by_one(self.connection, self.projection, free, self.generation)
         blocked = [*outcome.blocked, *(message for message, _ in readable if message.key in self._blocked)]
-        failed = [*unreadable, *outcome.refused]
+        failed = [*unreadable, *outcome.rejected]
         self._failures.add(len(outcome.applied) + len(blocked), failed)
         for message, reason in failed:
             log.error("%s: cannot apply %s of %s: %s", self.projection.name, message.key, message.topic, reason)
         self.applied += len(outcome.applied)
-        self.parked += [*failed, *((message, EARLIER_IS_PARKED) for message in blocked)]
+        self.parked += [*failed, *((message, EARLIER_EVENT_PARKED) for message in blocked)]
         self._blocked |= {message.key for message, _ in failed}
 
 
 async def _delete_all_but(connection: AsyncConnection, projection: Projection[Any], generation: int) -> None:
     """Delete the rows of other generations, some blocks at a time, each in a transaction of its own."""
     for table in projection.tables:
-        # Rows that are written from here on, in whichever block, are of the serving generation or of this rebuild.
+        # The size is read once: rows that are inserted later are of the serving generation or of this rebuild.
         size = text("SELECT pg_relation_size(CAST(:name AS regclass)) / current_setting('block_size')::bigint")
         blocks: int = (await connection.execute(size, {"name": table.fullname})).scalar_one()
         rows = text(

@@ -1,4 +1,4 @@
-"""Every projection by its name; a new one is its own file, its tables and one line here."""
+"""Every projection by name."""
 
 from collections.abc import Callable
 from typing import Any

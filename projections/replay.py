@@ -1,4 +1,4 @@
-"""What an operator does with parked events: apply those of a key once what was wrong is fixed, or give one up."""
+"""Operator actions on parked events: replay those of a key, or discard one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from adapters.postgres import Database
 from domain.events import UnreadableEvent
 from projections.generations import generation_of
-from projections.parking import count_of_key, find_parked, lock_first_of_key, take_out
+from projections.parking import count_of_key, delete_parked, find_parked, lock_first_of_key
 from projections.projection import E, Projection
-from projections.sink import refusal
+from projections.sink import try_apply
 
 _BATCH = 500
-"""Events in one transaction, like the runner's: the projection waits for it when it has an event of the key."""
+"""Events per transaction, the same as the consumer's batch; the projection may wait for its lock."""
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """How many parked events of a key are applied and taken out, and why the next one still fails, if one does."""
+    """How many parked events of a key were applied and deleted, and why the next one fails (None if none does)."""
 
     applied: int
     failure: str | None
@@ -28,7 +28,7 @@ class Replayed:
 
 @dataclass(frozen=True)
 class Discarded:
-    """Projection and key of an event that was given up, and how many others of that key stay parked."""
+    """Projection and key of a discarded event, and how many others of that key stay parked."""
 
     projection: str
     key: str
@@ -38,12 +38,12 @@ class Discarded:
 async def replay(database: Database, projection: Projection[E], key: str) -> Replayed:
     """Apply the parked events of a key in order until none is left or one still fails.
 
-    Raises RedisError while the cache cannot be dropped: it lacks what is applied, so that stays parked, and another
-    replay drops it. Applying twice changes nothing.
+    Raises RedisError when the cache cannot be invalidated. The applied events then stay parked, so that another replay
+    invalidates it; applying them twice changes nothing.
     """
     applied = 0
     while True:
-        # The projection parks more of the key until it sees nothing parked, so what is left is looked at again.
+        # The projection parks more events of the key until none is parked, so read again after each batch.
         async with database.transaction() as tx:
             generation = await generation_of(tx, projection.name, locked=True)
             rows = await lock_first_of_key(tx, projection.name, key, _BATCH)
@@ -52,7 +52,7 @@ async def replay(database: Database, projection: Projection[E], key: str) -> Rep
             if keys := projection.cache_keys(events):
                 await projection.drop_cached(keys, generation)
             async with database.transaction() as tx:
-                await take_out(tx, projection.name, done)
+                await delete_parked(tx, projection.name, done)
             applied += len(done)
         if failure or not rows:
             return Replayed(applied, failure)
@@ -61,7 +61,7 @@ async def replay(database: Database, projection: Projection[E], key: str) -> Rep
 async def _apply(
     tx: AsyncConnection, projection: Projection[E], rows: Sequence[Row[Any]], generation: int
 ) -> tuple[list[int], list[E], str | None]:
-    """Apply `rows` up to the first that fails: the ids of those that are done, their events, and why that one fails."""
+    """Apply `rows` up to the first failure: the applied ids, their events, and the reason of the failure."""
     done: list[int] = []
     events: list[E] = []
     for row in rows:
@@ -70,7 +70,7 @@ async def _apply(
         except UnreadableEvent as error:
             return done, events, f"{row.id}: {error}"
         if event is not None:
-            if reason := await refusal(tx, projection, event, generation):
+            if reason := await try_apply(tx, projection, event, generation):
                 return done, events, f"{row.id}: {reason}"
             events.append(event)
         done.append(row.id)
@@ -78,9 +78,9 @@ async def _apply(
 
 
 async def discard(database: Database, parked_id: int) -> Discarded | None:
-    """Give up one parked event of whichever projection; None if there is none of that id."""
+    """Delete one parked event of any projection; None if there is none with that id."""
     async with database.transaction() as tx:
         found = await find_parked(tx, parked_id)
-        if found is None or not await take_out(tx, found.projection, [parked_id]):
+        if found is None or not await delete_parked(tx, found.projection, [parked_id]):
             return None
         return Discarded(found.projection, found.key, await count_of_key(tx, found.projection, found.key))

@@ -1,4 +1,4 @@
-"""The loop of a projection: take from Kafka, write to the sink, and only then commit the offsets."""
+"""The consumer loop of a projection: poll Kafka, write the batch, then commit the offsets (at-least-once)."""
 
 import asyncio
 import logging
@@ -16,30 +16,30 @@ from adapters.telemetry import CONSUMERS_RECREATED, PROJECTION_LAG, PROJECTION_S
 from projections.catch_up import CatchUp
 from projections.parking import ConsumedMessage
 from projections.projection import E, Projection
-from projections.sink import PAUSE_SECONDS, MostlyFailing, Sink, pause
+from projections.sink import PAUSE_SECONDS, Sink, TooManyFailures, pause
 
 log = logging.getLogger(__name__)
 
 _BATCH = 500
-"""Messages in one transaction: enough to spread its cost, few enough for a quarter of a second."""
+"""Messages per transaction: enough to amortize its cost, few enough for 0.25 s."""
 _JOIN_SECONDS = 30.0
-"""A rebalance waits for a dead member until its session ends (10 s); three times that is a stall."""
+"""Time limit of a rebalance. It waits until a dead member's session times out (10 s); this is three times that."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
-"""How long a projection that has stopped waits before it is tried again: doubled each time, until it has run for longer
-than the longest pause. Whoever deploys what fixes it restarts it anyway.
+"""Pause before a stopped projection starts again: doubled each time, until a run lasts longer than the longest pause.
+A release that fixes the cause restarts the process, so nobody waits for the longest one.
 """
 _COMMIT_SECONDS = 5.0
-"""A commit takes milliseconds. The client repeats one for ever that a broker refuses which has forgotten the topic."""
+"""Time limit of a commit, which takes milliseconds. aiokafka retries for ever when the broker has lost the topic."""
 
 T = TypeVar("T")
 
 
 class Stalled(Exception):
-    """The consumer has not heard from the broker for too long."""
+    """The consumer has had no response from the broker for too long."""
 
 
-class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
-    """When a consumer was given its partitions: it has heard of none of them before, and that is no stall."""
+class AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Records when partitions were assigned: they have no fetch response yet, which is not a stall."""
 
     def __init__(self) -> None:
         self.assigned_at = 0.0
@@ -52,7 +52,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 class Runner(Generic[E]):
-    """Runs one projection in one consumer of its group; another group reads everything again, which changes nothing."""
+    """Runs one projection with one consumer in the projection's consumer group."""
 
     def __init__(self, settings: Settings, database: Database, projection: Projection[E], group: str = "") -> None:
         self._settings = settings
@@ -63,7 +63,7 @@ class Runner(Generic[E]):
         self._begin()
 
     def _begin(self) -> None:
-        """What a start begins with, so that one after a failure is like that of a process."""
+        """Begin as a process that has just started."""
         self._sink = Sink(self._database, self._projection)
         self._catch_up = CatchUp(self._database, self._projection, self._sink)
         self._active_at = time.monotonic()
@@ -71,33 +71,33 @@ class Runner(Generic[E]):
 
     @property
     def waiting_for(self) -> list[str]:
-        """What is still missing before the projection is ready: then readers find what was stored before its start."""
+        """What is missing. Ready (empty) means that all events stored before the start are applied."""
         if self._stopped:
             return [f"{self._projection.name} has stopped: {self._stopped}"]
         missing = [] if self._has_joined else ["Kafka"]
         return missing if self._catch_up.done else [*missing, f"{self._projection.name} is catching up"]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run the projection until `stop` is set. One that mostly fails stops by itself and is tried again later."""
+        """Run until `stop` is set. After too many failures it stops by itself, and starts again after a pause."""
         stopped, seconds = PROJECTION_STOPPED.labels(self._projection.name), _FIRST_PAUSE_SECONDS
         while not stop.is_set():
             stopped.set(0)
             began = time.monotonic()
             try:
                 await self._run(stop)
-            except MostlyFailing as failing:
+            except TooManyFailures as failing:
                 if time.monotonic() - began > _LONGEST_PAUSE_SECONDS:
                     seconds = _FIRST_PAUSE_SECONDS
                 self._stopped = str(failing)
                 stopped.set(1)
-                log.error("%s stops and is tried again in %.0f s: %s", self._projection.name, seconds, failing)
+                log.error("%s stops, and starts again in %.0f s: %s", self._projection.name, seconds, failing)
                 await pause(stop, seconds)
                 seconds = min(2 * seconds, _LONGEST_PAUSE_SECONDS)
                 self._stopped = ""
                 self._begin()
 
     async def _run(self, stop: asyncio.Event) -> None:
-        """Catch up and consume until `stop` is set, through every outage. Raises MostlyFailing."""
+        """Catch up and consume until `stop` is set; outages are retried. Raises TooManyFailures."""
         tasks = [asyncio.create_task(self._catch_up.run(stop)), asyncio.create_task(self._consume_always(stop))]
         try:
             await asyncio.gather(*tasks)
@@ -119,54 +119,56 @@ class Runner(Generic[E]):
 
     async def _consume(self, stop: asyncio.Event) -> None:
         await kafka.ensure_topics(self._settings)
-        consumer, membership = kafka.consumer(self._settings, self._group), Membership()
-        consumer.subscribe(self._projection.topics, listener=membership)
+        consumer, assignment = kafka.consumer(self._settings, self._group), AssignmentListener()
+        consumer.subscribe(self._projection.topics, listener=assignment)
         try:
-            await _answered("joining", consumer.start(), _JOIN_SECONDS)
+            await _within("joining the group", consumer.start(), _JOIN_SECONDS)
             self._has_joined = True
             self._active_at = time.monotonic()
             while not stop.is_set():
-                # In a rebalance it waits for the end, whatever the timeout says.
+                # During a rebalance `getmany` ignores its timeout and waits for the end.
                 polled = consumer.getmany(timeout_ms=200, max_records=_BATCH)
-                taken = await _answered("a rebalance", polled, _JOIN_SECONDS)
+                taken = await _within("a rebalance", polled, _JOIN_SECONDS)
                 messages = [_consumed(record) for partition in taken.values() for record in partition]
                 written = bool(messages) and await self._sink.write(messages, stop)
                 due = written or self._sink.has_stale_cache
                 if due and await self._sink.cache_is_current() and not stop.is_set():
                     await self._commit(consumer)
-                await self._measure(consumer, membership, busy=bool(messages))
+                await self._measure(consumer, assignment, busy=bool(messages))
         finally:
             await consumer.stop()
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
         try:
-            await _answered("a commit", consumer.commit(), _COMMIT_SECONDS)
+            await _within("a commit", consumer.commit(), _COMMIT_SECONDS)
         except CommitFailedError:
-            log.info("%s: the group rebalances; what was not committed is read again", self._projection.name)
+            log.info("%s: the group is rebalancing; uncommitted messages are read again", self._projection.name)
 
-    async def _measure(self, consumer: AIOKafkaConsumer, membership: Membership, *, busy: bool) -> None:
-        """Expose the lag of each partition. Raises Stalled when the broker has been silent for too long."""
+    async def _measure(self, consumer: AIOKafkaConsumer, assignment: AssignmentListener, *, busy: bool) -> None:
+        """Update the lag metrics. Raises Stalled when the last fetch response is too old."""
         now = time.monotonic()
         if busy:
             self._active_at = now
         assigned: set[TopicPartition] = consumer.assignment()
-        heard = []
+        response_ages = []
         for partition in assigned:
             if partition not in consumer.assignment():
-                return  # it went to another member while we asked for the one before
+                return  # reassigned while the previous position was fetched
             polled, newest = consumer.last_poll_timestamp(partition), consumer.highwater(partition)
-            heard.append(now - (time.time() - polled / 1000) if polled else 0.0)
+            response_ages.append(now - (time.time() - polled / 1000) if polled else 0.0)
             if newest is None:
                 continue
             try:
-                position = await _answered("a position", consumer.position(partition), self._settings.stall_seconds)
+                position = await _within(
+                    "fetching a position", consumer.position(partition), self._settings.stall_seconds
+                )
             except IllegalStateError:
-                return  # it goes to another member just now
+                return  # being reassigned
             lag = PROJECTION_LAG.labels(self._projection.name, partition.topic, partition.partition)
             lag.set(max(0, newest - position))
-        silent = now - max(self._active_at, membership.assigned_at, min(heard, default=0.0))
+        silent = now - max(self._active_at, assignment.assigned_at, min(response_ages, default=0.0))
         if assigned and silent > self._settings.stall_seconds:
-            raise Stalled(f"nothing heard from the broker for {silent:.0f} s")
+            raise Stalled(f"no response from the broker for {silent:.0f} s")
 
 
 def _consumed(record: ConsumerRecord) -> ConsumedMessage:
@@ -174,9 +176,9 @@ def _consumed(record: ConsumerRecord) -> ConsumedMessage:
     return ConsumedMessage(record.topic, (record.key or b"").decode(errors="replace"), record.value or b"", event_id)
 
 
-async def _answered(what: str, asked: Awaitable[T], seconds: float) -> T:
-    """The broker's answer. Raises Stalled when there is none in time."""
+async def _within(what: str, response: Awaitable[T], seconds: float) -> T:
+    """Await a response of the broker. Raises Stalled after `seconds`."""
     try:
-        return await asyncio.wait_for(asked, seconds)
+        return await asyncio.wait_for(response, seconds)
     except TimeoutError as error:
-        raise Stalled(f"{what} was not answered within {seconds:.0f} s") from error
+        raise Stalled(f"{what} took longer than {seconds:.0f} s") from error

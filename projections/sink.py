@@ -1,4 +1,4 @@
-"""Writing the messages of a projection: what can be applied is, what cannot is parked, and others go on."""
+"""Writes the messages of a projection: applies those that it can, and parks the others."""
 
 import asyncio
 import logging
@@ -16,73 +16,75 @@ from adapters.redis import RedisError
 from adapters.telemetry import EVENTS_APPLIED, EVENTS_PARKED, PROJECTION_AGE
 from domain.events import UnreadableEvent
 from projections.generations import generation_of
-from projections.parking import EARLIER_IS_PARKED, ConsumedMessage, blocked_keys, park
+from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, blocked_keys, park
 from projections.projection import CacheKey, E, Projection
 
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 1.0
-"""Before trying again what something unavailable did not take."""
-_JUDGED, _TOO_MANY = 100, 50
-"""When more than 50 of the last 100 messages fail, the cause is this release or its sink rather than the messages."""
+"""Interval between retries while Postgres or Kafka is unavailable."""
+_FAILURE_WINDOW, _MAX_FAILURES = 100, 50
+"""When more than 50 of the last 100 messages fail, the cause is this release or the database, not the messages."""
 
 Readable = list[tuple[ConsumedMessage, E]]
 
 
-class MostlyFailing(Exception):
-    """Most events fail: the projection stops rather than parking everything."""
+class TooManyFailures(Exception):
+    """Most events fail: the projection stops instead of parking everything."""
 
 
 class FailureRate:
     """What share of the last messages failed."""
 
     def __init__(self) -> None:
-        self._succeeded: deque[bool] = deque(maxlen=_JUDGED)
+        self._succeeded: deque[bool] = deque(maxlen=_FAILURE_WINDOW)
 
     def add(self, good: int, failed: Sequence[tuple[ConsumedMessage, str]]) -> None:
-        """Count messages of one batch, `failed` with their reasons. Raises MostlyFailing."""
+        """Count messages of one batch, `failed` with their reasons. Raises TooManyFailures."""
         self._succeeded.extend([True] * good + [False] * len(failed))
-        if failed and self._succeeded.count(False) > _TOO_MANY:
-            raise MostlyFailing(f"more than {_TOO_MANY} of the last {_JUDGED} messages fail; the last: {failed[-1][1]}")
+        if failed and self._succeeded.count(False) > _MAX_FAILURES:
+            raise TooManyFailures(
+                f"more than {_MAX_FAILURES} of the last {_FAILURE_WINDOW} messages fail; the last: {failed[-1][1]}"
+            )
 
 
 @dataclass
 class Outcome(Generic[E]):
-    """What became of the readable messages of a batch."""
+    """The results of the readable messages of a batch."""
 
     applied: list[E] = field(default_factory=list)
-    refused: list[tuple[ConsumedMessage, str]] = field(default_factory=list)
-    """Those that the tables refuse, each with the reason."""
+    rejected: list[tuple[ConsumedMessage, str]] = field(default_factory=list)
+    """Rejected by Postgres (a constraint violation or a data error), each with the reason."""
     blocked: list[ConsumedMessage] = field(default_factory=list)
-    """Those that come after a parked one of their key."""
+    """Not applied, because an earlier event of their key is parked."""
 
 
 Apply = Callable[[AsyncConnection, Projection[E], Readable[E], int], Awaitable[Outcome[E]]]
 
 
 class Sink(Generic[E]):
-    """The tables and the cache of one projection in one process, and what is to be parked."""
+    """Writes to the tables and the cache of one projection in one process."""
 
     def __init__(self, database: Database, projection: Projection[E]) -> None:
         self._database = database
         self._projection = projection
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._failures = FailureRate()
         self._stale: set[CacheKey] = set()
         self._written: set[str] = set()
         self._written_before: set[str] = set()
 
     async def write(self, messages: Sequence[ConsumedMessage], stop: asyncio.Event) -> bool:
-        """Apply or park a batch, trying again while Postgres is unavailable; False if `stop` was set before it did.
+        """Apply or park a batch, with retries while Postgres is unavailable; False if `stop` was set first.
 
-        Raises MostlyFailing.
+        Raises TooManyFailures.
         """
         while not stop.is_set():
             try:
-                async with self._one_at_a_time:
+                async with self._lock:
                     await self._write(messages)
             except DatabaseUnavailable as error:
-                log.warning("%s: Postgres did not take the batch (%s); trying again", self._projection.name, error)
+                log.warning("%s: the batch was not written (%s); trying again", self._projection.name, error)
                 await pause(stop, PAUSE_SECONDS)
             else:
                 self._written.update(message.event_id for message in messages)
@@ -90,11 +92,11 @@ class Sink(Generic[E]):
         return False
 
     async def cache_is_current(self) -> bool:
-        """Whether the cache lacks no event that was written.
+        """Whether the cache has every written event; tries to invalidate items that lack one.
 
-        Until then neither offsets nor the checkpoint may move, for the cache would not get that event again.
+        Until then neither offsets nor the checkpoint may move: otherwise the cache would never get those events.
         """
-        async with self._one_at_a_time:
+        async with self._lock:
             if self._stale:
                 try:
                     async with self._database.transaction() as tx:
@@ -110,19 +112,19 @@ class Sink(Generic[E]):
         return bool(self._stale)
 
     def has_written(self, event_id: str) -> bool:
-        """Whether an event was written here lately; False may also mean that it is too long ago."""
+        """Whether this process wrote the event recently; False may also mean that it was forgotten."""
         return event_id in self._written or event_id in self._written_before
 
     def forget_written(self) -> None:
-        """Forget which events were written before the last call."""
+        """Forget the ids of events that were written before the previous call."""
         self._written_before, self._written = self._written, set()
 
     async def _write(self, messages: Sequence[ConsumedMessage]) -> None:
         try:
-            await self._write_by(apply_together, messages)
+            await self._write_by(apply_batch, messages)
         except DBAPIError:
-            # The tables refuse something of it: one by one, to find out what.
-            await self._write_by(apply_each, messages)
+            # Postgres rejected some event of the batch: apply one by one to find it.
+            await self._write_by(apply_one_by_one, messages)
 
     async def _write_by(self, apply: Apply[E], messages: Sequence[ConsumedMessage]) -> None:
         name = self._projection.name
@@ -134,13 +136,13 @@ class Sink(Generic[E]):
             free = [(message, event) for message, event in readable if message.key not in blocked]
             outcome = await apply(tx, self._projection, free, generation)
             outcome.blocked += [message for message, _ in readable if message.key in blocked]
-            failed = [*unreadable, *outcome.refused]
+            failed = [*unreadable, *outcome.rejected]
             self._failures.add(len(outcome.applied) + len(outcome.blocked), failed)
             if failed or outcome.blocked:
-                await park(tx, name, [*failed, *((message, EARLIER_IS_PARKED) for message in outcome.blocked)])
+                await park(tx, name, [*failed, *((message, EARLIER_EVENT_PARKED) for message in outcome.blocked)])
                 EVENTS_PARKED.labels(name).inc(len(failed) + len(outcome.blocked))
         for message, reason in failed:
-            log.error("%s: parked %s of %s: %s", name, message.key, message.topic, reason)
+            log.error("%s: parked an event of key %s from %s: %s", name, message.key, message.topic, reason)
         if outcome.applied:
             await self._after_commit(outcome.applied, generation)
 
@@ -152,7 +154,7 @@ class Sink(Generic[E]):
         try:
             await self._projection.update_cache(events, generation)
         except RedisError as error:
-            log.warning("%s: Redis is unavailable (%s); offsets wait for it", name, error)
+            log.warning("%s: Redis is unavailable (%s); offsets are not committed until it is back", name, error)
             self._stale |= self._projection.cache_keys(events)
 
 
@@ -173,45 +175,45 @@ def read_messages(
     return readable, unreadable
 
 
-async def apply_together(
-    tx: AsyncConnection, projection: Projection[E], free: Readable[E], generation: int
-) -> Outcome[E]:
-    """Apply events at once. Raises DBAPIError when the tables refuse one of them."""
+async def apply_batch(tx: AsyncConnection, projection: Projection[E], free: Readable[E], generation: int) -> Outcome[E]:
+    """Apply events as one batch. Raises DBAPIError when Postgres rejects one of them."""
     events = [event for _, event in free]
     if events:
         await projection.apply(tx, events, generation)
     return Outcome(applied=events)
 
 
-async def apply_each(tx: AsyncConnection, projection: Projection[E], free: Readable[E], generation: int) -> Outcome[E]:
-    """Apply events one by one; later ones of a key whose event the tables refuse are not applied either."""
+async def apply_one_by_one(
+    tx: AsyncConnection, projection: Projection[E], free: Readable[E], generation: int
+) -> Outcome[E]:
+    """Apply events one by one; later ones of the key of a rejected event are blocked."""
     outcome: Outcome[E] = Outcome()
-    refused_keys: set[str] = set()
+    rejected_keys: set[str] = set()
     for message, event in free:
-        if message.key in refused_keys:
+        if message.key in rejected_keys:
             outcome.blocked.append(message)
-        elif reason := await refusal(tx, projection, event, generation):
-            outcome.refused.append((message, reason))
-            refused_keys.add(message.key)
+        elif reason := await try_apply(tx, projection, event, generation):
+            outcome.rejected.append((message, reason))
+            rejected_keys.add(message.key)
         else:
             outcome.applied.append(event)
     return outcome
 
 
-async def refusal(tx: AsyncConnection, projection: Projection[E], event: E, generation: int) -> str | None:
-    """Apply one event by itself; returns why the tables refuse it, if they do. Raises what may succeed later."""
+async def try_apply(tx: AsyncConnection, projection: Projection[E], event: E, generation: int) -> str | None:
+    """Apply one event in a savepoint; returns the reason if Postgres rejects it. Raises transient errors."""
     try:
         async with tx.begin_nested():
             await projection.apply(tx, [event], generation)
     except DBAPIError as error:
         if is_transient(error):
             raise
-        return f"the sink refuses it: {error.orig}"
+        return f"rejected by Postgres: {error.orig}"
     return None
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:
-    """Wait so long, or until `stop` is set."""
+    """Wait for `seconds`, or until `stop` is set."""
     try:
         await asyncio.wait_for(stop.wait(), seconds)
     except TimeoutError:

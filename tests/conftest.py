@@ -1,4 +1,4 @@
-"""The engines, started once for all tests, and what is built on them. Tests keep apart by a tenant of their own."""
+"""Fixtures: the engines, started once per session, and clients of them. Each test has its own tenant."""
 
 import os
 import shutil
@@ -23,22 +23,22 @@ from tests.platform import Platform
 from tests.samples import new_tenant
 
 _TAIL = 60
-"""Lines of each log that a failure shows."""
+"""Lines of each log in the report of a failure."""
 
 
 class Logs:
-    """What the processes of the platform write while a test runs, for the report of its failure."""
+    """The log output of the platform's processes during a test, for the report of its failure."""
 
     def __init__(self) -> None:
         self.folder: Path | None = None
         self._at: dict[Path, int] = {}
 
-    def mark(self) -> None:
-        """Remember how far each log goes."""
+    def start(self) -> None:
+        """Remember the current size of each log."""
         self._at = {log: log.stat().st_size for log in self._all()}
 
     def since(self) -> Iterator[tuple[str, str]]:
-        """Name and last lines of each log that has grown since."""
+        """Name and last lines of what each log gained since `start`."""
         for log in self._all():
             with log.open("rb") as lines:
                 lines.seek(self._at.get(log, 0))
@@ -57,13 +57,13 @@ _LOGS = Logs()
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.when == "setup" and not report.failed:
-        _LOGS.mark()
+        _LOGS.start()
     if report.failed:
         report.sections += [(f"log of {name}", lines) for name, lines in _LOGS.since()]
     return report
 
 
-# A proxy of the machine has no business with 127.0.0.1, and a server of the developer's none with the tests.
+# Tests use the embedded engines, not servers that the developer's environment names.
 for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "TEMPORAL_ADDRESS", "S3_ENDPOINT_URL", "SMTP_URL"):
     os.environ.pop(name, None)
 
@@ -78,7 +78,7 @@ def data() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 async def stack(data: Path) -> AsyncIterator[Stack]:
-    """Every engine; the production Temporal server where TEST_TEMPORAL asks for it."""
+    """All engines; with TEST_TEMPORAL=server the production Temporal server."""
     supervisor = data / "logs" / "supervisor.log"
 
     def say(line: str) -> None:
@@ -120,7 +120,7 @@ def keyring(settings: Settings) -> Keyring:
 
 @pytest.fixture(scope="session")
 def store(database: Database, keyring: Keyring) -> CommandStore:
-    """With no relay: what is enqueued stays in the outbox."""
+    """Without an outbox relay: enqueued mails stay in the outbox."""
     return CommandStore(database, keyring, lambda _: None)
 
 
@@ -131,7 +131,7 @@ def saving(store: CommandStore, keyring: Keyring) -> Saving:
 
 @pytest.fixture
 async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
-    """For one test: a producer counts its messages, and a broker that was wiped knows nothing of that count."""
+    """One per test: an idempotent producer's sequence numbers are invalid after the broker is wiped."""
     publisher = Publisher(settings)
     yield publisher
     await publisher.close()

@@ -1,4 +1,4 @@
-"""The running platform, as a client of its API sees it."""
+"""A client of the running platform."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ PASSWORD = "correct horse battery"
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who has registered."""
+    """A registered user with tokens."""
 
     id: str
     email: str
@@ -33,7 +33,7 @@ class Person:
 
 
 class Platform:
-    """The API over HTTP, and the processes behind it."""
+    """A client of the API and the mailbox, and the processes that serve them."""
 
     def __init__(self, stack: Stack, url: str) -> None:
         self.stack = stack
@@ -65,12 +65,12 @@ class Platform:
         if_match: str | None = "*",
         headers: dict[str, str] | None = None,
     ) -> httpx.Response:
-        """Change a listing; `path` is its Location, or that of a part of it."""
+        """Change a listing; `path` is its Location, or a sub-resource of it."""
         sent = {**person.headers, **({} if if_match is None else {"If-Match": if_match}), **(headers or {})}
         return await self.http.request(method, path, json=body, headers=sent)
 
     async def login(self, person: Person) -> Person:
-        """The same person with new tokens, which name the role that the account has by now."""
+        """The same person with new tokens, which contain the account's current role."""
         answer = await self.http.post("/api/auth/login", json={"emailOrUsername": person.email, "password": PASSWORD})
         assert answer.status_code == 200, answer.text
         body = answer.json()
@@ -105,7 +105,7 @@ def registration(**more: object) -> dict[str, object]:
 
 
 async def until(condition: Callable[[], Awaitable[T]], seconds: float = 30) -> T:
-    """The first true answer of `condition`; fails loudly when there is none in time."""
+    """Poll `condition` until its result is true, and return that; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         found = await condition()

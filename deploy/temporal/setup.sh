@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prepares Temporal on Postgres: `setup.sh schema` before the server starts, `setup.sh namespace` once it serves.
-# Both may run again at any time. Needs POSTGRES_SEEDS, DB_PORT, POSTGRES_USER, SQL_PASSWORD, SCHEMA_DIR;
+# Prepares Temporal on Postgres: `setup.sh schema` before the server starts, `setup.sh namespace` when it is up.
+# Both are idempotent. Needs POSTGRES_SEEDS, DB_PORT, POSTGRES_USER, SQL_PASSWORD, SCHEMA_DIR;
 # for the namespace TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE.
 set -eu
 
@@ -11,7 +11,7 @@ sql_tool() {
 schema() {
     database=$1 folder=$2
     sql_tool --database "$database" create-database
-    # The version table is made once; a database that has it is only brought up to date.
+    # Fails when the version table exists already; then only the update is needed.
     sql_tool --database "$database" setup-schema --version 0.0 2>/dev/null || true
     sql_tool --database "$database" update-schema --schema-dir "$SCHEMA_DIR/$folder/versioned"
 }

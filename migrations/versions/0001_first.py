@@ -83,7 +83,6 @@ CREATE TABLE user_management.refresh_tokens (
 );
 CREATE INDEX refresh_tokens_session ON user_management.refresh_tokens (tenant_id, session_id);
 CREATE INDEX refresh_tokens_user ON user_management.refresh_tokens (tenant_id, user_id);
-CREATE INDEX refresh_tokens_expiry ON user_management.refresh_tokens (expires_at);
 
 CREATE TABLE property_management.properties (
     tenant_id varchar(63) NOT NULL,
@@ -123,13 +122,16 @@ CREATE TABLE property_management.properties (
     previous_price bigint,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
+    listed_at timestamptz,
     PRIMARY KEY (tenant_id, property_id)
 );
 CREATE INDEX properties_owner
     ON property_management.properties (tenant_id, owner_id, created_at DESC, property_id DESC);
-CREATE INDEX properties_newest ON property_management.properties (tenant_id, created_at DESC, property_id DESC)
+CREATE INDEX properties_owner_status
+    ON property_management.properties (tenant_id, owner_id, status, created_at DESC, property_id DESC);
+CREATE INDEX properties_newest ON property_management.properties (tenant_id, listed_at DESC, property_id DESC)
     WHERE status = 'ACTIVE';
-CREATE INDEX properties_featured ON property_management.properties (tenant_id, created_at DESC, property_id DESC)
+CREATE INDEX properties_featured ON property_management.properties (tenant_id, listed_at DESC, property_id DESC)
     WHERE status = 'ACTIVE' AND is_featured;
 
 CREATE TABLE property_management.favorites (
@@ -147,7 +149,6 @@ CREATE TABLE property_management.favorites (
 );
 CREATE INDEX favorites_user ON property_management.favorites (tenant_id, user_id, changed_at DESC, property_id DESC)
     WHERE is_favorite;
-CREATE INDEX favorites_property ON property_management.favorites (tenant_id, property_id);
 
 CREATE TABLE user_history.event_store (
     id bigserial PRIMARY KEY,
@@ -167,12 +168,16 @@ CREATE TABLE user_history.event_store (
 CREATE UNIQUE INDEX event_store_event_id_key ON user_history.event_store (event_id);
 CREATE UNIQUE INDEX event_store_version_key ON user_history.event_store (tenant_id, aggregate_id, version)
     WHERE version > 0;
-CREATE INDEX event_store_aggregate ON user_history.event_store (aggregate_id);
 CREATE INDEX event_store_user ON user_history.event_store (user_id, timestamp, event_id);
+-- No query of the platform reads these two: the store's contract (DESIGN, section 5) promises them to those who look
+-- for the events of an aggregate, observations among them, or of a type.
+CREATE INDEX event_store_aggregate ON user_history.event_store (aggregate_id);
 CREATE INDEX event_store_type ON user_history.event_store (event_type);
 CREATE INDEX event_store_command ON user_history.event_store (command_id);
 CREATE INDEX event_store_order ON user_history.event_store (tx_id, id);
 CREATE INDEX event_store_unpublished ON user_history.event_store (id) WHERE published_at IS NULL;
+CREATE INDEX event_store_unpublished_of ON user_history.event_store (tenant_id, aggregate_id, version)
+    WHERE published_at IS NULL AND version > 0;
 
 CREATE TABLE user_history.user_activity (
     id bigserial PRIMARY KEY,
@@ -197,7 +202,7 @@ CREATE TABLE user_history.commands (
     person_id uuid NOT NULL,
     fingerprint varchar(64),
     status varchar(20) NOT NULL,
-    answer json, -- as it was written: a repeated answer has its fields in the same order
+    answer json, -- not jsonb: a repeated answer has its fields in the same order
     problem jsonb,
     started_at timestamptz NOT NULL,
     finished_at timestamptz NOT NULL DEFAULT now(),
@@ -291,7 +296,7 @@ END
 $$
 """
 
-# Facts are added, never changed: only the mark of having been published may be updated, and nothing deleted.
+# The event store is append-only: only `published_at` may be updated, and nothing deleted.
 _GRANTS = """
 GRANT USAGE ON SCHEMA user_management, property_management, search, user_history, notification
     TO hyderabad_app, hyderabad_all_tenants;
@@ -315,7 +320,7 @@ GRANT SELECT ON search.counts TO hyderabad_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON search.counted, search.counts TO hyderabad_all_tenants;
 GRANT SELECT ON user_history.event_store_cluster TO hyderabad_app, hyderabad_all_tenants;
 GRANT UPDATE (given_up) ON notification.deliveries TO hyderabad_all_tenants;
--- Postgres lets only those lock a row who may update some column of it.
+-- SELECT FOR UPDATE needs the right to update at least one column.
 GRANT UPDATE (reason) ON user_history.parked_events TO hyderabad_all_tenants;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA user_history TO hyderabad_app, hyderabad_all_tenants;
 """

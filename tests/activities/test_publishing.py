@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.publishing import Publishing, Reconciliation, leading_before
 from adapters import event_store, kafka
 from adapters.event_store import Position
-from adapters.kafka import BrokerUnavailable, Publisher
+from adapters.kafka import BrokerUnavailable, Message, Publisher
 from adapters.postgres import Database, write_rows
 from adapters.settings import Settings
 from adapters.tables import checkpoints
@@ -220,6 +220,48 @@ async def test_later_version_is_published_after_the_earlier_ones(
 
     events = [json.loads(r.value) for r in await listener.receive(6) if r.topic == PROPERTY_EVENTS]
     assert [event["version"] for event in events] == [1, 2, 3]
+
+
+class Counting(Publisher):
+    """Knows how many messages it was given at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.sent: list[int] = []
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        self.sent.append(len(messages))
+        await super().send(messages)
+
+
+async def test_thousands_of_unpublished_events_of_an_aggregate_are_published_in_order_some_at_a_time(
+    all_tenants: Database, saving: Saving, settings: Settings, listener: Listener, tenant: str
+) -> None:
+    command, publisher = await saved(saving, tenant), Counting(settings)
+    owner = await asyncpg.connect(settings.database_url)
+    await owner.execute(
+        "INSERT INTO user_history.event_store (event_id, aggregate_id, user_id, event_type, event_data, timestamp,"
+        " version, tenant_id, schema_version, command_id) SELECT gen_random_uuid(), aggregate_id, user_id, event_type,"
+        " event_data, timestamp, version + n, tenant_id, schema_version, command_id"
+        " FROM user_history.event_store, generate_series(1, 2999) n WHERE aggregate_id = $1",
+        str(command.property_id),
+    )
+    publishing = Publishing(all_tenants, publisher)
+
+    published = await publishing.publish(of(command, version=3000))
+    await publishing.close()
+    await publisher.close()
+    marked = await published_versions(all_tenants, command.property_id)
+    # The store is shared by all tests, and the walk through it takes 500 at a time.
+    await owner.execute("DELETE FROM user_history.event_store WHERE aggregate_id = $1", str(command.property_id))
+    await owner.close()
+
+    assert published == 3000
+    # Each event is two messages, of the property and of its owner.
+    assert publisher.sent == [400] * 15 + [0]
+    assert marked == dict.fromkeys(range(1, 3001), True)
+    heard = [json.loads(r.value) for r in await listener.receive(6000) if r.topic == PROPERTY_EVENTS]
+    assert [event["version"] for event in heard] == list(range(1, 3001))
 
 
 async def test_broker_that_is_unavailable_leaves_everything_unpublished(

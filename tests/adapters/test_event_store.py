@@ -1,10 +1,13 @@
 """The event store: its order, its versions, its immutability, its tenants."""
 
 import asyncio
+from typing import cast
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import event_store
 from adapters.event_store import Position
@@ -13,6 +16,7 @@ from adapters.settings import Settings
 from domain.events import Event, new_events
 from domain.property_commands import decide
 from tests.activities.accounts import Saving
+from tests.plans import Explained, Explaining
 from tests.samples import actor, create_property, new_id, new_tenant
 
 
@@ -39,7 +43,7 @@ async def newest(database: Database) -> Position:
 async def test_reader_in_order_waits_for_an_older_transaction_that_is_still_open(
     database: Database, all_tenants: Database, tenant: str
 ) -> None:
-    """`id > last` would lose the first event here: its id is lower, and its commit later."""
+    """A reader that pages by id alone would skip the first event: its id is lower, but it commits later."""
     slow, fast = one_event(tenant), one_event(tenant)
     start = await newest(all_tenants)
     both_open, go_on = asyncio.Event(), asyncio.Event()
@@ -110,7 +114,7 @@ async def test_one_tenant_sees_and_writes_nothing_of_another(database: Database,
         for table in tables:
             assert (await tx.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one() == 0, table
     async with database.transaction() as tx:
-        # Without a tenant there is nothing either.
+        # Without a tenant no row is visible.
         assert (await tx.execute(text("SELECT count(*) FROM user_management.users"))).scalar_one() == 0
     foreign = one_event(mine)
     with pytest.raises(ProgrammingError, match="row-level security"):
@@ -143,3 +147,32 @@ async def test_database_that_is_unavailable_raises_an_error_of_its_own(settings:
     with pytest.raises(DatabaseUnavailable):
         await database.ping()
     await database.close()
+
+
+async def test_unpublished_events_of_an_aggregate_are_read_from_their_index_in_a_large_store(
+    settings: Settings, tenant: str
+) -> None:
+    """An aggregate of many versions, whose newest is unpublished, among others: as a favourite that is toggled."""
+    owner = await asyncpg.connect(settings.database_url)
+    many = owner.transaction()
+    await many.start()
+    await owner.execute(
+        "INSERT INTO user_history.event_store (event_id, aggregate_id, user_id, event_type, event_data, timestamp,"
+        " version, tenant_id, schema_version, command_id, published_at)"
+        " SELECT gen_random_uuid(), n % 10, 'user', 'PROPERTY_VIEWED', '{}', now(), n / 10 + 1, $1, 1,"
+        " gen_random_uuid(), CASE WHEN n < 29900 THEN now() END FROM generate_series(0, 29999) n",
+        tenant,
+    )
+    await owner.execute("ANALYZE user_history.event_store")
+    await owner.execute(f"SET LOCAL ROLE {settings.database_reader_role}")
+    with pytest.raises(Explained) as explained:
+        await event_store.unpublished_of(
+            cast(AsyncConnection, Explaining(owner)), tenant, new_id(), after_version=0, up_to_version=1, limit=200
+        )
+    await many.rollback()
+    await owner.close()
+
+    plan = str(explained.value)
+    assert "using event_store_unpublished_of on" in plan
+    assert "Filter" not in plan
+    assert "Sort" not in plan

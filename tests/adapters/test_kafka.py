@@ -1,4 +1,4 @@
-"""Publishing to a broker that does not acknowledge: nothing is left behind."""
+"""Publishing when the broker does not acknowledge: no producer leaks."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,8 +20,10 @@ async def admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     await admin.close()
 
 
-async def test_producer_whose_broker_forgot_the_topic_is_ended(settings: Settings, admin: AIOKafkaAdminClient) -> None:
-    """An idempotent producer repeats its messages for as long as it lives, and each failure makes another producer."""
+async def test_producer_is_stopped_when_the_broker_has_lost_the_topic(
+    settings: Settings, admin: AIOKafkaAdminClient
+) -> None:
+    """An idempotent producer retries for ever, and each failure creates another producer."""
     publisher, topic = Publisher(settings), f"forgotten-{uuid4().hex}"
     await admin.create_topics([NewTopic(topic, 1, 1)])
     before = asyncio.all_tasks()

@@ -1,4 +1,4 @@
-"""The one function that hands out connections: what is left on them, and what it does when one is cut."""
+"""Connections from the pool: no state of one caller reaches the next, and lost connections are replaced."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -20,7 +20,7 @@ _PID = text("SELECT pg_backend_pid()")
 
 @pytest.fixture
 async def single(settings: Settings) -> AsyncIterator[Database]:
-    """A pool of one connection, so that what one caller leaves behind meets the next."""
+    """A pool of one connection, so that state left on it would reach the next caller."""
     database = Database.for_tenants(settings.model_copy(update={"database_pool_size": 1}))
     yield database
     await database.close()
@@ -36,7 +36,7 @@ def key_row(tenant: str) -> dict[str, object]:
     return {"tenant_id": tenant, "user_id": new_id(), "wrapped_key": b"key"}
 
 
-async def test_rows_of_several_tables_are_there_together_or_not_at_all(single: Database, tenant: str) -> None:
+async def test_rows_of_several_tables_are_written_atomically(single: Database, tenant: str) -> None:
     command = {
         "tenant_id": tenant,
         "command_id": new_id(),
@@ -64,7 +64,7 @@ async def _now(database: Database) -> object:
         return (await connection.execute(text("SELECT now()"))).scalar_one()
 
 
-async def test_transaction_that_is_cancelled_leaves_nothing(single: Database, tenant: str) -> None:
+async def test_cancelled_transaction_is_rolled_back(single: Database, tenant: str) -> None:
     begun = asyncio.Event()
 
     async def long() -> None:
@@ -82,14 +82,14 @@ async def test_transaction_that_is_cancelled_leaves_nothing(single: Database, te
     assert await keys(single, tenant) == 0
 
 
-async def test_session_that_served_one_tenant_shows_nothing_of_it_to_the_next(single: Database, tenant: str) -> None:
+async def test_session_is_limited_to_the_tenant_of_its_next_caller(single: Database, tenant: str) -> None:
     async with single.statements(tenant) as connection:
         await write_rows(connection, [Write(person_keys, key_row(tenant))])
 
     assert [await keys(single, name) for name in (f"{tenant}-other", "", tenant)] == [0, 0, 1]
 
 
-async def test_session_that_was_cut_off_between_two_tenants_keeps_to_the_next(single: Database, tenant: str) -> None:
+async def test_tenant_is_set_again_after_a_cancelled_change(single: Database, tenant: str) -> None:
     async with single.statements(tenant) as connection:
         await write_rows(connection, [Write(person_keys, key_row(tenant))])
 
@@ -130,12 +130,12 @@ async def by_one_statement(database: Database, tenant: str) -> None:
 
 
 @pytest.mark.parametrize("write", [in_a_transaction, in_a_savepoint, in_a_transaction_that_fails, by_one_statement])
-async def test_caller_cut_off_anywhere_leaves_no_transaction_to_the_next(
+async def test_caller_cancelled_at_any_point_leaves_no_open_transaction(
     single: Database, database: Database, tenant: str, write: Callable[[Database, str], Coroutine[object, object, None]]
 ) -> None:
     next_tenant = new_tenant()
     steps = written = uncut = 0
-    # Later and later, until there have been some that were done before they could be cut off.
+    # Cancel after more and more steps, until some writes were done before they could be cancelled.
     while uncut < 3:
         running = asyncio.create_task(write(single, tenant))
         for _ in range(steps):
@@ -147,23 +147,21 @@ async def test_caller_cut_off_anywhere_leaves_no_transaction_to_the_next(
         async with single.statements(next_tenant) as connection:
             await write_rows(connection, [Write(person_keys, key_row(next_tenant))])
         written += 1
-        assert await keys(database, next_tenant) == written, f"written, but not seen: cut off after {steps} steps"
+        assert await keys(database, next_tenant) == written, f"written, but not visible: cancelled after {steps} steps"
         steps += 1
 
 
-async def test_connection_that_postgres_closed_meanwhile_is_made_anew(
-    single: Database, settings: Settings, tenant: str
-) -> None:
+async def test_connection_that_postgres_closed_is_replaced(single: Database, settings: Settings, tenant: str) -> None:
     async with single.statements(tenant) as connection:
         await write_rows(connection, [Write(person_keys, key_row(tenant))])
         pid = (await connection.execute(_PID)).scalar_one()
     await _end(settings, pid)
 
-    # The new session has been told of the tenant too.
+    # The tenant is set in the new session too.
     assert await keys(single, tenant) == 1
 
 
-async def test_connection_cut_inside_a_transaction_is_told_and_the_next_one_works(
+async def test_connection_lost_in_a_transaction_raises_and_the_next_one_works(
     single: Database, settings: Settings, tenant: str
 ) -> None:
     async def cut() -> None:
@@ -177,7 +175,7 @@ async def test_connection_cut_inside_a_transaction_is_told_and_the_next_one_work
     assert await keys(single, tenant) == 0
 
 
-async def test_deadlock_is_broken_up_and_its_victim_may_try_again(database: Database, tenant: str) -> None:
+async def test_deadlock_raises_database_unavailable_for_its_victim(database: Database, tenant: str) -> None:
     rows = [key_row(tenant), key_row(tenant)]
     both_hold_one = asyncio.Barrier(2)
 
@@ -193,7 +191,7 @@ async def test_deadlock_is_broken_up_and_its_victim_may_try_again(database: Data
 
 
 async def _end(settings: Settings, pid: int) -> None:
-    """End a session as an operator would, and wait until it is gone: its client has been told by then."""
+    """Terminate a session and wait until it is gone."""
     operator = await asyncpg.connect(settings.database_url)
     await operator.execute(f"SELECT pg_terminate_backend({pid}, 5000)")
     await operator.close()

@@ -1,4 +1,4 @@
-"""Commands that share a round trip, on a real Valkey."""
+"""Automatic pipelining, on a real Valkey."""
 
 import asyncio
 
@@ -7,36 +7,36 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from adapters import redis
-from adapters.redis import RedisError, Together
+from adapters.redis import AutoPipeline, RedisError
 from adapters.settings import Settings
 
 
-async def test_each_of_many_gets_its_own_answer_in_one_round_trip(valkey: Redis, tenant: str) -> None:
-    together = Together(valkey)
+async def test_concurrent_commands_share_a_round_trip_and_get_their_own_replies(valkey: Redis, tenant: str) -> None:
+    pipeline = AutoPipeline(valkey)
     before = (await valkey.info("stats"))["total_reads_processed"]
 
-    answers = await asyncio.gather(*(together.execute("ECHO", f"{tenant}-{n}") for n in range(50)))
+    answers = await asyncio.gather(*(pipeline.execute("ECHO", f"{tenant}-{n}") for n in range(50)))
 
     reads = (await valkey.info("stats"))["total_reads_processed"] - before
     assert answers == [f"{tenant}-{n}".encode() for n in range(50)]
-    assert reads < 10  # one for the fifty, and those of asking
+    assert reads < 10  # one for the fifty, and those of INFO
 
 
 async def test_command_that_fails_fails_alone(valkey: Redis, tenant: str) -> None:
     await valkey.set(tenant, "a text", ex=60)
-    together = Together(valkey)
+    pipeline = AutoPipeline(valkey)
 
-    asked = (together.execute("ZRANGE", tenant, 0, -1), together.execute("GET", tenant))
+    asked = (pipeline.execute("ZRANGE", tenant, 0, -1), pipeline.execute("GET", tenant))
     answers = await asyncio.gather(*asked, return_exceptions=True)
 
     assert isinstance(answers[0], ResponseError)
     assert answers[1] == b"a text"
 
 
-async def test_who_stops_waiting_does_not_disturb_the_others(valkey: Redis, tenant: str) -> None:
-    together = Together(valkey)
-    impatient = asyncio.create_task(together.execute("ECHO", "nobody hears"))
-    patient = asyncio.create_task(together.execute("ECHO", tenant))
+async def test_cancelled_caller_does_not_affect_the_others(valkey: Redis, tenant: str) -> None:
+    pipeline = AutoPipeline(valkey)
+    impatient = asyncio.create_task(pipeline.execute("ECHO", "nobody hears"))
+    patient = asyncio.create_task(pipeline.execute("ECHO", tenant))
     await asyncio.sleep(0)
 
     impatient.cancel()
@@ -45,13 +45,13 @@ async def test_who_stops_waiting_does_not_disturb_the_others(valkey: Redis, tena
     assert impatient.cancelled()
 
 
-async def test_server_that_is_unavailable_is_told_to_everyone_who_waits(settings: Settings) -> None:
+async def test_unavailable_server_fails_every_command_of_the_batch(settings: Settings) -> None:
     client = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
-    together = Together(client)
+    pipeline = AutoPipeline(client)
 
-    answers = await asyncio.gather(*(together.execute("ECHO", n) for n in range(3)), return_exceptions=True)
+    answers = await asyncio.gather(*(pipeline.execute("ECHO", n) for n in range(3)), return_exceptions=True)
 
     assert all(isinstance(answer, RedisError) for answer in answers)
     with pytest.raises(RedisError):
-        await together.execute("ECHO", "again")
+        await pipeline.execute("ECHO", "again")
     await client.aclose()

@@ -1,4 +1,4 @@
-"""Personal fields: sealed for good, opened with the person's key only."""
+"""Encryption of personal fields."""
 
 from uuid import uuid4
 
@@ -22,7 +22,7 @@ def test_personal_fields_are_sealed_and_others_are_not() -> None:
     assert "Lakshmi" not in str(sealed)
 
 
-def test_what_was_sealed_opens_with_the_same_key() -> None:
+def test_sealed_value_is_decrypted_with_the_same_key() -> None:
     key, context = KEYRING.new_wrapped_key(), uuid4()
 
     opened = KEYRING.unseal(KEYRING.seal(EVENT, key, context), key, context)
@@ -59,7 +59,7 @@ def test_state_is_sealed_for_a_person_and_then_for_its_way_through_temporal() ->
         KEYRING.unseal_in_transit(in_transit, uuid4())
 
 
-def test_answer_about_an_erased_person_goes_its_way_without_what_was_personal() -> None:
+def test_answer_about_an_erased_person_has_no_personal_values() -> None:
     state, command_id = evolve(None, EVENT, 1, COMMAND.issued_at), uuid4()
     assert state is not None
 
@@ -68,7 +68,7 @@ def test_answer_about_an_erased_person_goes_its_way_without_what_was_personal() 
     assert (in_transit["contactPhone"], in_transit["title"]) == (None, EVENT.title)
 
 
-def test_erased_person_leaves_nothing_to_read() -> None:
+def test_fields_of_an_erased_person_cannot_be_decrypted() -> None:
     context = uuid4()
 
     opened = KEYRING.unseal(KEYRING.seal(EVENT, KEYRING.new_wrapped_key(), context), None, context)
@@ -76,7 +76,7 @@ def test_erased_person_leaves_nothing_to_read() -> None:
     assert (opened["contactName"], opened["title"]) == (None, EVENT.title)
 
 
-def test_sealed_value_does_not_open_elsewhere() -> None:
+def test_sealed_value_cannot_be_decrypted_in_another_context() -> None:
     key, context = KEYRING.new_wrapped_key(), uuid4()
     sealed = KEYRING.seal(EVENT, key, context)
 

@@ -1,4 +1,4 @@
-"""What `python -m migrations` asks of Temporal."""
+"""Registration of search attributes by `python -m migrations`."""
 
 import asyncio
 
@@ -13,18 +13,18 @@ from adapters.settings import Settings
 from tests.samples import new_id
 
 
-async def test_namespace_that_never_comes_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(temporal, "_TAKEN_UP_SECONDS", 0.5)
+async def test_missing_namespace_is_named_in_the_timeout(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(temporal, "_PROPAGATION_SECONDS", 0.5)
 
-    with pytest.raises(TimeoutError, match=r"no namespace 'nowhere'.* Does TEMPORAL_NAMESPACE name one"):
+    with pytest.raises(TimeoutError, match=r"no namespace 'nowhere'.* does TEMPORAL_NAMESPACE name one"):
         await temporal.ensure_search_attributes(settings.model_copy(update={"temporal_namespace": "nowhere"}))
 
 
 @pytest.mark.temporal
-async def test_namespace_that_the_server_has_not_heard_of_yet_is_waited_for(
+async def test_search_attributes_are_registered_once_the_namespace_is(
     settings: Settings, temporal_client: Client
 ) -> None:
-    """Registered by one process, a namespace is found by the next one a moment later."""
+    """A frontend finds a newly registered namespace with a delay."""
     late = settings.model_copy(update={"temporal_namespace": f"late-{new_id()}"})
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1):

@@ -13,6 +13,8 @@ from sqlalchemy import text
 
 from adapters.postgres import Database
 from api.errors import KINDS
+from domain.errors import Refusal
+from embedded.paths import ROOT
 from tests.platform import Person, Platform, registration, until
 from tests.samples import listing
 
@@ -304,6 +306,13 @@ async def test_invalid_idempotency_key_is_refused(platform: Platform, owner: Per
     )
 
     assert_problem(answer, "invalid-idempotency-key")
+
+
+def test_every_refusal_has_its_row_and_every_row_is_asserted_by_a_test() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+
+    assert {refusal.code for refusal in Refusal.__subclasses__()} <= set(KINDS)
+    assert [kind for kind in KINDS if f'"{kind}"' not in tests] == []
 
 
 async def test_every_problem_has_a_page(platform: Platform) -> None:

@@ -79,6 +79,28 @@ async def test_twenty_people_and_ten_repetitions_at_once_are_all_answered(platfo
     assert got.headers["ETag"] == created.headers["ETag"]
 
 
+async def test_count_is_right_after_people_race_to_like_and_unlike(platform: Platform) -> None:
+    owner, *crowd = [await platform.register() for _ in range(21)]
+    created = await platform.create(owner)
+    path = created.headers["location"]
+    fans, others = crowd[:13], crowd[13:]
+    racing = [(person, method) for person in crowd for method in ("PUT", "DELETE", "PUT")]
+
+    answers = await asyncio.gather(
+        *(favor(platform, person, created.json()["id"], method) for person, method in racing)
+    )
+    settling = [favor(platform, person, created.json()["id"]) for person in fans for _ in range(2)]
+    settling += [favor(platform, person, created.json()["id"], "DELETE") for person in others for _ in range(2)]
+    answers += await asyncio.gather(*settling)
+
+    async def counted() -> bool:
+        return bool((await platform.http.get(path)).json()["favoritesCount"] == len(fans))
+
+    await until(counted)
+    assert {answer.status_code for answer in answers} == {204}
+    assert (await platform.http.get(path)).headers["etag"] == created.headers["etag"]
+
+
 async def test_concurrent_adding_and_removing_has_no_version_conflict(platform: Platform) -> None:
     owner, fan = await platform.register(), await platform.register()
     property_id = (await platform.create(owner)).json()["id"]

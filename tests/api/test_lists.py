@@ -50,8 +50,24 @@ async def test_public_list_has_the_active_listings_newest_first(platform: Platfo
     assert own == [listed[3], listed[2], listed[0]]
     assert {item["status"] for item in items} == {"ACTIVE"}
     assert draft["id"] not in {item["id"] for item in items}
-    assert [item["createdAt"] for item in items] == sorted((item["createdAt"] for item in items), reverse=True)
+    assert [item["listedAt"] for item in items] == sorted((item["listedAt"] for item in items), reverse=True)
     assert len({item["id"] for item in items}) == len(items)
+
+
+async def test_draft_is_ordered_by_its_publication(platform: Platform) -> None:
+    owner = await platform.register()
+    draft = (await platform.create(owner, status="DRAFT")).json()
+    oldest, newest = [(await platform.create(owner)).json()["id"] for _ in range(2)]
+    assert draft["listedAt"] is None
+
+    await move(platform, owner, draft["id"], "ACTIVE")
+    await move(platform, owner, oldest, "PAUSED")
+    await move(platform, owner, oldest, "ACTIVE")
+
+    public = await walk(platform, "/api/properties", limit=2)
+    assert [item["id"] for item in public if item["ownerId"] == owner.id] == [draft["id"], newest, oldest]
+    own = await walk(platform, "/api/properties/my-properties", owner, limit=2)
+    assert [item["id"] for item in own] == [newest, oldest, draft["id"]]
 
 
 async def test_listing_created_between_two_pages_moves_no_item(platform: Platform) -> None:

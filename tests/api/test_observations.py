@@ -54,6 +54,22 @@ async def look_at_once(platform: Platform, listing: str, browsers: list[str]) ->
         return await asyncio.gather(*(http.post(path, headers={"User-Agent": browser}) for browser in browsers))
 
 
+async def test_views_count_follows_and_repeats_are_counted_once(platform: Platform) -> None:
+    owner, listing = await listed(platform)
+    path = f"/api/properties/{listing}"
+    etag = (await platform.http.get(path)).headers["etag"]
+
+    answers = await look_at_once(platform, listing, [f"browser {n % 12}" for n in range(36)])
+    answers += [await look(platform, listing, person=owner), await look(platform, listing, "browser 0")]
+
+    async def counted() -> bool:
+        return bool((await platform.http.get(path)).json()["viewsCount"] == 12)
+
+    await until(counted)
+    assert {answer.status_code for answer in answers} == {204}
+    assert (await platform.http.get(path)).headers["etag"] == etag
+
+
 async def views(database: Database, listing: object) -> list[Any]:
     """The stored views of a listing."""
     query = select(event_store).where(

@@ -90,6 +90,24 @@ def test_patched_fields_change_and_the_others_stay() -> None:
     assert changed.updated_at > AT
 
 
+def test_listed_at_is_the_first_publication() -> None:
+    command = create_property("hyderabad", OWNER).model_copy(update={"status": PropertyStatus.DRAFT})
+    moments = [AT + timedelta(days=day) for day in range(5)]
+    state = evolve(None, decide(None, command, actor(OWNER))[0], 1, moments[0])
+    assert state is not None
+    assert state.listed_at is None
+
+    listed_at = []
+    for at, to in zip(moments[1:], ("ACTIVE", "PAUSED", "ACTIVE", "SOLD"), strict=True):
+        [moved] = decide(state, status(state, PropertyStatus(to)), actor(OWNER))
+        state = evolve(state, moved, state.version + 1, at)
+        assert state is not None
+        listed_at.append(state.listed_at)
+
+    assert listed_at == [moments[1]] * 4
+    assert listed().listed_at == AT
+
+
 def test_null_removes_a_field_or_restores_its_default() -> None:
     state = listed(bedrooms=3, city="Secunderabad", amenities=["Lift"])
 

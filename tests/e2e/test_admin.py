@@ -1,4 +1,4 @@
-"""Making somebody an administrator, and what an administrator may do then."""
+"""Making a user an administrator, and the administrator's rights."""
 
 import asyncio
 import sys
@@ -75,7 +75,7 @@ async def test_second_time_changes_nothing_and_a_role_can_be_taken_back(platform
     assert (profile.json()["role"], profile.headers["ETag"]) == ("AGENT", '"3"')
 
 
-async def test_account_that_there_is_none_of_is_told(platform: Platform) -> None:
+async def test_unknown_account_is_reported(platform: Platform) -> None:
     guest = await platform.register(host="second.localhost")
 
     unknown = await admin(platform.stack, "--email", "nobody@example.com")
@@ -95,7 +95,7 @@ async def test_account_that_there_is_none_of_is_told(platform: Platform) -> None
         ("DATABASE_URL", "postgresql://hyderabad@127.0.0.1:1/hyderabad", "Postgres is unavailable"),
     ],
 )
-async def test_engine_that_is_unavailable_is_told_in_one_line(
+async def test_unavailable_engine_is_reported_in_one_line(
     platform: Platform, setting: str, value: str, told: str
 ) -> None:
     person = await platform.register()
@@ -111,12 +111,17 @@ async def test_administrator_features_and_verifies_listings_and_owners_do_not(pl
     owner, person = await platform.register(), await platform.register()
     await admin(platform.stack, "--email", person.email)
     administrator = await sign_in(platform, person)
+    draft = (await platform.create(owner, status="DRAFT")).json()["id"]
     listed = [(await platform.create(owner)).json()["id"] for _ in range(3)]
+    await platform.http.put(
+        f"/api/properties/{draft}/status", json={"status": "ACTIVE"}, headers={**owner.headers, "If-Match": "*"}
+    )
 
     refused = [await switch(platform, owner, listed[0], what, value=True) for what in ("featured", "verified")]
     for property_id in listed:
         answer = await switch(platform, administrator, property_id, "featured", value=True)
         assert (answer.status_code, answer.json()["isFeatured"], answer.headers["ETag"]) == (200, True, '"2"')
+    await switch(platform, administrator, draft, "featured", value=True)
     verified = await switch(platform, administrator, listed[0], "verified", value=True)
     again = await switch(platform, administrator, listed[0], "verified", value=True)
     await switch(platform, administrator, listed[1], "featured", value=False)
@@ -126,7 +131,7 @@ async def test_administrator_features_and_verifies_listings_and_owners_do_not(pl
     assert [(answer.status_code, answer.json()["type"]) for answer in refused] == [(403, "/problems/forbidden")] * 2
     assert (verified.json()["isVerified"], verified.headers["ETag"], again.headers["ETag"]) == (True, '"3"', '"3"')
     items = page["items"] + rest.json()["items"]
-    assert [item["id"] for item in items if item["ownerId"] == owner.id] == [listed[2], listed[0]]
+    assert [item["id"] for item in items if item["ownerId"] == owner.id] == [draft, listed[2], listed[0]]
     assert all(item["isFeatured"] for item in items)
 
 

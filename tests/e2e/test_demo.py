@@ -1,4 +1,4 @@
-"""The demonstration's own judgement of rows."""
+"""Converting the rows of a CSV to listings, and the command line of `python -m demo`."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_row_becomes_a_listing() -> None:
         ({"Address": "Dwarka, New Delhi, Delhi"}, "not in Hyderabad"),
         ({"Address": "Hyderabad, Andhra Pradesh"}, "no locality"),
         ({"type_of_building": "Castle"}, "unknown type"),
-        ({"price": "a lot"}, "a number that is none"),
+        ({"price": "a lot"}, "not a number"),
     ],
 )
 def test_row_that_cannot_be_listed_says_why(change: dict[str, str], reason: str) -> None:
@@ -63,9 +63,9 @@ def test_help_says_which_columns_a_file_needs(
     with pytest.raises(SystemExit, match="0"):
         main()
 
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for name, what in {**COLUMNS, **OPTIONAL_COLUMNS}.items():
-        assert re.search(rf"^  {name} +{re.escape(what)}", told, re.MULTILINE)
+        assert re.search(rf"^  {name} +{re.escape(what)}", output, re.MULTILINE)
 
 
 def test_api_that_does_not_answer_is_named_with_what_to_do(
@@ -74,6 +74,6 @@ def test_api_that_does_not_answer_is_named_with_what_to_do(
     monkeypatch.setattr("sys.argv", ["demo", "--url", "http://127.0.0.1:1"])
 
     assert main() == 1
-    told = capsys.readouterr().err
-    assert "make run" in told
-    assert "make demo PORT=" in told
+    output = capsys.readouterr().err
+    assert "make run" in output
+    assert "make demo PORT=" in output

@@ -68,7 +68,7 @@ async def register(url: str, address: str, forwarded_for: str = "") -> int:
         return (await http.post("/api/auth/register", json=registration(), headers=headers)).status_code
 
 
-async def test_trusted_proxy_speaks_for_its_clients_and_nobody_else_does(platform: Platform, api: Process) -> None:
+async def test_forwarded_for_is_used_from_trusted_proxies_only(platform: Platform, api: Process) -> None:
     url = f"http://127.0.0.1:{platform.stack.ports['gateway_api']}"
     names = [f"203.0.113.{n}" for n in range(LIMIT + 1)]
 
@@ -83,7 +83,7 @@ async def test_trusted_proxy_speaks_for_its_clients_and_nobody_else_does(platfor
 
 @pytest.mark.gateway
 @no_caddy
-async def test_everybody_behind_the_gateway_has_limits_of_their_own(edge: str) -> None:
+async def test_rate_limits_count_by_client_address_behind_the_gateway(edge: str) -> None:
     """Limits count by the client's address: neither the gateway's nor one that a client makes up."""
     first = [await register(edge, "127.0.0.2") for _ in range(LIMIT + 1)]
     pretending = await register(edge, "127.0.0.2", forwarded_for="203.0.113.77")
@@ -94,7 +94,7 @@ async def test_everybody_behind_the_gateway_has_limits_of_their_own(edge: str) -
 
 @pytest.mark.gateway
 @no_caddy
-async def test_gateway_passes_on_what_the_api_says(edge: str) -> None:
+async def test_gateway_passes_headers_and_problems_through(edge: str) -> None:
     async with httpx.AsyncClient(base_url=edge, timeout=30, trust_env=False) as http:
         registered = await http.post("/api/auth/register", json=registration())
         profile = await http.get(
@@ -113,7 +113,7 @@ async def test_gateway_passes_on_what_the_api_says(edge: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/metrics", "/readyz", "/metrics/", "/%6Detrics", "//metrics", "/./readyz", "/READYZ"]
 )
-async def test_gateway_keeps_what_operators_ask_to_itself(edge: str, path: str) -> None:
+async def test_gateway_hides_operational_endpoints(edge: str, path: str) -> None:
     async with httpx.AsyncClient(base_url=edge, timeout=30, trust_env=False) as http:
         answer = await http.get(httpx.URL(edge + path))
 

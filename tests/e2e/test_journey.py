@@ -1,4 +1,4 @@
-"""The newcomer's way, end to end: register, create, find it in the history, in the mailbox and in Temporal."""
+"""End to end: register, create a property, find it in the history, in the mailbox and in Temporal."""
 
 import asyncio
 import csv
@@ -28,7 +28,7 @@ REAL_LISTINGS = ROOT.parent / "shared" / "data" / "listings_sale_geo.csv"
 
 
 @pytest.mark.temporal
-async def test_newcomer_lists_a_property_and_everything_follows(platform: Platform, temporal_client: Client) -> None:
+async def test_created_property_is_in_history_mailbox_and_temporal(platform: Platform, temporal_client: Client) -> None:
     person = await platform.register()
 
     created = await platform.create(person, contactPhone="9848022338")
@@ -72,7 +72,7 @@ async def test_newcomer_lists_a_property_and_everything_follows(platform: Platfo
 
 
 @pytest.mark.temporal
-async def test_web_ui_finds_a_command_by_its_number_and_serves_its_trace(platform: Platform) -> None:
+async def test_web_ui_finds_a_command_by_its_id_and_serves_its_trace(platform: Platform) -> None:
     person = await platform.register()
     number = (await platform.create(person)).headers["command-id"]
     state = (await platform.http.get(f"/api/commands/{number}", headers=person.headers)).json()
@@ -90,7 +90,7 @@ async def test_web_ui_finds_a_command_by_its_number_and_serves_its_trace(platfor
 
 
 async def test_mail_whose_workflow_was_lost_is_sent(platform: Platform, saving: Saving, tenant: str) -> None:
-    """As when Temporal was wiped: the delivery is in the outbox, and nothing else knows of it."""
+    """As after Temporal was wiped: the delivery is in the outbox only."""
     email = f"{tenant}@example.com"
     owner = await saving.registered(tenant, email=email)
     await saving.property(create_property(tenant, owner))
@@ -147,7 +147,7 @@ async def test_no_secret_is_left_anywhere(
     valkey: Redis,
     data: Path,
 ) -> None:
-    """A canary password, the tokens it brings and what reaches a person are looked for wherever something is kept."""
+    """Searches every store and log for a canary password, the tokens and the contact data of a person."""
     canary, phone, contact = "canary-4f1c9e-password", "+919000000416", "canary-4f1c9e-contact@example.com"
     answer = await platform.http.post("/api/auth/register", json=registration(password=canary, phoneNumber=phone))
     person = answer.json()
@@ -237,7 +237,7 @@ def _payloads(event: object) -> list[Any]:
 
 @pytest.mark.skipif(not REAL_LISTINGS.exists(), reason="the real listings of ../shared/data are not on this machine")
 async def test_real_listings_are_imported(platform: Platform, tmp_path: Path) -> None:
-    """200 rows as messy as they were found: listed, or refused with the reason."""
+    """200 real rows: each is listed, or refused with a reason."""
     with REAL_LISTINGS.open(newline="", encoding="utf-8") as source:
         rows = list(csv.reader(source))[:201]
     file = tmp_path / "listings.csv"

@@ -1,4 +1,4 @@
-"""What dies comes back, and nothing that was acknowledged is lost."""
+"""Killed processes restart, and no acknowledged command is lost."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ async def _is_ready(platform: Platform) -> bool:
 
 @pytest.mark.temporal
 async def test_worker_killed_between_saving_and_publishing_loses_nothing(platform: Platform) -> None:
-    """The broker stands still, so the property is saved and not published when the worker dies."""
+    """The broker is suspended, so the property is saved but not published when the worker dies."""
     person = await platform.register()
     broker, worker = platform.stack.processes["kafka"].pid, platform.stack.processes["worker"].pid
     assert broker
@@ -62,7 +62,7 @@ async def test_worker_killed_between_saving_and_publishing_loses_nothing(platfor
 
 @asynccontextmanager
 async def _load(platform: Platform, person: Person) -> AsyncIterator[dict[str, str]]:
-    """A light load of creates; gives what was acknowledged: command id to property id (empty for 202)."""
+    """A light load of creates; yields the acknowledged ones: command id to property id (empty for 202)."""
     acknowledged: dict[str, str] = {}
     stop = asyncio.Event()
 
@@ -163,8 +163,8 @@ async def _history_has(platform: Platform, person: Person, expected: set[str]) -
     return expected <= set(entries)
 
 
-async def test_consumer_that_hears_nothing_is_made_anew(platform: Platform) -> None:
-    """The broker stands still without closing a connection: nothing fails, and nothing comes."""
+async def test_stalled_consumer_is_recreated(platform: Platform) -> None:
+    """The broker is suspended without closing connections: no call fails, and no message comes."""
     person = await platform.register()
     heard = (await platform.create(person)).json()["id"]
     await until(lambda: _history_is(platform, person, {heard}), seconds=60)

@@ -1,4 +1,4 @@
-"""A dump that is restored into a new cluster as docs/operations.md tells: noticed, renumbered, and nothing is lost."""
+"""Restoring a dump into a new cluster by the steps of docs/operations.md: it is detected, and no event is lost."""
 
 import asyncio
 import os
@@ -49,7 +49,7 @@ BURN = "DO $$ BEGIN FOR n IN 1..20000 LOOP PERFORM pg_current_xact_id(); COMMIT;
 
 
 def documented() -> list[str]:
-    """The commands that docs/operations.md gives, in their order."""
+    """The commands of docs/operations.md, in order."""
     chapter = (ROOT / "docs" / "operations.md").read_text().split("\n## ")[1]
     return [line for block in re.findall(r"```sh\n(.*?)```", chapter, re.DOTALL) for line in block.splitlines()]
 
@@ -69,7 +69,7 @@ class Shell:
         )
 
     async def succeeds(self, *commands: str) -> str:
-        """What the commands say. None of them may fail."""
+        """The output of the commands; none may fail."""
         said = ""
         for command in commands:
             done = await asyncio.to_thread(self.run, command)
@@ -178,7 +178,7 @@ class Restored:
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[Database]:
-        """A pool that readers of every tenant would have."""
+        """A pool with the role that reads every tenant."""
         database = Database.for_all_tenants(self.settings)
         try:
             yield database
@@ -186,7 +186,7 @@ class Restored:
             await database.close()
 
     async def read(self, after: Position | None = None) -> list[str]:
-        """Ids of the events that a reader in order finds, from the beginning or from a place."""
+        """Ids of the settled events, from the beginning or after a position."""
         async with self.database() as database, database.transaction() as tx:
             events = await event_store.in_order(tx, after or Position(), 100)
         return [message["eventId"] for _, message in events]
@@ -213,7 +213,7 @@ async def restored(stack: Stack, settings: Settings, dump: Dump, fresh: str) -> 
 
 
 async def readyz(app: FastAPI) -> tuple[int, str]:
-    """What a process answers to its health check."""
+    """Status and body of a process's readiness probe."""
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
@@ -230,7 +230,7 @@ async def both_readyz(settings: Settings) -> list[tuple[int, str]]:
     return [await readyz(create_app(settings)), await readyz(app)]
 
 
-async def test_restored_store_is_noticed_and_read_by_nobody(
+async def test_restored_store_is_detected_and_not_read(
     restored: Restored, dump: Dump, publisher: Publisher, valkey: Redis
 ) -> None:
     before = await restored.checkpoint()
@@ -252,10 +252,10 @@ async def test_restored_store_is_noticed_and_read_by_nobody(
     assert await restored.checkpoint() == before
 
 
-async def test_renumbered_store_is_read_to_its_end(
+async def test_renumbered_store_is_read_completely(
     restored: Restored, dump: Dump, keyring: Keyring, valkey: Redis
 ) -> None:
-    # Somebody wrote into the new cluster before the step: its transaction ids are below the stored ones.
+    # An event saved in the new cluster before renumbering: its transaction id is lower than the stored ones.
     tenants = Database.for_tenants(restored.settings)
     early = await store(tenants, one_event())
     await tenants.close()
@@ -285,7 +285,7 @@ async def test_renumbered_store_is_read_to_its_end(
     assert len(found) == len(everything) + 2
 
 
-async def test_renumbering_that_was_interrupted_goes_on(restored: Restored, dump: Dump) -> None:
+async def test_interrupted_renumbering_can_be_repeated(restored: Restored, dump: Dump) -> None:
     def interrupt(_: str) -> None:
         raise KeyboardInterrupt
 
@@ -316,7 +316,7 @@ async def test_renumbering_refuses_while_a_process_is_connected(restored: Restor
     assert await needs_renumbering(restored.owner)
 
 
-async def test_login_that_is_no_superuser_restores_a_dump(
+async def test_login_without_superuser_restores_a_dump(
     stack: Stack, settings: Settings, dump: Dump, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     async with cluster(tmp_path_factory.mktemp("managed")) as url:
@@ -331,13 +331,13 @@ async def test_login_that_is_no_superuser_restores_a_dump(
 
         tenants = Database.for_tenants(settings.model_copy(update={"database_url": owned}))
         async with tenants.statements(TENANT) as connection:
-            await event_store.ensure_order(connection)
+            await event_store.ensure_renumbered(connection)
             count = await connection.execute(text("SELECT count(*) FROM user_history.event_store"))
             assert count.scalar_one() == len(dump.event_ids)
         await tenants.close()
 
 
-async def test_database_that_was_not_restored_needs_nothing(settings: Settings) -> None:
+async def test_database_that_was_not_restored_needs_no_renumbering(settings: Settings) -> None:
     connection = await asyncpg.connect(settings.database_url)
     try:
         assert not await needs_renumbering(connection)

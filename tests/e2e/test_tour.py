@@ -1,4 +1,4 @@
-"""What README.md and `make demo` tell to type, typed: against a platform on a port of its own."""
+"""Runs the commands of README.md and of `make demo` against the platform."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Processes that die under views: what was answered is kept, and what was not is counted once when it is repeated."""
+"""Processes killed while views are recorded: answered views are stored, and retried ones are counted once."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from tests.platform import Platform, until
 async def _viewed(platform: Platform, listing: str, browser: str) -> bool:
     """Whether a view was answered 204; False when the process died or is unavailable."""
     try:
-        # A connection of its own: one that was open to a process that died tells nothing of this request.
+        # A new connection for each request: a pooled one may be to a dead process.
         async with httpx.AsyncClient(base_url=platform.url, timeout=30, trust_env=False) as http:
             answer = await http.post(f"/api/properties/{listing}/views", headers={"User-Agent": browser})
     except httpx.TransportError:
@@ -42,7 +42,7 @@ async def _until_viewed(platform: Platform, listing: str, browser: str) -> None:
 async def test_api_killed_before_a_view_is_saved_gives_no_answer_and_a_repetition_is_counted_once(
     platform: Platform, all_tenants: Database
 ) -> None:
-    """The worker stands still, so that the views are on their way when the process dies."""
+    """The worker is suspended, so that the views are pending when the API dies."""
     owner = await platform.register()
     listing = (await platform.create(owner)).json()["id"]
     api, worker = platform.stack.processes["api"].pid, platform.stack.processes["worker"].pid
@@ -52,7 +52,7 @@ async def test_api_killed_before_a_view_is_saved_gives_no_answer_and_a_repetitio
     os.kill(worker, signal.SIGSTOP)
     try:
         viewing = [asyncio.create_task(_viewed(platform, listing, browser)) for browser in browsers]
-        # They are on their way when Redis has given each its event.
+        # They are pending once Redis has an event id of each.
         await until(lambda: _pending(platform, listing, len(browsers)))
         os.kill(api, signal.SIGKILL)
         answered = await asyncio.gather(*viewing)

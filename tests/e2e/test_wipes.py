@@ -1,4 +1,4 @@
-"""Everything but Postgres may be wiped under load: what was acknowledged is there in the end, once."""
+"""Wiping everything but Postgres under load: every acknowledged command is eventually there, exactly once."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ def wiping(platform: Platform) -> Wiping:
 
 @asynccontextmanager
 async def _creating(platform: Platform, person: Person) -> AsyncIterator[set[str]]:
-    """Creates properties all the time; gives the ids of those whose creation was answered 201."""
+    """A load of creates; yields the ids of properties that were answered 201."""
     acknowledged: set[str] = set()
     stop = asyncio.Event()
 
@@ -102,7 +102,7 @@ async def test_kafka_redis_and_temporal_wiped_together_under_load_lose_no_acknow
 async def test_platform_says_what_a_wiped_temporal_lacks_and_recovers_once_it_is_registered(
     platform: Platform, wiping: Wiping, temporal_client: Client
 ) -> None:
-    """The production server makes no namespace by itself; the worker and its process live on."""
+    """The production server does not create a namespace; the worker process keeps running."""
     person = await platform.register()
     worker = platform.stack.processes["worker"].pid
     await wiping.wipe("temporal")
@@ -123,7 +123,7 @@ async def test_platform_says_what_a_wiped_temporal_lacks_and_recovers_once_it_is
     assert not described.schedule.state.paused
     assert platform.stack.processes["worker"].pid == worker
     log = (platform.stack.data / "logs" / "worker.log").read_text()
-    assert "ERROR   adapters.upkeep: Temporal has no namespace 'default': register it" in log
+    assert "ERROR   adapters.temporal_monitor: Temporal has no namespace 'default': register it" in log
 
 
 async def test_worker_says_that_its_namespace_is_gone_and_works_again_once_it_is_registered(

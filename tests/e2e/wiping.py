@@ -1,4 +1,4 @@
-"""Wiping engines while everything else runs: what they kept is gone when the supervisor starts them again."""
+"""Wiping engines while everything else runs: kills them and deletes their data before they restart."""
 
 import asyncio
 import os
@@ -17,8 +17,8 @@ from embedded.temporal_server import prepare_namespace, prepare_schema
 from tests.platform import until
 
 _PRODUCTION_TEMPORAL = os.environ.get("TEST_TEMPORAL") == "server"
-_KEPT = {"kafka": "kafka", "redis": "*.rdb", "temporal": "temporal.db*"}
-"""What each engine keeps, as a pattern in the stack's folder; the production Temporal server keeps it in Postgres."""
+_DATA = {"kafka": "kafka", "redis": "*.rdb", "temporal": "temporal.db*"}
+"""The data of each engine, as a pattern in the stack's folder; the production Temporal server's is in Postgres."""
 
 
 class Wiping:
@@ -29,30 +29,28 @@ class Wiping:
         self._database_url = stack.env["DATABASE_URL"]
 
     async def wipe(self, *names: str) -> None:
-        """Kill engines together and delete what they keep; returns when all of them serve again, empty.
+        """Kill engines together and delete their data; returns when all of them are ready again.
 
         The production Temporal server has neither namespace nor search attributes then.
         """
-        await restart_empty(
-            {self._stack.processes[name]: partial(self._delete_what_is_kept_by, name) for name in names}
-        )
+        await restart_empty({self._stack.processes[name]: partial(self._delete_data_of, name) for name in names})
 
     async def prepare_namespace(self) -> None:
-        """Register the namespace, as compose's set-up job does; the development server does so by itself."""
+        """Register the namespace, as compose's set-up job does; the development server creates its own."""
         if _PRODUCTION_TEMPORAL:
             await asyncio.to_thread(prepare_namespace, self._stack.ports, self._database_url)
 
     async def prepare_temporal(self) -> None:
-        """Register all that an empty Temporal server lacks."""
+        """Register the namespace and the search attributes on an empty Temporal server."""
         await self.prepare_namespace()
         await self._stack.prepare()
 
-    async def _delete_what_is_kept_by(self, name: str) -> None:
-        await delete(self._stack.data, _KEPT[name])
+    async def _delete_data_of(self, name: str) -> None:
+        await delete(self._stack.data, _DATA[name])
         if name == "temporal" and _PRODUCTION_TEMPORAL:
             await self._empty_databases_of_temporal()
         else:
-            # Some engines have an empty folder prepared before they start.
+            # Some engines need their folder prepared before they start.
             await self._stack._engine(name)
 
     async def _empty_databases_of_temporal(self) -> None:

@@ -1,4 +1,4 @@
-"""Jars of Java programs: what the lock file names, fetched once; and the cache that they are kept in."""
+"""Downloading the jars of a lock file, and the cache."""
 
 import hashlib
 import http.server
@@ -23,7 +23,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What a mirror of Maven Central is asked for, which jgo's configuration names."""
+    """The requests that a mirror of Maven Central gets, which jgo's configuration names."""
     asked: list[str] = []
 
     class Mirror(http.server.BaseHTTPRequestHandler):
@@ -67,7 +67,9 @@ def test_locked_jars_are_fetched_once(cache: Path, requests: list[str], tmp_path
     assert requests == asked
 
 
-def test_jar_that_is_not_the_locked_one_is_refused(cache: Path, requests: list[str], tmp_path: Path) -> None:
+def test_jar_with_another_hash_than_the_locked_one_is_rejected(
+    cache: Path, requests: list[str], tmp_path: Path
+) -> None:
     with pytest.raises(SystemExit, match=f"{_COORDINATES} has the hash"):
         fetch_jars(lock(tmp_path, b"as locked"))
 
@@ -85,7 +87,7 @@ def test_jar_that_cannot_be_fetched_is_reported_and_leaves_nothing(
     assert list(cache.iterdir()) == []
 
 
-def test_folder_that_another_process_made_meanwhile_is_taken(cache: Path) -> None:
+def test_folder_that_another_process_created_first_is_used(cache: Path) -> None:
     def make(building: Path) -> None:
         (building / "ours").touch()
         (cache / "program").mkdir()

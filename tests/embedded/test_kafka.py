@@ -1,4 +1,4 @@
-"""The broker on this machine: its log outlives it."""
+"""The embedded broker: its log survives restarts."""
 
 import asyncio
 import os
@@ -14,14 +14,14 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from embedded.kafka import kafka
 from embedded.paths import Ports
-from embedded.process import Say
+from embedded.process import PrintLine
 from embedded.stack import Stack
 from tests.platform import until
 
 
 @asynccontextmanager
-async def broker(data: Path, say: Say) -> AsyncIterator[Stack]:
-    stack = Stack(data, say)
+async def broker(data: Path, print_line: PrintLine) -> AsyncIterator[Stack]:
+    stack = Stack(data, print_line)
     try:
         await stack.start_engines(["kafka"])
         yield stack
@@ -29,14 +29,14 @@ async def broker(data: Path, say: Say) -> AsyncIterator[Stack]:
         await stack.stop()
 
 
-async def test_messages_and_offsets_outlive_a_kill_and_a_restart(tmp_path: Path) -> None:
-    said: list[str] = []
+async def test_messages_and_offsets_survive_a_kill_and_a_restart(tmp_path: Path) -> None:
+    lines: list[str] = []
     read: list[bytes] = []
 
     async def is_back() -> bool:
-        return any("is back" in line for line in said)
+        return any("is back" in line for line in lines)
 
-    async with broker(tmp_path, said.append) as stack:
+    async with broker(tmp_path, lines.append) as stack:
         address = stack.env["KAFKA_BOOTSTRAP_SERVERS"]
         admin = AIOKafkaAdminClient(bootstrap_servers=address)
         await admin.start()
@@ -51,7 +51,7 @@ async def test_messages_and_offsets_outlive_a_kill_and_a_restart(tmp_path: Path)
         os.kill(pid, signal.SIGKILL)
         await until(is_back, seconds=60)
         read.append(await next_message(address))
-    async with broker(tmp_path, said.append) as stack:
+    async with broker(tmp_path, lines.append) as stack:
         read.append(await next_message(stack.env["KAFKA_BOOTSTRAP_SERVERS"]))
 
     assert read == [b"first", b"second", b"third"]

@@ -1,4 +1,4 @@
-"""The embedded mailbox: every mail can be reached, newest first, a page at a time."""
+"""Pagination of the embedded mailbox."""
 
 import re
 from collections.abc import AsyncIterator
@@ -52,7 +52,7 @@ async def test_messages_are_paged_by_the_id_of_the_last(http: httpx.AsyncClient)
     assert subjects(found) == [f"mail {n}" for n in range(130, 0, -1)]
 
 
-async def test_mail_that_arrives_meanwhile_moves_no_page(http: httpx.AsyncClient, mailbox: Mailbox) -> None:
+async def test_mail_that_arrives_meanwhile_does_not_shift_pages(http: httpx.AsyncClient, mailbox: Mailbox) -> None:
     first = (await http.get("/api/messages", params={"limit": 2})).json()
     await receive(mailbox, "the newest", "ravi@example.com")
     second = (await http.get("/api/messages", params={"limit": 2, "before": first[-1]["id"]})).json()

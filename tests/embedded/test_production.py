@@ -1,4 +1,4 @@
-"""What docker-compose.yml runs is what runs here: the same commands, variables and files, on the same engines."""
+"""docker-compose.yml and the embedded stack run the same commands, variables, files and versions."""
 
 import asyncio
 import os
@@ -65,7 +65,7 @@ def test_every_variable_of_temporal_is_one_that_the_server_runs_with_here(stack:
     here = _environment(stack.ports, "postgresql://hyderabad:secret@127.0.0.1:5432/hyderabad", ROOT)
 
     for name in ("temporal", "temporal-schema", "temporal-namespace"):
-        # Who else is in a cluster is asked only where there is one.
+        # The broadcast address is needed in a cluster only.
         assert COMPOSE[name]["environment"].keys() - {"TEMPORAL_BROADCAST_ADDRESS"} <= here.keys(), name
 
 
@@ -77,27 +77,27 @@ def test_every_file_that_compose_mounts_is_there() -> None:
         assert (ROOT / mount.split(":")[0]).exists(), mount
 
 
-def test_kafka_is_told_by_compose_what_it_is_told_here(stack: Stack) -> None:
+def test_compose_sets_the_same_kafka_properties(stack: Stack) -> None:
     def names(properties: Path) -> set[str]:
         return {line.partition("=")[0] for line in properties.read_text().splitlines() if not line.startswith("#")}
 
-    told = {name.removeprefix("KAFKA_").replace("_", ".").lower() for name in COMPOSE["kafka"]["environment"]}
+    in_compose = {name.removeprefix("KAFKA_").replace("_", ".").lower() for name in COMPOSE["kafka"]["environment"]}
 
-    assert told == names(stack.data / "kafka.properties") - names(ROOT / "deploy" / "kafka" / "server.properties")
+    assert in_compose == names(stack.data / "kafka.properties") - names(ROOT / "deploy" / "kafka" / "server.properties")
 
 
-def test_redis_and_s3_run_here_with_the_words_that_compose_says(stack: Stack) -> None:
+def test_redis_and_s3_have_the_same_arguments_as_in_compose(stack: Stack) -> None:
     redis, s3 = (stack.processes[name].spec for name in ("redis", "s3"))
     said = COMPOSE["redis"]["command"][1:]
 
     assert set(zip(said[::2], said[1::2], strict=True)) <= set(zip(redis.command, redis.command[1:], strict=False))
-    # Here its folder and port are others.
+    # Folder and port differ.
     assert {word.split("=")[0] for word in COMPOSE["s3"]["command"]} <= {word.split("=")[0] for word in s3.command}
     assert COMPOSE["s3"]["environment"].keys() == s3.env.keys()
 
 
 async def test_health_checks_of_our_services_see_whether_they_are_ready(platform: Platform) -> None:
-    """As compose runs them, at ports of this machine: good while the process is ready, bad where nobody listens."""
+    """Runs the health checks of compose: they pass on the port of a ready process and fail on a closed port."""
     ports = platform.stack.ports
     there = {
         "api": platform.url.rpartition(":")[2],
@@ -136,7 +136,7 @@ async def test_health_check_of_kafka_sees_a_broker_that_serves(stack: Stack) -> 
     at = words.index("--bootstrap-server") + 1
     words[at] = words[at].replace(":9092", f":{stack.ports['kafka']}")
 
-    # The script of that name runs this program of the same jars.
+    # The script runs this class.
     assert script.endswith("/kafka-broker-api-versions.sh")
     command = java("org.apache.kafka.tools.BrokerApiVersionsCommand", *words)
     check = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
@@ -166,7 +166,7 @@ async def test_ui_runs_here_with_every_variable_that_compose_sets(stack: Stack) 
 
 @pytest.mark.temporal
 @pytest.mark.skipif(os.environ.get("TEST_TEMPORAL") != "server", reason="the production server: make test-temporal")
-async def test_server_is_set_up_once_however_often(stack: Stack, temporal_client: Client) -> None:
+async def test_setting_up_the_server_is_idempotent(stack: Stack, temporal_client: Client) -> None:
     database = stack.env["DATABASE_URL"]
     for prepare in (prepare_schema, prepare_namespace):
         await asyncio.to_thread(prepare, stack.ports, database)

@@ -1,4 +1,4 @@
-"""What several tests of the projections need."""
+"""Fixtures of the projections' tests."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from tests.samples import create_property, new_id
 
 @pytest.fixture
 async def owner(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
-    """The tables' owner, who may do what no role of the application may."""
+    """A connection as the tables' owner, who may change stored events."""
     connection = await asyncpg.connect(settings.database_url)
     yield connection
     await connection.close()

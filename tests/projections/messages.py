@@ -1,4 +1,4 @@
-"""Messages as a projection consumes them, and ways to hold it where a test wants it."""
+"""Messages as a projection consumes them, and a projection that a test can pause."""
 
 import asyncio
 import json
@@ -47,14 +47,14 @@ async def store(database: Database, tenant: str, events: Sequence[Event]) -> Non
 
 
 async def stored_messages(database: Database, tenant: str) -> list[dict[str, Any]]:
-    """Everything that the event store has of a tenant, in order."""
+    """All stored events of a tenant, in order."""
     async with database.transaction() as tx:
         everything = await event_store.visible_between(tx, None, None, Position(), 100_000)
     return [message for _, message in everything if message["tenantId"] == tenant]
 
 
 async def entries(database: Database, tenant: str, user: UUID) -> int:
-    """How many entries of a user Postgres has."""
+    """The number of a user's entries in Postgres."""
     async with database.transaction(tenant) as tx:
         query = text("SELECT count(*) FROM user_history.user_activity WHERE user_id = :user")
         count: int = (await tx.execute(query, {"user": str(user)})).scalar_one()

@@ -1,4 +1,4 @@
-"""Catching up: a projection that is ready has what was stored before it started, whatever Kafka has."""
+"""Catching up: a ready projection has every event stored before its start, whatever Kafka has retained."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from domain.events import USER_ACTIVITY, new_events
 from domain.property_commands import decide
 from projections.catch_up import CatchUp
 from projections.history import History, HistoryPages, _keys
-from projections.parking import EARLIER_IS_PARKED, ConsumedMessage, all_parked, park, take_out
+from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, delete_parked, list_parked, park
 from projections.runner import Runner
 from projections.sink import Sink
 from tests.activities.accounts import Saving
@@ -30,7 +30,7 @@ from tests.samples import actor, create_property, new_id
 
 
 async def owner_with_properties(saving: Saving, tenant: str, count: int) -> UUID:
-    """A user whose registration and properties are stored; nobody has published them."""
+    """A user whose registration and properties are stored but not published."""
     user = await saving.registered(tenant)
     for _ in range(count):
         await saving.property(create_property(tenant, user))
@@ -56,13 +56,13 @@ async def checkpoint(all_tenants: Database) -> Position:
 
 
 async def entries_in_redis(all_tenants: Database, valkey: Redis, tenant: str, user: UUID) -> int:
-    """How many entries the user's set has, without the member that marks its end."""
+    """The number of entries in the user's set, without the end marker."""
     key = _keys(tenant, str(user), await serving(all_tenants))[0]
     return len([entry for entry in await valkey.zrange(key, 0, -1) if entry])
 
 
 @pytest.mark.parametrize("marked_published", [False, True], ids=["never published", "published and lost by Kafka"])
-async def test_ready_projection_has_what_kafka_never_brings(
+async def test_ready_projection_has_events_that_kafka_never_delivers(
     settings: Settings,
     database: Database,
     all_tenants: Database,
@@ -73,7 +73,7 @@ async def test_ready_projection_has_what_kafka_never_brings(
     marked_published: bool,
 ) -> None:
     user = await owner_with_properties(saving, tenant, 3)
-    await HistoryPages(database, valkey, wait_seconds=0).page(tenant, str(user), 5)  # Redis knows an empty history
+    await HistoryPages(database, valkey, wait_seconds=0).page(tenant, str(user), 5)  # caches an empty history
     if marked_published:
         publish = "UPDATE user_history.event_store SET published_at = now() WHERE tenant_id = $1"
         await owner.execute(publish, tenant)
@@ -95,7 +95,7 @@ async def ready(runner: Runner[Activity]) -> bool:
     return not runner.waiting_for
 
 
-async def test_projection_without_kafka_catches_up_and_says_that_it_waits_for_kafka(
+async def test_projection_without_kafka_catches_up_and_reports_that_it_waits_for_kafka(
     settings: Settings,
     database: Database,
     all_tenants: Database,
@@ -118,7 +118,7 @@ async def test_projection_without_kafka_catches_up_and_says_that_it_waits_for_ka
     assert await entries(database, tenant, user) == 2
 
 
-async def test_second_start_reads_only_what_is_new(
+async def test_second_start_applies_only_newer_events(
     all_tenants: Database, valkey: Redis, saving: Saving, tenant: str
 ) -> None:
     first, second = RecordedHistory(valkey), RecordedHistory(valkey)
@@ -171,13 +171,13 @@ async def test_events_of_a_parked_key_are_parked(
         await catch_up(all_tenants, History(valkey))
 
     async with all_tenants.transaction() as tx:
-        parked = await all_parked(tx, "history", str(user))
-        await take_out(tx, "history", [row.id for row in parked])
-    assert [row.reason for row in parked] == ["a mistake", *[EARLIER_IS_PARKED] * 3]
+        parked = await list_parked(tx, "history", str(user))
+        await delete_parked(tx, "history", [row.id for row in parked])
+    assert [row.reason for row in parked] == ["a mistake", *[EARLIER_EVENT_PARKED] * 3]
     assert await entries(database, tenant, user) == 0
 
 
-async def test_unreadable_event_is_left_to_a_release_that_can_read_it(
+async def test_unreadable_event_is_skipped_and_marked_unpublished(
     database: Database,
     all_tenants: Database,
     valkey: Redis,
@@ -202,10 +202,10 @@ async def test_checkpoint_waits_until_redis_has_the_entries(
     saving: Saving,
     tenant: str,
 ) -> None:
-    """With Redis unavailable the projection is ready, and the next start brings Redis what it lacks."""
+    """With Redis unavailable the projection becomes ready, and the next start updates Redis."""
     unavailable = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     user = await owner_with_properties(saving, tenant, 1)
-    await HistoryPages(database, valkey, wait_seconds=0).page(tenant, str(user), 5)  # Redis knows an empty history
+    await HistoryPages(database, valkey, wait_seconds=0).page(tenant, str(user), 5)  # caches an empty history
 
     await catch_up(all_tenants, History(unavailable))
     in_postgres, in_redis = (

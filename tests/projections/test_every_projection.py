@@ -1,4 +1,4 @@
-"""What holds for every projection of the registry: repeats, any order, parking, catching up and rebuild."""
+"""Tests of every registered projection: repeats, any order, parking, catching up and rebuild."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from sqlalchemy import select
 from adapters.postgres import Database
 from domain.events import KINDS
 from projections.generations import claim_generation, generation_of
-from projections.parking import EARLIER_IS_PARKED, ConsumedMessage, all_parked, take_out
+from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, delete_parked, list_parked
 from projections.projection import Projection, as_consumed
 from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS
@@ -123,7 +123,7 @@ async def test_rebuild_leaves_no_rows_of_other_generations(
             assert [row.generation for row in await tx.execute(select(table.c.generation).distinct())] == [generation]
 
 
-async def test_unreadable_message_is_parked_with_those_after_it_until_it_is_given_up(
+async def test_unreadable_message_is_parked_with_later_ones_until_it_is_discarded(
     all_tenants: Database, projection: AnyProjection, tenant: str, stored: list[dict[str, Any]]
 ) -> None:
     messages = as_consumed(projection, stored, where="test").messages
@@ -134,11 +134,11 @@ async def test_unreadable_message_is_parked_with_those_after_it_until_it_is_give
 
     await Sink(all_tenants, projection).write(batch, asyncio.Event())
     async with all_tenants.transaction() as tx:
-        unreadable, *later = await all_parked(tx, projection.name, first.key)
-        await take_out(tx, projection.name, [unreadable.id])
+        unreadable, *later = await list_parked(tx, projection.name, first.key)
+        await delete_parked(tx, projection.name, [unreadable.id])
     replayed = await replay(all_tenants, projection, first.key)
 
-    assert [row.reason for row in later] == [EARLIER_IS_PARKED] * len(of_key)
+    assert [row.reason for row in later] == [EARLIER_EVENT_PARKED] * len(of_key)
     assert (replayed.applied, replayed.failure) == (len(of_key), None)
     right = await applied(all_tenants, projection, tenant, [messages])
     assert await rows(all_tenants, projection, tenant, await serving(all_tenants, projection)) == right

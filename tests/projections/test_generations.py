@@ -1,4 +1,4 @@
-"""Which generation of a history readers see, when a process starts and when a rebuild switches."""
+"""Which generation readers use when a process starts and when a rebuild switches."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from tests.samples import new_id
 
 
 class HeldDatabase(Database):
-    """Lets statements begin only while `go_on` is set."""
+    """Blocks statements until `go_on` is set."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         super().__init__(engine)
@@ -35,7 +35,7 @@ class HeldDatabase(Database):
 
 
 async def switched(all_tenants: Database) -> tuple[int, int]:
-    """The generation that has served and the one that serves after it, as a rebuild switches."""
+    """Switch as a rebuild does; returns the old and the new generation."""
     async with all_tenants.transaction() as tx:
         old, new = await generation_of(tx, "history"), await claim_generation(tx, "history")
         await switch_generation(tx, "history", new)
@@ -61,7 +61,7 @@ async def test_readers_of_a_process_that_has_just_started_share_one_look_up(
 ) -> None:
     user = new_id()
     right = await one_entry_in_the_old_generation_and_three_in_the_new(database, all_tenants, valkey, tenant, user)
-    # The first generation served long ago, and Redis may still hold it: here without any entry.
+    # Redis may still hold an old generation: here one without entries.
     await valkey.zadd(_keys(tenant, str(user), 1)[0], {b"": "-inf"})
     held = HeldDatabase(database._engine)
     pages = HistoryPages(held, valkey, wait_seconds=0)
@@ -79,7 +79,7 @@ async def _asked(held: HeldDatabase) -> bool:
     return held.asked > 0
 
 
-async def test_cancelled_reader_leaves_the_look_up_to_those_who_wait_with_it(
+async def test_cancelled_reader_does_not_cancel_the_look_up_of_the_others(
     database: Database, valkey: Redis, tenant: str
 ) -> None:
     held = HeldDatabase(database._engine)
@@ -155,7 +155,7 @@ async def test_process_that_knows_no_generation_reads_nothing_without_postgres(
 async def test_rows_of_one_generation_never_fill_the_set_of_another(
     database: Database, all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
-    """A reader that still believes in the old generation finds the rows of the one that serves."""
+    """A reader with a stale cached generation returns the rows of the serving one."""
     user, history = new_id(), History(valkey)
     entries = activities(tenant, user, 3)
     pages = HistoryPages(database, valkey, wait_seconds=0)

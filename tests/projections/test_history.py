@@ -1,4 +1,4 @@
-"""The history: whatever order and however often entries come, and whatever Redis forgets."""
+"""The history, under repeated and reordered entries and loss of Redis data."""
 
 import asyncio
 import random
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from adapters import redis
+from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.settings import Settings
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity
 from projections.generations import generation_of
-from projections.history import NEWEST, History, HistoryPages, entry_json
-from projections.paging import Cursor
+from projections.history import MAX_CACHED, History, HistoryPages, entry_json
 from tests.activities.accounts import Saving
 from tests.samples import create_property, new_id, new_tenant
 
@@ -97,7 +97,7 @@ async def test_history_is_the_same_under_duplicates_and_any_order(
     deliveries = entries + chance.sample(entries, len(entries) // 2)
     chance.shuffle(deliveries)
     if warm:
-        await pages.page(tenant, str(user), 1)  # an empty history is known to Redis from here on
+        await pages.page(tenant, str(user), 1)  # caches an empty history
 
     while deliveries:
         size = chance.randint(1, len(deliveries))
@@ -124,7 +124,7 @@ async def test_history_survives_a_flush_of_redis(
 async def test_entry_that_comes_while_a_reader_fills_redis_is_not_lost(
     database: Database, all_tenants: Database, history: History, valkey: Redis, tenant: str
 ) -> None:
-    """The reader has read Postgres before the entry and writes Redis after it: its lease must be gone."""
+    """The reader reads Postgres before the entry and writes Redis after it: its lease must be deleted."""
     user = new_id()
     old, late = activities(tenant, user, 2)
     await project(all_tenants, history, [old])
@@ -147,20 +147,20 @@ async def test_history_longer_than_redis_keeps_is_read_to_its_end(
     all_tenants: Database, history: History, pages: HistoryPages, valkey: Redis, tenant: str
 ) -> None:
     user = new_id()
-    entries = activities(tenant, user, NEWEST + 30, same_time=3)
-    await project(all_tenants, history, entries[:NEWEST])
+    entries = activities(tenant, user, MAX_CACHED + 30, same_time=3)
+    await project(all_tenants, history, entries[:MAX_CACHED])
     await pages.page(tenant, str(user), 1)
-    await project(all_tenants, history, entries[NEWEST:])
+    await project(all_tenants, history, entries[MAX_CACHED:])
 
     assert await everything(pages, tenant, user, 100) == newest_first(entries)
     [key] = [key async for key in valkey.scan_iter(f"*{tenant}:{user}*")]
-    assert await valkey.zcard(key) <= NEWEST + 1
+    assert await valkey.zcard(key) <= MAX_CACHED + 1
 
 
-async def test_page_of_a_known_history_asks_postgres_nothing(
+async def test_page_of_a_cached_history_does_not_read_postgres(
     all_tenants: Database, history: History, valkey: Redis, settings: Settings, tenant: str
 ) -> None:
-    """Also when it is time to look which generation serves: the one that is known goes on serving."""
+    """Also when the cached generation has expired and Postgres is unavailable."""
     user, postgres = new_id(), Database.for_tenants(settings)
     entries = activities(tenant, user, 7)
     pages = HistoryPages(postgres, valkey, wait_seconds=0)
@@ -193,52 +193,54 @@ async def test_history_is_read_from_postgres_while_redis_is_unavailable(
     await unavailable.aclose()
 
 
-async def test_entry_that_was_promised_comes_from_the_event_store_when_the_projection_is_behind(
+async def test_required_entry_is_read_from_the_event_store_when_the_projection_lags(
     pages: HistoryPages, saving: Saving, tenant: str
 ) -> None:
     owner = await saving.registered(tenant)
     saved = await saving.property(create_property(tenant, owner))
     [event] = saved.events
-    promised = Cursor(event.timestamp, event.event_id)
+    required = Cursor(event.timestamp, event.event_id)
 
     late = await pages.page(tenant, str(owner), 10)
-    right = await pages.page(tenant, str(owner), 10, holding=promised)
+    right = await pages.page(tenant, str(owner), 10, must_contain=required)
 
     assert late.entries == []
-    assert right.holds(event.event_id)
+    assert right.contains(event.event_id)
     assert len(right.entries) == 2
 
 
 async def test_unreadable_event_is_skipped_in_a_page_of_the_event_store(
     database: Database, valkey: Redis, tenant: str, user_with_unreadable_event: UUID
 ) -> None:
-    """The projection has nothing of this user, so a read that must have an entry is answered by the event store."""
+    """The projection has no events of this user, so a read that requires one reads the event store."""
     pages, user = HistoryPages(database, valkey, wait_seconds=0), str(user_with_unreadable_event)
     must_have = Cursor(START, new_id())
     skipped = EVENTS_UNREADABLE.labels("history")._value
     before_all = skipped.get()
 
-    whole = (await pages.page(tenant, user, 5, holding=must_have)).entries
+    whole = (await pages.page(tenant, user, 5, must_contain=must_have)).entries
 
     assert len(whole) == 4
     assert skipped.get() == before_all + 1
     for limit in range(1, 5):
         read: list[bytes] = []
         before: Cursor | None = None
-        while (page := await pages.page(tenant, user, limit, before, holding=must_have)).next:
+        while (page := await pages.page(tenant, user, limit, before, must_contain=must_have)).next:
             read += page.entries
             before = page.next
         assert read + page.entries == whole
 
 
-async def test_entry_that_was_promised_is_waited_for(
+async def test_required_entry_is_waited_for(
     database: Database, all_tenants: Database, history: History, valkey: Redis, tenant: str
 ) -> None:
     user = new_id()
     [entry] = activities(tenant, user, 1)
     patient = HistoryPages(database, valkey, wait_seconds=20)
 
-    reading = asyncio.create_task(patient.page(tenant, str(user), 10, holding=Cursor(entry.timestamp, entry.event_id)))
+    reading = asyncio.create_task(
+        patient.page(tenant, str(user), 10, must_contain=Cursor(entry.timestamp, entry.event_id))
+    )
     await asyncio.sleep(0)
     await project(all_tenants, history, [entry])
 

@@ -1,4 +1,4 @@
-"""Rebuild: a new generation from the store, while the old one serves."""
+"""Rebuild: replays the event store into a new generation while the old one serves."""
 
 import asyncio
 import sys
@@ -21,10 +21,10 @@ from embedded.stack import Stack
 from projections import rebuild as rebuilding
 from projections.generations import generation_of
 from projections.history import History, HistoryPages
-from projections.parking import EARLIER_IS_PARKED, all_parked, take_out
+from projections.parking import EARLIER_EVENT_PARKED, delete_parked, list_parked
 from projections.rebuild import RebuildRunning, rebuild
 from projections.replay import replay
-from projections.sink import MostlyFailing
+from projections.sink import TooManyFailures
 from tests.activities.accounts import Saving
 from tests.platform import until
 from tests.projections.messages import entries as entries_of
@@ -32,7 +32,7 @@ from tests.samples import create_property, new_id
 
 
 def no_progress(_: int) -> None:
-    """For rebuilds whose progress is of no interest."""
+    """A callback that ignores progress."""
 
 
 async def generations(all_tenants: Database) -> set[int]:
@@ -63,7 +63,7 @@ async def stored_events(all_tenants: Database) -> int:
 
 
 async def with_wrong_rows(all_tenants: Database, tenant: str, count: int) -> None:
-    """Rows in the serving generation that no event accounts for."""
+    """Insert rows into the serving generation that no event explains."""
     wrong = (
         "INSERT INTO user_history.user_activity (tenant_id, generation, event_id, user_id, activity_type,"
         " description, activity_data, timestamp) SELECT :tenant, :generation, gen_random_uuid(), :user, 'WRONG',"
@@ -76,7 +76,7 @@ async def with_wrong_rows(all_tenants: Database, tenant: str, count: int) -> Non
 
 @pytest.fixture
 async def other_process(settings: Settings) -> AsyncIterator[Database]:
-    """Sessions of their own: a lock that a pooled connection kept would not keep its own session out."""
+    """A separate pool: a session is not blocked by its own advisory lock."""
     database = Database.for_all_tenants(settings)
     yield database
     await database.close()
@@ -97,7 +97,7 @@ async def test_rebuilt_history_has_every_event_and_nothing_else(
     assert generation > before
     assert progress[-1] >= entries == await stored_events(all_tenants)
     assert len(page.entries) == 4
-    assert all(page.holds(answer.events[0].event_id) for answer in saved)
+    assert all(page.contains(answer.events[0].event_id) for answer in saved)
     assert await generations(all_tenants) == {generation}
 
 
@@ -127,7 +127,7 @@ async def held(valkey: Redis, saving: Saving, tenant: str, monkeypatch: pytest.M
     return HeldBeforeBatch(valkey, 2)
 
 
-async def test_second_rebuild_ends_at_once_and_the_first_loses_nothing(
+async def test_second_rebuild_fails_at_once_and_the_first_completes(
     all_tenants: Database, other_process: Database, valkey: Redis, held: HeldBeforeBatch
 ) -> None:
     """A second one would delete what the first has committed, and the first would switch to the rest."""
@@ -166,10 +166,10 @@ async def test_command_of_a_second_rebuild_says_so_and_fails(
 
 
 class Interrupted(Exception):
-    """What ends a rebuild in a test."""
+    """Raised by a test to interrupt a rebuild."""
 
 
-async def test_interrupted_rebuild_leaves_the_old_generation_and_gives_its_number_to_nobody(
+async def test_interrupted_rebuild_leaves_the_old_generation_and_its_number_is_not_reused(
     all_tenants: Database, other_process: Database, valkey: Redis, saving: Saving, tenant: str
 ) -> None:
     await saving.registered(tenant)
@@ -191,7 +191,7 @@ async def test_interrupted_rebuild_leaves_the_old_generation_and_gives_its_numbe
     assert await generations(all_tenants) == {generation}
 
 
-async def test_cancelled_rebuild_lets_the_next_one_run(
+async def test_cancelled_rebuild_releases_its_lock(
     all_tenants: Database, other_process: Database, valkey: Redis, held: HeldBeforeBatch
 ) -> None:
     first = asyncio.create_task(rebuild(all_tenants, held, no_progress))
@@ -206,7 +206,7 @@ async def test_cancelled_rebuild_lets_the_next_one_run(
 
 
 class CutOff(History):
-    """Loses the connection of the rebuild before the first batch is applied."""
+    """Terminates the rebuild's session before the first batch is applied."""
 
     def __init__(self, redis: Redis, owner: asyncpg.Connection) -> None:
         super().__init__(redis)
@@ -218,7 +218,7 @@ class CutOff(History):
         await super().apply(tx, activities, generation)
 
 
-async def test_rebuild_that_loses_its_connection_does_not_go_on_without_its_lock(
+async def test_rebuild_that_loses_its_connection_and_lock_fails(
     all_tenants: Database,
     other_process: Database,
     valkey: Redis,
@@ -252,7 +252,7 @@ CREATE TRIGGER short_deletions AFTER DELETE ON user_history.user_activity
 async def test_old_generation_is_deleted_in_statements_that_end_in_time(
     all_tenants: Database, valkey: Redis, tenant: str, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Postgres cancels a long statement; here one is long that deletes more than two hundred rows."""
+    """Postgres cancels a long statement: here, one that deletes more than 200 rows."""
     monkeypatch.setattr(rebuilding, "_BLOCKS_DELETED", 1)
     await with_wrong_rows(all_tenants, tenant, 1000)
     await owner.execute(_SHORT_DELETIONS)
@@ -265,7 +265,7 @@ async def test_old_generation_is_deleted_in_statements_that_end_in_time(
 
 
 class SwitchRecorded(History):
-    """Counts what is applied in the transaction that switches, which projections wait for."""
+    """Counts the events applied in the transaction that switches, which blocks the projections."""
 
     def __init__(self, redis: Redis) -> None:
         super().__init__(redis)
@@ -277,10 +277,10 @@ class SwitchRecorded(History):
         await super().apply(tx, activities, generation)
 
 
-async def test_old_open_transaction_does_not_leave_the_replay_to_the_switch(
+async def test_long_open_transaction_does_not_move_the_replay_into_the_switch(
     all_tenants: Database, valkey: Redis, saving: Saving, tenant: str
 ) -> None:
-    """Events that are newer than a transaction still open are not settled, for as long as it stays open."""
+    """Events that are newer than an open transaction are not settled until it ends."""
     history = SwitchRecorded(valkey)
     async with all_tenants.transaction() as tx:
         await tx.execute(text("SELECT pg_current_xact_id()"))
@@ -294,7 +294,7 @@ async def test_old_open_transaction_does_not_leave_the_replay_to_the_switch(
 
 
 class StoresMore(History):
-    """Has an event stored when a batch is applied, as a busy platform does."""
+    """Stores another event whenever a batch is applied, as a busy platform does."""
 
     def __init__(self, redis: Redis, saving: Saving, tenant: str, count: int) -> None:
         super().__init__(redis)
@@ -360,14 +360,14 @@ async def test_event_that_the_table_refuses_is_parked_with_those_after_it_and_ot
         rebuilt = await rebuild(all_tenants, History(valkey), no_progress)
     entries_of_each = [await entries_of(database, tenant, who) for who in (user, other)]
     async with all_tenants.transaction() as tx:
-        reasons = [row.reason for row in await all_parked(tx, "history", str(user))]
+        reasons = [row.reason for row in await list_parked(tx, "history", str(user))]
     stored = await stored_events(all_tenants)
     replayed = await replay(all_tenants, History(valkey), str(user))
 
     assert await serving(all_tenants) == rebuilt.generation
     assert (rebuilt.parked, rebuilt.applied) == (2, stored - 2)
     assert entries_of_each == [1, 2]
-    assert ["violates check constraint" in reasons[0], *reasons[1:]] == [True, EARLIER_IS_PARKED]
+    assert ["violates check constraint" in reasons[0], *reasons[1:]] == [True, EARLIER_EVENT_PARKED]
     assert (replayed.applied, replayed.failure) == (2, None)
     assert await entries_of(database, tenant, user) == 3
 
@@ -382,8 +382,8 @@ async def test_command_says_how_many_events_were_parked(
         running = await asyncio.create_subprocess_exec(*command, env=stack.env, stdout=asyncio.subprocess.PIPE)
         said, _ = await running.communicate()
     async with all_tenants.transaction() as tx:
-        parked = await all_parked(tx, "history", str(user))
-        await take_out(tx, "history", [row.id for row in parked])
+        parked = await list_parked(tx, "history", str(user))
+        await delete_parked(tx, "history", [row.id for row in parked])
 
     assert running.returncode == 0
     assert said.decode().splitlines()[-1].startswith("1 events could not be applied and are parked")
@@ -397,10 +397,10 @@ async def test_rebuild_that_mostly_fails_leaves_the_old_generation_and_parks_not
     before = await serving(all_tenants)
 
     async with refusing(owner, f"tenant_id = '{tenant}' AND generation <> {before}"):
-        with pytest.raises(MostlyFailing, match="more than 50"):
+        with pytest.raises(TooManyFailures, match="more than 50"):
             await rebuild(all_tenants, History(valkey), no_progress)
     async with all_tenants.transaction() as tx:
-        parked = {row.key for row in await all_parked(tx, "history")}
+        parked = {row.key for row in await list_parked(tx, "history")}
 
     assert await serving(all_tenants) == before
     assert parked.isdisjoint(users)
@@ -409,7 +409,7 @@ async def test_rebuild_that_mostly_fails_leaves_the_old_generation_and_parks_not
 async def test_writer_that_comes_while_the_switch_waits_is_served_after_it(
     all_tenants: Database, valkey: Redis, saving: Saving, tenant: str
 ) -> None:
-    """Let in at once, writers that overlap would keep a rebuild from switching for ever."""
+    """Otherwise overlapping writers would block the switch for ever."""
     await saving.registered(tenant)
 
     async def write() -> int:
@@ -430,7 +430,7 @@ async def test_writer_that_comes_while_the_switch_waits_is_served_after_it(
 
 
 async def _waiting(database: Database, count: int) -> bool:
-    """Whether so many wait for a lock."""
+    """Whether at least `count` sessions wait for a lock."""
     async with database.statements() as connection:
         waiting = await connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
         return bool(waiting.scalar_one() >= count)

@@ -1,4 +1,4 @@
-"""What an operator does with parked events, while the projection runs."""
+"""Replaying and discarding parked events while the projection runs."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from adapters.redis import RedisError
 from adapters.settings import Settings
 from domain.events import USER_ACTIVITY
 from projections.history import History, HistoryPages
-from projections.parking import ConsumedMessage, all_parked, park, take_out
+from projections.parking import ConsumedMessage, delete_parked, list_parked, park
 from projections.replay import discard, replay
 from projections.sink import Sink
 from tests.platform import until
@@ -25,12 +25,12 @@ from tests.samples import new_id
 async def nothing_parked_after(all_tenants: Database) -> AsyncIterator[None]:
     yield
     async with all_tenants.transaction() as tx:
-        await take_out(tx, "history", [row.id for row in await all_parked(tx, "history")])
+        await delete_parked(tx, "history", [row.id for row in await list_parked(tx, "history")])
 
 
 async def parked(all_tenants: Database, user: UUID) -> list[int]:
     async with all_tenants.transaction() as tx:
-        return [row.id for row in await all_parked(tx, "history", str(user))]
+        return [row.id for row in await list_parked(tx, "history", str(user))]
 
 
 async def park_each(all_tenants: Database, *messages: ConsumedMessage) -> None:
@@ -46,12 +46,12 @@ async def waits_or_is_done(all_tenants: Database, task: asyncio.Task[object]) ->
     await until(either)
 
 
-async def test_replayed_events_are_in_the_history_and_parked_no_more(
+async def test_replayed_events_are_in_the_history_and_no_longer_parked(
     database: Database, all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
     user = new_id()
     pages = HistoryPages(database, valkey, wait_seconds=0)
-    await pages.page(tenant, str(user), 5)  # Redis knows an empty history
+    await pages.page(tenant, str(user), 5)  # caches an empty history
     await park_each(all_tenants, *[consumed(tenant, user) for _ in range(3)])
 
     replayed = await replay(all_tenants, History(valkey), str(user))
@@ -79,10 +79,10 @@ async def test_replay_stops_at_the_first_event_that_still_fails(
     assert await entries(database, tenant, user) == 1
 
 
-async def test_event_that_comes_during_a_replay_is_not_parked_for_good(
+async def test_event_that_comes_during_a_replay_does_not_stay_parked(
     database: Database, all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
-    """The replay has applied what is parked and has not committed when the projection has the next event of the key."""
+    """The projection gets the next event of the key when the replay has applied the parked ones but not committed."""
     user, held = new_id(), HeldHistory(valkey)
     await park_each(all_tenants, consumed(tenant, user))
     replaying = asyncio.create_task(replay(all_tenants, held, str(user)))
@@ -101,7 +101,7 @@ async def test_event_that_comes_during_a_replay_is_not_parked_for_good(
 async def test_event_that_the_projection_is_about_to_park_is_replayed_as_well(
     database: Database, all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
-    """The projection has seen that the key is blocked and has not committed when the replay begins."""
+    """The replay begins when the projection has found the key blocked but not committed."""
     user, held = new_id(), HeldHistory(valkey)
     await park_each(all_tenants, consumed(tenant, user))
     sink = Sink(all_tenants, held)
@@ -139,7 +139,7 @@ async def test_events_stay_parked_until_redis_can_drop_the_history_that_lacks_th
     await unavailable.aclose()
 
 
-async def test_discarding_tells_how_many_events_of_the_key_stay_parked(
+async def test_discard_returns_how_many_events_of_the_key_stay_parked(
     all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
     user = new_id()

@@ -1,4 +1,4 @@
-"""The loop of a projection on Kafka: when it commits, when it is ready, and what it takes for a stall."""
+"""The consumer loop: when it commits offsets, when it is ready, and when it is stalled."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ from domain.activity import Activity
 from domain.events import USER_ACTIVITY, UnreadableEvent
 from projections.counts import Counted, Counts
 from projections.history import History
-from projections.runner import Membership, Runner
+from projections.runner import AssignmentListener, Runner
 from tests.platform import until
 from tests.projections.messages import RecordedHistory, consumed, entries
 from tests.samples import new_id, new_tenant
@@ -128,7 +128,7 @@ asyncio.run(join(*sys.argv[1:]))
 
 @asynccontextmanager
 async def rebalance(settings: Settings, group: str) -> AsyncIterator[None]:
-    """A rebalance that has begun and waits for a dead member, until its session ends after ten seconds."""
+    """A rebalance in progress, which waits ten seconds until a dead member's session times out."""
     words = [sys.executable, "-c", _DYING_MEMBER, USER_ACTIVITY, settings.kafka_bootstrap_servers, group]
     dying = await asyncio.create_subprocess_exec(*words)
     assert await dying.wait() == -signal.SIGKILL
@@ -146,7 +146,7 @@ async def rebalance(settings: Settings, group: str) -> AsyncIterator[None]:
         await newcomer.stop()
 
 
-async def test_rebalance_that_waits_for_a_dead_member_is_no_stall(
+async def test_rebalance_that_waits_for_a_dead_member_is_not_a_stall(
     settings: Settings, database: Database, all_tenants: Database, valkey: Redis, publisher: Publisher, tenant: str
 ) -> None:
     hasty = settings.model_copy(update={"stall_seconds": 3.0})
@@ -155,7 +155,7 @@ async def test_rebalance_that_waits_for_a_dead_member_is_no_stall(
     before = recreated.get()
     runner = Runner(hasty, all_tenants, History(valkey), group)
     running = asyncio.create_task(runner.run(stop))
-    await until(lambda: there(runner))
+    await until(lambda: is_ready(runner))
     message = consumed(tenant, user)
 
     async def arrived() -> bool:
@@ -170,30 +170,30 @@ async def test_rebalance_that_waits_for_a_dead_member_is_no_stall(
     assert recreated.get() == before
 
 
-async def test_consumer_whose_rebalance_does_not_end_is_made_anew(
+async def test_consumer_whose_rebalance_does_not_end_is_recreated(
     settings: Settings, all_tenants: Database, valkey: Redis, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is measured while it waits, so the wait itself has an end."""
+    """No stall is detected during a rebalance, so the rebalance has a time limit."""
     stop, group = asyncio.Event(), f"test-{tenant}"
     recreated = CONSUMERS_RECREATED.labels("history")._value
     before = recreated.get()
     runner = Runner(settings, all_tenants, History(valkey), group)
     running = asyncio.create_task(runner.run(stop))
-    await until(lambda: there(runner))
+    await until(lambda: is_ready(runner))
     monkeypatch.setattr("projections.runner._JOIN_SECONDS", 1.0)
 
-    async def made_anew() -> bool:
+    async def was_recreated() -> bool:
         return bool(recreated.get() > before)
 
     async with rebalance(settings, group):
-        await until(made_anew)
+        await until(was_recreated)
     monkeypatch.undo()
     stop.set()
     await running
 
 
-class GivenAway(AIOKafkaConsumer):  # type: ignore[misc]
-    """A consumer that loses all partitions but one while it is asked where it stands in that one."""
+class RevokedConsumer(AIOKafkaConsumer):  # type: ignore[misc]
+    """A consumer that loses all partitions but one while the position in that one is fetched."""
 
     async def position(self, partition: TopicPartition) -> int:
         found: int = await super().position(partition)
@@ -202,11 +202,11 @@ class GivenAway(AIOKafkaConsumer):  # type: ignore[misc]
         return found
 
 
-async def test_partition_that_leaves_while_the_lag_is_measured_ends_nothing(
+async def test_partition_that_is_revoked_while_the_lag_is_measured_raises_nothing(
     settings: Settings, all_tenants: Database, valkey: Redis
 ) -> None:
     partitions = [TopicPartition(USER_ACTIVITY, n) for n in range(settings.kafka_partitions)]
-    consumer = GivenAway(bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest")
+    consumer = RevokedConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest")
     consumer.assign(partitions)
     await consumer.start()
 
@@ -215,21 +215,21 @@ async def test_partition_that_leaves_while_the_lag_is_measured_ends_nothing(
         return all(consumer.highwater(partition) is not None for partition in partitions)
 
     await until(heard_of_all)
-    membership = Membership()
-    membership.on_partitions_assigned(set(partitions))
+    assignment = AssignmentListener()
+    assignment.on_partitions_assigned(set(partitions))
 
-    await Runner(settings, all_tenants, History(valkey))._measure(consumer, membership, busy=False)
+    await Runner(settings, all_tenants, History(valkey))._measure(consumer, assignment, busy=False)
 
     assert len(consumer.assignment()) == 1
     await consumer.stop()
 
 
-async def there(runner: Runner[Activity]) -> bool:
+async def is_ready(runner: Runner[Activity]) -> bool:
     return not runner.waiting_for
 
 
 async def state(settings: Settings, group: str) -> str:
-    """Where a group stands, as Kafka names it."""
+    """The state of a consumer group."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
     await admin.start()
     try:
@@ -241,7 +241,7 @@ async def state(settings: Settings, group: str) -> str:
 
 
 async def committed(settings: Settings, group: str) -> int:
-    """How many messages a group has behind it, over all partitions."""
+    """The sum of a group's committed offsets over all partitions."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
     await admin.start()
     try:

@@ -1,4 +1,4 @@
-"""Writing a batch: what a projection does with messages that it cannot apply, and while Redis is unavailable."""
+"""Writing a batch: messages that cannot be applied, and Redis being unavailable."""
 
 import asyncio
 import json
@@ -14,8 +14,8 @@ from adapters.settings import Settings
 from domain.activity import Activity
 from domain.events import USER_ACTIVITY
 from projections.history import History, HistoryPages
-from projections.parking import EARLIER_IS_PARKED, ConsumedMessage, all_parked, take_out
-from projections.sink import MostlyFailing, Sink
+from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, delete_parked, list_parked
+from projections.sink import Sink, TooManyFailures
 from tests.platform import until
 from tests.projections.messages import consumed, entries
 from tests.samples import new_id
@@ -25,7 +25,7 @@ from tests.samples import new_id
 async def parked_before(all_tenants: Database) -> AsyncIterator[None]:
     yield
     async with all_tenants.transaction() as tx:
-        await take_out(tx, "history", [row.id for row in await all_parked(tx, "history")])
+        await delete_parked(tx, "history", [row.id for row in await list_parked(tx, "history")])
 
 
 @pytest.fixture
@@ -60,13 +60,13 @@ async def test_unreadable_message_is_parked_with_its_reason_and_others_go_on(
     )
 
     async with all_tenants.transaction() as tx:
-        parked = await all_parked(tx, "history", str(failing))
-    assert [reason in parked[0].reason, parked[1].reason] == [True, EARLIER_IS_PARKED]
+        parked = await list_parked(tx, "history", str(failing))
+    assert [reason in parked[0].reason, parked[1].reason] == [True, EARLIER_EVENT_PARKED]
     assert await entries(database, tenant, failing) == 0
     assert await entries(database, tenant, other) == 1
 
 
-async def test_what_the_sink_refuses_is_parked_alone(
+async def test_message_that_postgres_rejects_is_parked_alone(
     sink: Sink[Activity], database: Database, all_tenants: Database, tenant: str
 ) -> None:
     failing, other = new_id(), new_id()
@@ -75,12 +75,12 @@ async def test_what_the_sink_refuses_is_parked_alone(
     await sink.write([consumed(tenant, other), too_long, consumed(tenant, other)], asyncio.Event())
 
     async with all_tenants.transaction() as tx:
-        [parked] = await all_parked(tx, "history", str(failing))
-    assert "the sink refuses it" in parked.reason
+        [parked] = await list_parked(tx, "history", str(failing))
+    assert "rejected by Postgres" in parked.reason
     assert await entries(database, tenant, other) == 2
 
 
-async def test_later_events_of_a_key_wait_for_the_one_that_the_sink_refuses(
+async def test_later_events_of_a_key_are_parked_after_a_rejected_one(
     sink: Sink[Activity], database: Database, all_tenants: Database, tenant: str
 ) -> None:
     failing = new_id()
@@ -89,15 +89,15 @@ async def test_later_events_of_a_key_wait_for_the_one_that_the_sink_refuses(
     await sink.write([consumed(tenant, failing), too_long, consumed(tenant, failing)], asyncio.Event())
 
     async with all_tenants.transaction() as tx:
-        parked = await all_parked(tx, "history", str(failing))
-    assert ["the sink refuses it" in parked[0].reason, parked[1].reason] == [True, EARLIER_IS_PARKED]
+        parked = await list_parked(tx, "history", str(failing))
+    assert ["rejected by Postgres" in parked[0].reason, parked[1].reason] == [True, EARLIER_EVENT_PARKED]
     assert await entries(database, tenant, failing) == 1
 
 
 async def test_victim_of_a_deadlock_is_applied_later_and_not_parked(
     sink: Sink[Activity], rival: asyncpg.Connection, database: Database, all_tenants: Database, tenant: str
 ) -> None:
-    """The refused event has the others applied one by one, where the deadlock meets one of them."""
+    """The rejected event makes the sink apply one by one, and one of the others is a deadlock's victim."""
     failing, other = new_id(), new_id()
     too_long = consumed(tenant, failing, activityType="X" * 200)
     first, second = consumed(tenant, other), consumed(tenant, other)
@@ -107,14 +107,14 @@ async def test_victim_of_a_deadlock_is_applied_later_and_not_parked(
         SELECT $1, generation, $2, 'rival', 'TEST', '', '{}', now()
         FROM user_history.read_models WHERE name = 'history'
     """
-    await rival.execute("SET deadlock_timeout = '1min'")  # so the projection's is the one that gives way
+    await rival.execute("SET deadlock_timeout = '1min'")  # so that the projection's session is the victim
     deadlock = rival.transaction()
     await deadlock.start()
     await rival.execute(insert, tenant, json.loads(second.value)["eventId"])
     taking = asyncio.create_task(sink.write([too_long, first, second], asyncio.Event()))
 
     async def projection_waits() -> bool:
-        # Not in pg_stat_activity, which stays as a transaction saw it first.
+        # pg_locks, because pg_stat_activity does not change within a transaction.
         blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND $1 = ANY(pg_blocking_pids(pid))"
         return bool(await rival.fetchval(blocked, rival.get_server_pid()))
 
@@ -125,7 +125,7 @@ async def test_victim_of_a_deadlock_is_applied_later_and_not_parked(
 
     assert await entries(database, tenant, other) == 2
     async with all_tenants.transaction() as tx:
-        assert {row.key for row in await all_parked(tx, "history")} & {str(failing), str(other)} == {str(failing)}
+        assert {row.key for row in await list_parked(tx, "history")} & {str(failing), str(other)} == {str(failing)}
 
 
 async def test_unreadable_message_that_comes_again_is_parked_once(sink: Sink[Activity], all_tenants: Database) -> None:
@@ -135,7 +135,7 @@ async def test_unreadable_message_that_comes_again_is_parked_once(sink: Sink[Act
         await sink.write([ConsumedMessage(USER_ACTIVITY, failing, b"unreadable")], asyncio.Event())
 
     async with all_tenants.transaction() as tx:
-        assert len(await all_parked(tx, "history", failing)) == 1
+        assert len(await list_parked(tx, "history", failing)) == 1
 
 
 async def test_parked_message_whose_fields_come_in_another_order_is_parked_once(
@@ -149,17 +149,17 @@ async def test_parked_message_whose_fields_come_in_another_order_is_parked_once(
         await sink.write([ConsumedMessage(USER_ACTIVITY, failing, value)], asyncio.Event())
 
     async with all_tenants.transaction() as tx:
-        assert len(await all_parked(tx, "history", failing)) == 1
+        assert len(await list_parked(tx, "history", failing)) == 1
 
 
-async def test_projection_stops_rather_than_parking_everything(sink: Sink[Activity], all_tenants: Database) -> None:
+async def test_projection_stops_when_most_messages_fail(sink: Sink[Activity], all_tenants: Database) -> None:
     keys = [str(new_id()) for _ in range(60)]
 
-    with pytest.raises(MostlyFailing, match="more than 50"):
+    with pytest.raises(TooManyFailures, match="more than 50"):
         await sink.write([ConsumedMessage(USER_ACTIVITY, key, b"unreadable") for key in keys], asyncio.Event())
 
     async with all_tenants.transaction() as tx:
-        assert {row.key for row in await all_parked(tx, "history")}.isdisjoint(keys)
+        assert {row.key for row in await list_parked(tx, "history")}.isdisjoint(keys)
 
 
 async def test_offsets_wait_until_redis_has_the_entries(
@@ -168,7 +168,7 @@ async def test_offsets_wait_until_redis_has_the_entries(
     """With Redis unavailable the entry reaches Postgres; its offset is committed only when Redis can be reached."""
     user = new_id()
     pages = HistoryPages(database, valkey, wait_seconds=0)
-    await pages.page(tenant, str(user), 5)  # Redis knows an empty history
+    await pages.page(tenant, str(user), 5)  # caches an empty history
     unavailable = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     sink = Sink(all_tenants, History(unavailable))
 

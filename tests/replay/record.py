@@ -1,12 +1,13 @@
-"""`python -m tests.replay.record`: record a history of every path of every workflow, to be replayed for good.
+"""`python -m tests.replay.record`: record a history of every path of every workflow, for replay tests.
 
-Run it when a workflow gains a path. A recorded file is a promise to deployed workflows: add files, do not replace them.
+Run it when a workflow gains a path. Deployed workflows have the recorded histories: add files, never replace one.
 """
 
 import asyncio
 import json
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,68 +55,85 @@ _STACK_TRACE = re.compile(r'("stackTrace": ?)"(?:[^"\\]|\\.)*"')
 
 @dataclass(frozen=True)
 class Recorded:
-    """One path of a workflow: what it is started with, and what its activities do."""
+    """One path of a workflow: its arguments, and the script of its activities."""
 
     workflow: type[Any]
     arguments: list[Any]
     script: Script
 
 
-def _paths() -> dict[str, Recorded]:
-    owner, creating, registering = new_id(), create_property("hyderabad", new_id()), register_user("hyderabad")
-    by_owner: dict[str, Any] = {"tenant_id": "hyderabad", "user_id": owner, "issued_at": creating.issued_at}
-    of_listing = {**by_owner, "property_id": creating.property_id}
-    changes = [
-        UpdateProperty(command_id=new_id(), details=creating.details, **of_listing),
-        PatchProperty(command_id=new_id(), changes=PropertyPatch.model_validate({"price": 1}), **of_listing),
-        ChangePropertyStatus(command_id=new_id(), status=PropertyStatus.SOLD, **of_listing),
-        FeatureProperty(command_id=new_id(), value=True, **of_listing),
-        VerifyProperty(command_id=new_id(), value=True, **of_listing),
-        DeleteProperty(command_id=new_id(), **of_listing),
-        FavoriteProperty(command_id=new_id(), **of_listing),
-        UnfavoriteProperty(command_id=new_id(), **of_listing),
+def _samples() -> dict[str, Command]:
+    """A command of each type, by its type."""
+    creating, by = create_property("hyderabad", new_id()), new_id()
+    account: dict[str, Any] = {"tenant_id": "hyderabad", "user_id": by, "issued_at": creating.issued_at}
+    listing = {**account, "property_id": creating.property_id}
+    commands = [
+        creating,
+        UpdateProperty(command_id=new_id(), details=creating.details, **listing),
+        PatchProperty(command_id=new_id(), changes=PropertyPatch.model_validate({"price": 1}), **listing),
+        ChangePropertyStatus(command_id=new_id(), status=PropertyStatus.SOLD, **listing),
+        FeatureProperty(command_id=new_id(), value=True, **listing),
+        VerifyProperty(command_id=new_id(), value=True, **listing),
+        DeleteProperty(command_id=new_id(), **listing),
+        FavoriteProperty(command_id=new_id(), **listing),
+        UnfavoriteProperty(command_id=new_id(), **listing),
+        register_user("hyderabad"),
+        ChangeRole(command_id=new_id(), role=UserRole.ADMIN, **account),
     ]
+    return {command.type: command for command in commands}
+
+
+def _saving(failures: Callable[[], list[Exception]]) -> Script:
+    """Saving fails so, whichever activity does it."""
+    names = [activity.__name__ for activity in Script().activities]
+    failing: Any = {name: failures() for name in names if name.startswith("save_")}
+    return Script(**failing)
+
+
+WAYS: dict[str, Callable[[], Script]] = {
+    "done": Script,
+    "refused": lambda: _saving(lambda: refusal("account-closed")),
+    "failed": lambda: _saving(lambda: refusal("command-failed")),
+    "nothing_changed": lambda: Script(changes=False),
+    "saved_late": lambda: _saving(lambda: unavailable(3)),
+    "published_late": lambda: Script(publish=unavailable(3)),
+}
+"""The ways that a command can take through its workflow."""
+_NEVER = {("delete-property", "nothing_changed")}
+"""What is there to be deleted is deleted."""
+
+
+def _of_commands() -> dict[str, Recorded]:
+    """Each command of the registry on each of its ways."""
+    samples, paths = _samples(), {}
+    for name, workflow in COMMANDS.items():
+        assert name in samples, f"tests/replay/record.py has no sample of {name}"
+        for way, script in WAYS.items():
+            if (name, way) not in _NEVER:
+                paths[f"{name.replace('-', '_')}-{way}"] = Recorded(workflow, [sent(samples[name])], script())
+    return paths
+
+
+def _of_others() -> dict[str, Recorded]:
+    batch = record_activity("hyderabad", view(new_id()), login(new_id()))
     outgoing = DeliveryBatch(tenant_id="hyderabad", event_ids=(new_id(), new_id()))
 
-    def command(command: Command, script: Script) -> Recorded:
-        return Recorded(COMMANDS[command.type], [sent(command)], script)
-
     def recording(script: Script) -> Recorded:
-        batch = record_activity("hyderabad", view(creating.property_id), login(owner))
         return Recorded(RecordActivityWorkflow, [batch], script)
+
+    def notify(script: Script) -> Recorded:
+        return Recorded(NotifyWorkflow, [outgoing], script)
 
     def reconcile(script: Script) -> Recorded:
         return Recorded(ReconcileWorkflow, [], script)
 
     return {
-        **{
-            f"{change.type}-done".replace("-", "_", change.type.count("-")): command(change, Script())
-            for change in changes
-        },
-        "create_property-done": command(creating, Script()),
-        "create_property-refused": command(creating, Script(save_property=refusal("account-closed"))),
-        "create_property-saved_late": command(creating, Script(save_property=unavailable(3))),
-        "create_property-published_late": command(creating, Script(publish=unavailable(3))),
-        "patch_property-nothing_changed": command(changes[1], Script(changes=False)),
-        "register_user-done": command(registering, Script()),
-        "register_user-refused": command(registering, Script(save_user=refusal("email-taken", "email"))),
-        "register_user-published_late": command(registering, Script(publish=unavailable(3))),
-        "change_role-done": command(
-            ChangeRole(
-                command_id=new_id(),
-                tenant_id="hyderabad",
-                user_id=owner,
-                issued_at=creating.issued_at,
-                role=UserRole.ADMIN,
-            ),
-            Script(),
-        ),
         "record_activity-done": recording(Script()),
         "record_activity-saved_late": recording(Script(save_observations=unavailable(3))),
         "record_activity-published_late": recording(Script(publish_observations=unavailable(3))),
-        "notify-done": Recorded(NotifyWorkflow, [outgoing], Script()),
-        "notify-late": Recorded(NotifyWorkflow, [outgoing], Script(send_deliveries=unavailable(2))),
-        "notify-given_up": Recorded(NotifyWorkflow, [outgoing], Script(send_deliveries=refusal("MailRefused"))),
+        "notify-done": notify(Script()),
+        "notify-late": notify(Script(send_deliveries=unavailable(2))),
+        "notify-given_up": notify(Script(send_deliveries=refusal("MailRefused"))),
         "reconcile-done": reconcile(Script()),
         "reconcile-unreadable": reconcile(Script(unreadable=1)),
         "reconcile-failed": reconcile(Script(publish_overdue=unavailable(3))),
@@ -123,9 +141,9 @@ def _paths() -> dict[str, Recorded]:
     }
 
 
-PATHS = _paths()
+PATHS = {**_of_commands(), **_of_others()}
 _QUEUES: dict[Any, str] = {NotifyWorkflow: options.NOTIFICATIONS, ReconcileWorkflow: options.MAINTENANCE}
-"""Of the workflows that are no commands."""
+"""Task queues of the workflows that are not commands."""
 
 
 async def record(environment: WorkflowEnvironment, name: str) -> str:

@@ -1,7 +1,7 @@
-"""Looks whether the Temporal server has what the workers need, and makes a schedule again that is gone.
+"""Monitors what the workers need of the Temporal server, and creates schedules that are missing.
 
-A server that was wiped has no schedules, and maybe neither namespace nor search attributes. The latter are registered
-by an operator, for only they know which server is the right one; what is missing of them is logged and told to /readyz.
+A server whose database was wiped has no schedules, and possibly neither namespace nor search attributes. Those two are
+registered by an operator, who knows whether this is the right server; until then they are logged and fail /readyz.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from adapters.temporal import NotPrepared, ensure_prepared
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 5.0
-"""Between two looks: a small part of the minute between two runs of a schedule, and few calls for the server."""
+CHECK_SECONDS = 5.0
+"""Interval between checks: short beside the minute between two runs of the schedule, and a light load."""
 _RPC_TIMEOUT = timedelta(seconds=5)
-"""An answer takes milliseconds; the client would try longer by itself than until the next look."""
+"""A call takes milliseconds; without a limit the client would retry for longer than the interval."""
 
 
-class Upkeep:
-    """Keeps `schedules` (by id) in being on one namespace; `missing` says what keeps the workers from working."""
+class TemporalMonitor:
+    """Creates `schedules` (by id) when they are missing; `missing` lists what the workers lack, for /readyz."""
 
     def __init__(self, schedules: Mapping[str, Schedule]) -> None:
         self._schedules = schedules
@@ -33,15 +33,15 @@ class Upkeep:
         self.missing = ["Temporal"]
 
     async def run(self, client: Client) -> None:
-        """Look every few seconds until cancelled, through every outage."""
+        """Check every few seconds until cancelled; outages are logged."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self.look(client)
+            await asyncio.sleep(CHECK_SECONDS)
+            await self.check(client)
 
-    async def look(self, client: Client) -> None:
-        """Make the schedules that are missing, and update `missing`. Each change is logged once.
+    async def check(self, client: Client) -> None:
+        """Create missing schedules and update `missing`. Each change of state is logged once.
 
-        A server that does not answer changes nothing of `missing`: the workers poll on and need nobody's help.
+        A server that does not answer leaves `missing` as it is: the workers reconnect by themselves.
         """
         try:
             await ensure_prepared(client)
@@ -54,13 +54,13 @@ class Upkeep:
             self._log_change("Temporal does not answer", logging.WARNING, f": {error}")
         else:
             self.missing = []
-            self._log_change("Temporal has all that the workers need", logging.INFO)
+            self._log_change("Temporal has everything that the workers need", logging.INFO)
 
     async def _ensure(self, client: Client, schedule_id: str, schedule: Schedule) -> None:
-        """Make the schedule; one that exists takes the settings of this process once."""
+        """Create the schedule, or update an existing one with the settings of this process (once per process)."""
         try:
             await client.create_schedule(schedule_id, schedule, rpc_timeout=_RPC_TIMEOUT)
-            log.info("made the schedule %s", schedule_id)
+            log.info("created the schedule %s", schedule_id)
         except ScheduleAlreadyRunningError:
             if schedule_id not in self._updated:
                 handle = client.get_schedule_handle(schedule_id)
@@ -74,6 +74,6 @@ class Upkeep:
 
 
 def _with_settings_of(wanted: Schedule, found: ScheduleUpdateInput) -> ScheduleUpdate:
-    """The settings that are wanted, and the state that was found: an operator may have paused the schedule."""
+    """The wanted settings with the existing state: an operator may have paused the schedule."""
     kept = found.description.schedule
     return ScheduleUpdate(dataclasses.replace(kept, spec=wanted.spec, action=wanted.action, policy=wanted.policy))

@@ -1,4 +1,4 @@
-"""Schedules are kept in being, and what a Temporal server lacks is said once and told to /readyz."""
+"""Missing schedules are created; a missing namespace or search attribute is logged once and fails /readyz."""
 
 import logging
 from datetime import timedelta
@@ -11,14 +11,14 @@ from temporalio.client import Client, Schedule, ScheduleActionStartWorkflow, Sch
 
 from adapters import temporal
 from adapters.settings import Settings
-from adapters.upkeep import Upkeep
+from adapters.temporal_monitor import TemporalMonitor
 from embedded.paths import Ports
 from tests.platform import until
 from tests.samples import new_id
 
 
 def every(hours: int) -> Schedule:
-    """A schedule of a workflow that nobody works on."""
+    """A schedule of a workflow that no worker runs."""
     return Schedule(
         action=ScheduleActionStartWorkflow("nothing", id=f"nothing/{new_id()}", task_queue="nobody"),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(hours=hours))]),
@@ -26,27 +26,27 @@ def every(hours: int) -> Schedule:
 
 
 @pytest.mark.temporal
-async def test_schedule_that_is_gone_is_made_again(temporal_client: Client) -> None:
+async def test_deleted_schedule_is_created_again(temporal_client: Client) -> None:
     name = f"schedule-{new_id()}"
-    upkeep = Upkeep({name: every(hours=24)})
-    await upkeep.look(temporal_client)
+    monitor = TemporalMonitor({name: every(hours=24)})
+    await monitor.check(temporal_client)
     await temporal_client.get_schedule_handle(name).delete()
 
-    await upkeep.look(temporal_client)
+    await monitor.check(temporal_client)
 
     described = await temporal_client.get_schedule_handle(name).describe()
     assert described.schedule.spec.intervals[0].every == timedelta(hours=24)
-    assert upkeep.missing == []
+    assert monitor.missing == []
     await temporal_client.get_schedule_handle(name).delete()
 
 
 @pytest.mark.temporal
 async def test_schedule_takes_the_settings_of_a_process_that_starts_and_stays_paused(temporal_client: Client) -> None:
     name = f"schedule-{new_id()}"
-    await Upkeep({name: every(hours=24)}).look(temporal_client)
+    await TemporalMonitor({name: every(hours=24)}).check(temporal_client)
     await temporal_client.get_schedule_handle(name).pause(note="by an operator")
 
-    await Upkeep({name: every(hours=48)}).look(temporal_client)
+    await TemporalMonitor({name: every(hours=48)}).check(temporal_client)
 
     described = await temporal_client.get_schedule_handle(name).describe()
     assert described.schedule.spec.intervals[0].every == timedelta(hours=48)
@@ -55,55 +55,55 @@ async def test_schedule_takes_the_settings_of_a_process_that_starts_and_stays_pa
 
 
 @pytest.mark.temporal
-async def test_missing_namespace_and_search_attributes_are_named_once_each_until_they_are_registered(
+async def test_missing_namespace_and_search_attributes_are_logged_once_each(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="adapters.upkeep")
+    caplog.set_level(logging.INFO, logger="adapters.temporal_monitor")
     late = settings.model_copy(update={"temporal_namespace": f"late-{new_id()}"})
     client = await temporal.connect(late)
-    upkeep = Upkeep({"once-a-day": every(hours=24)})
+    monitor = TemporalMonitor({"once-a-day": every(hours=24)})
 
     async def another_state() -> bool:
-        before = upkeep.missing
-        await upkeep.look(client)
-        return upkeep.missing != before
+        before = monitor.missing
+        await monitor.check(client)
+        return monitor.missing != before
 
-    await upkeep.look(client)
-    await upkeep.look(client)
-    assert "no namespace" in upkeep.missing[0]
+    await monitor.check(client)
+    await monitor.check(client)
+    assert "no namespace" in monitor.missing[0]
     await client.workflow_service.register_namespace(
         RegisterNamespaceRequest(
             namespace=late.temporal_namespace, workflow_execution_retention_period=Duration(seconds=86_400)
         )
     )
     await until(another_state)
-    await upkeep.look(client)
-    assert "lacks search attributes: run `python -m migrations`" in upkeep.missing[0]
+    await monitor.check(client)
+    assert "lacks search attributes: run `python -m migrations`" in monitor.missing[0]
     await temporal.ensure_search_attributes(late)
     await until(another_state)
-    await upkeep.look(client)
+    await monitor.check(client)
 
-    assert upkeep.missing == []
-    said = [record.getMessage() for record in caplog.records if record.name == "adapters.upkeep"]
+    assert monitor.missing == []
+    said = [record.getMessage() for record in caplog.records if record.name == "adapters.temporal_monitor"]
     where = f"Temporal's namespace '{late.temporal_namespace}'"
     assert said == [
         f"Temporal has no namespace '{late.temporal_namespace}': register it, then run `python -m migrations`",
         f"{where} lacks search attributes: run `python -m migrations`",
-        "made the schedule once-a-day",
-        "Temporal has all that the workers need",
+        "created the schedule once-a-day",
+        "Temporal has everything that the workers need",
     ]
     await client.get_schedule_handle("once-a-day").delete()
 
 
-async def test_server_that_does_not_answer_is_said_once_and_stops_nothing(
+async def test_unavailable_server_is_logged_once(
     settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     nobody = f"127.0.0.1:{Ports(tmp_path / 'ports.json')['nobody']}"
     client = await temporal.connect(settings.model_copy(update={"temporal_address": nobody}))
-    upkeep = Upkeep({"once-a-day": every(hours=24)})
+    monitor = TemporalMonitor({"once-a-day": every(hours=24)})
 
-    await upkeep.look(client)
-    await upkeep.look(client)
+    await monitor.check(client)
+    await monitor.check(client)
 
-    assert upkeep.missing == ["Temporal"]
+    assert monitor.missing == ["Temporal"]
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["Temporal does not answer"]
