@@ -15,6 +15,7 @@ help: ## list the commands
 # Depends on the lock file, so that a changed one is installed.
 .venv/.installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@test ! -L .venv || { echo ".venv is a link to another checkout's environment, which would be cleared. Remove the link."; exit 1; }
 	@echo "Installing into .venv (a minute the first time) ..."
 	@$(PYTHON) -m venv --clear .venv
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
