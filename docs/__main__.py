@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 _INDEX = """# Reference
 
-Made by `python -m docs` from the code; `make check` compares them.
+Generated from the code by `python -m docs`; `make check` fails when it is out of date.
 
 - [openapi.json](openapi.json): every route (OpenAPI 3.1); the running API shows it at `/docs`.
 - [asyncapi.json](asyncapi.json): every Kafka message (AsyncAPI 3.0), from the registry in `domain/events.py`.
@@ -89,7 +89,7 @@ def asyncapi() -> dict[str, Any]:
         "info": {
             "title": "Hyderabad Infra",
             "version": "0.1.0",
-            "description": "Facts, published after they are stored.",
+            "description": "Domain events, published after they are stored.",
         },
         "channels": channels,
         "components": {"messages": messages, "schemas": schemas},
