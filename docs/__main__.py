@@ -28,10 +28,10 @@ Generated from the code by `python -m docs`; `make check` fails when it is out o
 
 _SETTINGS = """# Settings
 
-Made by `python -m docs` from `adapters/settings.py`; `make check` compares them.
+Generated from `adapters/settings.py` by `python -m docs`; `make check` fails when it is out of date.
 
-Every process reads its settings from environment variables when it starts. One that misses a setting, or cannot read
-one, says which and ends with code 2. An empty variable is as good as none. `make run` sets what it needs itself; for
+Every process reads its settings from environment variables when it starts. If one is missing or invalid, the process
+names it and exits with code 2. An empty variable counts as not set. `make run` sets what it needs itself; for
 docker compose, README.md says what goes into `.env`.
 
 | setting | default | meaning |
