@@ -16,7 +16,7 @@ from tests.samples import new_id
 async def test_missing_namespace_is_named_in_the_timeout(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(temporal, "_PROPAGATION_SECONDS", 0.5)
 
-    with pytest.raises(TimeoutError, match=r"no namespace 'nowhere'.* does TEMPORAL_NAMESPACE name one"):
+    with pytest.raises(TimeoutError, match=r"no namespace 'nowhere'.* Does TEMPORAL_NAMESPACE name one"):
         await temporal.ensure_search_attributes(settings.model_copy(update={"temporal_namespace": "nowhere"}))
 
 

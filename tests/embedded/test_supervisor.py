@@ -190,9 +190,14 @@ def test_secrets_are_created_once_and_only_their_owner_may_read_them(tmp_path: P
 
 
 async def test_s3_leaves_no_socket_behind(tmp_path: Path) -> None:
+    def of_all() -> set[Path]:
+        return set(Path("/tmp").glob("seaweedfs-*.sock"))
+
+    before = of_all()  # of runs that were killed, maybe at the same ports
+
     def sockets() -> set[Path]:
-        names = {str(port) for port in json.loads((tmp_path / "ports.json").read_text()).values()}
-        return {file for file in Path("/tmp").glob("seaweedfs-*.sock") if file.stem.rpartition("-")[2] in names}
+        ours = {str(port) for port in json.loads((tmp_path / "ports.json").read_text()).values()}
+        return {file for file in of_all() - before if file.stem.rpartition("-")[2] in ours}
 
     stack = Stack(tmp_path, lambda _: None)
     await stack.start_engines(["s3"])
