@@ -27,7 +27,7 @@ run: .venv/.installed ## everything on this machine: engines, workers, projectio
 demo: .venv/.installed ## sign up owners and list properties through the API (CSV=path for real rows, PORT=8080)
 	@$(PY) -m demo --url http://127.0.0.1:$(PORT) $(if $(CSV),--csv $(CSV))
 
-admin: .venv/.installed ## make somebody an administrator of the platform that `make run` runs (EMAIL=ravi@example.com)
+admin: .venv/.installed ## make a user an administrator of the running platform (EMAIL=ravi@example.com)
 	@test -n "$$EMAIL" || { echo "Give an e-mail address: make admin EMAIL=ravi@example.com"; exit 2; }
 	@test -f .data/environment || { echo "The platform is not running here. Start it first: make run"; exit 1; }
 	@set -a; . .data/environment; exec $(PY) -m admin --email "$$EMAIL"

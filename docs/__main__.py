@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 _INDEX = """# Reference
 
-Made by `python -m docs` from the code; `make check` compares them.
+Generated from the code by `python -m docs`; `make check` fails when it is out of date.
 
 - [openapi.json](openapi.json): every route (OpenAPI 3.1); the running API shows it at `/docs`.
 - [asyncapi.json](asyncapi.json): every Kafka message (AsyncAPI 3.0), from the registry in `domain/events.py`.
@@ -28,10 +28,10 @@ Made by `python -m docs` from the code; `make check` compares them.
 
 _SETTINGS = """# Settings
 
-Made by `python -m docs` from `adapters/settings.py`; `make check` compares them.
+Generated from `adapters/settings.py` by `python -m docs`; `make check` fails when it is out of date.
 
-Every process reads its settings from environment variables when it starts. One that misses a setting, or cannot read
-one, says which and ends with code 2. An empty variable is as good as none. `make run` sets what it needs itself; for
+Every process reads its settings from environment variables when it starts. If one is missing or invalid, the process
+names it and exits with code 2. An empty variable counts as not set. `make run` sets what it needs itself; for
 docker compose, README.md says what goes into `.env`.
 
 | setting | default | meaning |
@@ -89,7 +89,7 @@ def asyncapi() -> dict[str, Any]:
         "info": {
             "title": "Hyderabad Infra",
             "version": "0.1.0",
-            "description": "Facts, published after they are stored.",
+            "description": "Domain events, published after they are stored.",
         },
         "channels": channels,
         "components": {"messages": messages, "schemas": schemas},

@@ -31,7 +31,7 @@ def projection(request: pytest.FixtureRequest, valkey: Redis) -> AnyProjection:
 
 @pytest.fixture
 async def stored(database: Database, all_tenants: Database, tenant: str) -> list[dict[str, Any]]:
-    """What two users have done, among it an event of each kind that there is; nobody has published it."""
+    """Unpublished events of two users, at least one of every type."""
     for user in (new_id(), new_id()):
         events = event_of_each_kind(tenant, user, new_id())
         # More listings of the same account, which nothing is taken back of.
