@@ -19,6 +19,12 @@ Send an `Idempotency-Key` with a command and repeat it as often as you need; sen
 to see what you wrote. Every error is an RFC 9457 problem; its `type` is the path of a page that says what to do.
 `HEAD` works wherever `GET` does."""
 
+CONTACT = {
+    "name": "Hyderabad Infra",
+    "url": "https://hyderabad-infra.example",
+    "email": "api@hyderabad-infra.example",
+}
+
 _TAGS = {
     "auth": "Accounts and sessions: register, sign in, renew and end a session, and the public key of access tokens.",
     "commands": "The state of a command, with a link to its trace.",
@@ -202,7 +208,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         description=DESCRIPTION,
         routes=app.routes,
         servers=[{"url": "/", "description": "The host that serves this document"}],
-        contact={"name": "Hyderabad Infra", "email": "api@hyderabad-infra.example"},
+        contact=CONTACT,
         license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
     )
     made["info"]["license"].pop("url", None)

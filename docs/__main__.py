@@ -9,8 +9,7 @@ from typing import Any
 
 from adapters.settings import Settings
 from api.app import create_app
-from domain.activity import Activity
-from domain.events import KINDS, USER_ACTIVITY, Event
+from docs.asyncapi import asyncapi
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -26,41 +25,6 @@ Made by `python -m docs` from the code; `make check` compares them.
 def openapi() -> dict[str, Any]:
     settings = Settings.model_validate({"secret_key": base64.b64encode(bytes(32)).decode()})
     return create_app(settings).openapi()
-
-
-def asyncapi() -> dict[str, Any]:
-    """The registry of events as AsyncAPI: a channel for each topic, a message for each kind."""
-    schemas: dict[str, Any] = {}
-
-    def schema(model: Any, name: str) -> dict[str, str]:
-        made = model.model_json_schema(ref_template="#/components/schemas/{model}", by_alias=True)
-        schemas.update(made.pop("$defs", {}))
-        schemas[name] = made
-        return {"$ref": f"#/components/schemas/{name}"}
-
-    envelope = schema(Event, "Event")
-    messages: dict[str, Any] = {}
-    channels: dict[str, Any] = {}
-    for kind in KINDS.values():
-        data = {"properties": {"data": schema(kind.model, kind.model.__name__), "eventType": {"const": kind.name}}}
-        messages[kind.name] = {"contentType": "application/json", "payload": {"allOf": [envelope, data]}}
-        channel = channels.setdefault(kind.topic, {"address": kind.topic, "messages": {}})
-        channel["messages"][kind.name] = {"$ref": f"#/components/messages/{kind.name}"}
-    messages["ACTIVITY"] = {"contentType": "application/json", "payload": schema(Activity, "Activity")}
-    channels[USER_ACTIVITY] = {
-        "address": USER_ACTIVITY,
-        "messages": {"ACTIVITY": {"$ref": "#/components/messages/ACTIVITY"}},
-    }
-    return {
-        "asyncapi": "3.0.0",
-        "info": {
-            "title": "Hyderabad Infra",
-            "version": "0.1.0",
-            "description": "Facts, published after they are stored.",
-        },
-        "channels": channels,
-        "components": {"messages": messages, "schemas": schemas},
-    }
 
 
 def documents() -> dict[Path, str]:
