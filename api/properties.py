@@ -108,7 +108,7 @@ async def delete_property(changer: ChangerDep) -> Response:
 
 @router.put("/{property_id}/status", **command(200, CountedProperty, *CHANGE, "status-refused"))
 async def change_property_status(body: BodyOf[StatusChange], changer: ChangerDep) -> Response:
-    """Change the status of a listing. The documentation has the table of transitions and who may make each."""
+    """Change the status of a listing. docs/reference/statuses.md is the table of transitions and who may make each."""
     return await changer.send(ChangePropertyStatus, body, body.status.value, status=body.status, reason=body.reason)
 
 

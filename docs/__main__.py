@@ -10,6 +10,7 @@ from typing import Any
 from adapters.settings import Settings
 from api.app import create_app
 from docs.asyncapi import asyncapi
+from docs.statuses import statuses
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -19,6 +20,7 @@ Made by `python -m docs` from the code; `make check` compares them.
 
 - [openapi.json](openapi.json): every route (OpenAPI 3.1); the running API shows it at `/docs`.
 - [asyncapi.json](asyncapi.json): every Kafka message (AsyncAPI 3.0), from the registry in `domain/events.py`.
+- [statuses.md](statuses.md): the statuses of a listing, and who may change which into which.
 """
 
 
@@ -30,6 +32,7 @@ def openapi() -> dict[str, Any]:
 def documents() -> dict[Path, str]:
     return {
         REFERENCE / "README.md": _INDEX,
+        REFERENCE / "statuses.md": statuses(),
         REFERENCE / "openapi.json": json.dumps(openapi(), indent=1, sort_keys=True) + "\n",
         REFERENCE / "asyncapi.json": json.dumps(asyncapi(), indent=1, sort_keys=True) + "\n",
     }
