@@ -15,6 +15,7 @@ help: ## list the commands
 # Depends on the lock file, so that a changed one is installed.
 .venv/.installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@test ! -L .venv || { echo ".venv is a link to another checkout's environment, which would be cleared. Remove the link."; exit 1; }
 	@echo "Installing into .venv (a minute the first time) ..."
 	@$(PYTHON) -m venv --clear .venv
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
@@ -26,7 +27,7 @@ run: .venv/.installed ## everything on this machine: engines, workers, projectio
 demo: .venv/.installed ## sign up owners and list properties through the API (CSV=path for real rows, PORT=8080)
 	@$(PY) -m demo --url http://127.0.0.1:$(PORT) $(if $(CSV),--csv $(CSV))
 
-admin: .venv/.installed ## make somebody an administrator of the platform that `make run` runs (EMAIL=ravi@example.com)
+admin: .venv/.installed ## make a user an administrator of the running platform (EMAIL=ravi@example.com)
 	@test -n "$$EMAIL" || { echo "Give an e-mail address: make admin EMAIL=ravi@example.com"; exit 2; }
 	@test -f .data/environment || { echo "The platform is not running here. Start it first: make run"; exit 1; }
 	@set -a; . .data/environment; exec $(PY) -m admin --email "$$EMAIL"

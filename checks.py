@@ -115,7 +115,7 @@ def documents() -> None:
 
 
 def openapi() -> None:
-    """The OpenAPI document passes the rules that Redocly and Spectral recommend, without a warning."""
+    """The OpenAPI and AsyncAPI documents pass the rules that Redocly and Spectral recommend, without a warning."""
     npx = shutil.which("npx")
     if npx is None:
         sys.stdout.write("  skipped: the rules of Redocly and Spectral, because Node is not installed\n")
@@ -123,7 +123,8 @@ def openapi() -> None:
     document = "docs/reference/openapi.json"
     quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
     _run(npx, "--yes", _REDOCLY, "lint", document, "--extends=recommended-strict", env=quiet)
-    _run(npx, "--yes", _SPECTRAL, "lint", document, "--ruleset=.spectral.yaml", "--fail-severity=warn")
+    both = (document, "docs/reference/asyncapi.json")
+    _run(npx, "--yes", _SPECTRAL, "lint", *both, "--ruleset=.spectral.yaml", "--fail-severity=warn")
 
 
 CHECKS: tuple[Callable[[], None], ...] = (

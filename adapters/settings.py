@@ -49,13 +49,13 @@ def _json_object(value: object) -> Any:
 
 
 WHERE_SETTINGS_ARE = "docs/settings.md lists every setting. `make run` sets them itself."
-"""The last line of what a process says that misses a setting."""
+"""The end of the error message about a missing setting."""
 
 PostgresUrl = Annotated[str, _scheme("postgresql", "postgres")]
 
 
 class Settings(BaseSettings):
-    """One instance is made in each composition root and passed on; nothing else reads the environment."""
+    """Created once in each composition root and passed on; nothing else reads the environment."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True, use_attribute_docstrings=True)
 
@@ -69,35 +69,35 @@ class Settings(BaseSettings):
     """Connections of one pool; Postgres gets no faster with more than a few for each of its cores."""
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
-    """Brokers to ask first, separated by commas."""
+    """Comma-separated bootstrap brokers."""
     kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = 6
     """Upper limit of the consumers of one projection that work in parallel."""
     kafka_replication: Annotated[int, Field(ge=1, le=9)] = 1
-    """Copies of each partition of a topic that is created; 3 in a cluster, which then loses a broker and no message."""
+    """Replication factor of created topics; 3 in a cluster, so that it loses no message with one broker."""
 
     redis_url: Annotated[str, _scheme("redis", "rediss", "unix")] = "redis://127.0.0.1:6379/0"
-    """Histories as they are served, and the counters of limits; both may be lost."""
+    """Cache of histories, and counters of rate limits; both may be lost."""
 
     temporal_address: str = "127.0.0.1:7233"
     """Host and port of Temporal's frontend."""
     temporal_namespace: str = "default"
-    """A namespace that is registered; `python -m migrations` gives it its search attributes."""
+    """A registered namespace; `python -m migrations` registers the search attributes in it."""
     temporal_ui_url: Annotated[str, _scheme("http", "https")] = "http://127.0.0.1:8233"
-    """Where people reach Temporal's web UI: links to traces begin with it."""
+    """URL of Temporal's web UI for browsers, used in links to traces."""
 
     s3_endpoint_url: Annotated[str, _scheme("http", "https")] = "http://127.0.0.1:8333"
-    """Where images and other files live."""
+    """S3 endpoint for images and other files."""
     s3_bucket: str = "hyderabad-media"
-    """Made by `python -m migrations` when it is missing."""
+    """Bucket; `python -m migrations` creates it if it is missing."""
     s3_access_key: SecretStr = SecretStr("hyderabad")
-    """The name of the S3 credentials."""
+    """S3 access key id."""
     s3_secret_key: SecretStr = SecretStr("hyderabad-secret")
-    """The secret of the S3 credentials."""
+    """S3 secret access key."""
 
     smtp_url: Annotated[str, _scheme("smtp", "smtps")] = "smtp://127.0.0.1:1025"
-    """The server that takes mails; a name and password stand in the URL, and smtps begins with TLS."""
+    """Mail server; the URL may contain a user name and password, and `smtps` uses implicit TLS."""
     mail_from: str = "Hyderabad Infra <no-reply@hyderabad-infra.example>"
-    """The sender of every mail."""
+    """From address of every mail."""
 
     secret_key: Annotated[SecretStr, AfterValidator(_secret)]
     """Base64 of 32 random bytes or more. Wraps the persons' keys; signs cursors and consistency tokens."""
@@ -105,9 +105,9 @@ class Settings(BaseSettings):
     """Ed25519 private key in PEM, or the path of a file that holds one. Signs access tokens; only the API needs it."""
 
     host: str = "127.0.0.1"
-    """The address that the API listens on; 0.0.0.0 for all of the machine's."""
+    """Address that the API listens on; 0.0.0.0 for every interface."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
-    """The port that the API listens on."""
+    """Port that the API listens on."""
     ops_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Port on which workers and projections serve /livez, /readyz and /metrics; 0 disables it."""
     api_services: Annotated[tuple[str, ...], NoDecode] = ()
@@ -115,13 +115,13 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, AfterValidator(_networks)] = ("127.0.0.1",)
     """Comma-separated addresses or networks whose X-Forwarded-For is trusted; rate limits count by client address."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Comma-separated origins whose pages may use the API from a browser."""
+    """Comma-separated origins that CORS allows."""
     tenant_hosts: Annotated[dict[str, str], NoDecode, BeforeValidator(_json_object)] = {}
     """JSON object from host name to tenant, for portals with a domain of their own."""
     default_tenant: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "hyderabad"
-    """The portal of every other host name."""
+    """Tenant of every other host name."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
-    """The least that is logged: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
+    """Lowest level that is logged: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
 
     command_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long the API waits for a command to be saved before it answers 202."""
@@ -146,7 +146,7 @@ class Settings(BaseSettings):
     stall_seconds: Annotated[float, Field(gt=0)] = 20.0
     """A consumer without a fetch response for this long is recreated; a healthy one has one every half second."""
     reconcile_every_seconds: Annotated[float, Field(ge=1)] = 60.0
-    """How often the maintenance worker looks for what was saved and not published, projected or sent."""
+    """Interval of reconcile, which finds saved events and mails that were not published, projected or sent."""
     reconcile_after_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Reconcile ignores younger events: their command is still publishing them."""
 

@@ -26,6 +26,7 @@ PROJECTION_LAG = Gauge(
     ["projection", "topic", "partition"],
 )
 PROJECTION_AGE = Gauge("projection_age_seconds", "Age of the newest applied event when it was applied", ["projection"])
+PROJECTION_STOPPED = Gauge("projection_stopped", "1 while a projection is stopped by failures", ["projection"])
 CONSUMERS_RECREATED = Counter("projection_consumers_recreated", "Consumers recreated after a stall", ["projection"])
 COMMANDS = Counter("commands", "Commands by outcome", ["command", "outcome"])
 COMMAND_SECONDS = Histogram(

@@ -9,7 +9,7 @@ from api.bodies import BodyOf
 from api.commands import Accepted, new_id
 from api.deps import KeyDep, Parts, PartsDep, TenantDep, address_of
 from api.errors import ApiError, responses
-from api.openapi import BODY, command
+from api.openapi import command
 from api.sessions import Session
 from api.tokens import LIFETIME_SECONDS
 from domain import fields as f
@@ -18,6 +18,9 @@ from domain.user import Registration, User
 from domain.user_commands import Account, RegisterUser
 
 router = APIRouter(tags=["auth"])
+
+
+_BODY = ("invalid-request", "unavailable")
 
 
 class SignedIn(Model):
@@ -82,7 +85,7 @@ async def register(
 @router.post(
     "/api/auth/login",
     response_model=SignedIn,
-    responses=responses(*BODY, "invalid-credentials", "account-closed", "too-many-requests"),
+    responses=responses(*_BODY, "invalid-credentials", "account-closed", "too-many-requests"),
 )
 async def login(body: BodyOf[Credentials], request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Sign in by e-mail address or username."""
@@ -96,7 +99,7 @@ async def login(body: BodyOf[Credentials], request: Request, parts: PartsDep, te
 @router.post(
     "/api/auth/refresh",
     response_model=SignedIn,
-    responses=responses(*BODY, "invalid-refresh-token", "refresh-token-reused", "account-closed"),
+    responses=responses(*_BODY, "invalid-refresh-token", "refresh-token-reused", "account-closed"),
 )
 async def refresh(body: BodyOf[RefreshToken], parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Renew a session. A refresh token can be used once; using it again closes the session."""
@@ -104,7 +107,7 @@ async def refresh(body: BodyOf[RefreshToken], parts: PartsDep, tenant_id: Tenant
     return _signed_in(parts, tenant_id, session, 200, {})
 
 
-@router.post("/api/auth/logout", status_code=204, response_class=Response, responses=responses(*BODY))
+@router.post("/api/auth/logout", status_code=204, response_class=Response, responses=responses(*_BODY))
 async def logout(body: BodyOf[RefreshToken], parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Close the session of a refresh token. Its access tokens stay valid until they expire, at most 15 minutes."""
     await parts.sessions.end(tenant_id, body.refresh_token.get_secret_value())

@@ -84,10 +84,10 @@ async def _answer(
     read: Callable[..., Awaitable[ListingPage]],
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """The response with the page that `read(connection, after)` returns. Raises ApiError invalid-cursor."""
-    after = opened(parts.signer.open, purpose, cursor)
+    """The response with the page that `read(connection, cursor)` returns. Raises ApiError invalid-cursor."""
+    position = opened(parts.signer.open, purpose, cursor)
     async with parts.database.statements(tenant_id) as connection:
-        found = await read(connection, after=after)
+        found = await read(connection, cursor=position)
         counts = await json_counts_of(connection, [item.id for item in found.items])
     items = (as_json(item, counts[item.id]) for item in found.items)
     return page(items, parts.signer.sign(purpose, found.next) if found.next else None, headers)

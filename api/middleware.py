@@ -12,7 +12,7 @@ from api.origins import Origins
 
 log = logging.getLogger(__name__)
 
-_MEDIA_TYPES = {
+MEDIA_TYPES = {
     "POST": {"application/json"},
     "PUT": {"application/json"},
     "PATCH": {"application/json", "application/merge-patch+json"},
@@ -69,7 +69,7 @@ class RequestChecks:
             _check_head(scope, repeated, size)
             if method == "OPTIONS" and origin is not None:
                 await self._preflight(origin, headers, finished)
-            elif method in _MEDIA_TYPES:
+            elif method in MEDIA_TYPES:
                 await self._app(routed, _replayed(await self._body(method, headers, receive), receive), finished)
             else:
                 await self._app(routed, receive, finished)
@@ -113,8 +113,8 @@ class RequestChecks:
         body = b"".join(chunks)
         if body:
             media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
-            if media not in _MEDIA_TYPES[method]:
-                taken = " or ".join(sorted(_MEDIA_TYPES[method]))
+            if media not in MEDIA_TYPES[method]:
+                taken = " or ".join(sorted(MEDIA_TYPES[method]))
                 raise ApiError("unsupported-media-type", f"Send {taken}, not {media or 'a body without Content-Type'}.")
             _check_json(body)
         return body

@@ -10,6 +10,8 @@ from fastapi.routing import APIRoute
 from pydantic.alias_generators import to_camel
 
 from api.errors import KINDS, MEDIA_TYPE, Problem, example, header_references, responses
+from api.examples import BODIES, RESPONSES
+from api.middleware import MEDIA_TYPES
 from domain.activity import Activity
 from domain.events import Event
 from domain.model import Model
@@ -19,12 +21,19 @@ Send an `Idempotency-Key` with a command and repeat it as often as you need; sen
 to see what you wrote. Every error is an RFC 9457 problem; its `type` is the path of a page that says what to do.
 `HEAD` works wherever `GET` does."""
 
+CONTACT = {
+    "name": "Hyderabad Infra",
+    "url": "https://hyderabad-infra.example",
+    "email": "api@hyderabad-infra.example",
+}
+
 _TAGS = {
     "auth": "Accounts and sessions: register, sign in, renew and end a session, and the public key of access tokens.",
     "commands": "The state of a command, with a link to its trace.",
     "history": "The activities of a user, newest first.",
     "operations": "For operators and tools: health, metrics, and the meaning of each problem.",
-    "properties": "Listings: create, change, read and list them, and read their events.",
+    "properties": "Listings: create, edit and delete them, change their status, feature and verify them; favourites, "
+    "views, lists, and the events of a listing.",
     "users": "The account of the caller.",
 }
 
@@ -60,58 +69,11 @@ _HEADERS: dict[str, dict[str, Any]] = {
     "WWW-Authenticate": {"description": "The authentication scheme", "schema": {"type": "string"}},
 }
 
-_LISTING: dict[str, Any] = {
-    "title": "3BHK Apartment in Gachibowli",
-    "description": "A bright flat near the lake, ten minutes from the metro.",
-    "price": 8_500_000,
-    "location": "Gachibowli",
-    "propertyType": "APARTMENT",
-    "listingType": "SALE",
-    "bedrooms": 3,
-    "bathrooms": 2,
-    "areaSqft": 1650,
-    "amenities": ["Lift", "Power backup"],
-    "latitude": 17.4401,
-    "longitude": 78.3489,
-    "contactName": "Ravi Kumar",
-    "contactPhone": "98480 12345",
-}
-
-EXAMPLES: dict[str, dict[str, Any]] = {
-    "Credentials": {"emailOrUsername": "ravi@example.com", "password": "correct horse battery"},
-    "NewProperty": {**_LISTING, "status": "DRAFT"},
-    "PropertyDetails": _LISTING,
-    "PropertyPatch": {"price": 8_250_000, "bedrooms": None},
-    "RefreshToken": {"refreshToken": "vV0hJxq3r1cYwP2mT8sKdE5nLbG7uZ4aQfR9iXo6HyM"},
-    "Registration": {
-        "username": "ravi",
-        "email": "ravi@example.com",
-        "password": "correct horse battery",
-        "firstName": "Ravi",
-        "lastName": "Kumar",
-        "phoneNumber": "98480 12345",
-    },
-    "StatusChange": {"status": "UNDER_OFFER", "reason": "Two families are interested."},
-    "Switch": {"value": True},
-}
-"""An example of each model that is the body of a route. A test fails for a body without an example."""
-
-_SIGNED_IN = ("unauthenticated", "invalid-token", "expired-token", "repeated-header")
+_SIGNED_IN = ("unauthenticated", "invalid-token", "expired-token")
 _MAYBE_SIGNED_IN = _SIGNED_IN[1:]
-BODY = (
-    "invalid-request",
-    "malformed-json",
-    "duplicate-name",
-    "unsupported-media-type",
-    "unsupported-content-encoding",
-    "body-too-large",
-    "unavailable",
-)
-"""The problems of a route with a body."""
 _COMMAND = (
     "invalid-request",
     "invalid-idempotency-key",
-    "repeated-header",
     "idempotency-key-reused",
     "command-running",
     "command-failed",
@@ -120,8 +82,17 @@ _COMMAND = (
 )
 CHANGE = ("account-closed", "forbidden", "not-found", "precondition-required", "version-conflict")
 """The problems of a command on an existing resource, which requires `If-Match`."""
-_EVERYWHERE = {"uri-too-long": "UriTooLong", "headers-too-large": "HeadersTooLarge"}
-"""The problems of every operation, with the names of their shared responses."""
+_OF_EVERY_REQUEST = ("malformed-request", "repeated-header")
+_OF_A_BODY = (
+    "malformed-json",
+    "duplicate-name",
+    "unsupported-media-type",
+    "unsupported-content-encoding",
+    "body-too-large",
+)
+"""The problems of the methods whose body is read, also by routes that need none."""
+_SHARED = {"uri-too-long": "UriTooLong", "headers-too-large": "HeadersTooLarge", "internal": "ServerError"}
+"""The only problems of their statuses, which every operation has, with the names of their shared responses."""
 
 SignedIn = Literal["required", "optional", "no"]
 _CALLER: dict[SignedIn, tuple[str, ...]] = {"required": _SIGNED_IN, "optional": _MAYBE_SIGNED_IN, "no": ()}
@@ -141,7 +112,6 @@ def command(
     model: type[Model] | None,
     *problems: str,
     signed_in: SignedIn = "required",
-    body: bool = True,
 ) -> dict[str, Any]:
     """Decorator arguments for the route of a command: `@router.post("", **command(201, Property, "account-closed"))`.
 
@@ -163,7 +133,7 @@ def command(
         "responses": {
             status: {"headers": header_references(*headers)},
             202: accepted,
-            **responses(*_CALLER[signed_in], *(BODY if body else ()), *_COMMAND, *problems),
+            **responses(*_CALLER[signed_in], *_COMMAND, *problems),
         },
     }
 
@@ -202,12 +172,12 @@ def document(app: FastAPI) -> dict[str, Any]:
         description=DESCRIPTION,
         routes=app.routes,
         servers=[{"url": "/", "description": "The host that serves this document"}],
-        contact={"name": "Hyderabad Infra", "email": "api@hyderabad-infra.example"},
+        contact=CONTACT,
         license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
     )
     made["info"]["license"].pop("url", None)
     components = made.setdefault("components", {})
-    components["responses"] = {name: responses(kind)[KINDS[kind].status] for kind, name in _EVERYWHERE.items()}
+    components["responses"] = {name: responses(kind)[KINDS[kind].status] for kind, name in _SHARED.items()}
     components["securitySchemes"] = {
         "accessToken": {
             "type": "http",
@@ -222,7 +192,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             for method in route.methods or ():
                 operation = made["paths"][route.path_format][method.lower()]
                 operation["operationId"] = to_camel(route.name)
-                _finish(operation)
+                _finish(operation, method)
     _add_used(components, json.dumps(made))
     tags = {tag for path in made["paths"].values() for operation in path.values() for tag in operation["tags"]}
     made["tags"] = [{"name": tag, "description": _TAGS[tag]} for tag in sorted(tags)]
@@ -230,29 +200,45 @@ def document(app: FastAPI) -> dict[str, Any]:
     return made
 
 
-def _finish(operation: dict[str, Any]) -> None:
-    """Add security, the example of the body, and the responses of every operation."""
+def _finish(operation: dict[str, Any], method: str) -> None:
+    """Add security, examples, the media types of the body, and the problems of every operation."""
     answers = operation["responses"]
-    problems = answers.get("401", {}).get("content", {}).get(MEDIA_TYPE, {}).get("examples", {})
+    kinds = _problems(answers)
     token: dict[str, list[str]] = {"accessToken": []}
-    if "unauthenticated" in problems:
+    if "unauthenticated" in kinds:
         operation["security"] = [token]
     else:
-        operation["security"] = [{}, token] if "invalid-token" in problems else []
-    for kind, name in _EVERYWHERE.items():
+        operation["security"] = [{}, token] if "invalid-token" in kinds else []
+    if answers.get("422", {}).get("content", {}).keys() == {"application/json"}:
+        del answers["422"]  # FastAPI's, of a route without constraints on its parameters
+    kinds += [*_OF_EVERY_REQUEST, *(_OF_A_BODY if method in MEDIA_TYPES else ())]
+    answers |= {str(status): described for status, described in responses(*kinds).items()}
+    for kind, name in _SHARED.items():
         answers[str(KINDS[kind].status)] = {"$ref": f"#/components/responses/{name}"}
-    found = answers.get("422", {}).get("content", {})
-    if found.pop("application/json", None) and not found:
-        del answers["422"]  # a route without constraints on its parameters
-    for content in (answer.get("content", {}) for answer in answers.values()):
-        for media in content.values():
-            media["schema"].pop("title", None)  # made up by FastAPI; generated types would get this name
     for parameter in operation.get("parameters", ()):
         parameter["schema"] = _without_null(parameter["schema"])
-    for media in operation.get("requestBody", {}).get("content", {}).values():
-        name = media["schema"].get("$ref", "").rpartition("/")[2]
-        if name in EXAMPLES:
-            media["example"] = EXAMPLES[name]
+    for status in filter(lambda status: status.startswith("2"), answers):
+        for media in answers[status].get("content", {}).values():
+            media["schema"].pop("title", None)  # made up by FastAPI; generated types would get this name
+            media["example"] = RESPONSES[_model(media) or operation["operationId"]]
+    if "requestBody" in operation:
+        media = operation["requestBody"]["content"]["application/json"]
+        described = {**media, "example": BODIES[_model(media)]} if _model(media) in BODIES else media
+        operation["requestBody"]["content"] = dict.fromkeys(sorted(MEDIA_TYPES[method]), described)
+
+
+def _problems(answers: dict[str, Any]) -> list[str]:
+    """The kinds of the problems that a route documents."""
+    return [
+        kind
+        for answer in answers.values()
+        for kind in answer.get("content", {}).get(MEDIA_TYPE, {}).get("examples", ())
+    ]
+
+
+def _model(media: dict[str, Any]) -> str:
+    """The name of the model in a body; empty if it has none."""
+    return str(media["schema"].get("$ref", "")).rpartition("/")[2]
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

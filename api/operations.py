@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 
 from adapters.event_store import NotRenumbered, ensure_renumbered
@@ -71,7 +71,11 @@ def _state(result: object) -> str:
     return str(result) if isinstance(result, (NotRenumbered, NotPrepared)) else f"unavailable ({type(result).__name__})"
 
 
-router.get("/metrics", response_class=Response, description="Metrics in the text format of Prometheus.")(metrics)
+router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    description="Metrics in the text format of Prometheus.",
+)(metrics)
 
 
 class ProblemKind(Model):

@@ -100,7 +100,7 @@ async def patch_property(body: BodyOf[PropertyPatch], changer: ChangerDep) -> Re
     return await changer.send(PatchProperty, body, summary, changes=body)
 
 
-@router.delete("/{property_id}", **command(204, None, *CHANGE, body=False))
+@router.delete("/{property_id}", **command(204, None, *CHANGE))
 async def delete_property(changer: ChangerDep) -> Response:
     """Delete a listing. Its events can still be read by its owner and administrators."""
     return await changer.send(DeleteProperty, NoBody(), "delete")
@@ -108,7 +108,7 @@ async def delete_property(changer: ChangerDep) -> Response:
 
 @router.put("/{property_id}/status", **command(200, CountedProperty, *CHANGE, "status-refused"))
 async def change_property_status(body: BodyOf[StatusChange], changer: ChangerDep) -> Response:
-    """Change the status of a listing. The documentation has the table of transitions and who may make each."""
+    """Change the status of a listing. docs/reference/statuses.md is the table of transitions and who may make each."""
     return await changer.send(ChangePropertyStatus, body, body.status.value, status=body.status, reason=body.reason)
 
 
@@ -124,14 +124,14 @@ async def verify_property(body: BodyOf[Switch], changer: ChangerDep) -> Response
     return await changer.send(VerifyProperty, body, str(body.value), value=body.value)
 
 
-@router.put("/{property_id}/favorite", **command(204, None, "account-closed", "not-found", body=False))
+@router.put("/{property_id}/favorite", **command(204, None, "account-closed", "not-found"))
 async def favorite_property(property_id: UUID, sender: SenderDep) -> Response:
     """Add a listing to the caller's favourites. Idempotent."""
     outcome = await sender.send(FavoriteProperty, NoBody(), str(property_id), property_id=property_id)
     return answered(sender, outcome, 204)
 
 
-@router.delete("/{property_id}/favorite", **command(204, None, "account-closed", "not-found", body=False))
+@router.delete("/{property_id}/favorite", **command(204, None, "account-closed", "not-found"))
 async def unfavorite_property(property_id: UUID, sender: SenderDep) -> Response:
     """Remove a listing from the caller's favourites, even if it is deleted. Idempotent."""
     outcome = await sender.send(UnfavoriteProperty, NoBody(), str(property_id), property_id=property_id)

@@ -29,7 +29,6 @@ _VIEW = Parameters("/{property_id}/views", _ViewParameters)
         "invalid-request",
         "invalid-token",
         "expired-token",
-        "repeated-header",
         "not-found",
         "too-many-requests",
         "unavailable",

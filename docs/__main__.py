@@ -12,26 +12,27 @@ from pydantic.fields import FieldInfo
 
 from adapters.settings import Settings
 from api.app import create_app
-from domain.activity import Activity
-from domain.events import KINDS, USER_ACTIVITY, Event
+from docs.asyncapi import asyncapi
+from docs.statuses import statuses
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 _INDEX = """# Reference
 
-Made by `python -m docs` from the code; `make check` compares them.
+Generated from the code by `python -m docs`; `make check` fails when it is out of date.
 
 - [openapi.json](openapi.json): every route (OpenAPI 3.1); the running API shows it at `/docs`.
 - [asyncapi.json](asyncapi.json): every Kafka message (AsyncAPI 3.0), from the registry in `domain/events.py`.
+- [statuses.md](statuses.md): the statuses of a listing, and who may change which into which.
 """
 
 
 _SETTINGS = """# Settings
 
-Made by `python -m docs` from `adapters/settings.py`; `make check` compares them.
+Generated from `adapters/settings.py` by `python -m docs`; `make check` fails when it is out of date.
 
-Every process reads its settings from environment variables when it starts. One that misses a setting, or cannot read
-one, says which and ends with code 2. An empty variable is as good as none. `make run` sets what it needs itself; for
+Every process reads its settings from environment variables when it starts. If one is missing or invalid, the process
+names it and exits with code 2. An empty variable counts as not set. `make run` sets what it needs itself; for
 docker compose, README.md says what goes into `.env`.
 
 | setting | default | meaning |
@@ -61,45 +62,11 @@ def openapi() -> dict[str, Any]:
     return create_app(made_up).openapi()
 
 
-def asyncapi() -> dict[str, Any]:
-    """AsyncAPI of the events: a channel per topic, a message per event type."""
-    schemas: dict[str, Any] = {}
-
-    def schema(model: Any, name: str) -> dict[str, str]:
-        made = model.model_json_schema(ref_template="#/components/schemas/{model}", by_alias=True)
-        schemas.update(made.pop("$defs", {}))
-        schemas[name] = made
-        return {"$ref": f"#/components/schemas/{name}"}
-
-    envelope = schema(Event, "Event")
-    messages: dict[str, Any] = {}
-    channels: dict[str, Any] = {}
-    for kind in KINDS.values():
-        data = {"properties": {"data": schema(kind.model, kind.model.__name__), "eventType": {"const": kind.name}}}
-        messages[kind.name] = {"contentType": "application/json", "payload": {"allOf": [envelope, data]}}
-        channel = channels.setdefault(kind.topic, {"address": kind.topic, "messages": {}})
-        channel["messages"][kind.name] = {"$ref": f"#/components/messages/{kind.name}"}
-    messages["ACTIVITY"] = {"contentType": "application/json", "payload": schema(Activity, "Activity")}
-    channels[USER_ACTIVITY] = {
-        "address": USER_ACTIVITY,
-        "messages": {"ACTIVITY": {"$ref": "#/components/messages/ACTIVITY"}},
-    }
-    return {
-        "asyncapi": "3.0.0",
-        "info": {
-            "title": "Hyderabad Infra",
-            "version": "0.1.0",
-            "description": "Facts, published after they are stored.",
-        },
-        "channels": channels,
-        "components": {"messages": messages, "schemas": schemas},
-    }
-
-
 def documents() -> dict[Path, str]:
     return {
         ROOT / "docs" / "settings.md": settings(),
         REFERENCE / "README.md": _INDEX,
+        REFERENCE / "statuses.md": statuses(),
         REFERENCE / "openapi.json": json.dumps(openapi(), indent=1, sort_keys=True) + "\n",
         REFERENCE / "asyncapi.json": json.dumps(asyncapi(), indent=1, sort_keys=True) + "\n",
     }

@@ -199,6 +199,12 @@ def patched(details: PropertyDetails, changes: PropertyPatch) -> PropertyDetails
         raise InvalidChange(first["msg"], ".".join(map(str, first["loc"])) or "body") from error
 
 
+def transitions_of(status: PropertyStatus, of: ListingType) -> dict[PropertyStatus, frozenset[Party]]:
+    """The transitions from a status: a listing for sale cannot be RENTED, and any other cannot be SOLD."""
+    other_deal = PropertyStatus.RENTED if of is ListingType.SALE else PropertyStatus.SOLD
+    return {to: who for to, who in TRANSITIONS[status].items() if to is not other_deal}
+
+
 def _created(command: CreateProperty) -> PropertyCreated:
     return PropertyCreated(
         property_id=command.property_id, owner_id=command.user_id, status=command.status, **dict(command.details)
@@ -246,7 +252,7 @@ def _status_changed(listing: Property, command: ChangePropertyStatus, by: Actor)
     if command.status == listing.status:
         return []
     party = Party.ADMIN if by.is_admin else Party.OWNER
-    transitions = _transitions(listing)
+    transitions = transitions_of(listing.status, listing.listing_type)
     allowed = transitions.get(command.status, frozenset())
     if party not in allowed:
         if Party.ADMIN in allowed:
@@ -260,12 +266,6 @@ def _status_changed(listing: Property, command: ChangePropertyStatus, by: Actor)
             **_with_changes(listing, status=command.status),
         )
     ]
-
-
-def _transitions(listing: Property) -> dict[PropertyStatus, frozenset[Party]]:
-    """The transitions of a listing: one for sale cannot be RENTED, and one for rent cannot be SOLD."""
-    other_deal = PropertyStatus.RENTED if listing.listing_type is ListingType.SALE else PropertyStatus.SOLD
-    return {status: who for status, who in TRANSITIONS[listing.status].items() if status is not other_deal}
 
 
 def _flagged(listing: Property, by: Actor, **flags: bool) -> list[PropertyFact]:

@@ -82,7 +82,7 @@ def _addresses(stack: Stack, port: int, seconds: float) -> str:
 
 
 def _running(data: Path, pid: str) -> str:
-    """What whoever starts a second time can do; `pid` is empty when the other one has only just started."""
+    """The message of a second run on the same data; `pid` is empty while the first run is starting."""
     if not pid:
         return f"Another `make run` is starting in {data}. Stop it first, or run from another checkout."
     return (
@@ -105,7 +105,7 @@ def main() -> int:
     chosen = parser.parse_args()
     data: Path = chosen.data.resolve()
     data.mkdir(parents=True, exist_ok=True)
-    # Opened without emptying it: it has the pid of whoever holds it.
+    # Mode a+ does not truncate it: it has the pid of the process that holds the lock.
     with (data / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -204,7 +204,7 @@ def objects(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
     # SIGKILL, because on SIGTERM the filer waits 15 s for its own clients; acknowledged writes are on disk anyway.
     ready = partial(asyncio.to_thread, write_and_read)
     credentials = {"AWS_ACCESS_KEY_ID": "hyderabad", "AWS_SECRET_ACCESS_KEY": "hyderabad-secret"}
-    # It talks to itself through sockets whose paths, but for two of them, no option changes.
+    # Its parts communicate through Unix sockets; for most of them no option changes the path.
     sockets = [f"{part}-grpc-{ports[f's3_{part}_port_grpc']}" for part in ("master", "volume", "filer", "s3")]
     sockets += [f"filer-{ports['s3_filer_port']}", f"s3-{ports['s3']}"]
     spec = Spec(
@@ -214,7 +214,7 @@ def objects(data: Path, ports: Ports) -> tuple[Spec, dict[str, str]]:
         ready,
         env=credentials,
         stop_signal=signal.SIGKILL,
-        leaves=[Path(f"/tmp/seaweedfs-{name}.sock") for name in sockets],
+        leftover_files=[Path(f"/tmp/seaweedfs-{name}.sock") for name in sockets],
     )
     return spec, {"S3_ENDPOINT_URL": url}
 

@@ -40,8 +40,8 @@ class Spec:
     ready_seconds: float = 60.0
     before_restart: Callable[[], Awaitable[None]] | None = None
     """Runs while the process is down, before it is started again. Raises StartFailed."""
-    leaves: Sequence[Path] = ()
-    """Files outside our folder that it makes and does not remove; they go when it is stopped."""
+    leftover_files: Sequence[Path] = ()
+    """Files outside the data folder that the process does not remove; deleted when it is stopped."""
 
 
 async def run_command(
@@ -123,7 +123,7 @@ class Process:
                 self._print_line(f"  {self.spec.name:<12} did not end within {self.spec.stop_seconds:.0f} s: killed")
         self._kill_group(child.pid)
         await child.wait()
-        for file in self.spec.leaves:
+        for file in self.spec.leftover_files:
             file.unlink(missing_ok=True)
 
     async def _spawn(self) -> None:

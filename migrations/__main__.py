@@ -35,11 +35,11 @@ from migrations.restore import InUse, make_roles, needs_renumbering, renumber
 T = TypeVar("T")
 
 _CONNECT_SECONDS = 10
-"""A database that answers does so within milliseconds; one that drops packets would keep us for a minute."""
+"""Time limit of a connection attempt, for a server that drops packets; asyncpg's default is a minute."""
 
 
 class NotReached(Exception):
-    """A service does not answer or does not let us in; a line for each says which, where, why and what to do."""
+    """Services are unavailable or reject our credentials; the message has one line for each, with advice."""
 
 
 def alembic_config(settings: Settings) -> Config:
@@ -57,7 +57,7 @@ def migrate_database(settings: Settings) -> None:
 
 
 async def _prepare(settings: Settings) -> None:
-    """Topics, search attributes and bucket, each whatever becomes of the others. Raises NotReached."""
+    """Create topics, search attributes and bucket, each also when another one fails. Raises NotReached."""
     servers, temporal_address = settings.kafka_bootstrap_servers, settings.temporal_address
     done = await asyncio.gather(
         _reached("Kafka", "KAFKA_BOOTSTRAP_SERVERS", servers, kafka.ensure_topics(settings)),
@@ -84,13 +84,13 @@ async def _reached(service: str, setting: str, address: str, doing: Awaitable[No
 def _not_reached(service: str, setting: str, address: str, error: Exception) -> NotReached:
     reason = (str(error) or type(error).__name__).removesuffix(".")
     return NotReached(
-        f"{service} at {address} cannot be used: {reason}. See that it runs and that {setting} is right, then run this "
-        "again."
+        f"{service} at {address} cannot be used: {reason}. Check that it runs and that {setting} is right, then run "
+        "this again."
     )
 
 
 def _address(url: str) -> str:
-    """Host and port, without the password that may stand before them."""
+    """Host and port of a URL, without user name and password."""
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
@@ -141,9 +141,9 @@ def main() -> None:
     parser.add_argument("step", nargs="?", choices=["database", "check", "roles", "restored"])
     step: str | None = parser.parse_args().step
     settings = load_settings()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say of a connection, NotReached says
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # NotReached reports its connection errors
     try:
-        # Alembic's own errors would bury that the database is not there.
+        # Checked first, because Alembic reports an unavailable database by a long traceback.
         asyncio.run(_as_owner(settings, _answers))
         _run(step, settings)
     except NotReached as error:

@@ -71,8 +71,8 @@ async def rebuild(database: Database, projection: Projection[Any], progress: Cal
             # Waits for the projections' open transactions, whose events are visible then, and blocks new ones.
             await switch_generation(connection, projection.name, generation)
             await replay.between(since, None)
-            # Not earlier: the generation that served until here may have these events, and an operator who replayed
-            # them there would take them out.
+            # Only after the switch: the old generation may have applied these events, and an operator who replays them
+            # before it would remove them from the parked ones.
             for n in range(0, len(replay.parked), _BATCH):
                 await park(connection, projection.name, replay.parked[n : n + _BATCH])
         await _delete_all_but(connection, projection, generation)
@@ -92,7 +92,7 @@ class _Replay:
     parked: list[tuple[ConsumedMessage, str]] = field(default_factory=list)
     """Messages that cannot be applied, each with the reason."""
     _blocked: set[str] = field(default_factory=set)
-    """Their keys."""
+    """Keys of the parked messages."""
     _failures: FailureRate = field(default_factory=FailureRate)
 
     async def between(self, since: str | None, until: str | None) -> int:

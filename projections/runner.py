@@ -12,11 +12,11 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from adapters import kafka
 from adapters.postgres import Database
 from adapters.settings import Settings
-from adapters.telemetry import CONSUMERS_RECREATED, PROJECTION_LAG
+from adapters.telemetry import CONSUMERS_RECREATED, PROJECTION_LAG, PROJECTION_STOPPED
 from projections.catch_up import CatchUp
 from projections.parking import ConsumedMessage
 from projections.projection import E, Projection
-from projections.sink import PAUSE_SECONDS, Sink, pause
+from projections.sink import PAUSE_SECONDS, Sink, TooManyFailures, pause
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,10 @@ _BATCH = 500
 """Messages per transaction: enough to amortize its cost, few enough for 0.25 s."""
 _JOIN_SECONDS = 30.0
 """Time limit of a rebalance. It waits until a dead member's session times out (10 s); this is three times that."""
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
+"""Pause before a stopped projection starts again: doubled each time, until a run lasts longer than the longest pause.
+A release that fixes the cause restarts the process, so nobody waits for the longest one.
+"""
 _COMMIT_SECONDS = 5.0
 """Time limit of a commit, which takes milliseconds. aiokafka retries for ever when the broker has lost the topic."""
 
@@ -53,19 +57,46 @@ class Runner(Generic[E]):
     def __init__(self, settings: Settings, database: Database, projection: Projection[E], group: str = "") -> None:
         self._settings = settings
         self._projection = projection
+        self._database = database
         self._group = group or f"projection-{projection.name}"
-        self._sink = Sink(database, projection)
-        self._catch_up = CatchUp(database, projection, self._sink)
+        self._stopped = ""
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin as a process that has just started."""
+        self._sink = Sink(self._database, self._projection)
+        self._catch_up = CatchUp(self._database, self._projection, self._sink)
         self._active_at = time.monotonic()
         self._has_joined = False
 
     @property
     def waiting_for(self) -> list[str]:
         """What is missing. Ready (empty) means that all events stored before the start are applied."""
+        if self._stopped:
+            return [f"{self._projection.name} has stopped: {self._stopped}"]
         missing = [] if self._has_joined else ["Kafka"]
         return missing if self._catch_up.done else [*missing, f"{self._projection.name} is catching up"]
 
     async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set. After too many failures it stops by itself, and starts again after a pause."""
+        stopped, seconds = PROJECTION_STOPPED.labels(self._projection.name), _FIRST_PAUSE_SECONDS
+        while not stop.is_set():
+            stopped.set(0)
+            began = time.monotonic()
+            try:
+                await self._run(stop)
+            except TooManyFailures as failing:
+                if time.monotonic() - began > _LONGEST_PAUSE_SECONDS:
+                    seconds = _FIRST_PAUSE_SECONDS
+                self._stopped = str(failing)
+                stopped.set(1)
+                log.error("%s stops, and starts again in %.0f s: %s", self._projection.name, seconds, failing)
+                await pause(stop, seconds)
+                seconds = min(2 * seconds, _LONGEST_PAUSE_SECONDS)
+                self._stopped = ""
+                self._begin()
+
+    async def _run(self, stop: asyncio.Event) -> None:
         """Catch up and consume until `stop` is set; outages are retried. Raises TooManyFailures."""
         tasks = [asyncio.create_task(self._catch_up.run(stop)), asyncio.create_task(self._consume_always(stop))]
         try:

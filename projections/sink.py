@@ -34,7 +34,7 @@ class TooManyFailures(Exception):
 
 
 class FailureRate:
-    """What share of the last messages failed."""
+    """The failure rate over the last messages."""
 
     def __init__(self) -> None:
         self._succeeded: deque[bool] = deque(maxlen=_FAILURE_WINDOW)

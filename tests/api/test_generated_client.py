@@ -79,6 +79,23 @@ async def test_generated_client_takes_the_tour(platform: Platform, client: Modul
         command = UUID(created.headers["Command-Id"])
         state = await call("commands.command_state")(command, client=ravi)
         profile = await call("users.own_profile")(client=ravi)
+        liked = await call("properties.favorite_property")(created.parsed.id, client=ravi)
+        favorites = await call("properties.list_favorites")(client=ravi)
+        newest = await call("properties.list_properties")(client=ravi, limit=100)
+        cheaper = models.PropertyPatch(price=8_250_000, bedrooms=None)
+        edit = call("properties.patch_property")
+        patched = await edit(created.parsed.id, client=ravi, body=cheaper, if_match=listed.headers["ETag"])
+        stale = await edit(created.parsed.id, client=ravi, body=cheaper, if_match=listed.headers["ETag"])
+        offer = models.StatusChange(status=models.PropertyStatus.UNDER_OFFER, reason="Two families are interested.")
+        offered = await call("properties.change_property_status")(
+            created.parsed.id, client=ravi, body=offer, if_match=patched.headers["ETag"]
+        )
+        flat.status = models.NewPropertyStatus.DRAFT
+        draft = (await call("properties.create_property")(client=ravi, body=flat)).parsed
+        own = await call("properties.list_own_properties")(client=ravi, status=models.PropertyStatus.DRAFT)
+        viewed = await call("properties.view_property")(created.parsed.id, client=ravi)
+        deleted = await call("properties.delete_property")(draft.id, client=ravi, if_match='"1"')
+        gone = await call("properties.get_property")(draft.id, client=ravi)
         flat.title = "Flat"
         problem = await call("properties.create_property")(client=ravi, body=flat)
 
@@ -90,5 +107,13 @@ async def test_generated_client_takes_the_tour(platform: Platform, client: Modul
     assert [event.event_type for event in events.parsed.items] == ["PROPERTY_CREATED"]
     assert state.parsed.status is models.CommandStateStatus.COMPLETED
     assert profile.parsed.id == registered.parsed.user.id == me
+    assert (liked.status_code, [item.id for item in favorites.parsed.items]) == (204, [created.parsed.id])
+    assert created.parsed.id in {item.id for item in newest.parsed.items}
+    assert (patched.parsed.price, patched.parsed.bedrooms) == (8_250_000, None)
+    assert isinstance(stale.parsed, models.Problem)
+    assert (stale.status_code, stale.parsed.type_) == (412, "/problems/version-conflict")
+    assert offered.parsed.status is models.PropertyStatus.UNDER_OFFER
+    assert [item.id for item in own.parsed.items] == [draft.id]
+    assert (viewed.status_code, deleted.status_code, gone.status_code) == (204, 204, 410)
     assert isinstance(problem.parsed, models.Problem)
     assert [(fault.field, fault.reason) for fault in problem.parsed.errors] == [("title", "Use at least 5 characters.")]

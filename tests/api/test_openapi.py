@@ -5,6 +5,7 @@ import re
 from typing import Any
 from uuid import uuid4
 
+import jsonschema_rs
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -18,6 +19,7 @@ from domain.model import Model
 from domain.property import PropertyDetails, PropertyPatch
 from domain.user import Registration
 from tests.platform import Platform
+from tests.samples import listing
 
 # Rules that a schema cannot express: signed cursors, unique names, floorNumber up to totalFloors.
 _NOT_PROMISED: list[Any] = [positive_data_acceptance]
@@ -78,11 +80,86 @@ async def test_every_body_has_an_example_that_is_valid(document: dict[str, Any])
             Switch,
         )
     }
-    bodies = [operation["requestBody"] for _, _, operation in operations(document) if "requestBody" in operation]
-    for body in bodies:
-        content = body["content"]["application/json"]
-        models[content["schema"]["$ref"].rpartition("/")[2]].model_validate(content["example"])
-    assert len(bodies) >= 4
+    read = []
+    for method, path, operation in operations(document):
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            name = content["schema"]["$ref"].rpartition("/")[2]
+            models[name].model_validate(content["example"])
+            read.append((method, path, name))
+    assert {name for _, _, name in read} == models.keys()
+    assert len({(method, path) for method, path, _ in read}) == 10
+
+
+async def test_every_successful_response_has_an_example_that_is_valid(document: dict[str, Any]) -> None:
+    bodies = []
+    for method, path, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if not status.startswith("2"):
+                continue
+            assert ("content" in response) == (status != "204"), (method, path, status)
+            for media in response.get("content", {}).values():
+                schema = {**media["schema"], "components": document["components"]}
+                jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(media["example"])
+                bodies.append((method, path, status))
+    assert ("get", "/metrics", "200") in bodies
+
+
+async def test_problems_that_every_request_can_have_are_documented(document: dict[str, Any]) -> None:
+    everywhere = {"repeated-header", "malformed-request", "uri-too-long", "headers-too-large", "internal"}
+    of_bodies = {
+        "malformed-json",
+        "duplicate-name",
+        "unsupported-media-type",
+        "unsupported-content-encoding",
+        "body-too-large",
+    }
+    for method, path, operation in operations(document):
+        documented = {
+            kind
+            for answer in operation["responses"].values()
+            for content in resolved(document, answer).get("content", {}).values()
+            for kind in content.get("examples", ())
+        }
+        assert everywhere <= documented, (method, path)
+        assert (documented & of_bodies) == (of_bodies if method in {"post", "put", "patch"} else set()), (method, path)
+
+
+async def test_problems_of_a_body_are_documented_where_it_is_read_without_need(
+    platform: Platform, document: dict[str, Any]
+) -> None:
+    """Adding a favourite needs no body; one that is sent is checked all the same."""
+    person = await platform.register()
+    path, json = f"/api/properties/{uuid4()}/favorite", {"Content-Type": "application/json"}
+    documented = document["paths"]["/api/properties/{property_id}/favorite"]["put"]["responses"]
+
+    for status, kind, body, headers in (
+        (400, "malformed-json", b"{", json),
+        (400, "duplicate-name", b'{"a": 1, "a": 2}', json),
+        (413, "body-too-large", b" " * 1_100_000, json),
+        (415, "unsupported-media-type", b"a", {"Content-Type": "text/plain"}),
+        (415, "unsupported-content-encoding", b"a", {**json, "Content-Encoding": "gzip"}),
+    ):
+        answer = await platform.http.put(path, content=body, headers={**person.headers, **headers})
+        assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{kind}")
+        assert kind in documented[str(status)]["content"]["application/problem+json"]["examples"]
+
+
+async def test_patch_takes_the_media_types_that_are_documented(platform: Platform, document: dict[str, Any]) -> None:
+    person = await platform.register()
+    path = (await platform.create(person)).headers["location"]
+    documented = document["paths"]["/api/properties/{property_id}"]["patch"]["requestBody"]["content"]
+
+    assert documented.keys() == {"application/json", "application/merge-patch+json"}
+    for price, media in enumerate(documented, start=1):
+        headers = {**person.headers, "If-Match": "*", "Content-Type": media}
+        changed = await platform.http.patch(path, content=f'{{"price": {price}}}', headers=headers)
+        assert (changed.status_code, changed.json()["price"]) == (200, price)
+    whole = await platform.http.put(
+        path,
+        json=listing(),
+        headers={**person.headers, "If-Match": "*", "Content-Type": "application/merge-patch+json"},
+    )
+    assert whole.status_code == 415
 
 
 async def test_bodies_are_read_by_the_names_of_the_document_alone(platform: Platform, document: dict[str, Any]) -> None:
@@ -104,14 +181,23 @@ async def test_bodies_are_read_by_the_names_of_the_document_alone(platform: Plat
 
 
 async def test_commands_describe_their_headers_and_their_202(document: dict[str, Any]) -> None:
-    for path in ("/api/properties", "/api/auth/register"):
-        answers = document["paths"][path]["post"]["responses"]
-        created = {"Command-Id", "Consistency-Token", "ETag", "Idempotency-Replayed", "Location"}
-        assert answers["201"]["headers"].keys() == created
+    commands = []
+    for method, path, operation in operations(document):
+        answers = operation["responses"]
+        keyed = any(parameter["name"] == "Idempotency-Key" for parameter in operation.get("parameters", ()))
+        assert keyed == ("202" in answers), (method, path)
+        if not keyed:
+            continue
+        [status] = answers.keys() & {"200", "201", "204"}
+        headers = {"Command-Id", "Consistency-Token", "Idempotency-Replayed"}
+        headers |= ({"ETag"} if status != "204" else set()) | ({"Location"} if status == "201" else set())
+        assert answers[status]["headers"].keys() == headers, (method, path)
         assert answers["202"]["headers"].keys() == {"Command-Id", "Location", "Retry-After"}
         assert answers["202"]["content"]["application/json"]["schema"]["$ref"].endswith("/AcceptedCommand")
         assert {"Retry-After", "Location"} <= answers["409"]["headers"].keys()
         assert "Retry-After" in answers["503"]["headers"]
+        commands.append((method, path))
+    assert len(commands) == 10
 
 
 async def test_documented_security_is_enforced(platform: Platform, document: dict[str, Any]) -> None:

@@ -44,9 +44,9 @@ async def switch(platform: Platform, person: Person, property_id: str, what: str
 async def test_administrator_is_made_by_a_command_with_event_history_and_trace(platform: Platform) -> None:
     person = await platform.register()
 
-    code, told = await admin(platform.stack, "--email", person.email.upper())
+    code, output = await admin(platform.stack, "--email", person.email.upper())
 
-    first, trace = told.splitlines()
+    first, trace = output.splitlines()
     assert (code, first) == (0, f"{person.email} is ADMIN from the next sign-in or token refresh on.")
     renewed = await platform.http.post("/api/auth/refresh", json={"refreshToken": person.refresh_token})
     assert renewed.json()["user"]["role"] == "ADMIN"
@@ -89,21 +89,21 @@ async def test_unknown_account_is_reported(platform: Platform) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "told"),
+    ("setting", "value", "message"),
     [
         ("TEMPORAL_ADDRESS", "127.0.0.1:1", "was not changed: The command service is unavailable."),
         ("DATABASE_URL", "postgresql://hyderabad@127.0.0.1:1/hyderabad", "Postgres is unavailable"),
     ],
 )
 async def test_unavailable_engine_is_reported_in_one_line(
-    platform: Platform, setting: str, value: str, told: str
+    platform: Platform, setting: str, value: str, message: str
 ) -> None:
     person = await platform.register()
 
     code, output = await admin(platform.stack, "--email", person.email, **{setting: value, "LOG_LEVEL": "ERROR"})
 
     assert code == 1
-    assert told in output
+    assert message in output
     assert len(output.splitlines()) == 1
 
 

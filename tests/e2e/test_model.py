@@ -31,7 +31,7 @@ from tests.samples import listing
 
 PEOPLE = st.integers(0, 2)
 ADMIN = 3
-"""The place among the people of one who owns no listing and may change each."""
+"""The index of the administrator in `people`, who owns no listing and may change every one."""
 WHICH = st.integers(0, 4)
 BASED_ON = st.sampled_from(["current", "any", "stale"])
 
@@ -57,12 +57,12 @@ class Listing:
 
 
 class Listings(RuleBasedStateMachine):
-    """Several people create, change, move, delete, like and look at listings; some of it they may not."""
+    """Several users create, change, delete, favourite and view listings, with and without the right to."""
 
     platform_url: str
     people: list[Person]
     earlier: "list[Listings]"
-    """What the same people did until this moment, this machine among it."""
+    """The machines of the same users so far, including this one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,9 +70,9 @@ class Listings(RuleBasedStateMachine):
         self.listings: dict[str, Listing] = {}
         self.touched: str | None = None
         self.did: list[tuple[int, str, str]] = []
-        """Who did what with which listing, as their histories are to say it."""
+        """User, activity type and listing: the expected entries of the histories."""
         self.followed = 0
-        """How much of that the read models have been compared with."""
+        """How many of those have been compared with the read models."""
 
     @initialize(person=PEOPLE)
     def begin(self, person: int) -> None:
@@ -182,7 +182,7 @@ class Listings(RuleBasedStateMachine):
 
     @rule(person=PEOPLE, which=WHICH)
     def view(self, person: int, which: int) -> None:
-        """An owner's view is not counted, nor that of somebody who has just looked."""
+        """Views by the owner and repeated views are not counted."""
         property_id, known = self._pick(which)
         answer = self._send("POST", f"/api/properties/{property_id}/views", person)
         assert answer.status_code == (204 if known.seen_by(person) else 404), answer.text
@@ -208,7 +208,7 @@ class Listings(RuleBasedStateMachine):
 
     @invariant()
     def read_models_follow(self) -> None:
-        """What the last step changed: numbers and history are right a moment later."""
+        """Counts and histories show the last step soon after it."""
         for person, _, property_id in self.did[self.followed :]:
             _eventually(partial(self._has_numbers, property_id), f"numbers of {property_id}")
             _eventually(partial(self._has_properties, person), f"propertyCount of {person}")
@@ -238,13 +238,13 @@ class Listings(RuleBasedStateMachine):
         return (found["viewsCount"], found["favoritesCount"]) == (len(known.viewed_by), len(known.liked_by))
 
     def _has_properties(self, person: int) -> bool:
-        """Whether the person has as many listings as they made and did not delete, in every machine."""
+        """Whether `propertyCount` matches the listings that all machines created and did not delete."""
         made = [known for machine in self.earlier for known in machine.listings.values() if known.owner == person]
         profile = self._send("GET", "/api/users/profile", person).json()
         return bool(profile["propertyCount"] == sum(not known.deleted for known in made))
 
     def _has_history(self, person: int) -> bool:
-        """Whether the history says what the person did with the listings of this machine, newest first."""
+        """Whether the history has what the user did with this machine's listings, newest first."""
         path, found = f"/api/user-history/{self.people[person].id}", []
         for entry in self._items(path, person):
             property_id = entry["activityData"].get("propertyId")
@@ -253,7 +253,7 @@ class Listings(RuleBasedStateMachine):
         return found[::-1] == [did for did in self.did if did[0] == person]
 
     def _items(self, path: str, person: int) -> Iterator[dict[str, Any]]:
-        """Everything on all pages."""
+        """The items of all pages."""
         cursor: str | None = None
         while True:
             query = {"limit": 100, **({"cursor": cursor} if cursor else {})}
@@ -264,7 +264,7 @@ class Listings(RuleBasedStateMachine):
                 return
 
     def _has(self, name: str, person: int, expected: set[str]) -> bool:
-        """Whether a list has just these of the listings that this machine made."""
+        """Whether a list has exactly these of this machine's listings."""
         found = {item["id"] for item in self._items(f"/api/properties/{name}", person)}
         return found & self.listings.keys() == expected
 
@@ -325,7 +325,7 @@ async def test_api_does_what_a_plain_model_does(platform: Platform) -> None:
         deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
-        # A failure is told at once: each step towards a shorter one would wait its time for what never follows.
+        # No shrinking: each attempt would wait for the timeout of a condition that is never met.
         phases=[Phase.generate],
     )
     await asyncio.to_thread(run_state_machine_as_test, Machine, settings=budget)

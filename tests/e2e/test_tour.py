@@ -42,13 +42,24 @@ async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_
     assert tour is not None
 
     script = tour[1].replace("ravi", f"u{uuid4().hex[:12]}")
-    *answers, problem = await run(script, tmp_path, PORT=platform.url.rpartition(":")[2], no_proxy="*")
+    *answers, gone, problem = await run(script, tmp_path, PORT=platform.url.rpartition(":")[2], no_proxy="*")
 
     assert [answer for answer in answers if is_problem(answer)] == []
     assert any("accessToken" in answer for answer in answers)
     histories = [answer["items"] for answer in answers if "activityType" in str(answer)]
     assert "PROPERTY_CREATED" in str(histories)
+    drafts = [answer["items"] for answer in answers if {"DRAFT"} == {i.get("status") for i in answer.get("items", ())}]
+    assert [[draft["title"] for draft in page] for page in drafts] == [["Plot near Shamirpet"]]
+    assert [a["status"] for a in answers if a.get("title") == "Plot near Shamirpet"] == ["ACTIVE"]
+    assert gone["status"] == 410
     assert {fault["field"] for fault in problem["errors"]} >= {"title", "price", "location"}
+    flat = next(answer["id"] for answer in answers if answer.get("title") == "3BHK Apartment in Gachibowli")
+
+    async def counted() -> bool:
+        found = (await platform.http.get(f"/api/properties/{flat}")).json()
+        return (found["viewsCount"], found["favoritesCount"]) == (1, 1)
+
+    await until(counted)
 
 
 async def test_demo_ends_with_commands_that_work(platform: Platform, tmp_path: Path) -> None:

@@ -222,10 +222,10 @@ async def test_second_run_says_which_process_has_the_data_and_how_to_stop_it(tmp
         await until(holds)
         for _ in range(2):
             second = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=env, stdout=pipe)
-            told, _ = await second.communicate()
+            output, _ = await second.communicate()
             assert second.returncode == 1
-            assert f"using {tmp_path}: process {first.pid}." in told.decode()
-            assert f"`kill {first.pid}`" in told.decode()
+            assert f"using {tmp_path}: process {first.pid}." in output.decode()
+            assert f"`kill {first.pid}`" in output.decode()
     finally:
         first.terminate()
         await first.wait()

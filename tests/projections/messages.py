@@ -16,8 +16,12 @@ from adapters.event_store import Position
 from adapters.postgres import Database, write_rows
 from domain.activity import Activity
 from domain.events import USER_ACTIVITY, Event
+from projections.catch_up import CatchUp
 from projections.history import History
 from projections.parking import ConsumedMessage
+from projections.projection import Projection
+from projections.sink import Sink
+from tests.platform import until
 from tests.samples import new_id
 
 
@@ -57,6 +61,18 @@ async def entries(database: Database, tenant: str, user: UUID) -> int:
         return count
 
 
+class RecordedHistory(History):
+    """Notes the events that it applies."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis)
+        self.applied: list[UUID] = []
+
+    async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
+        self.applied += [activity.event_id for activity in activities]
+        await super().apply(tx, activities, generation)
+
+
 class HeldHistory(History):
     """Stops after it has applied something, inside the transaction, until `go_on` is set."""
 
@@ -75,3 +91,16 @@ async def someone_waits_for_a_lock(database: Database) -> bool:
     async with database.statements() as connection:
         waiting: bool = (await connection.execute(text("SELECT bool_or(NOT granted) FROM pg_locks"))).scalar_one()
         return waiting
+
+
+async def catch_up(all_tenants: Database, projection: Projection[Any]) -> None:
+    """Follow the event store as a start of the projection does; returns when it has caught up, and does not go on."""
+    stop, following = asyncio.Event(), CatchUp(all_tenants, projection, Sink(all_tenants, projection))
+    running = asyncio.create_task(following.run(stop))
+
+    async def done() -> bool:
+        return following.done or running.done()
+
+    await until(done)
+    stop.set()
+    await running

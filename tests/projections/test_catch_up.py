@@ -1,14 +1,13 @@
 """Catching up: a ready projection has every event stored before its start, whatever Kafka has retained."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
 import asyncpg
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import event_store, redis
 from adapters.event_store import Position
@@ -25,35 +24,9 @@ from projections.runner import Runner
 from projections.sink import Sink
 from tests.activities.accounts import Saving
 from tests.platform import until
-from tests.projections.messages import entries, stored_messages
+from tests.projections.messages import RecordedHistory, catch_up, entries, stored_messages
 from tests.projections.test_rebuild import serving
 from tests.samples import actor, create_property, new_id
-
-
-class RecordedHistory(History):
-    """Notes the events that it applies."""
-
-    def __init__(self, redis: Redis) -> None:
-        super().__init__(redis)
-        self.applied: list[UUID] = []
-
-    async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
-        self.applied += [activity.event_id for activity in activities]
-        await super().apply(tx, activities, generation)
-
-
-async def catch_up(all_tenants: Database, history: History) -> CatchUp[Activity]:
-    """Catch up with the event store, then stop."""
-    stop, following = asyncio.Event(), CatchUp(all_tenants, history, Sink(all_tenants, history))
-    running = asyncio.create_task(following.run(stop))
-
-    async def done() -> bool:
-        return following.done or running.done()
-
-    await until(done)
-    stop.set()
-    await running
-    return following
 
 
 async def owner_with_properties(saving: Saving, tenant: str, count: int) -> UUID:

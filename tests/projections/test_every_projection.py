@@ -11,7 +11,6 @@ from sqlalchemy import select
 
 from adapters.postgres import Database
 from domain.events import KINDS
-from projections.catch_up import CatchUp
 from projections.generations import claim_generation, generation_of
 from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, delete_parked, list_parked
 from projections.projection import Projection, as_consumed
@@ -19,8 +18,7 @@ from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS
 from projections.replay import replay
 from projections.sink import Sink
-from tests.platform import until
-from tests.projections.messages import store, stored_messages
+from tests.projections.messages import catch_up, store, stored_messages
 from tests.samples import event_of_each_kind, new_id
 
 AnyProjection = Projection[Any]
@@ -33,7 +31,7 @@ def projection(request: pytest.FixtureRequest, valkey: Redis) -> AnyProjection:
 
 @pytest.fixture
 async def stored(database: Database, all_tenants: Database, tenant: str) -> list[dict[str, Any]]:
-    """What two users have done, among it an event of each kind that there is; nobody has published it."""
+    """Unpublished events of two users, at least one of every type."""
     for user in (new_id(), new_id()):
         events = event_of_each_kind(tenant, user, new_id())
         # More listings of the same account, which nothing is taken back of.
@@ -103,7 +101,7 @@ async def test_catching_up_and_rebuilding_end_with_the_same_rows(
     messages = as_consumed(projection, stored, where="test").messages
     right = await applied(all_tenants, projection, tenant, [messages])
 
-    await caught_up(all_tenants, projection)
+    await catch_up(all_tenants, projection)
     after_catching_up = await rows(all_tenants, projection, tenant, await serving(all_tenants, projection))
     generation = (await rebuild(all_tenants, projection, lambda _: None)).generation
 
@@ -144,16 +142,3 @@ async def test_unreadable_message_is_parked_with_later_ones_until_it_is_discarde
     assert (replayed.applied, replayed.failure) == (len(of_key), None)
     right = await applied(all_tenants, projection, tenant, [messages])
     assert await rows(all_tenants, projection, tenant, await serving(all_tenants, projection)) == right
-
-
-async def caught_up(all_tenants: Database, projection: AnyProjection) -> None:
-    """As a start of the projection does."""
-    stop, catch_up = asyncio.Event(), CatchUp(all_tenants, projection, Sink(all_tenants, projection))
-    running = asyncio.create_task(catch_up.run(stop))
-
-    async def done() -> bool:
-        return catch_up.done or running.done()
-
-    await until(done)
-    stop.set()
-    await running

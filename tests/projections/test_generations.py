@@ -128,7 +128,7 @@ async def test_readers_after_a_long_pause_do_not_read_the_generation_of_before(
     right = await one_entry_in_the_old_generation_and_three_in_the_new(database, all_tenants, valkey, tenant, user)
     held.go_on.clear()
     held.asked = 0
-    pages._serving._fresh_until = float("-inf")  # nobody has read for hours
+    pages._serving._fresh_until = float("-inf")  # as if it had expired hours ago
 
     reading = [asyncio.create_task(pages.page(tenant, str(user), 10)) for _ in range(6)]
     await until(lambda: _asked(held))

@@ -55,7 +55,7 @@ async def rows_of(all_tenants: Database, generation: int) -> int:
 
 
 async def stored_events(all_tenants: Database) -> int:
-    """Those that are in a history, which those of nobody with an account are not."""
+    """The events that are in a history: not views by visitors without an account."""
     async with all_tenants.transaction() as tx:
         query = text("SELECT count(*) FROM user_history.event_store WHERE user_id <> :anonymous")
         count: int = (await tx.execute(query, {"anonymous": str(ANONYMOUS)})).scalar_one()

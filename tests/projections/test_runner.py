@@ -1,12 +1,14 @@
 """The consumer loop: when it commits offsets, when it is ready, and when it is stalled."""
 
 import asyncio
+import json
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -16,13 +18,14 @@ from adapters import kafka
 from adapters.kafka import Message, Publisher
 from adapters.postgres import Database
 from adapters.settings import Settings
-from adapters.telemetry import CONSUMERS_RECREATED
+from adapters.telemetry import CONSUMERS_RECREATED, PROJECTION_STOPPED
 from domain.activity import Activity
-from domain.events import USER_ACTIVITY
+from domain.events import USER_ACTIVITY, UnreadableEvent
+from projections.counts import Counted, Counts
 from projections.history import History
 from projections.runner import AssignmentListener, Runner
 from tests.platform import until
-from tests.projections.messages import consumed, entries
+from tests.projections.messages import RecordedHistory, consumed, entries
 from tests.samples import new_id, new_tenant
 
 
@@ -44,6 +47,70 @@ async def test_message_from_kafka_reaches_the_history_and_its_offset_is_committe
     await until(is_committed)
     stop.set()
     await running
+
+
+class Failing(Counts):
+    """Cannot read messages of one tenant while `fails`."""
+
+    name = "failing"
+    topics = (USER_ACTIVITY,)
+
+    def __init__(self, tenant: str) -> None:
+        self._tenant = tenant
+        self.fails = True
+
+    def read(self, topic: str, value: bytes) -> Counted | None:
+        if self.fails and self._tenant.encode() in value:
+            raise UnreadableEvent("fails in a test")
+        return None
+
+
+@pytest.fixture
+async def failing(owner: asyncpg.Connection, tenant: str) -> AsyncIterator[Failing]:
+    await owner.execute("INSERT INTO user_history.read_models (name, generation) VALUES ('failing', 1)")
+    yield Failing(tenant)
+    await owner.execute("DELETE FROM user_history.parked_events WHERE projection = 'failing'")
+    await owner.execute("DELETE FROM user_history.checkpoints WHERE name = 'failing'")
+    await owner.execute("DELETE FROM user_history.read_models WHERE name = 'failing'")
+
+
+async def test_projection_that_mostly_fails_stops_alone_and_is_tried_again(
+    settings: Settings,
+    all_tenants: Database,
+    valkey: Redis,
+    publisher: Publisher,
+    tenant: str,
+    failing: Failing,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("projections.runner._FIRST_PAUSE_SECONDS", 0.1)
+    stop, history = asyncio.Event(), RecordedHistory(valkey)
+    ill = Runner(settings, all_tenants, failing, f"test-{tenant}-failing")
+    well = Runner(settings, all_tenants, history, f"test-{tenant}")
+    stopped = PROJECTION_STOPPED.labels("failing")._value
+    messages = [consumed(tenant, new_id()) for _ in range(200)]
+    later = consumed(tenant, new_id())
+
+    async def has_stopped() -> bool:
+        return stopped.get() == 1 and "more than 50 of the last 100 messages fail" in str(ill.waiting_for)
+
+    async def other_goes_on() -> bool:
+        return not well.waiting_for and UUID(json.loads(later.value)["eventId"]) in history.applied
+
+    async def is_ready() -> bool:
+        return stopped.get() == 0 and not ill.waiting_for
+
+    async with asyncio.TaskGroup() as group:
+        for runner in (ill, well):
+            group.create_task(runner.run(stop))
+        await publisher.send([Message(one.topic, one.key.encode(), one.value, []) for one in messages])
+        await until(has_stopped)
+        await publisher.send([Message(later.topic, later.key.encode(), later.value, [])])
+        await until(other_goes_on)
+        await until(has_stopped)
+        failing.fails = False
+        await until(is_ready)
+        stop.set()
 
 
 _DYING_MEMBER = """

@@ -1,0 +1,162 @@
+"""Examples for the OpenAPI document: of the bodies of requests and of successful responses."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from api.errors import KINDS, example
+from domain import ids
+from domain.activity import activity_of
+from domain.events import Event
+from domain.property import Property
+from domain.property_commands import PropertyCreated
+from domain.property_status import PropertyStatus
+from domain.roles import UserRole
+from domain.user import User, UserStatus
+
+_USER_ID, _PROPERTY_ID, _COMMAND_ID = (UUID(f"0199c9a4-1f00-7000-8000-00000000000{n}") for n in (1, 2, 3))
+_AT = datetime(2025, 10, 9, 6, 30, tzinfo=UTC)
+
+_LISTING: dict[str, Any] = {
+    "title": "3BHK Apartment in Gachibowli",
+    "description": "A bright flat near the lake, ten minutes from the metro.",
+    "price": 8_500_000,
+    "location": "Gachibowli",
+    "propertyType": "APARTMENT",
+    "listingType": "SALE",
+    "bedrooms": 3,
+    "bathrooms": 2,
+    "areaSqft": 1650,
+    "amenities": ["Lift", "Power backup"],
+    "latitude": 17.4401,
+    "longitude": 78.3489,
+    "contactName": "Ravi Kumar",
+    "contactPhone": "98480 12345",
+}
+
+BODIES: dict[str, dict[str, Any]] = {
+    "Credentials": {"emailOrUsername": "ravi@example.com", "password": "correct horse battery"},
+    "NewProperty": {**_LISTING, "status": "DRAFT"},
+    "PropertyDetails": _LISTING,
+    "PropertyPatch": {"price": 8_250_000, "bedrooms": None},
+    "RefreshToken": {"refreshToken": "vV0hJxq3r1cYwP2mT8sKdE5nLbG7uZ4aQfR9iXo6HyM"},
+    "Registration": {
+        "username": "ravi",
+        "email": "ravi@example.com",
+        "password": "correct horse battery",
+        "firstName": "Ravi",
+        "lastName": "Kumar",
+        "phoneNumber": "98480 12345",
+    },
+    "StatusChange": {"status": "UNDER_OFFER", "reason": "Two families are interested."},
+    "Switch": {"value": True},
+}
+"""An example of each model that is the body of a route. A test fails for a body without an example."""
+
+_PROPERTY = {
+    **Property(
+        id=_PROPERTY_ID,
+        version=1,
+        owner_id=_USER_ID,
+        status=PropertyStatus.ACTIVE,
+        created_at=_AT,
+        updated_at=_AT,
+        **_LISTING,
+    ).model_dump(mode="json", by_alias=True),
+    "viewsCount": 12,
+    "favoritesCount": 3,
+}
+_USER = User(
+    id=_USER_ID,
+    version=1,
+    username="ravi",
+    email="ravi@example.com",
+    first_name="Ravi",
+    last_name="Kumar",
+    role=UserRole.USER,
+    status=UserStatus.PENDING_VERIFICATION,
+    created_at=_AT,
+    updated_at=_AT,
+).model_dump(mode="json", by_alias=True)
+_EVENT = Event(
+    event_id=ids.event_id(_COMMAND_ID, 1),
+    aggregate_id=_PROPERTY_ID,
+    user_id=_USER_ID,
+    tenant_id="hyderabad",
+    event_type="PROPERTY_CREATED",
+    timestamp=_AT,
+    version=1,
+    schema_version=1,
+    command_id=_COMMAND_ID,
+    data=PropertyCreated(
+        property_id=_PROPERTY_ID,
+        owner_id=_USER_ID,
+        status=PropertyStatus.ACTIVE,
+        **{name: value for name, value in _LISTING.items() if not name.startswith("contact")},
+    ),
+)
+_ACTIVITY = activity_of(_EVENT)
+assert _ACTIVITY is not None
+
+RESPONSES: dict[str, Any] = {
+    "AcceptedCommand": {
+        "commandId": str(_COMMAND_ID),
+        "status": "RUNNING",
+        "location": f"/api/commands/{_COMMAND_ID}",
+    },
+    "CommandState": {
+        "commandId": str(_COMMAND_ID),
+        "type": "create-property",
+        "status": "COMPLETED",
+        "result": {"aggregateId": str(_PROPERTY_ID), "eventIds": [str(_EVENT.event_id)]},
+        "problem": None,
+        "stages": [
+            {"name": "saved", "status": "DONE", "at": "2025-10-09T06:30:00Z"},
+            {"name": "published", "status": "DONE", "at": "2025-10-09T06:30:00Z"},
+            {"name": "notified", "status": "PENDING", "at": None},
+        ],
+        "startedAt": "2025-10-09T06:30:00Z",
+        "traceUrl": f"http://127.0.0.1:8233/namespaces/default/workflows/{_COMMAND_ID}",
+    },
+    "CountedProperty": _PROPERTY,
+    "EventPage": {"items": [_EVENT.model_dump(mode="json", by_alias=True)], "nextCursor": None},
+    "HistoryPage": {
+        "items": [_ACTIVITY.model_dump(mode="json", by_alias=True, exclude={"tenant_id"})],
+        "nextCursor": "AZnJpB8AfwA",
+    },
+    "ProblemKind": {
+        "type": "/problems/not-found",
+        "title": KINDS["not-found"].title,
+        "status": KINDS["not-found"].status,
+        "advice": KINDS["not-found"].advice,
+        "example": example("not-found"),
+    },
+    "Profile": {**_USER, "propertyCount": 1},
+    "PropertyPage": {"items": [_PROPERTY], "nextCursor": "AZnJpB8AfwA"},
+    "SignedIn": {
+        "accessToken": "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTk5YzlhNCJ9.c2lnbmF0dXJl",
+        "refreshToken": BODIES["RefreshToken"]["refreshToken"],
+        "tokenType": "Bearer",
+        "expiresIn": 900,
+        "user": _USER,
+    },
+    "jwks": {
+        "keys": [
+            {
+                "kty": "OKP",
+                "crv": "Ed25519",
+                "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+                "use": "sig",
+                "alg": "EdDSA",
+                "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",
+            }
+        ]
+    },
+    "livez": {"status": "alive"},
+    "metrics": 'http_requests_total{method="GET",route="/api/properties",status="200"} 12.0\n',
+    "readyz": {
+        "status": "ready",
+        "dependencies": dict.fromkeys(("postgres", "eventStore", "redis", "temporal"), "reached"),
+    },
+}
+"""An example of each successful response: by its model, or by the operation of one without a model."""
