@@ -29,7 +29,9 @@ class Wiping:
         self._database_url = stack.env["DATABASE_URL"]
 
     async def wipe(self, *names: str) -> None:
-        """Kill engines together and delete what they keep; returns when all of them serve again, empty.
+        """Kill processes together and delete what they keep; returns when all of them serve again, empty.
+
+        Our own processes keep nothing.
 
         The production Temporal server has neither namespace nor search attributes then.
         """
@@ -48,6 +50,8 @@ class Wiping:
         await self._stack.prepare()
 
     async def _delete_what_is_kept_by(self, name: str) -> None:
+        if name not in _KEPT:
+            return
         await delete(self._stack.data, _KEPT[name])
         if name == "temporal" and _PRODUCTION_TEMPORAL:
             await self._empty_databases_of_temporal()
