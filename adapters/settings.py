@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     """Port that the API listens on."""
     ops_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Port on which workers and projections serve /livez, /readyz and /metrics; 0 disables it."""
+    keep_alive_seconds: Annotated[int, Field(ge=1)] = 75
+    """Longer than the gateway and common clients keep an idle connection, so that the client closes it. A request on a
+    connection that the API has just closed fails, and clients do not retry a POST by themselves."""
     api_services: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated routers to serve; empty for all."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, AfterValidator(_networks)] = ("127.0.0.1",)

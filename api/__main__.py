@@ -13,10 +13,6 @@ from api.server import BoundedHttp
 GRACEFUL_SHUTDOWN_SECONDS = 15
 """The time to finish running requests; longer than `command_wait_seconds`."""
 
-KEEP_ALIVE_SECONDS = 75
-"""Longer than the gateway and common clients keep an idle connection, so that the client closes it. A request on a
-connection that the server has just closed fails, and clients do not retry a POST by themselves."""
-
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m api", description=__doc__).parse_args()
@@ -39,7 +35,7 @@ def main() -> None:
         proxy_headers=True,
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=settings.keep_alive_seconds,
     )
 
 

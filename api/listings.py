@@ -1,12 +1,14 @@
 """Pages of listings: /api/properties, and `featured`, `my-properties` and `favorites` below it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import APIRouter, Query, Response
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import property_lists
+from adapters.paging import Cursor
 from adapters.property_lists import ListingPage
 from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, TenantDep
 from api.openapi import query
@@ -76,12 +78,18 @@ async def list_favorites(
     return await _answer(parts, caller.tenant_id, purpose, cursor, read, _PRIVATE)
 
 
+class ReadPage(Protocol):
+    """Reads a page of one of the lists."""
+
+    def __call__(self, connection: AsyncConnection, *, cursor: Cursor | None) -> Awaitable[ListingPage]: ...
+
+
 async def _answer(
     parts: Parts,
     tenant_id: str,
     purpose: str,
     cursor: str | None,
-    read: Callable[..., Awaitable[ListingPage]],
+    read: ReadPage,
     headers: dict[str, str] | None = None,
 ) -> Response:
     """The response with the page that `read(connection, cursor)` returns. Raises ApiError invalid-cursor."""

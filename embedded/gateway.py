@@ -15,8 +15,11 @@ def _build(folder: Path) -> None:
     go_install(folder, "Caddy", f"github.com/caddyserver/caddy/v2/cmd/caddy@v{VERSION}")
 
 
-def gateway(logs: Path, port: int, api_port: int) -> Spec:
-    """A gateway on 127.0.0.1:`port` to an API on `api_port`, with the Caddyfile that docker-compose.yml mounts."""
+def gateway(logs: Path, port: int, api_port: int, **environment: str) -> Spec:
+    """A gateway on 127.0.0.1:`port` to an API on `api_port`, with the Caddyfile that docker-compose.yml mounts.
+
+    `environment` has further variables of that file.
+    """
     program = cached(f"caddy-{VERSION}", _build) / "caddy"
     command = [str(program), "run", "--adapter", "caddyfile", "--config", str(ROOT / "deploy" / "gateway.Caddyfile")]
     environment = {
@@ -24,6 +27,7 @@ def gateway(logs: Path, port: int, api_port: int) -> Spec:
         "GATEWAY_BIND": "127.0.0.1",
         "API_HOST": "localhost",
         "API_PORT": str(api_port),
+        **environment,
     }
     return Spec("gateway", command, logs / "gateway.log", http_ready(f"http://127.0.0.1:{port}/livez"), env=environment)
 

@@ -2,26 +2,30 @@
 address.
 """
 
+import asyncio
 import os
 import re
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
 
-from api.__main__ import KEEP_ALIVE_SECONDS
+from adapters.settings import Settings
 from embedded.engines import http_ready
 from embedded.gateway import gateway
 from embedded.paths import ROOT
 from embedded.process import Process, Spec
-from tests.platform import Platform, registration
+from tests.platform import Platform, registration, until
 from tests.samples import listing
 
 no_caddy = pytest.mark.skipif(os.environ.get("TEST_GATEWAY") != "caddy", reason="Caddy: make test-gateway")
 LIMIT = 2
 """Registrations a minute that the API behind the gateway takes from one address."""
+KEPT_BY_GATEWAY, KEPT_BY_API = 1, 5
+"""Seconds that each keeps an idle connection: the default settings, shortened."""
 TRUSTED, UNTRUSTED = "127.1.0.5", "127.0.0.4"
 
 
@@ -39,6 +43,7 @@ async def api(platform: Platform) -> AsyncIterator[Process]:
             **stack.env,
             "PORT": port,
             "REGISTRATIONS_PER_MINUTE": str(LIMIT),
+            "KEEP_ALIVE_SECONDS": str(KEPT_BY_API),
             "TRUSTED_PROXIES": "127.0.0.1, 127.1.0.0/16",
         },
         cwd=ROOT,
@@ -156,8 +161,79 @@ async def test_listing_is_edited_through_the_gateway_by_the_tag_that_it_gave(edg
     assert (changed.status_code, changed.json()["price"], stale.status_code) == (200, 1, 412)
 
 
-def test_idle_connections_are_closed_by_clients_and_not_by_us() -> None:
-    kept_by_gateway = re.search(r"keepalive (\d+)s", (ROOT / "deploy" / "gateway.Caddyfile").read_text())
+class Wire:
+    """Passes the gateway's connections on to the API, and notes which side closes each."""
+
+    def __init__(self, api_port: int) -> None:
+        self._api_port = api_port
+        self.opened = 0
+        self.closed_by: list[str] = []
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.opened += 1
+        api_reader, api_writer = await asyncio.open_connection("127.0.0.1", self._api_port)
+        sides = {
+            asyncio.create_task(_pass_on(reader, api_writer)): "gateway",
+            asyncio.create_task(_pass_on(api_reader, writer)): "API",
+        }
+        closed, _ = await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
+        self.closed_by += [sides[task] for task in closed]
+        for end in (writer, api_writer):
+            end.close()
+        await asyncio.wait(sides)
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+
+
+@asynccontextmanager
+async def _wire(api_port: int) -> AsyncIterator[tuple[Wire, int]]:
+    wire = Wire(api_port)
+    server = await asyncio.start_server(wire.connected, "127.0.0.1", 0)
+    async with server:
+        yield wire, server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.gateway
+@no_caddy
+async def test_post_after_an_idle_time_never_meets_a_connection_that_the_api_closes(
+    platform: Platform, api: Process
+) -> None:
+    """One request just before the gateway's time for an idle connection ends, one just after; the gateway closes it."""
+    path = (await platform.create(await platform.register())).headers["location"]
+    stack = platform.stack
+    async with _wire(stack.ports["gateway_api"]) as (wire, port):
+        caddy = Process(
+            gateway(stack.data / "logs", stack.ports["gateway"], port, GATEWAY_KEEP_ALIVE=f"{KEPT_BY_GATEWAY}s"),
+            lambda _: None,
+        )
+        await caddy.start()
+        try:
+            url = f"http://127.0.0.1:{stack.ports['gateway']}"
+            async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as http:
+                statuses = [(await http.post(f"{path}/views")).status_code]
+                await asyncio.sleep(KEPT_BY_GATEWAY * 0.9)  # what is tested is a time in which nothing is sent
+                statuses.append((await http.post(f"{path}/views")).status_code)
+
+                async def all_closed() -> bool:
+                    return len(wire.closed_by) == wire.opened
+
+                await until(all_closed)
+                statuses.append((await http.post(f"{path}/views")).status_code)
+        finally:
+            await caddy.stop()
+
+    assert statuses == [204, 204, 204]
+    assert set(wire.closed_by) == {"gateway"}
+
+
+def test_idle_connections_are_closed_by_the_gateway_and_not_by_the_api() -> None:
+    caddyfile = (ROOT / "deploy" / "gateway.Caddyfile").read_text()
+    kept_by_gateway = re.search(r"keepalive \{\$GATEWAY_KEEP_ALIVE:(\d+)s\}", caddyfile)
 
     assert kept_by_gateway is not None
-    assert int(kept_by_gateway[1]) < KEEP_ALIVE_SECONDS
+    assert int(kept_by_gateway[1]) < Settings.model_fields["keep_alive_seconds"].default

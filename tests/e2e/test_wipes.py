@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -95,6 +96,31 @@ async def test_kafka_redis_and_temporal_wiped_together_under_load_lose_no_acknow
 
     await until(history_is_whole, seconds=120)
     await until(everything_is_mailed_under_its_id, seconds=120)
+
+
+async def test_entry_acknowledged_before_a_restart_is_visible_once_the_projections_are_ready(
+    platform: Platform, wiping: Wiping
+) -> None:
+    """The broker comes back empty and the workers stand still, so only the event store has the entry."""
+    person = await platform.register()
+    await until(lambda: platform.history(person))
+    worker, projections = (platform.stack.processes[name] for name in ("worker", "projections"))
+    assert worker.pid
+    assert projections.pid
+    os.kill(projections.pid, signal.SIGSTOP)
+    created = await platform.create(person)
+    before = await platform.history(person)
+    os.kill(worker.pid, signal.SIGSTOP)
+    try:
+        await wiping.wipe("kafka", "projections")
+        entries = await platform.history(person)
+    finally:
+        os.kill(worker.pid, signal.SIGCONT)
+
+    assert created.status_code == 201
+    assert [entry["activityType"] for entry in before] == ["USER_REGISTERED"]
+    assert [entry["activityType"] for entry in entries] == ["PROPERTY_CREATED", "USER_REGISTERED"]
+    assert entries[0]["activityData"]["propertyId"] == created.json()["id"]
 
 
 @pytest.mark.temporal

@@ -29,7 +29,7 @@ class Wiping:
         self._database_url = stack.env["DATABASE_URL"]
 
     async def wipe(self, *names: str) -> None:
-        """Kill engines together and delete their data; returns when all of them are ready again.
+        """Kill processes together and delete the data of engines; returns when all of them are ready again.
 
         The production Temporal server has neither namespace nor search attributes then.
         """
@@ -46,6 +46,8 @@ class Wiping:
         await self._stack.prepare()
 
     async def _delete_data_of(self, name: str) -> None:
+        if name not in _DATA:
+            return
         await delete(self._stack.data, _DATA[name])
         if name == "temporal" and _PRODUCTION_TEMPORAL:
             await self._empty_databases_of_temporal()
