@@ -111,7 +111,7 @@ class Pools:
             self._client,
             task_queue=options.MAINTENANCE,
             workflows=WORKFLOWS[options.MAINTENANCE],
-            activities=[reconciliation.publish_overdue, reconciliation.republish_unprojected, deliveries.start_overdue],
+            activities=[reconciliation.publish_overdue, deliveries.start_overdue],
             max_concurrent_workflow_task_polls=2,  # one workflow a minute
             max_concurrent_activity_task_polls=1,
             graceful_shutdown_timeout=DRAIN,

@@ -3,25 +3,20 @@
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
 from activities.batching import Batcher
 from adapters import event_store
-from adapters.event_store import Position
 from adapters.kafka import Message, Publisher, messages_of
 from adapters.postgres import Database, DatabaseUnavailable
-from adapters.tables import parked_events, read_models, user_activity
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.command import Saved
 from domain.events import UnreadableEvent
 from domain.model import Fact
-from domain.observations import ANONYMOUS, RecordedActivity
+from domain.observations import RecordedActivity
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +110,7 @@ class Publishing:
 
 
 class Reconciliation:
-    """Compares the event store with what was published and projected, and publishes what is missing."""
+    """Publishes stored events that their workflow did not publish."""
 
     def __init__(self, database: Database, publisher: Publisher, after_seconds: float) -> None:
         self._database = database
@@ -144,38 +139,6 @@ class Reconciliation:
             last = events[-1][0]
             activity.heartbeat(published)
 
-    @activity.defn
-    async def republish_unprojected(self) -> int:
-        """Publish again overdue events that are not in the history, as when Kafka has lost them; returns how many.
-
-        Reads the store from a checkpoint, which stays before the oldest event that is missing in the history. The
-        checkpoint passes an event that cannot be read, which is marked unpublished instead: `publish_overdue` publishes
-        it as soon as a release can read it.
-
-        Raises BrokerUnavailable.
-        """
-        while True:
-            async with self._database.transaction() as tx:
-                position = await event_store.checkpoint(tx, _HISTORY_CHECKPOINT)
-                events = await event_store.in_order(tx, position, _BATCH)
-                overdue = leading_before(events, self._cutoff())
-                if not overdue:
-                    return 0
-                projected = await _projected(tx, [event for _, event in overdue])
-                missing = [event for _, event in overdue if event["eventId"] not in projected]
-                lost = readable(missing, "republish_unprojected")
-                await event_store.mark_unpublished(tx, lost.unreadable)
-                unprojected = set(lost.event_ids)
-                for at, event in overdue:
-                    if UUID(event["eventId"]) in unprojected:
-                        break
-                    position = at
-                await event_store.move_checkpoint(tx, _HISTORY_CHECKPOINT, position)
-            if lost.messages:
-                await self._publisher.send(lost.messages)
-                return len(lost.event_ids)
-            activity.heartbeat(position.id)
-
     def _cutoff(self) -> datetime:
         """Older events are overdue."""
         return datetime.now(UTC) - self._after
@@ -197,33 +160,3 @@ def readable(events: list[dict[str, Any]], where: str) -> Batch:
             log.error("%s skips event %s, which this release cannot read: %s", where, event_id, error)
             batch.unreadable.append(event_id)
     return batch
-
-
-def leading_before(
-    events: list[tuple[Position, dict[str, Any]]], cutoff: datetime
-) -> list[tuple[Position, dict[str, Any]]]:
-    """The leading events that are older than `cutoff`, up to the first that is not.
-
-    An older event may follow a newer one, because a command can be saved late; the checkpoint must not pass the newer.
-    """
-
-    def is_older(pair: tuple[Position, dict[str, Any]]) -> bool:
-        at = pair[1]["timestamp"]
-        return at is None or datetime.fromisoformat(at) < cutoff
-
-    return list(takewhile(is_older, events))
-
-
-async def _projected(tx: AsyncConnection, events: list[dict[str, str]]) -> set[str]:
-    """Ids of the events that are in the history, are anonymous (in no history), or are parked."""
-    ids = [UUID(event["eventId"]) for event in events]
-    # An interrupted rebuild may have left entries of a generation that is not serving.
-    serving = select(read_models.c.generation).where(read_models.c.name == "history").scalar_subquery()
-    entries = select(user_activity.c.event_id).where(user_activity.c.event_id.in_(ids))
-    projected = {str(row.event_id) for row in await tx.execute(entries.where(user_activity.c.generation == serving))}
-    users = {event["userId"] for event in events if event["eventId"] not in projected}
-    # A parked message may not be valid JSON, so the id is matched in its text.
-    event_id = func.substring(func.encode(parked_events.c.payload, "escape"), '"eventId": ?"([0-9a-f-]{36})"')
-    parked = select(event_id).where(parked_events.c.projection == "history", parked_events.c.key.in_(users))
-    anonymous = {event["eventId"] for event in events if event["userId"] == str(ANONYMOUS)}
-    return projected | anonymous | set((await tx.execute(parked)).scalars())

@@ -116,6 +116,14 @@ class Runner(Generic[E]):
             except Stalled as stalled:
                 CONSUMERS_RECREATED.labels(self._projection.name).inc()
                 log.warning("%s: %s; the consumer is recreated", self._projection.name, stalled)
+            except asyncio.CancelledError:
+                # aiokafka cancels its own futures when it gives up a coordinator, and whoever awaits one is told so.
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                CONSUMERS_RECREATED.labels(self._projection.name).inc()
+                log.warning("%s: aiokafka cancelled a request; the consumer is recreated", self._projection.name)
+                await pause(stop, PAUSE_SECONDS)
 
     async def _consume(self, stop: asyncio.Event) -> None:
         await kafka.ensure_topics(self._settings)

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer
 from sqlalchemy import select
-from temporalio.testing import ActivityEnvironment
 
 from activities.observations import Observations
-from activities.publishing import Publishing, Reconciliation
+from activities.publishing import Publishing
 from adapters import kafka
 from adapters.event_store import message_of
 from adapters.kafka import Publisher, messages_of
@@ -22,7 +21,7 @@ from domain.events import PROPERTY_EVENTS, USER_ACTIVITY, USER_EVENTS
 from domain.observations import ANONYMOUS
 from projections.history import readable as activities_of
 from tests.activities.accounts import Saving
-from tests.activities.test_publishing import Listener, checkpoint_at_the_end
+from tests.activities.test_publishing import Listener
 from tests.samples import create_property, login, new_id, record_activity, view
 
 
@@ -148,17 +147,9 @@ async def test_publishing_a_command_leaves_the_views_of_its_listing_to_their_bat
     assert await publishing.publish(saved) == 1
 
 
-async def test_anonymous_view_is_in_no_history_and_does_not_stop_reconcile(
-    observations: Observations, all_tenants: Database, publisher: Publisher, tenant: str
-) -> None:
-    batch = record_activity(tenant, view(new_id()))
-    await checkpoint_at_the_end(all_tenants)
-    await observations.save_observations(batch)
-    reconciliation = Reconciliation(all_tenants, publisher, after_seconds=-60)
+async def test_anonymous_view_is_in_no_history(observations: Observations, all_tenants: Database, tenant: str) -> None:
+    await observations.save_observations(record_activity(tenant, view(new_id())))
 
-    republished = await ActivityEnvironment().run(reconciliation.republish_unprojected)
-
-    assert republished == 0
     [row] = await stored(all_tenants, tenant)
     message = message_of({**row._mapping, "event_data": json.dumps(row.event_data)})
     assert activities_of([message], where="test") == []

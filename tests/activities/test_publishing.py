@@ -3,35 +3,25 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer
-from redis.asyncio import Redis
-from sqlalchemy import select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select
 from temporalio.testing import ActivityEnvironment
 
-from activities.publishing import Publishing, Reconciliation, leading_before
+from activities.publishing import Publishing, Reconciliation
 from adapters import event_store, kafka
-from adapters.event_store import Position
 from adapters.kafka import BrokerUnavailable, Message, Publisher
 from adapters.postgres import Database, write_rows
 from adapters.settings import Settings
-from adapters.tables import checkpoints
 from adapters.tables import event_store as table
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.command import Saved
 from domain.events import PROPERTY_EVENTS, USER_ACTIVITY, new_events
 from domain.property_commands import CreateProperty, decide
-from projections import parking
-from projections.generations import generation_of
-from projections.history import History
-from projections.history import readable as activities_of
-from projections.parking import ConsumedMessage
 from tests.activities.accounts import Saving
 from tests.samples import actor, create_property
 
@@ -114,18 +104,6 @@ async def published_versions(database: Database, aggregate_id: UUID) -> dict[int
     query = select(table.c.version, table.c.published_at).where(table.c.aggregate_id == str(aggregate_id))
     async with database.transaction() as tx:
         return {row.version: row.published_at is not None for row in await tx.execute(query)}
-
-
-async def checkpoint_at_the_end(database: Database) -> Position:
-    """Move the checkpoint of reconcile to the end of the store."""
-    async with database.transaction() as tx:
-        position = Position()
-        while events := await event_store.in_order(tx, position, 1000):
-            position = events[-1][0]
-        place = {"tx_id": position.tx_id, "id": position.id}
-        insertion = insert(checkpoints).values(name="history-checked", **place)
-        await tx.execute(insertion.on_conflict_do_update(index_elements=["name"], set_=place))
-    return position
 
 
 async def test_published_event_is_two_messages_with_their_keys_and_headers(
@@ -304,52 +282,6 @@ async def test_reconcile_leaves_recent_events_to_their_workflows(
     assert event.published_at is None
 
 
-async def test_reconcile_publishes_again_events_that_kafka_lost(
-    saving: Saving, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
-) -> None:
-    """The events are marked published and not projected, as after Kafka lost them."""
-    command = await saved(saving, tenant)
-    async with all_tenants.transaction() as tx:
-        await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
-    reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
-
-    assert await ActivityEnvironment().run(reconciliation.republish_unprojected) >= 1
-
-    # The activities of the registration and of the property, and the property's event, in any order.
-    received = [json.loads(record.value) for record in await listener.receive(3)]
-    assert str(command.property_id) in {event.get("aggregateId") for event in received}
-
-
-async def test_reconcile_publishes_again_events_that_kafka_lost_before_they_could_be_parked(
-    settings: Settings, saving: Saving, all_tenants: Database, publisher: Publisher, tenant: str
-) -> None:
-    """Events after a parked one are parked once they are consumed; one that Kafka lost is not in the table."""
-    reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
-    await checkpoint_at_the_end(all_tenants)
-    command = await saved(saving, tenant)
-    async with all_tenants.transaction() as tx:
-        await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
-        [registered_event, created_event] = (
-            await tx.execute(select(table.c.event_id).where(table.c.tenant_id == tenant).order_by(table.c.id))
-        ).scalars()
-
-    async def park(payload: bytes) -> None:
-        message = ConsumedMessage(USER_ACTIVITY, str(command.user_id), payload)
-        async with all_tenants.transaction() as tx:
-            await parking.park(tx, History.name, [(message, "refused by a test")])
-
-    try:
-        await park(b"damaged")
-        assert await ActivityEnvironment().run(reconciliation.republish_unprojected) == 2
-        for event_id in (registered_event, created_event):
-            await park(json.dumps({"eventId": str(event_id)}).encode())
-        assert await ActivityEnvironment().run(reconciliation.republish_unprojected) == 0
-    finally:
-        owner = await asyncpg.connect(settings.database_url)
-        await owner.execute("DELETE FROM user_history.parked_events WHERE key = $1", str(command.user_id))
-        await owner.close()
-
-
 async def test_command_is_published_though_an_older_event_of_its_aggregate_cannot_be_read(
     all_tenants: Database,
     database: Database,
@@ -446,70 +378,3 @@ async def test_unreadable_events_that_fill_a_batch_do_not_hide_the_next(
 
     assert outcome.unreadable == 501
     assert await published_versions(all_tenants, second.property_id) == {1: True}
-
-
-async def test_checkpoint_passes_an_unreadable_event_and_leaves_it_to_a_later_release(
-    all_tenants: Database,
-    saving: Saving,
-    publisher: Publisher,
-    listener: Listener,
-    valkey: Redis,
-    unreadable: Spoil,
-    tenant: str,
-) -> None:
-    reconciliation = Reconciliation(all_tenants, publisher, after_seconds=0)
-    start = await checkpoint_at_the_end(all_tenants)
-    first = await saved(saving, tenant)
-    await saved(saving, tenant)
-    async with all_tenants.transaction() as tx:
-        await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
-    event_id = await unreadable(first.property_id)
-
-    # The registrations and the second property.
-    assert await ActivityEnvironment().run(reconciliation.republish_unprojected) == 3
-
-    received = [json.loads(r.value) for r in await listener.receive(4)]
-    assert str(event_id) not in {event["eventId"] for event in received}
-    assert await published_versions(all_tenants, first.property_id) == {1: False}
-    history = History(valkey)
-    async with all_tenants.transaction() as tx:
-        stored = [message for _, message in await event_store.in_order(tx, start, 10)]
-        await history.apply(
-            tx,
-            activities_of([message for message in stored if message["eventId"] != str(event_id)], where="test"),
-            await generation_of(tx, history.name),
-        )
-    assert await ActivityEnvironment().run(reconciliation.republish_unprojected) == 0
-    async with all_tenants.transaction() as tx:
-        checkpoint = await event_store.checkpoint(tx, "history-checked")
-        assert await event_store.in_order(tx, checkpoint, 10) == []
-
-
-async def test_reconcile_publishes_again_events_that_only_an_unfinished_rebuild_has(
-    saving: Saving, all_tenants: Database, publisher: Publisher, listener: Listener, tenant: str
-) -> None:
-    command = await saved(saving, tenant)
-    async with all_tenants.transaction() as tx:
-        await tx.execute(update(table).where(table.c.tenant_id == tenant).values(published_at=table.c.timestamp))
-        unfinished = """
-            INSERT INTO user_history.user_activity
-                (tenant_id, generation, event_id, user_id, activity_type, description, activity_data, timestamp)
-            SELECT tenant_id, 999, event_id, user_id, event_type, '', '{}', timestamp
-            FROM user_history.event_store WHERE tenant_id = :tenant
-        """
-        await tx.execute(text(unfinished), {"tenant": tenant})
-
-    await ActivityEnvironment().run(Reconciliation(all_tenants, publisher, after_seconds=0).republish_unprojected)
-
-    received = [json.loads(record.value) for record in await listener.receive(3)]
-    assert str(command.property_id) in {event.get("aggregateId") for event in received}
-
-
-def test_checkpoint_does_not_pass_a_recent_event_that_an_older_one_follows() -> None:
-    cutoff = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
-    events = [
-        (Position(n, n), {"timestamp": (cutoff + timedelta(seconds=offset)).isoformat()})
-        for n, offset in enumerate((-20, 5, -60))
-    ]
-
-    assert leading_before(events, cutoff) == events[:1]

@@ -68,6 +68,7 @@ async def test_kafka_redis_and_temporal_wiped_together_under_load_lose_no_acknow
     a wiped Temporal loses those commands answered 202 that were not saved yet.
     """
     person = await platform.register()
+    running = {name: platform.stack.processes[name].pid for name in ("worker", "projections", "api")}
     async with _creating(platform, person) as acknowledged:
         for _ in range(3):
             await until(_more(acknowledged), seconds=120)
@@ -85,6 +86,10 @@ async def test_kafka_redis_and_temporal_wiped_together_under_load_lose_no_acknow
     async def history_is_whole() -> bool:
         return sorted(await _listed_in_history(platform, person)) == sorted(aggregates)
 
+    async def everything_is_counted() -> bool:
+        profile = (await platform.http.get("/api/users/profile", headers=person.headers)).json()
+        return bool(profile["propertyCount"] == len(aggregates))
+
     async def everything_is_mailed_under_its_id() -> bool:
         # The mailbox keeps one mail for each Message-ID: with another id, a repetition would be one too many.
         parameters: dict[str, str] = {"to": person.email}
@@ -95,7 +100,9 @@ async def test_kafka_redis_and_temporal_wiped_together_under_load_lose_no_acknow
         return sorted(ids) == sorted(f"{event_id}.email@hyderabad-infra" for event_id in events)
 
     await until(history_is_whole, seconds=120)
+    await until(everything_is_counted, seconds=120)
     await until(everything_is_mailed_under_its_id, seconds=120)
+    assert {name: platform.stack.processes[name].pid for name in running} == running
 
 
 async def test_entry_acknowledged_before_a_restart_is_visible_once_the_projections_are_ready(

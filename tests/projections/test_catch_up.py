@@ -257,11 +257,21 @@ async def test_rounds_move_the_checkpoint_past_what_kafka_has_brought_and_apply_
     assert sorted(event_id for event_id in history.applied if event_id in ours) == sorted(ours)
 
 
+@pytest.mark.parametrize("marked_published", [False, True], ids=["never published", "published and lost by Kafka"])
 async def test_round_applies_what_kafka_had_the_time_to_bring_and_did_not(
-    database: Database, all_tenants: Database, valkey: Redis, saving: Saving, tenant: str
+    database: Database,
+    all_tenants: Database,
+    valkey: Redis,
+    saving: Saving,
+    owner: asyncpg.Connection,
+    tenant: str,
+    marked_published: bool,
 ) -> None:
     async with running_projection(all_tenants, History(valkey)) as (_, following):
         user = await owner_with_properties(saving, tenant, 1)
+        if marked_published:
+            publish = "UPDATE user_history.event_store SET published_at = now() WHERE tenant_id = $1"
+            await owner.execute(publish, tenant)
         await until(lambda: settled(all_tenants, tenant))
         await following.round(asyncio.Event())
         after_one_round = await entries(database, tenant, user)

@@ -113,6 +113,38 @@ async def test_projection_that_mostly_fails_stops_alone_and_is_tried_again(
         stop.set()
 
 
+async def test_request_that_aiokafka_cancels_ends_no_projection(
+    settings: Settings,
+    all_tenants: Database,
+    valkey: Redis,
+    tenant: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stop, runner = asyncio.Event(), Runner(settings, all_tenants, History(valkey), f"test-{tenant}")
+    getmany, cancelled = AIOKafkaConsumer.getmany, asyncio.Event()
+
+    async def cancelled_once(consumer: AIOKafkaConsumer, **how: int) -> object:
+        if not cancelled.is_set():
+            cancelled.set()
+            raise asyncio.CancelledError
+        return await getmany(consumer, **how)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", cancelled_once)
+    recreated = CONSUMERS_RECREATED.labels("history")._value
+    before = recreated.get()
+    running = asyncio.create_task(runner.run(stop))
+
+    async def ready_again() -> bool:
+        return running.done() or (recreated.get() > before and not runner.waiting_for)
+
+    await until(ready_again)
+    ended = running.done()
+    stop.set()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert not ended
+
+
 _DYING_MEMBER = """
 import asyncio, os, signal, sys
 from aiokafka import AIOKafkaConsumer

@@ -121,11 +121,6 @@ class Script:
             script._call("publish_overdue")
             return PublishedOverdue(published=2, unreadable=script._unreadable)
 
-        @activity.defn
-        async def republish_unprojected() -> int:
-            script._call("republish_unprojected")
-            return 1
-
         return [
             save_property,
             save_favorite,
@@ -136,7 +131,6 @@ class Script:
             send_deliveries,
             start_overdue,
             publish_overdue,
-            republish_unprojected,
         ]
 
 

@@ -184,8 +184,8 @@ async def test_reconcile_starts_deliveries_then_publishes_overdue_then_lost_even
             ReconcileWorkflow.run, id=f"reconcile-{datetime.now(UTC).timestamp()}", task_queue=options.MAINTENANCE
         )
 
-    assert result == "2 overdue events published, 1 unprojected ones published again, 3 overdue deliveries started"
-    assert script.calls == ["start_overdue", "publish_overdue", "publish_overdue", "republish_unprojected"]
+    assert result == "2 overdue events published, 3 overdue deliveries started"
+    assert script.calls == ["start_overdue", "publish_overdue", "publish_overdue"]
 
 
 async def test_reconcile_reports_the_number_of_unreadable_events(
@@ -197,10 +197,7 @@ async def test_reconcile_reports_the_number_of_unreadable_events(
         )
         result = await handle.result()
 
-    assert result == (
-        "2 overdue events published, 1 unprojected ones published again, 4 unreadable ones skipped, "
-        "3 overdue deliveries started"
-    )
+    assert result == ("2 overdue events published, 4 unreadable ones skipped, 3 overdue deliveries started")
 
 
 async def test_failed_deliveries_do_not_stop_reconcile(skipping: WorkflowEnvironment, workers: Workers) -> None:
@@ -212,4 +209,4 @@ async def test_failed_deliveries_do_not_stop_reconcile(skipping: WorkflowEnviron
                 ReconcileWorkflow.run, id=f"reconcile-{new_id()}", task_queue=options.MAINTENANCE
             )
 
-    assert script.calls == ["start_overdue"] * 3 + ["publish_overdue", "republish_unprojected"]
+    assert script.calls == ["start_overdue"] * 3 + ["publish_overdue"]
