@@ -21,9 +21,6 @@ class ReconcileWorkflow:
         except ActivityError as error:
             failed = error
         overdue = await workflow.execute_activity_method(Reconciliation.publish_overdue, **options.RECONCILE)
-        if not workflow.patched("reconcile-without-republishing"):
-            # Runs of before: projections read from the event store what Kafka has lost.
-            await workflow.execute_activity("republish_unprojected", **options.RECONCILE)
         if failed:
             raise failed
         done = f"{overdue.published} overdue events published"

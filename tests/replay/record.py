@@ -135,7 +135,6 @@ def _of_others() -> dict[str, Recorded]:
         "notify-late": notify(Script(send_deliveries=unavailable(2))),
         "notify-given_up": notify(Script(send_deliveries=refusal("MailRefused"))),
         "reconcile-done": reconcile(Script()),
-        "reconcile-done_without_republishing": reconcile(Script()),
         "reconcile-unreadable": reconcile(Script(unreadable=1)),
         "reconcile-failed": reconcile(Script(publish_overdue=unavailable(3))),
         "reconcile-deliveries_failed": reconcile(Script(start_overdue=unavailable(3))),
