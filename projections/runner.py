@@ -117,7 +117,7 @@ class Runner(Generic[E]):
                 CONSUMERS_RECREATED.labels(self._projection.name).inc()
                 log.warning("%s: %s; the consumer is recreated", self._projection.name, stalled)
             except asyncio.CancelledError:
-                # aiokafka cancels its own futures when it gives up a coordinator; the task itself is not cancelled then.
+                # aiokafka cancels its own futures when it gives up a coordinator, without cancelling this task.
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
