@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 from pydantic import TypeAdapter
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.exceptions import ApplicationError
 
@@ -26,6 +26,8 @@ from domain.notifications import deliveries_of
 
 S = TypeVar("S", bound=Model)
 
+_DATA_EXCEPTION = "22"
+"""The class of SQLSTATE of values that no column takes, such as a NUL character or a text that is too long."""
 _ATTEMPTS = 5
 """Attempts after a version conflict without a pause; after them the activity fails and its retry policy applies."""
 
@@ -94,6 +96,13 @@ class CommandStore:
                 if not await self._record_refusal(command, refusal) and (answer := await self._recorded(command)):
                     return answer
                 raise refused(refusal.code, refusal.detail, refusal.field) from error
+            except DBAPIError as error:
+                sqlstate = str(getattr(error.orig, "sqlstate", None))
+                if not sqlstate.startswith(_DATA_EXCEPTION):
+                    raise
+                # Only a workflow started by hand has values that the API would have refused.
+                detail = f"Postgres rejects a value of the command (SQLSTATE {sqlstate})"
+                raise ApplicationError(detail, type=FAILED, non_retryable=True) from None
 
     def _read(self, aggregate: Aggregate[S], sealed: SealedCommand) -> Command:
         try:

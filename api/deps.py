@@ -54,7 +54,7 @@ def parts_of(request: Request) -> Parts:
 def tenant_of(request: Request) -> str:
     """The tenant of the request's host name, or the default tenant."""
     settings = parts_of(request).settings
-    return settings.tenant_hosts.get(request.url.hostname or "", settings.default_tenant)
+    return settings.tenant_hosts.get((request.url.hostname or "").rstrip("."), settings.default_tenant)
 
 
 def caller_or_none(request: Request) -> Caller | None:

@@ -179,6 +179,8 @@ def example(kind: str) -> dict[str, Any]:
     return document(ApiError(kind, errors=faults if kind == "invalid-request" else ()), "/api/properties")
 
 
+_MAX_FAULTS = 50
+"""The most invalid fields of one answer: more than any body has fields."""
 _PLACES = {"body": "", "query": "query.", "path": "path.", "header": "header.", "cookie": "cookie."}
 
 
@@ -188,9 +190,13 @@ def _field(location: Sequence[Any]) -> str:
 
 
 def _validation(error: RequestValidationError) -> ApiError:
+    faults = error.errors()
     return ApiError(
         "invalid-request",
-        errors=[FieldError(field=_field(fault["loc"]), reason=reason(fault)) for fault in error.errors()],
+        f"Fix these fields and send the request again; {len(faults) - _MAX_FAULTS} more are not listed."
+        if len(faults) > _MAX_FAULTS
+        else None,
+        errors=[FieldError(field=_field(fault["loc"]), reason=reason(fault)) for fault in faults[:_MAX_FAULTS]],
     )
 
 

@@ -30,6 +30,8 @@ _SINGLE_VALUED = frozenset(
     }
 )
 """Headers that must not be sent twice: a proxy and the API might use different values."""
+_MAX_NAMES = 200
+"""Names of one object in a body: several times those of any body. Each unknown name is validated and reported."""
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 
@@ -150,6 +152,8 @@ class _DuplicateName(Exception):
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > _MAX_NAMES:
+        raise ApiError("malformed-json", f"Send objects with at most {_MAX_NAMES} names.")
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()

@@ -66,6 +66,7 @@ Amenities = Annotated[
     tuple[f.Label, ...],
     Field(
         max_length=100,
+        fail_fast=True,  # one invalid entry is enough: a body may have a hundred thousand
         description="Each entry once; two that differ in case or in the whitespace around them are the same.",
         json_schema_extra={"uniqueItems": True},
     ),

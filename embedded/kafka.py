@@ -55,12 +55,17 @@ async def kafka(data: Path, ports: Ports, print_line: PrintLine) -> tuple[Spec, 
     if not jars_folder(LOCK).exists():
         print_line(f"  kafka        fetching Apache Kafka {VERSION}, 45 MB, once for this machine ...")
         await run_command([sys.executable, "-m", "embedded.kafka"], "Fetching Apache Kafka", log, cwd=ROOT)
-    # The last file that formatting writes.
-    if not (folder / "meta.properties").exists():
+
+    async def format_folder() -> None:
+        # The last file that formatting writes.
+        if (folder / "meta.properties").exists():
+            return
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # As one argument, because an id may begin with a dash.
         command = java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", f"--config={properties}")
         await run_command(command, "Formatting Kafka's folder", log)
+
+    await format_folder()
 
     async def ready() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=2000)
@@ -69,7 +74,9 @@ async def kafka(data: Path, ports: Ports, print_line: PrintLine) -> tuple[Spec, 
         finally:
             await admin.close()
 
-    spec = Spec("kafka", java("kafka.Kafka", str(properties)), log, ready, stop_seconds=30)
+    spec = Spec(
+        "kafka", java("kafka.Kafka", str(properties)), log, ready, stop_seconds=30, before_restart=format_folder
+    )
     return spec, {"KAFKA_BOOTSTRAP_SERVERS": address}
 
 

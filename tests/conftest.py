@@ -3,7 +3,8 @@
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,14 @@ from temporalio.client import Client
 
 from activities.saving import CommandStore
 from adapters import redis, temporal
-from adapters.kafka import Publisher
+from adapters.kafka import BrokerUnavailable, Message, Publisher
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from embedded.paths import Ports
 from embedded.stack import ENGINES, Stack
 from tests.activities.accounts import Saving
-from tests.platform import Platform
+from tests.platform import Platform, until
 from tests.samples import new_tenant
 
 _TAIL = 60
@@ -129,10 +130,26 @@ def saving(store: CommandStore, keyring: Keyring) -> Saving:
     return Saving(store, keyring)
 
 
+class RetryingPublisher(Publisher):
+    """Retries as workflows do.
+
+    A wiped broker gives out the ids of producers from the beginning: a new producer may have the id of one that has
+    been alive since before the wipe, and is then refused until it is replaced.
+    """
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        async def sent() -> bool:
+            with suppress(BrokerUnavailable):
+                await super(RetryingPublisher, self).send(messages)
+                return True
+            return False
+
+        await until(sent)
+
+
 @pytest.fixture
 async def publisher(settings: Settings) -> AsyncIterator[Publisher]:
-    """One per test: an idempotent producer's sequence numbers are invalid after the broker is wiped."""
-    publisher = Publisher(settings)
+    publisher = RetryingPublisher(settings)
     yield publisher
     await publisher.close()
 

@@ -123,6 +123,21 @@ async def test_command_that_cannot_be_read_fails_for_good(
     assert await rows(database, tenant) == before
 
 
+@pytest.mark.parametrize("fingerprint", ["x" * 65, "nul\x00"])
+async def test_command_with_a_value_that_postgres_rejects_fails_for_good(
+    database: Database, saving: Saving, tenant: str, fingerprint: str
+) -> None:
+    command = create_property(tenant, await saving.registered(tenant), contactPhone="9848022338")
+    before = await rows(database, tenant)
+
+    with pytest.raises(ApplicationError, match="22") as failure:
+        await saving.property(command.model_copy(update={"fingerprint": fingerprint}))
+
+    assert (failure.value.type, failure.value.non_retryable) == (FAILED, True)
+    assert "98480" not in str(failure.value)
+    assert await rows(database, tenant) == before
+
+
 async def test_property_saved_twice_is_saved_once_and_answered_the_same(
     database: Database, saving: Saving, tenant: str
 ) -> None:
@@ -235,7 +250,7 @@ def namesake(user: RegisterUser) -> RegisterUser:
     [
         (lambda user, seal: seal(namesake(user)), "duplicate key value"),
         (lambda user, seal: {**seal(user), "passwordHash": None}, "validation error"),
-        (lambda user, seal: {**seal(user), "tenantId": "t" * 64}, "value too long"),
+        (lambda user, seal: {**seal(user), "tenantId": "t" * 64}, "SQLSTATE 22001"),
         (lambda user, seal: {**seal(user), "userId": user.account.email}, "validation error"),
         (lambda user, seal: {**seal(user), "commandId": str(new_id())}, "sealed with another key, or altered"),
     ],

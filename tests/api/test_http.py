@@ -373,3 +373,24 @@ def test_response_202_is_as_documented() -> None:
     }  # fmt: skip
 
     assert AcceptedCommand.model_validate(sent).location == f"/api/commands/{command_id}"
+
+
+async def test_body_with_thousands_of_faults_gets_a_short_answer(platform: Platform, owner: Person) -> None:
+    names = json.dumps({f"k{n}": 1 for n in range(201)})
+    faults = json.dumps(listing() | {f"k{n}": 1 for n in range(150)})
+    amenities = json.dumps(listing(amenities=[1] * 60_000))
+    headers = {**owner.headers, **JSON}
+
+    too_many = assert_problem(
+        await platform.http.post("/api/auth/login", content=names, headers=headers), "malformed-json"
+    )
+    some = assert_problem(
+        await platform.http.post("/api/properties", content=faults, headers=headers), "invalid-request"
+    )
+    one = assert_problem(
+        await platform.http.post("/api/properties", content=amenities, headers=headers), "invalid-request"
+    )
+
+    assert "at most 200 names" in too_many["detail"]
+    assert (len(some["errors"]), "100 more" in some["detail"]) == (50, True)
+    assert len(one["errors"]) == 1

@@ -51,9 +51,6 @@ class Wiping:
         await delete(self._stack.data, _DATA[name])
         if name == "temporal" and _PRODUCTION_TEMPORAL:
             await self._empty_databases_of_temporal()
-        else:
-            # Some engines need their folder prepared before they start.
-            await self._stack._engine(name)
 
     async def _empty_databases_of_temporal(self) -> None:
         connection = await asyncpg.connect(self._database_url)
@@ -81,14 +78,21 @@ async def delete(folder: Path, pattern: str) -> None:
 async def restart_empty(processes: Mapping[Process, Callable[[], Awaitable[None]]]) -> None:
     """Kill processes together and run what deletes their state while they are down; returns when all serve again."""
     pids = {process: process.pid for process in processes}
-    for process, delete_state in processes.items():
-        process.spec = replace(process.spec, before_restart=delete_state)
+    specs = {process: process.spec for process in processes}
+
+    async def delete_and_prepare(process: Process) -> None:
+        await processes[process]()
+        if prepare := specs[process].before_restart:
+            await prepare()
+
+    for process, spec in specs.items():
+        process.spec = replace(spec, before_restart=partial(delete_and_prepare, process))
     for pid in pids.values():
         assert pid
         os.kill(pid, signal.SIGKILL)
     for process, pid in pids.items():
         await until(partial(_serves_again, process, pid), seconds=60)
-        process.spec = replace(process.spec, before_restart=None)
+        process.spec = specs[process]
 
 
 async def _serves_again(process: Process, killed: int | None) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import uuid
 from collections.abc import AsyncIterator
@@ -55,6 +56,20 @@ async def test_messages_and_offsets_survive_a_kill_and_a_restart(tmp_path: Path)
         read.append(await next_message(stack.env["KAFKA_BOOTSTRAP_SERVERS"]))
 
     assert read == [b"first", b"second", b"third"]
+
+
+async def test_broker_whose_folder_is_deleted_comes_back_empty(tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    async def is_back() -> bool:
+        return any("is back" in line for line in lines)
+
+    async with broker(tmp_path, lines.append) as stack:
+        pid = stack.processes["kafka"].pid
+        assert pid
+        shutil.rmtree(tmp_path / "kafka")
+        os.kill(pid, signal.SIGKILL)
+        await until(is_back, seconds=60)
 
 
 async def next_message(address: str) -> bytes:
