@@ -39,7 +39,7 @@ NOTIFY = ActivityConfig(
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_interval=timedelta(minutes=30)),
 )
 RECONCILE = ActivityConfig(
-    # Time to read a large store from its beginning. A batch takes a second or two and ends with a heartbeat.
+    # Time to publish a large backlog. A batch takes a second or two and ends with a heartbeat.
     start_to_close_timeout=timedelta(minutes=30),
     heartbeat_timeout=timedelta(seconds=15),
     # The schedule starts the next run after a minute.
