@@ -109,6 +109,22 @@ async def test_deleted_listing_is_gone_for_its_owner_and_not_found_for_others(
         assert_problem(await platform.change(owner, method, path + part, body), "not-found")
 
 
+async def test_history_of_a_deleted_listing_is_for_its_owner_and_administrators(
+    platform: Platform, owner: Person, stranger: Person, admin: Person
+) -> None:
+    path = await listed(platform, owner)
+    deleted = await platform.change(owner, "DELETE", path)
+
+    events = await events_of(platform, owner, path)
+
+    assert deleted.status_code == 204
+    assert [event["eventType"] for event in events] == ["PROPERTY_CREATED", "PROPERTY_DELETED"]
+    assert await events_of(platform, admin, path) == events
+    assert_problem(await platform.http.get(path, headers=admin.headers), "not-found")
+    assert_problem(await platform.http.get(f"{path}/history", headers=stranger.headers), "not-found")
+    assert_problem(await platform.http.get(f"{path}/history"), "unauthenticated")
+
+
 @pytest.mark.parametrize("kind", [*CHANGES, *FLAGS])
 async def test_change_without_if_match_is_refused(platform: Platform, owner: Person, kind: str) -> None:
     method, part, body = (CHANGES | FLAGS)[kind]
@@ -119,13 +135,16 @@ async def test_change_without_if_match_is_refused(platform: Platform, owner: Per
     assert (await platform.http.get(path)).headers["etag"] == '"1"'
 
 
-@pytest.mark.parametrize("kind", CHANGES)
-async def test_change_of_a_stale_version_is_refused(platform: Platform, owner: Person, kind: str) -> None:
-    method, part, body = CHANGES[kind]
+@pytest.mark.parametrize("kind", [*CHANGES, *FLAGS])
+async def test_change_of_a_stale_version_is_refused(
+    platform: Platform, owner: Person, admin: Person, kind: str
+) -> None:
+    method, part, body = (CHANGES | FLAGS)[kind]
     path = await listed(platform, owner)
     await platform.change(owner, "PATCH", path, {"bedrooms": 2}, if_match='"1"')
 
-    refused = await platform.change(owner, method, path + part, body, if_match='"1"')
+    sender = admin if kind in FLAGS else owner
+    refused = await platform.change(sender, method, path + part, body, if_match='"1"')
 
     assert "version 2" in assert_problem(refused, "version-conflict")["detail"]
     assert (await platform.http.get(path)).headers["etag"] == '"2"'
@@ -185,6 +204,19 @@ async def test_flags_are_for_administrators(
 
     assert (flagged.status_code, flagged.json()[field], cleared.json()[field]) == (200, True, False)
     assert (flagged.headers["etag"], cleared.headers["etag"]) == ('"2"', '"3"')
+
+
+@pytest.mark.parametrize("part", ["/featured", "/verified"])
+async def test_flag_that_has_the_value_already_answers_the_same_version(
+    platform: Platform, owner: Person, admin: Person, part: str
+) -> None:
+    path = await listed(platform, owner)
+    before = await platform.http.get(path)
+
+    same = await platform.change(admin, "PUT", path + part, {"value": False}, if_match='"1"')
+
+    assert (same.status_code, same.headers["etag"], same.content) == (200, '"1"', before.content)
+    assert len(await events_of(platform, owner, path)) == 1
 
 
 async def test_change_of_an_administrator_is_in_their_history_and_leaves_the_owner(
