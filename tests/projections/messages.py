@@ -8,15 +8,18 @@ from typing import Any
 from uuid import UUID
 
 from redis.asyncio import Redis
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import event_store
 from adapters.event_store import Position
 from adapters.postgres import Database, write_rows
+from adapters.tables import counted
 from domain.activity import Activity
 from domain.events import USER_ACTIVITY, Event
 from projections.catch_up import CatchUp
+from projections.counts import Counts, Kind
+from projections.generations import generation_of
 from projections.history import History
 from projections.parking import ConsumedMessage
 from projections.projection import Projection
@@ -51,6 +54,17 @@ async def stored_messages(database: Database, tenant: str) -> list[dict[str, Any
     async with database.transaction() as tx:
         everything = await event_store.visible_between(tx, None, None, Position(), 100_000)
     return [message for _, message in everything if message["tenantId"] == tenant]
+
+
+async def counted_versions(database: Database, kind: Kind, subject_id: UUID) -> dict[str, int]:
+    """The newest version of each item of a subject that the serving generation of `counts` includes."""
+    async with database.transaction() as tx:
+        query = select(counted.c.item_id, counted.c.version).where(
+            counted.c.kind == kind.value,
+            counted.c.subject_id == subject_id,
+            counted.c.generation == await generation_of(tx, Counts.name),
+        )
+        return {str(row.item_id): row.version for row in await tx.execute(query)}
 
 
 async def entries(database: Database, tenant: str, user: UUID) -> int:
