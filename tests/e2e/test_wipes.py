@@ -105,10 +105,12 @@ async def test_kafka_redis_and_temporal_wiped_together_under_load_lose_no_acknow
     assert {name: platform.stack.processes[name].pid for name in running} == running
 
 
-async def test_entry_acknowledged_before_a_restart_is_visible_once_the_projections_are_ready(
+async def test_entry_acknowledged_before_a_restart_is_visible_once_the_platform_is_ready(
     platform: Platform, wiping: Wiping
 ) -> None:
-    """The broker comes back empty and the workers stand still, so only the event store has the entry."""
+    """The broker comes back empty, projections and API restart, and the workers stand still: only the event store has
+    the entry.
+    """
     person = await platform.register()
     await until(lambda: platform.history(person))
     worker, projections = (platform.stack.processes[name] for name in ("worker", "projections"))
@@ -119,7 +121,7 @@ async def test_entry_acknowledged_before_a_restart_is_visible_once_the_projectio
     before = await platform.history(person)
     os.kill(worker.pid, signal.SIGSTOP)
     try:
-        await wiping.wipe("kafka", "projections")
+        await wiping.wipe("kafka", "projections", "api")
         entries = await platform.history(person)
     finally:
         os.kill(worker.pid, signal.SIGCONT)
