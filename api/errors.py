@@ -88,7 +88,7 @@ KINDS: dict[str, Kind] = {
     "username-taken": Kind(409, "The username is taken", "Choose another."),
     "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),
     "status-refused": Kind(409, "The status cannot be changed to this one", "Choose a status that `detail` lists."),
-    "gone": Kind(410, "The listing was deleted", "Read its events at /api/properties/{id}/history."),
+    "gone": Kind(410, "The listing was deleted", "Its events can still be read, at /history below its URL."),
     "version-conflict": Kind(
         412,
         "The resource has changed",

@@ -189,7 +189,9 @@ async def _visible(
         found = await find_property(connection, property_id)
         if found is None:
             deleted_from = await event_store.owner_of_deleted(connection, property_id) if caller else None
-            raise ApiError("gone" if caller and deleted_from == caller.user_id else "not-found")
+            if caller and deleted_from == caller.user_id:
+                raise ApiError("gone", f"Read its events at /api/properties/{property_id}/history.")
+            raise ApiError("not-found")
         if not (found.is_public or (caller and (caller.is_admin or caller.user_id == found.owner_id))):
             raise ApiError("not-found")
         return found, (await json_counts_of(connection, [property_id]))[property_id]

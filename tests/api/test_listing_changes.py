@@ -101,7 +101,8 @@ async def test_deleted_listing_is_gone_for_its_owner_and_not_found_for_others(
     assert "etag" not in deleted.headers
     [entry] = await platform.history(owner, deleted.headers["consistency-token"], limit=1)
     assert entry["activityType"] == "PROPERTY_DELETED"
-    assert_problem(await platform.http.get(path, headers=owner.headers), "gone")
+    gone = assert_problem(await platform.http.get(path, headers=owner.headers), "gone")
+    assert f"{path}/history" in gone["detail"]
     assert_problem(await platform.http.get(path, headers=stranger.headers), "not-found")
     assert_problem(await platform.http.get(path), "not-found")
     assert [event["eventType"] for event in await events_of(platform, owner, path)][-1] == "PROPERTY_DELETED"
