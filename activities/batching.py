@@ -34,7 +34,7 @@ class Batcher(Generic[T]):
             await self._flush(batch)
 
     async def close(self) -> None:
-        """Flush the remaining items at once."""
+        """Flush the current batch without waiting for its interval."""
         self._closing.set()
         if self._task:
             await self._task

@@ -73,7 +73,7 @@ class OutboxRelay:
         return True
 
     async def close(self) -> None:
-        """Start the workflows of the current batch at once."""
+        """Start the workflows of the current batch without waiting for its interval."""
         await self._batcher.close()
 
 

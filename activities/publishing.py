@@ -1,4 +1,4 @@
-"""Activities that publish stored events to Kafka in the order of each aggregate, and publish lost ones again."""
+"""Activities that publish stored events to Kafka, those of an aggregate in order, and later those left unpublished."""
 
 import logging
 from dataclasses import dataclass, field
@@ -25,7 +25,6 @@ _AGGREGATE_BATCH = 200
 """Events of one aggregate per send: the publisher allows a second for a batch, which takes some 50 ms."""
 _MARK_PUBLISHED_SECONDS = 0.05
 """The interval of batches of `mark_published`, on which no request waits."""
-_HISTORY_CHECKPOINT = "history-checked"
 
 
 class PublishedOverdue(Fact):
@@ -98,7 +97,7 @@ class Publishing:
         return len(batch.event_ids)
 
     async def close(self) -> None:
-        """Mark the remaining published events at once."""
+        """Write the marks of the current batch without waiting for its interval."""
         await self._published.close()
 
     async def _mark_published(self, event_ids: list[UUID]) -> None:

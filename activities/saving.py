@@ -109,7 +109,7 @@ class CommandStore:
             unsealed = self._keyring.unseal_in_transit(sealed, UUID(sealed["commandId"]))
             command: Command = aggregate.commands.validate_json(orjson.dumps(unsealed))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            # A workflow that somebody started by hand may be given anything. No repetition makes it readable.
+            # A workflow started by hand can have any input, and a retry does not change it.
             raise ApplicationError(f"the command cannot be read: {error}", type=FAILED, non_retryable=True) from error
         return command
 

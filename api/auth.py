@@ -55,7 +55,7 @@ async def register(
     await parts.limits.count(tenant_id, "register", address, per_address, fail_closed=True)
     account = Account(**{name: value for name, value in body if name != "password"})
     password = body.password.get_secret_value()
-    # There is no user id yet, so keys are told apart by the e-mail address.
+    # There is no user id yet, so the e-mail address separates the keys of different users.
     metadata = parts.commands.metadata(tenant_id, account.email, "POST /api/auth/register", key, body)
     user_id = new_id()
     register = RegisterUser(

@@ -1,4 +1,4 @@
-"""The body of a request: a model of the domain, read by the names that the OpenAPI document has and by no other."""
+"""Request bodies: models that accept the names in the OpenAPI document only."""
 
 from typing import Annotated, Any, TypeVar
 
@@ -9,7 +9,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class _DocumentedNames:
-    """Marks a model that is read by its aliases alone. Python code makes the same model by the names of its fields."""
+    """Validates a model by alias only; Python code can still construct it by field name."""
 
     def __get_pydantic_core_schema__(self, source: type[BaseModel], handler: GetCoreSchemaHandler) -> CoreSchema:
         def read(value: Any, _: ValidatorFunctionWrapHandler) -> BaseModel:

@@ -169,8 +169,8 @@ CREATE UNIQUE INDEX event_store_event_id_key ON user_history.event_store (event_
 CREATE UNIQUE INDEX event_store_version_key ON user_history.event_store (tenant_id, aggregate_id, version)
     WHERE version > 0;
 CREATE INDEX event_store_user ON user_history.event_store (user_id, timestamp, event_id);
--- No query of the platform reads these two: the store's contract (DESIGN, section 5) promises them to those who look
--- for the events of an aggregate, observations among them, or of a type.
+-- For ad-hoc queries by operators: all events of an aggregate, including observations, and events of a type. No query
+-- of the platform uses them; they are part of the event store's documented schema.
 CREATE INDEX event_store_aggregate ON user_history.event_store (aggregate_id);
 CREATE INDEX event_store_type ON user_history.event_store (event_type);
 CREATE INDEX event_store_command ON user_history.event_store (command_id);

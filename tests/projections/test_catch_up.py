@@ -28,6 +28,10 @@ from tests.projections.messages import RecordedHistory, catch_up, entries, store
 from tests.projections.test_rebuild import serving
 from tests.samples import actor, create_property, new_id
 
+PUBLISHED_OR_NOT = pytest.mark.parametrize(
+    "marked_published", [False, True], ids=["never published", "published and lost by Kafka"]
+)
+
 
 async def owner_with_properties(saving: Saving, tenant: str, count: int) -> UUID:
     """A user whose registration and properties are stored but not published."""
@@ -61,7 +65,7 @@ async def entries_in_redis(all_tenants: Database, valkey: Redis, tenant: str, us
     return len([entry for entry in await valkey.zrange(key, 0, -1) if entry])
 
 
-@pytest.mark.parametrize("marked_published", [False, True], ids=["never published", "published and lost by Kafka"])
+@PUBLISHED_OR_NOT
 async def test_ready_projection_has_events_that_kafka_never_delivers(
     settings: Settings,
     database: Database,
@@ -257,8 +261,8 @@ async def test_rounds_move_the_checkpoint_past_what_kafka_has_brought_and_apply_
     assert sorted(event_id for event_id in history.applied if event_id in ours) == sorted(ours)
 
 
-@pytest.mark.parametrize("marked_published", [False, True], ids=["never published", "published and lost by Kafka"])
-async def test_round_applies_what_kafka_had_the_time_to_bring_and_did_not(
+@PUBLISHED_OR_NOT
+async def test_round_applies_what_kafka_has_not_delivered_in_time(
     database: Database,
     all_tenants: Database,
     valkey: Redis,
