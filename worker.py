@@ -79,7 +79,7 @@ class Pools:
             activities=[
                 Properties(store).save_property,
                 Favorites(store).save_favorite,
-                Users(store, self._keyring.new_wrapped_key).save_user,
+                Users(store, self._keyring).save_user,
                 Observations(self._tenants).save_observations,
                 self._publishing.publish,
                 self._publishing.publish_observations,

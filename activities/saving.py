@@ -18,7 +18,7 @@ from adapters.outbox import PendingDelivery
 from adapters.postgres import Database, Write, write_rows
 from adapters.sealing import Keyring
 from adapters.tables import person_keys
-from domain.command import FAILED, Actor, Command, Saved, SealedCommand
+from domain.command import FAILED, Command, Saved, SealedCommand
 from domain.errors import Refusal
 from domain.events import new_events
 from domain.model import Fact, Model
@@ -39,8 +39,8 @@ class Loaded(Generic[S]):
     state: S | None
     version: int
     """The version of the newest event; 0 when there is none."""
-    actor: Actor | None
-    """None for a registration and for a command of the operator."""
+    actor: Model | None
+    """The user who sends the command, or what else `decide` needs besides the state."""
     person_id: UUID
     key: bytes
     """The wrapped key of that person, which encrypts the personal fields of events and answer."""

@@ -1,41 +1,97 @@
 """The activity that saves commands on accounts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from pydantic import ConfigDict, TypeAdapter
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
+from webauthn.helpers import base64url_to_bytes
 
 from activities.saving import Aggregate, CommandStore, Loaded
 from adapters.current_state import find_user
 from adapters.postgres import Write
-from adapters.tables import person_keys, user_profiles, users
-from domain.command import Saved, SealedCommand
-from domain.errors import EmailTaken, UsernameTaken, UserNotFound
-from domain.user import User
-from domain.user_commands import RegisterUser, UserCommand, decide, evolve
+from adapters.sealing import Keyring, token_hash
+from adapters.tables import account_tokens, passkeys, person_keys, recovery_codes, totp, user_profiles, users
+from domain import ids
+from domain.command import Actor, Saved, SealedCommand
+from domain.errors import EmailTaken, PasskeyTaken, UsernameTaken, UserNotFound
+from domain.roles import UserRole
+from domain.user import MAY_SIGN_IN, User
+from domain.user_commands import (
+    VERIFICATION_STEPS,
+    AddPasskey,
+    ChangePassword,
+    Circumstances,
+    DisableSecondFactor,
+    EnableSecondFactor,
+    ExpireVerification,
+    RegisterUser,
+    RemovePasskey,
+    RequestPasswordReset,
+    RequestVerification,
+    ResetPassword,
+    UserCommand,
+    VerifyEmail,
+    decide,
+    evolve,
+)
 
-_ACCOUNT = {"version", "username", "email", "role", "status", "created_at", "updated_at"}
-_PROFILE = {"first_name", "last_name", "phone_number"}
-_KEY = select(person_keys.c.wrapped_key).where(person_keys.c.user_id == bindparam("user_id"))
-_CONFLICTS = {"users_email_key": EmailTaken(field="email"), "users_username_key": UsernameTaken(field="username")}
+VERIFY, RESET = "verify", "reset"
+"""The purposes of links in mails."""
+LINK_LIFETIMES = {VERIFY: timedelta(days=7), RESET: timedelta(hours=1)}
+_ACCOUNT = {
+    "version",
+    "username",
+    "email",
+    "role",
+    "status",
+    "email_verified",
+    "phone_verified",
+    "second_factor",
+    "created_at",
+    "updated_at",
+}
+_PROFILE = {"first_name", "last_name", "phone_number", "address", "city", "state", "pincode", "date_of_birth"}
+_SECURITY = (
+    select(person_keys.c.wrapped_key, users.c.verification_step)
+    .select_from(users)
+    .outerjoin(person_keys, person_keys.c.user_id == users.c.user_id)
+    .where(users.c.user_id == bindparam("user_id"))
+)
+_ACTOR = select(users.c.role, users.c.status).where(users.c.user_id == bindparam("user_id"))
+_VALID_TOKEN = select(account_tokens.c.token_hash).where(
+    account_tokens.c.user_id == bindparam("user_id"),
+    account_tokens.c.token_hash == bindparam("token_hash"),
+    account_tokens.c.purpose == bindparam("purpose"),
+    account_tokens.c.used_at.is_(None),
+    account_tokens.c.expires_at > bindparam("now"),
+)
+_PASSKEY = select(passkeys.c.name).where(
+    passkeys.c.user_id == bindparam("user_id"), passkeys.c.passkey_id == bindparam("passkey_id")
+)
+_CONFLICTS = {
+    "users_email_key": EmailTaken(field="email"),
+    "users_username_key": UsernameTaken(field="username"),
+    "passkeys_credential_key": PasskeyTaken(),
+}
 
 
 class Users:
     """Saves the commands on accounts."""
 
-    def __init__(self, store: CommandStore, new_wrapped_key: Callable[[], bytes]) -> None:
-        """`new_wrapped_key` creates the encryption key of a new account."""
+    def __init__(self, store: CommandStore, keyring: Keyring) -> None:
         self._store = store
-        self._new_wrapped_key = new_wrapped_key
+        self._keyring = keyring
         self._user: Aggregate[User] = Aggregate(
             commands=TypeAdapter(UserCommand, config=ConfigDict(hide_input_in_errors=True)),
             load=self._load,
             decide=decide,
             evolve=evolve,
-            rows=_rows,
+            rows=self._rows,
             conflicts=_CONFLICTS,
         )
 
@@ -45,24 +101,126 @@ class Users:
         return await self._store.save(self._user, command)
 
     async def _load(self, connection: AsyncConnection, command: Any) -> Loaded[User]:
-        """Load the account and its key. Raises UserNotFound."""
+        """Load the account, its key, and what the command's decision needs. Raises UserNotFound."""
         if isinstance(command, RegisterUser):
-            return Loaded(None, 0, None, command.user_id, self._new_wrapped_key())
-        state = await find_user(connection, command.user_id)
-        key: bytes | None = (await connection.execute(_KEY, {"user_id": command.user_id})).scalar_one_or_none()
-        if state is None or key is None:
+            return Loaded(None, 0, Circumstances(), command.user_id, self._keyring.new_wrapped_key())
+        account_id = command.aggregate_id
+        state = await find_user(connection, account_id)
+        security = (await connection.execute(_SECURITY, {"user_id": account_id})).one_or_none()
+        if state is None or security is None or security.wrapped_key is None:
             raise UserNotFound
-        return Loaded(state, state.version, None, command.user_id, key)
+        circumstances = Circumstances(
+            actor=await _actor(connection, command),
+            token_is_valid=await _has_valid_token(connection, command),
+            passkey_name=await _passkey_name(connection, command),
+            verification_step=security.verification_step,
+        )
+        return Loaded(state, state.version, circumstances, account_id, security.wrapped_key)
+
+    def _rows(self, command: Any, loaded: Loaded[User], state: User | None) -> Sequence[Write]:
+        assert state is not None
+        key = {"tenant_id": command.tenant_id, "user_id": command.aggregate_id}
+        account, profile = state.model_dump(include=_ACCOUNT), state.model_dump(include=_PROFILE)
+        if isinstance(command, RegisterUser):
+            return [
+                Write(users, {**key, **account, "password_hash": command.password_hash}),
+                Write(user_profiles, {**key, **profile}),
+                Write(person_keys, {**key, "wrapped_key": loaded.key}),
+                self._link(command, VERIFY),
+            ]
+        account |= _account_columns(command, loaded)
+        others = self._other_rows(command, key, loaded.key)
+        return [Write(users, {**key, **account}, "update"), Write(user_profiles, {**key, **profile}, "update"), *others]
+
+    def _other_rows(self, command: Any, key: dict[str, Any], wrapped_key: bytes) -> Iterator[Write]:
+        match command:
+            case RequestVerification():
+                yield self._link(command, VERIFY)
+            case RequestPasswordReset():
+                yield self._link(command, RESET)
+            case VerifyEmail(token_hash=used) | ResetPassword(token_hash=used):
+                token = {"tenant_id": command.tenant_id, "token_hash": bytes.fromhex(used)}
+                yield Write(account_tokens, {**token, "used_at": command.issued_at}, "update")
+            case EnableSecondFactor(secret=secret):
+                sealed = self._keyring.seal_text(secret, wrapped_key, command.aggregate_id, "secret")
+                row = {"secret": sealed, "last_step": 0, "created_at": command.issued_at}
+                yield Write(totp, {**key, **row}, "upsert")
+                yield Write(recovery_codes, key, "delete")
+                for code in command.recovery_code_hashes:
+                    yield Write(recovery_codes, {**key, "code_hash": bytes.fromhex(code)})
+            case DisableSecondFactor():
+                yield Write(totp, key, "delete")
+                yield Write(recovery_codes, key, "delete")
+            case AddPasskey():
+                yield Write(
+                    passkeys,
+                    {
+                        **key,
+                        "passkey_id": command.passkey_id,
+                        "credential_id": base64url_to_bytes(command.credential_id),
+                        "public_key": base64url_to_bytes(command.public_key),
+                        "sign_count": command.sign_count,
+                        "transports": list(command.transports),
+                        "name": command.name,
+                        "created_at": command.issued_at,
+                    },
+                )
+            case RemovePasskey(passkey_id=passkey_id):
+                yield Write(passkeys, {"tenant_id": command.tenant_id, "passkey_id": passkey_id}, "delete")
+
+    def _link(self, command: Any, purpose: str) -> Write:
+        """The row of the link's token in the mail of the command's event."""
+        token = self._keyring.link_token(ids.event_id(command.command_id, 1))
+        return Write(
+            account_tokens,
+            {
+                "tenant_id": command.tenant_id,
+                "token_hash": token_hash(token),
+                "user_id": command.aggregate_id,
+                "purpose": purpose,
+                "created_at": command.issued_at,
+                "expires_at": command.issued_at + LINK_LIFETIMES[purpose],
+            },
+        )
 
 
-def _rows(command: Any, loaded: Loaded[User], state: User | None) -> Sequence[Write]:
-    assert state is not None
-    key = {"tenant_id": command.tenant_id, "user_id": command.user_id}
-    account, profile = state.model_dump(include=_ACCOUNT), state.model_dump(include=_PROFILE)
-    if isinstance(command, RegisterUser):
-        return [
-            Write(users, {**key, **account, "password_hash": command.password_hash}),
-            Write(user_profiles, {**key, **profile}),
-            Write(person_keys, {**key, "wrapped_key": loaded.key}),
-        ]
-    return [Write(users, {**key, **account}, "update"), Write(user_profiles, {**key, **profile}, "update")]
+def _account_columns(command: Any, loaded: Loaded[User]) -> dict[str, Any]:
+    """Columns of `users` that are not part of the account's public state."""
+    match command:
+        case ChangePassword(password_hash=hashed) | ResetPassword(password_hash=hashed):
+            return {"password_hash": hashed}
+        case RequestVerification(reminder=reminder) if reminder:
+            return {"verification_step": reminder}
+        case ExpireVerification():
+            return {"verification_step": VERIFICATION_STEPS}
+    return {}
+
+
+async def _actor(connection: AsyncConnection, command: Any) -> Actor | None:
+    """The administrator who sends a command on another account. Raises nothing: `decide` refuses others."""
+    if getattr(command, "account_id", None) is None:
+        return None
+    row = (await connection.execute(_ACTOR, {"user_id": command.user_id})).one_or_none()
+    if row is None or row.status not in MAY_SIGN_IN:
+        return None
+    return Actor(user_id=command.user_id, role=UserRole(row.role))
+
+
+async def _has_valid_token(connection: AsyncConnection, command: Any) -> bool:
+    if not isinstance(command, VerifyEmail | ResetPassword):
+        return False
+    wanted = {
+        "user_id": command.user_id,
+        "token_hash": bytes.fromhex(command.token_hash),
+        "purpose": VERIFY if isinstance(command, VerifyEmail) else RESET,
+        "now": command.issued_at,
+    }
+    return (await connection.execute(_VALID_TOKEN, wanted)).one_or_none() is not None
+
+
+async def _passkey_name(connection: AsyncConnection, command: Any) -> str | None:
+    if not isinstance(command, RemovePasskey):
+        return None
+    wanted: dict[str, UUID] = {"user_id": command.user_id, "passkey_id": command.passkey_id}
+    name: str | None = (await connection.execute(_PASSKEY, wanted)).scalar_one_or_none()
+    return name

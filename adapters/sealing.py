@@ -4,6 +4,8 @@ Erasing a person deletes their wrapped key (crypto-shredding): sealed values sta
 """
 
 import base64
+import hashlib
+import hmac
 import secrets
 from collections.abc import Callable
 from functools import lru_cache
@@ -27,6 +29,11 @@ def derived_key(secret: bytes, purpose: str) -> bytes:
     return HKDF(SHA256(), 32, None, purpose.encode()).derive(secret)
 
 
+def token_hash(token: str) -> bytes:
+    """The hash under which a token is stored. A token has 256 random bits, so a fast hash is safe."""
+    return hashlib.sha256(token.encode()).digest()
+
+
 class Keyring:
     """Creates, wraps and uses the persons' keys, and the server's own key for values in transit."""
 
@@ -34,11 +41,20 @@ class Keyring:
         wrapping_key = derived_key(secret, "person-keys")
         self._wrapping_key = wrapping_key
         self._transit_key = AESGCM(derived_key(secret, "transit"))
+        self._link_key = derived_key(secret, "links")
         # Wrapping is deterministic (RFC 3394), so a wrapped key identifies its cached plain key.
         self._opened = lru_cache(maxsize=4096)(lambda wrapped: AESGCM(aes_key_unwrap(wrapping_key, wrapped)))
 
     def new_wrapped_key(self) -> bytes:
         return aes_key_wrap(self._wrapping_key, secrets.token_bytes(32))
+
+    def link_token(self, event_id: UUID) -> str:
+        """The secret token of the link in the mail of an event; a repeated mail has the same. 256 bits, base64url."""
+        return base64.urlsafe_b64encode(hmac.digest(self._link_key, event_id.bytes, "sha256")).decode().rstrip("=")
+
+    def seal_text(self, text: str, wrapped_key: bytes, context: UUID, field: str) -> dict[str, str]:
+        """One personal value as it is stored in a column; `unseal` decrypts `{field: value}`."""
+        return _seal_one(text, self._opened(wrapped_key), context, field)
 
     def seal(self, value: Model, wrapped_key: bytes, context: UUID) -> dict[str, Any]:
         """`value` as JSON with each personal field sealed; `context` (event or command id) is authenticated."""

@@ -13,9 +13,11 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
+    Time,
     Uuid,
     text,
 )
@@ -23,6 +25,20 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import UserDefinedType
 
 metadata = MetaData()
+
+SECURITY_EVENTS = (
+    "LOGIN_FAILED",
+    "REFRESH_TOKEN_REUSED",
+    "USER_LOGGED_IN",
+    "USER_PASSWORD_CHANGED",
+    "USER_PASSWORD_RESET_REQUESTED",
+    "USER_ROLE_CHANGED",
+    "USER_STATUS_CHANGED",
+    "USER_SECOND_FACTOR_CHANGED",
+    "USER_PASSKEY_ADDED",
+    "USER_PASSKEY_REMOVED",
+)
+"""The event types of the list of security events; a partial index has them, so a new one needs a migration."""
 
 
 class Xid8(UserDefinedType[int]):
@@ -67,6 +83,14 @@ users = Table(
     _at("created_at"),
     _at("updated_at"),
     _at("last_login", nullable=True),
+    Column("second_factor", Boolean, nullable=False, server_default=text("false")),
+    Column("verification_step", SmallInteger, nullable=False, server_default=text("0")),
+    Index("users_newest", "tenant_id", text("created_at DESC"), text("user_id DESC")),
+    Index(
+        "users_unverified",
+        "created_at",
+        postgresql_where=text("status = 'PENDING_VERIFICATION' AND verification_step < 3"),
+    ),
     Index("users_username_key", "tenant_id", text("lower(username)"), unique=True),
     Index("users_email_key", "tenant_id", text("lower(email)"), unique=True),
     schema="user_management",
@@ -107,7 +131,12 @@ sessions = Table(
     Column("user_id", Uuid, nullable=False),
     _at("opened_at"),
     _at("revoked_at", nullable=True),
+    Column("device", String(100)),
+    Column("address_digest", LargeBinary),
+    _at("last_seen_at", nullable=True),
+    Column("second_factor", Boolean, nullable=False, server_default=text("false")),
     Index("sessions_user", "tenant_id", "user_id"),
+    Index("sessions_revoked", "revoked_at", postgresql_where=text("revoked_at IS NOT NULL")),
     schema="user_management",
 )
 
@@ -123,6 +152,59 @@ refresh_tokens = Table(
     _at("used_at", nullable=True),
     Index("refresh_tokens_session", "tenant_id", "session_id"),
     Index("refresh_tokens_user", "tenant_id", "user_id"),
+    schema="user_management",
+)
+
+account_tokens = Table(
+    "account_tokens",
+    metadata,
+    _tenant(),
+    Column("token_hash", LargeBinary, primary_key=True),
+    Column("user_id", Uuid, nullable=False),
+    Column("purpose", String(20), nullable=False),
+    _at("created_at"),
+    _at("expires_at"),
+    _at("used_at", nullable=True),
+    Index("account_tokens_user", "tenant_id", "user_id"),
+    schema="user_management",
+)
+
+totp = Table(
+    "totp",
+    metadata,
+    _tenant(),
+    Column("user_id", Uuid, primary_key=True),
+    Column("secret", JSONB, nullable=False),
+    Column("last_step", BigInteger, nullable=False, server_default=text("0")),
+    _at("created_at"),
+    schema="user_management",
+)
+
+recovery_codes = Table(
+    "recovery_codes",
+    metadata,
+    _tenant(),
+    Column("user_id", Uuid, primary_key=True),
+    Column("code_hash", LargeBinary, primary_key=True),
+    _at("used_at", nullable=True),
+    schema="user_management",
+)
+
+passkeys = Table(
+    "passkeys",
+    metadata,
+    _tenant(),
+    Column("passkey_id", Uuid, primary_key=True),
+    Column("credential_id", LargeBinary, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("sign_count", BigInteger, nullable=False),
+    Column("transports", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    _at("created_at"),
+    _at("last_used_at", nullable=True),
+    Index("passkeys_credential_key", "tenant_id", "credential_id", unique=True),
+    Index("passkeys_user", "tenant_id", "user_id"),
     schema="user_management",
 )
 
@@ -214,6 +296,7 @@ favorites = Table(
         text("property_id DESC"),
         postgresql_where=text("is_favorite"),
     ),
+    Index("favorites_property", "tenant_id", "property_id", "user_id", postgresql_where=text("is_favorite")),
     schema="property_management",
 )
 
@@ -254,6 +337,14 @@ event_store = Table(
         "aggregate_id",
         "version",
         postgresql_where=text("published_at IS NULL AND version > 0"),
+    ),
+    Index(
+        "event_store_security",
+        "tenant_id",
+        "aggregate_id",
+        "timestamp",
+        "event_id",
+        postgresql_where=text(f"event_type IN ({', '.join(map(repr, SECURITY_EVENTS))})"),
     ),
     schema="user_history",
 )
@@ -360,6 +451,22 @@ counts = Table(
     schema="search",
 )
 
+notices = Table(
+    "notices",
+    metadata,
+    _tenant(),
+    Column("event_id", Uuid, primary_key=True),
+    Column("kind", String(100), primary_key=True),
+    Column("audience", String(20), nullable=False),
+    Column("audience_id", Uuid, primary_key=True),
+    Column("command_id", Uuid, nullable=False),
+    _at("enqueued_at", now=True),
+    _at("expanded_at", nullable=True),
+    Index("notices_pending", "enqueued_at", postgresql_where=text("expanded_at IS NULL")),
+    Index("notices_command", "tenant_id", "command_id"),
+    schema="notification",
+)
+
 deliveries = Table(
     "deliveries",
     metadata,
@@ -374,7 +481,92 @@ deliveries = Table(
     _at("claimed_until", nullable=True),
     _at("sent_at", nullable=True),
     Column("given_up", Text),
+    _at("held_until", nullable=True),
+    Column("provider", String(20)),
+    Column("provider_id", String(200)),
+    Column("outcome", String(20)),
+    Column("reported", String(20)),
+    _at("reported_at", nullable=True),
     Index("deliveries_command", "tenant_id", "command_id"),
+    Index(
+        "deliveries_held",
+        "tenant_id",
+        "recipient_id",
+        "held_until",
+        postgresql_where=text("held_until IS NOT NULL AND sent_at IS NULL AND given_up IS NULL"),
+    ),
+    Index("deliveries_provider", "tenant_id", "provider_id", postgresql_where=text("provider_id IS NOT NULL")),
     Index("deliveries_pending", "enqueued_at", postgresql_where=text("sent_at IS NULL AND given_up IS NULL")),
+    schema="notification",
+)
+
+bad_addresses = Table(
+    "bad_addresses",
+    metadata,
+    _tenant(),
+    Column("channel", String(20), primary_key=True),
+    Column("address_digest", LargeBinary, primary_key=True),
+    Column("reason", Text, nullable=False),
+    _at("since", now=True),
+    schema="notification",
+)
+
+preferences = Table(
+    "preferences",
+    metadata,
+    _tenant(),
+    Column("user_id", Uuid, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("kinds", JSONB, nullable=False),
+    Column("quiet_from", Time),
+    Column("quiet_to", Time),
+    _at("updated_at"),
+    schema="notification",
+)
+
+push_subscriptions = Table(
+    "push_subscriptions",
+    metadata,
+    _tenant(),
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("user_id", Uuid, nullable=False),
+    Column("endpoint", String(1000), nullable=False),
+    Column("p256dh", String(200), nullable=False),
+    Column("auth", String(100), nullable=False),
+    _at("created_at", now=True),
+    Index("push_subscriptions_endpoint_key", "tenant_id", "user_id", "endpoint", unique=True),
+    schema="notification",
+)
+
+notifications = Table(
+    "notifications",
+    metadata,
+    _tenant(),
+    Column("notification_id", Uuid, primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("kind", String(100)),
+    Column("data", JSONB),
+    _at("created_at", nullable=True),
+    _at("read_at", nullable=True),
+    Index(
+        "notifications_page",
+        "tenant_id",
+        "user_id",
+        "generation",
+        text("created_at DESC"),
+        text("notification_id DESC"),
+        postgresql_where=text("kind IS NOT NULL"),
+    ),
+    schema="notification",
+)
+
+read_until = Table(
+    "read_until",
+    metadata,
+    _tenant(),
+    Column("user_id", Uuid, primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    _at("read_until"),
     schema="notification",
 )

@@ -134,7 +134,7 @@ async def _count_attempt(parts: Parts, tenant_id: str, address: str, name: str) 
 
 def _signed_in(parts: PartsDep, tenant_id: str, session: Session, status: int, headers: dict[str, str]) -> Response:
     body = SignedIn(
-        access_token=parts.tokens.issue(tenant_id, session.user),
+        access_token=parts.tokens.issue(tenant_id, session.user, session.id),
         refresh_token=session.refresh_token,
         expires_in=LIFETIME_SECONDS,
         user=session.user,

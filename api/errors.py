@@ -80,11 +80,18 @@ KINDS: dict[str, Kind] = {
     "refresh-token-reused": Kind(
         401, "The refresh token was used before", "It may be stolen, so its session is closed. Sign in again."
     ),
+    "invalid-link": Kind(400, "The link is not valid", "It was used before, or has expired. Ask for a new one."),
+    "email-not-verified": Kind(
+        403,
+        "The e-mail address is not verified",
+        "Follow the link in the mail, or ask for a new one with POST /api/auth/resend-verification.",
+    ),
     "account-closed": Kind(403, "The account is suspended or deleted", "Contact support."),
     "forbidden": Kind(403, "You may not do this", "Sign in as the owner, or ask an administrator."),
     "not-found": Kind(404, "Not found", "Check the URL and the id. Resources of other users are not shown."),
     "method-not-allowed": Kind(405, "The method is not allowed for this URL", "Use a method listed in Allow."),
     "email-taken": Kind(409, "The e-mail address has an account", "Sign in instead."),
+    "passkey-taken": Kind(409, "The passkey is registered already", "Use another authenticator."),
     "username-taken": Kind(409, "The username is taken", "Choose another."),
     "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),
     "status-refused": Kind(409, "The status cannot be changed to this one", "Choose a status that `detail` lists."),

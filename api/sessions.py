@@ -33,6 +33,7 @@ LIFETIME = timedelta(days=30)
 class Session:
     """A user who is signed in, and the current refresh token."""
 
+    id: UUID
     user: User
     refresh_token: str
 
@@ -118,7 +119,7 @@ async def _issue(tx: AsyncConnection, tenant_id: str, user_id: UUID, session_id:
         "expires_at": now + LIFETIME,
     }
     await write_rows(tx, [*opened, Write(refresh_tokens, row)])
-    return Session(user, token)
+    return Session(session_id, user, token)
 
 
 async def _lock_user(tx: AsyncConnection, user_id: UUID | sa.ScalarSelect[UUID]) -> None:

@@ -30,6 +30,7 @@ class Caller:
     user_id: UUID
     tenant_id: str
     role: UserRole
+    session_id: UUID
 
     @property
     def is_admin(self) -> bool:
@@ -50,7 +51,7 @@ class Tokens:
         # A cache: verifying a signature takes longer than the rest of a history page. Expiry is checked each time.
         self._verified: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
 
-    def issue(self, tenant_id: str, user: User) -> str:
+    def issue(self, tenant_id: str, user: User, session_id: UUID) -> str:
         now = int(time.time())
         claims = {
             "iss": _ISSUER,
@@ -58,6 +59,7 @@ class Tokens:
             "sub": str(user.id),
             "tenant": tenant_id,
             "role": user.role.value,
+            "sid": str(session_id),
             "iat": now,
             "exp": now + LIFETIME_SECONDS,
             "jti": uuid4().hex,
@@ -84,7 +86,7 @@ class Tokens:
                 issuer=_ISSUER,
                 options={"require": ["exp", "iat", "sub", "iss", "aud"]},
             )
-            caller = Caller(UUID(claims["sub"]), str(claims["tenant"]), UserRole(claims["role"]))
+            caller = Caller(UUID(claims["sub"]), str(claims["tenant"]), UserRole(claims["role"]), UUID(claims["sid"]))
         except jwt.ExpiredSignatureError as error:
             raise ApiError("expired-token") from error
         except (jwt.PyJWTError, KeyError, ValueError) as error:

@@ -7,7 +7,16 @@ from uuid import UUID
 from domain.events import AnyFact, Event
 from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
-from domain.observations import ANONYMOUS, PropertyViewed, UserLoggedIn
+from domain.observations import (
+    ANONYMOUS,
+    LoginFailed,
+    NotificationsRead,
+    PropertyViewed,
+    RefreshTokenReused,
+    UserLoggedIn,
+    UserNotified,
+)
+from domain.preferences import PreferencesChanged
 from domain.property_commands import (
     PropertyCreated,
     PropertyDeleted,
@@ -16,7 +25,21 @@ from domain.property_commands import (
     PropertyStatusChanged,
     PropertyUpdated,
 )
-from domain.user_commands import UserRegistered, UserUpdated
+from domain.user_events import (
+    UserDeleted,
+    UserPasskeyAdded,
+    UserPasskeyRemoved,
+    UserPasswordChanged,
+    UserPasswordResetRequested,
+    UserRegistered,
+    UserRoleChanged,
+    UserSecondFactorChanged,
+    UserStatusChanged,
+    UserUpdated,
+    UserVerificationExpired,
+    UserVerificationRequested,
+    UserVerified,
+)
 
 
 class Activity(Fact):
@@ -33,7 +56,7 @@ class Activity(Fact):
 
 def activity_of(event: Event) -> Activity | None:
     """The history entry of an event, for the user who caused it; None for a visitor without an account."""
-    if event.user_id == ANONYMOUS:
+    if event.user_id == ANONYMOUS or isinstance(event.data, _NO_ACTIVITY):
         return None
     description, data = _description_and_data(event.data)
     return Activity(
@@ -45,6 +68,10 @@ def activity_of(event: Event) -> Activity | None:
         timestamp=event.timestamp,
         activity_data=data,
     )
+
+
+_NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired)
+"""What happens to an inbox or by itself is nothing that the user did."""
 
 
 def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
@@ -77,11 +104,42 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
         case PropertyViewed():
             return f"User viewed property: {fact.title}", _property(fact)
         case UserLoggedIn():
-            return "User logged in", {}
+            return "User logged in", {"device": fact.device} if fact.device else {}
+        case LoginFailed():
+            return "Login to the account failed", {"device": fact.device} if fact.device else {}
+        case RefreshTokenReused():
+            return "A refresh token was used twice, so its session was closed", {"sessionId": str(fact.session_id)}
         case UserRegistered():
             return "User registered", {}
         case UserUpdated():
             return "User's account changed", {"changed": list(fact.changed)}
+        case UserVerificationRequested():
+            return "A mail to verify the e-mail address was requested", {"reminder": fact.reminder}
+        case UserVerified():
+            return "User verified their e-mail address", {}
+        case UserPasswordResetRequested():
+            return "A mail to reset the password was requested", {}
+        case UserPasswordChanged():
+            return "User reset their password" if fact.was_reset else "User changed their password", {}
+        case UserRoleChanged():
+            change = {"fromRole": fact.from_role, "toRole": fact.role}
+            return f"Role of an account changed to {fact.role}", {"accountId": str(fact.user_id), **change}
+        case UserStatusChanged():
+            change = {"fromStatus": fact.from_status, "toStatus": fact.status}
+            return f"Status of an account changed to {fact.status}", {"accountId": str(fact.user_id), **change}
+        case UserSecondFactorChanged():
+            state = "enabled" if fact.second_factor else "disabled"
+            return f"User {state} the second factor", {}
+        case UserPasskeyAdded():
+            return "User added a passkey", {"name": fact.name}
+        case UserPasskeyRemoved():
+            return "User removed a passkey", {"name": fact.name}
+        case UserDeleted():
+            return "User erased their account", {}
+        case PreferencesChanged():
+            return "User changed their notification preferences", {}
+        case UserNotified() | NotificationsRead() | UserVerificationExpired():
+            raise AssertionError("no activity")
     assert_never(fact)
 
 

@@ -59,6 +59,35 @@ class NotAdmin(Refusal):
     advice = "Only an administrator may do this."
 
 
+class OwnAccount(Refusal):
+    code = "forbidden"
+    advice = "You cannot change the role or status of your own account. Ask another administrator."
+
+
+class InvalidToken(Refusal):
+    """The token of a link is unknown, was used, or has expired."""
+
+    code = "invalid-link"
+    advice = "The link is not valid, was used before, or has expired. Ask for a new one."
+
+
+class PasskeyNotFound(Refusal):
+    code = "not-found"
+    advice = "Your account has no passkey with this id. Check the id."
+
+
+class PasskeyTaken(Refusal):
+    code = "passkey-taken"
+    advice = "This passkey is registered already. Use another authenticator."
+
+
+class EmailNotVerified(Refusal):
+    """The portal lets a listing become public only when its owner's e-mail address is verified."""
+
+    code = "email-not-verified"
+    advice = "Verify your e-mail address first: follow the link in the mail, or ask for a new one."
+
+
 class VersionConflict(Refusal):
     """The aggregate is at another version than those that the command accepts."""
 

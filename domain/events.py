@@ -12,7 +12,17 @@ from domain import ids
 from domain.command import Command, SavedEvent
 from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
-from domain.observations import PropertyViewed, RecordActivity, UserLoggedIn
+from domain.observations import (
+    LoginFailed,
+    NotificationsRead,
+    ObservedFact,
+    PropertyViewed,
+    RecordActivity,
+    RefreshTokenReused,
+    UserLoggedIn,
+    UserNotified,
+)
+from domain.preferences import PreferencesChanged
 from domain.property_commands import (
     PropertyCreated,
     PropertyDeleted,
@@ -21,14 +31,29 @@ from domain.property_commands import (
     PropertyStatusChanged,
     PropertyUpdated,
 )
-from domain.user_commands import UserFact, UserRegistered, UserUpdated
+from domain.user_events import (
+    UserDeleted,
+    UserFact,
+    UserPasskeyAdded,
+    UserPasskeyRemoved,
+    UserPasswordChanged,
+    UserPasswordResetRequested,
+    UserRegistered,
+    UserRoleChanged,
+    UserSecondFactorChanged,
+    UserStatusChanged,
+    UserUpdated,
+    UserVerificationExpired,
+    UserVerificationRequested,
+    UserVerified,
+)
 
 PROPERTY_EVENTS = "property-events"
 USER_EVENTS = "user-events"
 USER_ACTIVITY = "user-activity"
 TOPICS = (PROPERTY_EVENTS, USER_EVENTS, USER_ACTIVITY)
 
-AnyFact = PropertyFact | FavoriteFact | UserFact | PropertyViewed | UserLoggedIn
+AnyFact = PropertyFact | FavoriteFact | UserFact | PreferencesChanged | ObservedFact
 """The data of an event of any kind."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -110,8 +135,24 @@ KINDS: dict[str, EventKind] = {
         EventKind("PROPERTY_UNFAVORITED", PropertyUnfavorited, PROPERTY_EVENTS),
         EventKind("USER_REGISTERED", UserRegistered, USER_EVENTS, (_user_registered_from_seven_services,), 0),
         EventKind("USER_UPDATED", UserUpdated, USER_EVENTS),
+        EventKind("USER_VERIFICATION_REQUESTED", UserVerificationRequested, USER_EVENTS),
+        EventKind("USER_VERIFIED", UserVerified, USER_EVENTS),
+        EventKind("USER_VERIFICATION_EXPIRED", UserVerificationExpired, USER_EVENTS),
+        EventKind("USER_PASSWORD_RESET_REQUESTED", UserPasswordResetRequested, USER_EVENTS),
+        EventKind("USER_PASSWORD_CHANGED", UserPasswordChanged, USER_EVENTS),
+        EventKind("USER_ROLE_CHANGED", UserRoleChanged, USER_EVENTS),
+        EventKind("USER_STATUS_CHANGED", UserStatusChanged, USER_EVENTS),
+        EventKind("USER_SECOND_FACTOR_CHANGED", UserSecondFactorChanged, USER_EVENTS),
+        EventKind("USER_PASSKEY_ADDED", UserPasskeyAdded, USER_EVENTS),
+        EventKind("USER_PASSKEY_REMOVED", UserPasskeyRemoved, USER_EVENTS),
+        EventKind("USER_DELETED", UserDeleted, USER_EVENTS),
+        EventKind("NOTIFICATION_PREFERENCES_CHANGED", PreferencesChanged, USER_EVENTS),
         EventKind("PROPERTY_VIEWED", PropertyViewed, PROPERTY_EVENTS),
         EventKind("USER_LOGGED_IN", UserLoggedIn, USER_EVENTS),
+        EventKind("LOGIN_FAILED", LoginFailed, USER_EVENTS),
+        EventKind("REFRESH_TOKEN_REUSED", RefreshTokenReused, USER_EVENTS),
+        EventKind("USER_NOTIFIED", UserNotified, USER_EVENTS),
+        EventKind("NOTIFICATIONS_READ", NotificationsRead, USER_EVENTS),
     )
 }
 _KIND_OF: dict[type[Fact], EventKind] = {kind.model: kind for kind in KINDS.values()}

@@ -6,6 +6,7 @@ The JSON schema has a pattern for everything that a validator checks, so that a 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from typing import Annotated, Any
 
 from pydantic import EmailStr, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr, Strict, StringConstraints
@@ -138,6 +139,8 @@ Username = Annotated[
         "Use 3 to 50 characters: letters A to Z, digits, dots, hyphens and underscores, a letter or digit first.",
     ),
 ]
+
+DateOfBirth = Annotated[date, Field(ge=date(1900, 1, 1))]
 
 Whole = Annotated[int, Strict()]
 Rupees = Annotated[Whole, Field(gt=0, le=10**12)]

@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
@@ -19,6 +26,21 @@ class Model(BaseModel):
         use_attribute_docstrings=True,
         hide_input_in_errors=True,  # a value may be personal; errors are logged, and stored by Temporal
     )
+
+
+class MergePatch(Model):
+    """A JSON Merge Patch (RFC 7396): absent fields stay as they are, `null` removes.
+
+    The value of an absent field is never read. Where null is not allowed it comes from a factory, because a plain
+    default would appear in the schema.
+    """
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_sent(self, serialize: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Serialize only the fields that were sent, so that the patch is the same after a round trip through JSON."""
+        fields = type(self).model_fields
+        sent = {(fields[name].alias or name) if info.by_alias else name for name in self.model_fields_set}
+        return {name: value for name, value in serialize(self).items() if name in sent}
 
 
 _RULES = {"min_length", "max_length", "pattern", "gt", "ge", "lt", "le", "strip_whitespace", "to_lower"}

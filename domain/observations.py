@@ -1,7 +1,7 @@
 """Observations: high-volume events that change no aggregate, and the batches in which they are saved."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -23,9 +23,50 @@ class PropertyViewed(Fact):
 
 
 class UserLoggedIn(Fact):
-    """USER_LOGGED_IN: a user has signed in with their password."""
+    """USER_LOGGED_IN: a user has signed in."""
 
     user_id: UUID
+    device: str | None = None
+    """Browser and operating system, such as `Chrome on Windows`; None when they are not known."""
+    new_device: bool = False
+    """Whether the user has signed in before, but never with such a device."""
+
+
+class LoginFailed(Fact):
+    """LOGIN_FAILED: somebody has tried to sign in to the account, with a wrong password or code."""
+
+    user_id: UUID
+    device: str | None = None
+
+
+class RefreshTokenReused(Fact):
+    """REFRESH_TOKEN_REUSED: a refresh token was used a second time, so its session was closed."""
+
+    user_id: UUID
+    session_id: UUID
+
+
+class UserNotified(Fact):
+    """USER_NOTIFIED: a notice was put into the user's inbox. The texts are rendered when it is read."""
+
+    user_id: UUID
+    kind: str
+    """A NoticeKind of the release that wrote it."""
+    about_event_id: UUID
+    property_id: UUID | None = None
+    values: dict[str, Any] = Field(default_factory=dict)
+    """The values of the kind's template, none of them personal."""
+
+
+class NotificationsRead(Fact):
+    """NOTIFICATIONS_READ: a user has read one notification, or all up to a time."""
+
+    user_id: UUID
+    notification_id: UUID | None = None
+    up_to: datetime | None = None
+
+
+ObservedFact = PropertyViewed | UserLoggedIn | LoginFailed | RefreshTokenReused | UserNotified | NotificationsRead
 
 
 class _Observed(Fact):
@@ -33,7 +74,7 @@ class _Observed(Fact):
 
     event_id: UUID
     aggregate_id: UUID
-    """The listing that was viewed, or the user who signed in."""
+    """The listing that was viewed, or the account."""
     user_id: UUID
     """The user who caused it; ANONYMOUS for a visitor without an account."""
     timestamp: datetime
@@ -53,8 +94,36 @@ class Login(_Observed):
     data: UserLoggedIn
 
 
-# Discriminated by event type: both models ignore unknown fields, so one would be read as the other.
-Observation = Annotated[View | Login, Field(discriminator="event_type")]
+class FailedLogin(_Observed):
+    """A failed login to an account."""
+
+    event_type: Literal["LOGIN_FAILED"] = "LOGIN_FAILED"
+    data: LoginFailed
+
+
+class ReusedToken(_Observed):
+    """A second use of a refresh token."""
+
+    event_type: Literal["REFRESH_TOKEN_REUSED"] = "REFRESH_TOKEN_REUSED"
+    data: RefreshTokenReused
+
+
+class Notified(_Observed):
+    """A notice in a user's inbox."""
+
+    event_type: Literal["USER_NOTIFIED"] = "USER_NOTIFIED"
+    data: UserNotified
+
+
+class Read(_Observed):
+    """Notifications that a user has read."""
+
+    event_type: Literal["NOTIFICATIONS_READ"] = "NOTIFICATIONS_READ"
+    data: NotificationsRead
+
+
+# Discriminated by event type: the models ignore unknown fields, so one would be read as the other.
+Observation = Annotated[View | Login | FailedLogin | ReusedToken | Notified | Read, Field(discriminator="event_type")]
 
 
 class RecordActivity(Fact):

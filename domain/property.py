@@ -2,21 +2,14 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    SerializationInfo,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from domain import fields as f
-from domain.model import Fact, Model
+from domain.model import Fact, MergePatch, Model
 from domain.property_status import PUBLIC_STATUSES, PropertyStatus
 
 
@@ -131,12 +124,8 @@ class PropertyDetails(PropertyFacts):
     contact_email: Annotated[f.Email | None, f.PERSONAL] = None
 
 
-class PropertyPatch(PropertyDetails):
-    """A JSON Merge Patch of a listing (RFC 7396): absent fields stay as they are, `null` removes.
-
-    Rules between fields are checked on the merged listing. The value of an absent field is never read; it comes from a
-    factory, because a plain default would appear in the schema.
-    """
+class PropertyPatch(PropertyDetails, MergePatch):
+    """A merge patch of a listing. Rules between fields are checked on the merged listing."""
 
     title: f.Title = Field(default_factory=str)
     description: f.Description = Field(default_factory=str)
@@ -151,13 +140,6 @@ class PropertyPatch(PropertyDetails):
     @model_validator(mode="after")
     def _check_related_fields(self) -> Self:
         return self
-
-    @model_serializer(mode="wrap")
-    def _only_what_was_sent(self, serialize: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
-        """Serialize only the fields that were sent, so that the patch is the same after a round trip through JSON."""
-        fields = type(self).model_fields
-        sent = {(fields[name].alias or name) if info.by_alias else name for name in self.model_fields_set}
-        return {name: value for name, value in serialize(self).items() if name in sent}
 
 
 class Property(PropertyDetails, Fact):

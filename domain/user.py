@@ -5,8 +5,10 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
+from pydantic import Field
+
 from domain import fields as f
-from domain.model import Fact, Model
+from domain.model import Fact, MergePatch, Model
 from domain.roles import UserRole
 
 
@@ -34,6 +36,19 @@ class Registration(Model):
     role: OpenRole = UserRole.USER
 
 
+class ProfilePatch(MergePatch):
+    """A merge patch of a profile."""
+
+    first_name: Annotated[f.PersonName, f.PERSONAL] = Field(default_factory=str)
+    last_name: Annotated[f.PersonName, f.PERSONAL] = Field(default_factory=str)
+    phone_number: Annotated[f.Phone | None, f.PERSONAL] = None
+    address: Annotated[f.Address | None, f.PERSONAL] = None
+    city: f.Place | None = None
+    state: f.Place | None = None
+    pincode: f.Pincode | None = None
+    date_of_birth: Annotated[f.DateOfBirth | None, f.PERSONAL] = None
+
+
 class User(Fact):
     """The state of an account, as the API returns it to its owner."""
 
@@ -54,6 +69,8 @@ class User(Fact):
     state: f.Place | None = None
     pincode: f.Pincode | None = None
     date_of_birth: Annotated[date | None, f.PERSONAL] = None
+    second_factor: bool = False
+    """Whether sign-in by password needs a code of an authenticator app as well."""
     created_at: datetime
     updated_at: datetime
     last_login: datetime | None = None

@@ -1,17 +1,44 @@
-"""The commands and events of an account, with `decide` and `evolve`."""
+"""The commands on an account, with `decide` and `evolve`."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, assert_never
 from uuid import UUID
 
 from pydantic import Field
 
 from domain import fields as f
 from domain.command import Actor, Change, Command
-from domain.errors import UserNotFound, check_version
-from domain.model import Fact, Model
+from domain.errors import (
+    InvalidToken,
+    NotAdmin,
+    OwnAccount,
+    PasskeyNotFound,
+    UserNotFound,
+    check_version,
+)
+from domain.model import Model
 from domain.roles import UserRole
-from domain.user import OpenRole, User, UserStatus
+from domain.user import OpenRole, ProfilePatch, User, UserStatus
+from domain.user_events import (
+    UserDeleted,
+    UserFact,
+    UserPasskeyAdded,
+    UserPasskeyRemoved,
+    UserPasswordChanged,
+    UserPasswordResetRequested,
+    UserRegistered,
+    UserRoleChanged,
+    UserSecondFactorChanged,
+    UserStatusChanged,
+    UserUpdated,
+    UserVerificationExpired,
+    UserVerificationRequested,
+    UserVerified,
+    WholeUser,
+)
+
+VERIFICATION_STEPS = 3
+"""Two reminders, then the expiry."""
 
 
 class Account(Model):
@@ -37,67 +64,267 @@ class RegisterUser(Command):
         return self.user_id
 
 
-class ChangeRole(Change):
-    """Change the role of an account. Sent by the operator (`python -m admin`)."""
-
-    type: Literal["change-role"] = "change-role"
-    role: UserRole
+class _OwnAccount(Change):
+    """A command on the account of the user who sends it."""
 
     @property
     def aggregate_id(self) -> UUID:
         return self.user_id
 
 
-UserCommand = Annotated[RegisterUser | ChangeRole, Field(discriminator="type")]
+class _AnyAccount(Change):
+    """A command of an administrator on any account."""
+
+    account_id: UUID | None = None
+    """None for a command of the operator, whose user is the account itself."""
+
+    @property
+    def aggregate_id(self) -> UUID:
+        return self.account_id or self.user_id
 
 
-class _WholeUser(Fact):
-    """The whole public state of an account after a change."""
+class UpdateProfile(_OwnAccount):
+    """Change some fields of a profile."""
 
-    user_id: UUID
-    username: Annotated[f.Username | f.Sealed, f.PERSONAL]
-    email: Annotated[f.Email | f.Sealed, f.PERSONAL]
-    first_name: Annotated[f.PersonName | f.Sealed, f.PERSONAL]
-    last_name: Annotated[f.PersonName | f.Sealed, f.PERSONAL]
-    phone_number: Annotated[f.Phone | f.Sealed | None, f.PERSONAL] = None
+    type: Literal["update-profile"] = "update-profile"
+    changes: ProfilePatch
+
+
+class ChangePassword(_OwnAccount):
+    """Replace the password; the API has verified the current one. Other sessions are closed."""
+
+    type: Literal["change-password"] = "change-password"
+    password_hash: Annotated[str, f.PERSONAL]
+    session_id: UUID
+    """The session that stays open."""
+
+
+class RequestPasswordReset(_OwnAccount):
+    """Send a link that sets a new password. For an unknown address, `user_id` is of no account."""
+
+    type: Literal["request-password-reset"] = "request-password-reset"
+
+
+class ResetPassword(_OwnAccount):
+    """Set a new password by a link. Every session is closed."""
+
+    type: Literal["reset-password"] = "reset-password"
+    password_hash: Annotated[str, f.PERSONAL]
+    token_hash: str
+    """SHA-256 of the link's token, in hexadecimal digits."""
+
+
+class RequestVerification(_OwnAccount):
+    """Send a link that verifies the e-mail address: a reminder, or on request. `user_id` may be of no account."""
+
+    type: Literal["request-verification"] = "request-verification"
+    reminder: int = 0
+
+
+class VerifyEmail(_OwnAccount):
+    """Verify the e-mail address by a link."""
+
+    type: Literal["verify-email"] = "verify-email"
+    token_hash: str
+    """SHA-256 of the link's token, in hexadecimal digits."""
+
+
+class ExpireVerification(_OwnAccount):
+    """End the reminders of an e-mail address that was not verified in time."""
+
+    type: Literal["expire-verification"] = "expire-verification"
+
+
+class ChangeRole(_AnyAccount):
+    """Change the role of an account. Sent by an administrator, or by the operator (`python -m admin`)."""
+
+    type: Literal["change-role"] = "change-role"
     role: UserRole
-    status: UserStatus
 
 
-class UserRegistered(_WholeUser):
-    """USER_REGISTERED: the whole public state of an account that was just opened."""
+class ChangeUserStatus(_AnyAccount):
+    """Suspend or reinstate an account. Suspending closes its sessions."""
+
+    type: Literal["change-user-status"] = "change-user-status"
+    status: Literal[UserStatus.ACTIVE, UserStatus.SUSPENDED]
+    reason: f.Note | None = None
 
 
-class UserUpdated(_WholeUser):
-    """USER_UPDATED: fields of an account have changed."""
+class EnableSecondFactor(_OwnAccount):
+    """Require a code of an authenticator app at sign-in by password. The API has verified a first code."""
 
-    changed: tuple[str, ...]
-    """Names of the fields that changed."""
-
-
-UserFact = UserRegistered | UserUpdated
-
-_STATE_FIELDS = [name for name in _WholeUser.model_fields if name != "user_id"]
+    type: Literal["enable-second-factor"] = "enable-second-factor"
+    secret: Annotated[str, f.PERSONAL]
+    """The base32 secret of RFC 6238."""
+    recovery_code_hashes: tuple[str, ...]
+    """SHA-256 of each recovery code, in hexadecimal digits."""
 
 
-def decide(state: User | None, command: UserCommand, by: Actor | None) -> list[UserFact]:
-    """The events that `command` causes; empty when it changes nothing. Raises UserNotFound or VersionConflict."""
+class DisableSecondFactor(_OwnAccount):
+    """Sign in by password alone again. The API has verified the password and a code."""
+
+    type: Literal["disable-second-factor"] = "disable-second-factor"
+
+
+class AddPasskey(_OwnAccount):
+    """Add a passkey. The API has verified the authenticator's attestation."""
+
+    type: Literal["add-passkey"] = "add-passkey"
+    passkey_id: UUID
+    credential_id: str
+    """base64url, as in WebAuthn."""
+    public_key: str
+    """base64url of the COSE key."""
+    sign_count: int
+    transports: tuple[str, ...] = ()
+    name: f.Label
+
+
+class RemovePasskey(_OwnAccount):
+    """Remove a passkey."""
+
+    type: Literal["remove-passkey"] = "remove-passkey"
+    passkey_id: UUID
+
+
+class EraseUser(_OwnAccount):
+    """Erase the account and the person's data. The API has verified the password."""
+
+    type: Literal["erase-user"] = "erase-user"
+
+
+UserCommand = Annotated[
+    RegisterUser
+    | UpdateProfile
+    | ChangePassword
+    | RequestPasswordReset
+    | ResetPassword
+    | RequestVerification
+    | VerifyEmail
+    | ExpireVerification
+    | ChangeRole
+    | ChangeUserStatus
+    | EnableSecondFactor
+    | DisableSecondFactor
+    | AddPasskey
+    | RemovePasskey
+    | EraseUser,
+    Field(discriminator="type"),
+]
+
+
+class Circumstances(Model):
+    """What a decision needs besides the state of the account."""
+
+    actor: Actor | None = None
+    """None for a command of the operator, of a link, or of a workflow."""
+    token_is_valid: bool = False
+    """Whether the link's token is of this account, unused and not expired."""
+    passkey_name: str | None = None
+    """Of the passkey that the command names; None when there is none."""
+    verification_step: int = 0
+    """Reminders that were sent; VERIFICATION_STEPS after the expiry."""
+
+
+_STATE_FIELDS = [name for name in WholeUser.model_fields if name != "user_id"]
+
+
+def decide(state: User | None, command: UserCommand, by: Circumstances) -> list[UserFact]:
+    """The events that `command` causes; empty when it changes nothing.
+
+    Raises UserNotFound, VersionConflict, NotAdmin, OwnAccount, InvalidToken or PasskeyNotFound.
+    """
     if isinstance(command, RegisterUser):
         if state is not None:
             return []
         opened = {"user_id": command.user_id, "status": UserStatus.PENDING_VERIFICATION, **dict(command.account)}
         return [UserRegistered(**opened)]
-    if state is None:
+    if state is None or state.status is UserStatus.DELETED:
         raise UserNotFound()
+    if isinstance(command, _AnyAccount) and command.account_id is not None:
+        if by.actor is None or not by.actor.is_admin:
+            raise NotAdmin()
+        if command.account_id == command.user_id:
+            raise OwnAccount()
     check_version(command.expected_versions, state.version)
-    if command.role is state.role:
-        return []
-    fields = {name: getattr(state, name) for name in _STATE_FIELDS} | {"role": command.role}
-    return [UserUpdated(user_id=state.id, changed=("role",), **fields)]
+    return _decided(state, command, by)
+
+
+def _decided(state: User, command: Any, by: Circumstances) -> list[UserFact]:
+    match command:
+        case UpdateProfile():
+            changed = {name: value for name, value in _sent(command.changes) if value != getattr(state, name)}
+            names = tuple(sorted(ProfilePatch.model_fields[name].alias or name for name in changed))
+            return [UserUpdated(changed=names, **_with_changes(state, **changed))] if changed else []
+        case ChangePassword():
+            return [UserPasswordChanged(was_reset=False, **_with_changes(state))]
+        case RequestPasswordReset():
+            return [UserPasswordResetRequested(**_with_changes(state))] if state.status in _USABLE else []
+        case ResetPassword():
+            if not by.token_is_valid or state.status not in _USABLE:
+                raise InvalidToken()
+            return [UserPasswordChanged(was_reset=True, **_with_changes(state))]
+        case RequestVerification(reminder=reminder):
+            sent_already = reminder > 0 and reminder <= by.verification_step
+            if state.email_verified or state.status not in _USABLE or sent_already:
+                return []
+            return [UserVerificationRequested(reminder=reminder, **_with_changes(state))]
+        case VerifyEmail():
+            if not by.token_is_valid:
+                raise InvalidToken()
+            if state.email_verified:
+                return []
+            verified = UserStatus.ACTIVE if state.status is UserStatus.PENDING_VERIFICATION else state.status
+            return [UserVerified(**_with_changes(state, email_verified=True, status=verified))]
+        case ExpireVerification():
+            over = state.email_verified or by.verification_step >= VERIFICATION_STEPS
+            return [] if over else [UserVerificationExpired(**_with_changes(state))]
+        case ChangeRole(role=role):
+            if role is state.role:
+                return []
+            return [UserRoleChanged(from_role=state.role, **_with_changes(state, role=role))]
+        case ChangeUserStatus():
+            wanted: UserStatus = command.status
+            unverified = wanted is UserStatus.ACTIVE and not state.email_verified
+            status = UserStatus.PENDING_VERIFICATION if unverified else wanted
+            if status is state.status:
+                return []
+            change = {"from_status": state.status, "reason": command.reason}
+            return [UserStatusChanged(**change, **_with_changes(state, status=status))]
+        case EnableSecondFactor():
+            return [UserSecondFactorChanged(**_with_changes(state, second_factor=True))]
+        case DisableSecondFactor():
+            if not state.second_factor:
+                return []
+            return [UserSecondFactorChanged(**_with_changes(state, second_factor=False))]
+        case AddPasskey():
+            return [UserPasskeyAdded(passkey_id=command.passkey_id, name=command.name, **_with_changes(state))]
+        case RemovePasskey():
+            if by.passkey_name is None:
+                raise PasskeyNotFound()
+            return [UserPasskeyRemoved(passkey_id=command.passkey_id, name=by.passkey_name, **_with_changes(state))]
+        case EraseUser():
+            return [UserDeleted(user_id=state.id)]
+    assert_never(command)
+
+
+_USABLE = frozenset({UserStatus.PENDING_VERIFICATION, UserStatus.ACTIVE})
 
 
 def evolve(state: User | None, fact: UserFact, version: int, at: datetime) -> User:
     """The state after an event, whose personal fields must be decrypted."""
+    if isinstance(fact, UserDeleted):
+        assert state is not None
+        return state.model_copy(update={"status": UserStatus.DELETED, "version": version, "updated_at": at})
     known = dict(state) if state else {"id": fact.user_id, "created_at": at}
     fields = {name: getattr(fact, name) for name in _STATE_FIELDS}
     return User(**{**known, **fields, "version": version, "updated_at": at})
+
+
+def _sent(changes: ProfilePatch) -> list[tuple[str, Any]]:
+    return [(name, getattr(changes, name)) for name in changes.model_fields_set]
+
+
+def _with_changes(state: User, **changes: Any) -> dict[str, Any]:
+    """The fields of an event: the state with `changes` applied."""
+    return {"user_id": state.id, **{name: getattr(state, name) for name in _STATE_FIELDS}, **changes}

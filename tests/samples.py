@@ -13,7 +13,20 @@ from domain.command import Actor, Command, SealedCommand
 from domain.events import KINDS, Event
 from domain.favorite_commands import PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
-from domain.observations import ANONYMOUS, Login, Observation, PropertyViewed, RecordActivity, UserLoggedIn, View
+from domain.observations import (
+    ANONYMOUS,
+    Login,
+    LoginFailed,
+    NotificationsRead,
+    Observation,
+    PropertyViewed,
+    RecordActivity,
+    RefreshTokenReused,
+    UserLoggedIn,
+    UserNotified,
+    View,
+)
+from domain.preferences import Channels, PreferencesChanged, preferences_id
 from domain.property import PropertyDetails
 from domain.property_commands import (
     CreateProperty,
@@ -26,7 +39,22 @@ from domain.property_commands import (
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
 from domain.user import UserStatus
-from domain.user_commands import Account, RegisterUser, UserRegistered, UserUpdated
+from domain.user_commands import Account, RegisterUser
+from domain.user_events import (
+    UserDeleted,
+    UserPasskeyAdded,
+    UserPasskeyRemoved,
+    UserPasswordChanged,
+    UserPasswordResetRequested,
+    UserRegistered,
+    UserRoleChanged,
+    UserSecondFactorChanged,
+    UserStatusChanged,
+    UserUpdated,
+    UserVerificationExpired,
+    UserVerificationRequested,
+    UserVerified,
+)
 
 
 def new_tenant() -> str:
@@ -133,23 +161,50 @@ _FACTS: dict[str, Callable[[UUID, UUID], Fact]] = {
     "PROPERTY_UNFAVORITED": lambda user, of: PropertyUnfavorited(**_called(user, of), user_id=user),
     "USER_REGISTERED": lambda user, _: UserRegistered(**_account(user)),
     "USER_UPDATED": lambda user, _: UserUpdated(**_account(user), changed=("role",)),
+    "USER_VERIFICATION_REQUESTED": lambda user, _: UserVerificationRequested(**_account(user), reminder=1),
+    "USER_VERIFIED": lambda user, _: UserVerified(**_account(user) | {"emailVerified": True}),
+    "USER_VERIFICATION_EXPIRED": lambda user, _: UserVerificationExpired(**_account(user)),
+    "USER_PASSWORD_RESET_REQUESTED": lambda user, _: UserPasswordResetRequested(**_account(user)),
+    "USER_PASSWORD_CHANGED": lambda user, _: UserPasswordChanged(**_account(user), was_reset=True),
+    "USER_ROLE_CHANGED": lambda user, _: UserRoleChanged(**_account(user), from_role=UserRole.AGENT),
+    "USER_STATUS_CHANGED": lambda user, _: UserStatusChanged(**_account(user), from_status=UserStatus.SUSPENDED),
+    "USER_SECOND_FACTOR_CHANGED": lambda user, _: UserSecondFactorChanged(**_account(user) | {"secondFactor": True}),
+    "USER_PASSKEY_ADDED": lambda user, of: UserPasskeyAdded(**_account(user), passkey_id=of, name="Phone"),
+    "USER_PASSKEY_REMOVED": lambda user, of: UserPasskeyRemoved(**_account(user), passkey_id=of, name="Phone"),
+    "USER_DELETED": lambda user, _: UserDeleted(user_id=user),
+    "NOTIFICATION_PREFERENCES_CHANGED": lambda user, _: PreferencesChanged(
+        user_id=user, kinds={"PRICE_DROPPED": Channels(email=False)}
+    ),
     "PROPERTY_VIEWED": lambda user, of: PropertyViewed(**_called(user, of)),
     "USER_LOGGED_IN": lambda user, _: UserLoggedIn(user_id=user),
+    "LOGIN_FAILED": lambda user, _: LoginFailed(user_id=user, device="Firefox on Linux"),
+    "REFRESH_TOKEN_REUSED": lambda user, of: RefreshTokenReused(user_id=user, session_id=of),
+    "USER_NOTIFIED": lambda user, of: UserNotified(
+        user_id=user, kind="PRICE_DROPPED", about_event_id=of, property_id=of, values={"title": "A flat by the lake"}
+    ),
+    "NOTIFICATIONS_READ": lambda user, of: NotificationsRead(user_id=user, notification_id=of),
 }
-OBSERVED = {"PROPERTY_VIEWED", "USER_LOGGED_IN"}
+OBSERVED = {
+    "PROPERTY_VIEWED",
+    "USER_LOGGED_IN",
+    "LOGIN_FAILED",
+    "REFRESH_TOKEN_REUSED",
+    "USER_NOTIFIED",
+    "NOTIFICATIONS_READ",
+}
 """The kinds of events that change no aggregate."""
 
 
 def event_of_each_kind(tenant: str, user: UUID, property_id: UUID, *, without: Container[str] = ()) -> list[Event]:
     """What a user does with an account and a listing of their own: one event of each kind of the registry, in order."""
-    favorite_id, begun, versions = ids.favorite_id(tenant, user, property_id), datetime.now(UTC), Counter[UUID]()
+    begun, versions = datetime.now(UTC), Counter[UUID]()
     events = []
     for n, kind in enumerate(KINDS.values()):
         assert kind.name in _FACTS, f"tests/samples.py has no sample of {kind.name}"
         if kind.name in without:
             continue
         fact = _FACTS[kind.name](user, property_id)
-        aggregate_id = favorite_id if hasattr(fact, "is_favorite") else getattr(fact, "property_id", user)
+        aggregate_id = _aggregate_of(fact, tenant, user)
         if kind.name not in OBSERVED:
             versions[aggregate_id] += 1
         events.append(
@@ -167,3 +222,14 @@ def event_of_each_kind(tenant: str, user: UUID, property_id: UUID, *, without: C
             )
         )
     return events
+
+
+def _aggregate_of(fact: Any, tenant: str, user: UUID) -> UUID:
+    """The aggregate that an event with this data belongs to."""
+    if hasattr(fact, "is_favorite"):
+        return ids.favorite_id(tenant, user, fact.property_id)
+    if isinstance(fact, PreferencesChanged):
+        return preferences_id(user)
+    if isinstance(fact, UserNotified):
+        return user
+    return getattr(fact, "property_id", user)

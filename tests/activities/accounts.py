@@ -20,7 +20,7 @@ class Saving:
     """Saves commands as a worker does: encrypted for Temporal, by the activity of their aggregate."""
 
     def __init__(self, store: CommandStore, keyring: Keyring) -> None:
-        self._properties, self._users = Properties(store), Users(store, keyring.new_wrapped_key)
+        self._properties, self._users = Properties(store), Users(store, keyring)
         self._keyring = keyring
 
     async def property(self, command: Command) -> Saved:

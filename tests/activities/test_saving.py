@@ -269,7 +269,7 @@ async def test_error_of_a_save_contains_no_value_of_the_row(
     sealed = broken(command, lambda sent: keyring.seal_in_transit(sent, sent.command_id))
 
     with pytest.raises(Exception, match=r".") as raised:
-        await Users(store, keyring.new_wrapped_key).save_user(sealed)
+        await Users(store, keyring).save_user(sealed)
 
     failure, converter = Failure(), pydantic_data_converter
     converter.failure_converter.to_failure(raised.value, converter.payload_converter, failure)

@@ -25,7 +25,7 @@ async def test_saved_change_is_202_while_its_counts_cannot_be_read(settings: Set
     )
     async with app.router.lifespan_context(app):
         parts = replace(app.state.parts, database=unreachable)
-        sender = Sender(parts, Caller(new_id(), tenant, UserRole.USER), None, "PATCH /api/properties/1")
+        sender = Sender(parts, Caller(new_id(), tenant, UserRole.USER, new_id()), None, "PATCH /api/properties/1")
 
         answer = await answered_property(sender, Done(saved, saved.resource))
     await unreachable.close()

@@ -6,7 +6,8 @@ from pydantic import ValidationError
 from domain.errors import VersionConflict
 from domain.roles import UserRole
 from domain.user import Registration, UserStatus
-from domain.user_commands import ChangeRole, UserUpdated, decide, evolve
+from domain.user_commands import ChangeRole, Circumstances, decide, evolve
+from domain.user_events import UserRegistered, UserRoleChanged
 from tests.platform import registration
 from tests.samples import register_user
 
@@ -14,8 +15,9 @@ from tests.samples import register_user
 def test_registered_account_is_pending_verification() -> None:
     command = register_user("hyderabad", role="AGENT")
 
-    [event] = decide(None, command, None)
+    [event] = decide(None, command, Circumstances())
 
+    assert isinstance(event, UserRegistered)
     assert (event.user_id, event.role, event.status) == (
         command.user_id,
         UserRole.AGENT,
@@ -25,27 +27,27 @@ def test_registered_account_is_pending_verification() -> None:
 
 def test_registered_user_is_not_registered_again() -> None:
     command = register_user("hyderabad")
-    [event] = decide(None, command, None)
+    [event] = decide(None, command, Circumstances())
 
-    assert decide(evolve(None, event, 1, command.issued_at), command, None) == []
+    assert decide(evolve(None, event, 1, command.issued_at), command, Circumstances()) == []
 
 
 def test_role_is_changed_once_and_other_fields_stay() -> None:
     registering = register_user("hyderabad", phoneNumber="9848022338")
-    [opened] = decide(None, registering, None)
+    [opened] = decide(None, registering, Circumstances())
     account = evolve(None, opened, 1, registering.issued_at)
     fields = registering.model_dump(include={"command_id", "tenant_id", "user_id", "issued_at"})
     command = ChangeRole(**fields, role=UserRole.ADMIN)
 
-    [event] = decide(account, command, None)
+    [event] = decide(account, command, Circumstances())
     changed = evolve(account, event, 2, command.issued_at)
 
-    assert isinstance(event, UserUpdated)
-    assert (event.changed, changed.role, changed.version) == (("role",), UserRole.ADMIN, 2)
+    assert isinstance(event, UserRoleChanged)
+    assert (event.from_role, changed.role, changed.version) == (UserRole.USER, UserRole.ADMIN, 2)
     assert changed == account.model_copy(update={"role": UserRole.ADMIN, "version": 2})
-    assert decide(changed, command, None) == []
+    assert decide(changed, command, Circumstances()) == []
     with pytest.raises(VersionConflict):
-        decide(changed, command.model_copy(update={"expected_versions": (1,)}), None)
+        decide(changed, command.model_copy(update={"expected_versions": (1,)}), Circumstances())
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from domain.observations import RecordActivity, RecordedActivity
 from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted
 from domain.property_commands import decide as decide_property
 from domain.roles import UserRole
-from domain.user_commands import RegisterUser, UserCommand, UserUpdated
+from domain.user_commands import Circumstances, RegisterUser, UserCommand
 from domain.user_commands import decide as decide_user
+from domain.user_events import UserUpdated
 from tests.samples import register_user
 
 _ACTOR = Actor(user_id=UUID(int=1), role=UserRole.USER)
@@ -87,8 +88,8 @@ class Script:
             script._call("save_user")
             command = TypeAdapter[Any](UserCommand).validate_json(orjson.dumps(sealed))
             if isinstance(command, RegisterUser):
-                return script._saved(command, list(decide_user(None, command, None)))
-            opened = decide_user(None, register_user(command.tenant_id), None)[0]
+                return script._saved(command, list(decide_user(None, command, Circumstances())))
+            opened = decide_user(None, register_user(command.tenant_id), Circumstances())[0]
             return script._saved(command, [UserUpdated(**dict(opened), changed=("role",))])
 
         @activity.defn
