@@ -1,8 +1,8 @@
 """Renders the templates of notices for every channel.
 
 Each kind has two files in `templates/`: `<kind>.html` is the HTML part of its mail; `<kind>.txt` has a block for each
-other text: `subject`, `body` (the plain part), `title` and `short` (in-app and push) and, for SMS_KINDS, `sms`. A template
-that uses a value which it is not given raises `jinja2.UndefinedError`.
+other text: `subject`, `body` (the plain part), `title` and `short` (in-app and push) and, for SMS_KINDS, `sms`. A
+template that uses a value which it is not given raises `jinja2.UndefinedError`.
 
 The values of a mail and an SMS:
 
@@ -33,7 +33,7 @@ from domain.property_status import PropertyStatus
 from notices import gsm
 from notices.samples import Sample as Sample
 from notices.samples import samples as samples
-from notices.user_text import harmless_values
+from notices.user_text import harmless, harmless_values
 
 SMS_KINDS = (NoticeKind.PASSWORD_CHANGED, NoticeKind.NEW_SIGN_IN, *OPTIONAL_KINDS)
 DIGEST = "DIGEST"
@@ -93,10 +93,9 @@ class Short:
 
 
 @dataclass(frozen=True)
-class DigestItem:
+class DigestItem(Short):
     """A notice in a digest, and where it leads to."""
 
-    short: Short
     url: str
 
 
@@ -127,7 +126,7 @@ def short_values(kind: NoticeKind, event: Mapping[str, Any]) -> dict[str, Any]:
 
 def digest(items: Sequence[DigestItem], values: Mapping[str, Any]) -> Rendered:
     """The mail with what has waited until the end of quiet hours, newest first; `values` as of an optional kind."""
-    shown = [{"title": item.short.title, "body": item.short.body, "url": item.url} for item in items[:DIGEST_ITEMS]]
+    shown = [DigestItem(harmless(item.title), harmless(item.body), item.url) for item in items[:DIGEST_ITEMS]]
     more = {"items": shown, "count": len(items), "rest": len(items) - len(shown)}
     return _mail("digest", {**_prepared(values), **more})
 
@@ -151,14 +150,16 @@ def dlt_texts() -> dict[str, str]:
     return {**texts, DIGEST: _block(_DLT, "digest", "sms", {"count": 2})}
 
 
+def preview_page(previews: Sequence[Mapping[str, Any]]) -> str:
+    """The page of `make mails`, in HTML."""
+    return _TEMPLATES.get_template("preview.html").render(previews=previews)
+
+
 def _mail(name: str, values: Mapping[str, Any]) -> Rendered:
-    return Rendered(
-        subject=_block(_TEMPLATES, name, "subject", values),
-        text=_wrapped(_TEMPLATES.get_template(f"{name}.txt").render(values)),
-        html=_TEMPLATES.get_template(f"{name}.html").render(
-            {**values, "subject": _block(_TEMPLATES, name, "subject", values)}
-        ),
-    )
+    subject = _block(_TEMPLATES, name, "subject", values)
+    text = _TEMPLATES.get_template(f"{name}.txt").render(values)
+    html = _TEMPLATES.get_template(f"{name}.html").render(values, subject=subject)
+    return Rendered(subject, _wrapped(text), html)
 
 
 def _short(name: str, values: Mapping[str, Any]) -> Short:
