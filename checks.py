@@ -92,7 +92,7 @@ def _substituted(variable: re.Match[str]) -> str:
 
 
 def compose() -> None:
-    """docker-compose.yml is valid for compose's own loader, images have fixed tags, and only the API can sign tokens."""
+    """docker-compose.yml is valid for compose's own loader, tags are fixed, and only the API has the signing key."""
     docker = shutil.which("docker")
     plugin = docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0
     with tempfile.TemporaryDirectory() as folder:
