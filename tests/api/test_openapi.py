@@ -187,8 +187,9 @@ def routes_of_commands() -> set[tuple[str, str]]:
     def sends(dependant: Dependant) -> bool:
         return any(part.call is annotated.dependency or sends(part) for part in dependant.dependencies)
 
-    routes = (route for router in ROUTERS.values() for route in router.routes if isinstance(route, APIRoute))
-    found = {(method.lower(), route.path) for route in routes if sends(route.dependant) for method in route.methods or ()}
+    routes = [route for router in ROUTERS.values() for route in router.routes if isinstance(route, APIRoute)]
+    sending = [route for route in routes if sends(route.dependant)]
+    found = {(method.lower(), route.path) for route in sending for method in route.methods or ()}
     assert ("post", "/api/properties") in found
     return found
 
