@@ -92,7 +92,7 @@ def _substituted(variable: re.Match[str]) -> str:
 
 
 def compose() -> None:
-    """docker-compose.yml is valid for compose's own loader, tags are fixed, and only the API has the signing key."""
+    """docker-compose.yml is valid for compose's own loader, and every image has a fixed tag."""
     docker = shutil.which("docker")
     plugin = docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0
     with tempfile.TemporaryDirectory() as folder:
@@ -113,9 +113,6 @@ def compose() -> None:
         tag = service["image"].rpartition(":")[2]
         if not any(part.isdigit() for part in tag) or tag == "latest":
             raise SystemExit(f"docker-compose.yml: the image of {name} has no fixed tag: {service['image']}")
-        # The file .env has the key: a service that reads it must set the key itself, to nothing.
-        if "env_file" in service and name != "api" and service["environment"].get("JWT_PRIVATE_KEY") != "":
-            raise SystemExit(f"docker-compose.yml: {name} gets JWT_PRIVATE_KEY from .env")
 
 
 def dockerfile() -> None:

@@ -30,7 +30,8 @@ OURS = [name for name, service in COMPOSE.items() if service["image"].startswith
 
 
 def test_every_task_queue_has_its_worker_service() -> None:
-    queues = {service["command"][2] for service in COMPOSE.values() if "worker.py" in service.get("command", [])}
+    workers = [service["command"] for service in COMPOSE.values() if "worker.py" in service.get("command", [])]
+    queues = {queue for _, _, *queues in workers for queue in queues}
 
     assert queues == set(options.QUEUES)
 
@@ -42,7 +43,22 @@ def test_every_variable_of_our_services_is_a_setting() -> None:
 
 
 def test_only_the_api_can_sign_tokens() -> None:
-    assert [name for name in OURS if "JWT_PRIVATE_KEY" in COMPOSE[name]["environment"]] == ["api"]
+    """The file `.env`, which every service reads, has the key: the others replace it by nothing."""
+    keys = {name: COMPOSE[name]["environment"]["JWT_PRIVATE_KEY"] for name in OURS if "env_file" in COMPOSE[name]}
+
+    assert keys.keys() == set(OURS)
+    assert [name for name, key in keys.items() if key] == ["api"]
+
+
+def test_port_of_the_gateway_is_not_that_of_the_api() -> None:
+    """`PORT` in `.env` is the port that the gateway publishes."""
+    assert {COMPOSE[name]["environment"]["PORT"] for name in OURS} == {"8080"}
+
+
+async def test_links_of_mails_begin_with_the_address_of_the_api(platform: Platform) -> None:
+    for name in ("api", "worker"):
+        env = platform.stack.processes[name].spec.env
+        assert (env["PUBLIC_URL"], env["PUBLIC_API_URL"]) == (platform.url, platform.url)
 
 
 async def test_only_the_api_is_started_with_the_key_that_signs_tokens(platform: Platform) -> None:
