@@ -19,11 +19,10 @@ Every text but the links may be written by a user, and is treated so (`notices/u
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
@@ -46,7 +45,8 @@ _SHORT_VALUES = {
     NoticeKind.STATUS_CHANGED: ("title", "location", "fromStatus", "toStatus"),
     NoticeKind.PRICE_DROPPED: ("title", "location", "price", "previousPrice"),
 }
-_INDIA = ZoneInfo("Asia/Kolkata")
+_INDIA = timezone(timedelta(hours=5, minutes=30))
+"""Asia/Kolkata, whose offset never changes; so no time zone database is needed."""
 _LINE = 72
 """Characters of a line of a plain mail, so that it can be quoted (RFC 3676, 4.1)."""
 _SMS_VALUE = 30
@@ -121,7 +121,7 @@ def short(kind: NoticeKind, values: Mapping[str, Any]) -> Short:
 
 def short_values(kind: NoticeKind, event: Mapping[str, Any]) -> dict[str, Any]:
     """Those values of an event's data, in camelCase, that `short` needs; none of them is personal."""
-    return {name: event[name] for name in _SHORT_VALUES.get(kind, ())}
+    return {name: event[name] for name in _SHORT_VALUES.get(kind, ()) if name in event}
 
 
 def digest(items: Sequence[DigestItem], values: Mapping[str, Any]) -> Rendered:

@@ -9,9 +9,10 @@ _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 # Invisible ones that reorder the text around them (UAX 9) or hide something in a word. The joiners U+200C and U+200D
 # stay: Telugu, Hindi and Urdu need them.
 _INVISIBLE = re.compile(r"[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
-# What mail clients turn into a link: a scheme, or a dot between a word and two letters. IDNA has four dots.
+# What mail clients turn into a link: a scheme, or a dot inside a word before a letter, in any script. IDNA has four
+# dots. A letter alone, as in "e.g.", is no top-level domain.
 _SCHEME = re.compile(r":(?=//)")
-_DOMAIN_DOT = re.compile(r"(?<=\w)([.\u3002\uff0e\uff61])(?=[^\W\d_]{2})")
+_DOMAIN_DOT = re.compile(r"(?<=[^\s.])([.\u3002\uff0e\uff61])(?=[\u200c\u200d]*[^\W\d_][^\s.,;:!?)\]])")
 
 
 def harmless(text: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ from workflows import options
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 OURS = [name for name, service in COMPOSE.items() if service["image"].startswith("hyderabad-infra")]
+
+
+def test_image_has_every_package_that_production_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = set(project["tool"]["importlinter"]["root_packages"]) - {"embedded"}
+
+    copied = re.findall(r"^COPY (\w+) \1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert set(copied) == packages
 
 
 def test_every_task_queue_has_its_worker_service() -> None:

@@ -31,9 +31,11 @@ LINKS = [
     "me@evil.example",
     "evil。example",
     "evil.xn--p1ai",
+    "క్షేత్రం.భారత్",
+    "evil.\u200dexample",
     "javascript://evil.example",
 ]
-CLICKABLE = re.compile(r"\w://|\w[.\u3002\uff0e\uff61][^\W\d_]{2}")
+CLICKABLE = re.compile(r"\w://\w|[^\s.][.\u3002\uff0e\uff61][\u200c\u200d]*[^\W\d_][^\s.,]")
 """What a mail client may turn into a link."""
 
 
@@ -167,7 +169,13 @@ def test_texts_of_users_never_become_links(sample: Sample, text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["3.5BHK, 1,450 sq.ft", "నమస్కారం క్షేత్రం", "گھر برائے فروخت", "नमस्ते, क्‍ष", "Flat (2nd floor) @ ₹45 L: 50% down!"],
+    [
+        "3.5BHK, 1,450 sq.ft, e.g. for M. K. Rao...",
+        "నమస్కారం క్షేత్రం",
+        "گھر برائے فروخت",
+        "नमस्ते, क्‍ष",
+        "Flat (2nd floor) @ ₹45 L: 50% down!",
+    ],
 )
 def test_ordinary_texts_of_users_are_not_changed(text: str) -> None:
     values = replaced(BY_NAME["listing confirmed"].values, text)
@@ -203,6 +211,15 @@ def test_erased_account_may_have_no_name() -> None:
 
     assert mail.text.startswith("As you asked")
     assert "Hello" not in visible(mail)
+
+
+def test_optional_values_of_an_event_may_be_absent() -> None:
+    sign_in, rejected = BY_NAME["new sign-in"], BY_NAME["status changed: to the owner"]
+    fewer = {key: value for key, value in rejected.values["event"].items() if key != "reason"}
+
+    assert "unknown device" in shorts(sign_in, {"event": {}}).body
+    assert "Device: unknown" in render.mail(sign_in.kind, {**sign_in.values, "event": {}}).text
+    assert "reason" not in render.mail(rejected.kind, {**rejected.values, "event": fewer}).text
 
 
 def test_price_drop_has_both_prices_and_their_difference() -> None:
