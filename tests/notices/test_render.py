@@ -173,7 +173,7 @@ def test_texts_of_users_never_become_links(sample: Sample, text: str) -> None:
         "3.5BHK, 1,450 sq.ft, e.g. for M. K. Rao...",
         "నమస్కారం క్షేత్రం",
         "گھر برائے فروخت",
-        "नमस्ते, क्‍ष",
+        "नमस्ते, क्\u200dष",
         "Flat (2nd floor) @ ₹45 L: 50% down!",
     ],
 )
