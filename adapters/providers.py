@@ -1,11 +1,13 @@
 """What every provider of a channel takes and raises, so that deliveries are settled the same way whoever sends them.
 
-A provider may get a message twice: when it has accepted it and its answer was lost. Each message therefore has an id that
-stays the same, so that what was accepted is not sent again where the provider can tell.
+A message is sent again when the answer to the first attempt was lost. What was accepted is not sent again where the
+provider can tell: Twilio is asked first, a push service replaces an undelivered message of the same topic, and mails of
+the same Message-ID are duplicates that mail servers and programs may drop. SendGrid has no such means.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -90,6 +92,9 @@ class Sms:
     """The id under which the text's template is registered with the Indian operators (DLT)."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """`DeliveryKey.tags`."""
+    tried_since: datetime | None = None
+    """Set when an earlier attempt may have been accepted (the delivery was claimed before): the time at which the
+    delivery was enqueued. The provider is then asked whether it has this message already."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class PushMessage:
 
     subscription: PushSubscription
     payload: bytes = field(repr=False)
-    """At most 3,993 bytes, so that the encrypted body has the 4,096 that each push service takes (RFC 8291, section 4)."""
+    """At most 3,993 bytes; the encrypted body then has the 4,096 that each push service takes (RFC 8291, section 4)."""
     topic: str | None
     """Up to 32 characters of base64url. A message replaces an undelivered one with the same topic (RFC 8030, 5.4), so
     that one that is sent twice is shown once."""
@@ -132,8 +137,11 @@ class SmsSender(Protocol):
 
     provider: str
 
-    async def send(self, sms: Sms) -> str:
-        """Returns the provider's id of the message. Raises ProviderUnavailable, DeliveryRefused, BadAddress."""
+    async def send(self, sms: Sms) -> str | None:
+        """Returns the provider's id of the message, if it came.
+
+        Raises ProviderUnavailable, DeliveryRefused, BadAddress.
+        """
 
     async def close(self) -> None:
         """Closes its idle connections."""
