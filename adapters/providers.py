@@ -44,10 +44,13 @@ class DeliveryKey:
 
     @property
     def tags(self) -> dict[str, str]:
-        """As the names and values that a provider stores with a message."""
+        """As the names and values that a provider stores with a message.
+
+        SendGrid puts them beside its own fields, so no name may be one of those, such as `event`.
+        """
         return {
             "tenant": self.tenant_id,
-            "event": str(self.event_id),
+            "event_id": str(self.event_id),
             "channel": self.channel.value,
             "recipient": str(self.recipient_id),
         }
@@ -58,7 +61,7 @@ class DeliveryKey:
         try:
             return cls(
                 tenant_id=str(tags["tenant"]),
-                event_id=UUID(str(tags["event"])),
+                event_id=UUID(str(tags["event_id"])),
                 channel=Channel(str(tags["channel"])),
                 recipient_id=UUID(str(tags["recipient"])),
             )

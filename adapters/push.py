@@ -239,10 +239,9 @@ class _Network(httpcore.AsyncNetworkBackend):
 def is_public(text: str) -> bool:
     """Whether an IP address is on the internet, also the IPv4 address that an IPv6 address is translated to."""
     address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
-    if isinstance(address, IPv6Address) and address.sixtofour:
-        address = address.sixtofour
-    elif isinstance(address, IPv6Address) and address in _NAT64:
-        address = IPv4Address(int(address) & 0xFFFFFFFF)
+    if isinstance(address, IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        address = inner or (IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address)
     return address.is_global and not address.is_multicast
 
 

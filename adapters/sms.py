@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from adapters.provider_http import PROVIDER_SECONDS, Answer, AnswerLost, ProviderHttp, unavailable
+from adapters.provider_http import Answer, AnswerLost, ProviderHttp, unavailable
 from adapters.providers import BadAddress, DeliveryRefused, ProviderUnavailable, Sms
 from adapters.settings import Settings
 
@@ -25,6 +25,8 @@ _LATER = frozenset({20429, 21611, 30001})
 """Too many requests, or a full queue."""
 _SETTINGS = frozenset({20003, 20404, 21603, 21606, 21659, 21701, 21703, 21705, 21900, 21901})
 """Wrong credentials, account, sender, Messaging Service, entity id or template id."""
+_REQUEST_SECONDS = 8.0
+"""Time limit for one request; a message needs up to three within the lease on its delivery (adapters/outbox.py)."""
 _CLOCK_SKEW = timedelta(seconds=5)
 """How much Twilio's clock may be behind ours, plus its resolution of a second."""
 
@@ -38,7 +40,7 @@ class Twilio:
 
     provider = "twilio"
 
-    def __init__(self, settings: Settings, seconds: float = PROVIDER_SECONDS) -> None:
+    def __init__(self, settings: Settings, seconds: float = _REQUEST_SECONDS) -> None:
         """Raises ValueError when a setting is missing."""
         self._sender = _sender(settings)
         self._entity = settings.sms_dlt_entity_id

@@ -190,7 +190,8 @@ async def test_mail_without_html_has_one_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("to", "expected"), [("रवि@example.com", DeliveryRefused), ("ravi\x01@example.com", BadAddress), ("ravi kumar@x", BadAddress)]
+    ("to", "expected"),
+    [("रवि@example.com", DeliveryRefused), ("ravi\x01@example.com", BadAddress), ("ravi kumar@x", BadAddress)],
 )
 async def test_address_that_smtp_cannot_carry_is_refused(tmp_path: Path, to: str, expected: type[Exception]) -> None:
     async with mail_server(Mailbox(tmp_path)) as (mails, _):

@@ -138,6 +138,6 @@ def test_texts_and_addresses_of_a_mail_are_not_shown() -> None:
     assert SECRET not in shown
 
 
-@pytest.mark.parametrize("tags", [{}, {**KEY.tags, "event": "1"}, {**KEY.tags, "channel": "pigeon"}])
+@pytest.mark.parametrize("tags", [{}, {**KEY.tags, "event_id": "1"}, {**KEY.tags, "channel": "pigeon"}])
 def test_key_that_is_not_ours_is_none(tags: dict[str, object]) -> None:
     assert DeliveryKey.from_tags(tags) is None

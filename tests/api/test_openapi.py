@@ -15,6 +15,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from api.auth import Credentials, RefreshToken
 from api.errors import Problem
 from api.properties import NewProperty, StatusChange, Switch
+from api.push import NewPushSubscription
 from domain.model import Model
 from domain.property import PropertyDetails, PropertyPatch
 from domain.user import Registration
@@ -72,6 +73,7 @@ async def test_every_body_has_an_example_that_is_valid(document: dict[str, Any])
         for model in (
             Credentials,
             NewProperty,
+            NewPushSubscription,
             PropertyDetails,
             PropertyPatch,
             RefreshToken,
@@ -87,7 +89,7 @@ async def test_every_body_has_an_example_that_is_valid(document: dict[str, Any])
             models[name].model_validate(content["example"])
             read.append((method, path, name))
     assert {name for _, _, name in read} == models.keys()
-    assert len({(method, path) for method, path, _ in read}) == 10
+    assert len({(method, path) for method, path, _ in read}) == 11
 
 
 async def test_every_successful_response_has_an_example_that_is_valid(document: dict[str, Any]) -> None:
@@ -203,7 +205,9 @@ async def test_commands_describe_their_headers_and_their_202(document: dict[str,
 async def test_documented_security_is_enforced(platform: Platform, document: dict[str, Any]) -> None:
     """A required token is refused when absent or invalid, an optional one when invalid only."""
     for method, path, operation in operations(document):
-        address = path.format_map(dict.fromkeys(("property_id", "user_id", "command_id"), str(uuid4())) | {"kind": "x"})
+        address = path.format_map(
+            dict.fromkeys(("property_id", "user_id", "command_id", "subscription_id"), str(uuid4())) | {"kind": "x"}
+        )
         bad = {"Authorization": "Bearer garbage"}
         without = (await platform.http.request(method, address)).status_code
         refused = await platform.http.request(method, address, headers=bad)
