@@ -1,12 +1,14 @@
 """Messages to browsers by Web Push (RFC 8030), encrypted (RFC 8291) and signed (VAPID, RFC 8292).
 
-An endpoint is a URL that a user gives, so a request goes only to HTTPS on public addresses.
+An endpoint is a URL that a user gives, so a request goes only to HTTPS on public addresses. Therefore only the parts of
+pywebpush that encrypt and sign are used here (http_ece, py_vapid): pywebpush itself posts to any address.
 """
 
 import asyncio
 import base64
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -47,7 +49,9 @@ class WebPush:
 
     provider = "webpush"
 
-    def __init__(self, settings: Settings, seconds: float = PUSH_SECONDS) -> None:
+    def __init__(
+        self, settings: Settings, seconds: float = PUSH_SECONDS, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
         """Raises ValueError without VAPID_PRIVATE_KEY, or when it is not a P-256 key."""
         self._vapid = Vapid02(vapid_key(settings))
         self._subject = settings.vapid_subject
@@ -55,6 +59,7 @@ class WebPush:
         self._seconds = seconds
         self._tokens: dict[str, tuple[float, str]] = {}
         self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=ssl_context,
             max_connections=100,
             keepalive_expiry=60,  # for the few push services of all browsers
             network_backend=_Network(settings.push_allow_private),

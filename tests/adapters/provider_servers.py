@@ -1,6 +1,7 @@
 """Servers on loopback that play a provider: each request gets the next answer of a script, which may be a failure."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -108,11 +109,12 @@ async def endless(server: HttpServer, writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
-async def http_server(*script: Play) -> AsyncIterator[HttpServer]:
-    """A server that answers its requests by `script`, one after the other."""
+async def http_server(*script: Play, tls: ssl.SSLContext | None = None) -> AsyncIterator[HttpServer]:
+    """A server that answers its requests by `script`, one after the other; with `tls` as https://localhost."""
     server = HttpServer(list(script))
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
+    origin = "https://localhost" if tls else "http://127.0.0.1"
+    server.url = f"{origin}:{listening.sockets[0].getsockname()[1]}"
     try:
         yield server
     finally:

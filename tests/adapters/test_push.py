@@ -2,12 +2,18 @@
 
 import base64
 import os
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import http_ece
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.oid import NameOID
 from py_vapid import Vapid02
 from py_vapid.jwt import decode
 
@@ -116,6 +122,13 @@ async def test_answer_decides_the_outcome(play: Play, expected: type[Exception],
     assert getattr(raised, "retry_after", None) == wait
 
 
+async def test_wrong_key_is_logged_without_the_endpoint(caplog: pytest.LogCaptureFixture) -> None:
+    await error(answer(403))
+
+    [line] = [record.getMessage() for record in caplog.records if record.name.startswith("adapters")]
+    assert line == "a push service answered 403: check VAPID_PRIVATE_KEY and VAPID_SUBJECT"
+
+
 async def test_push_service_that_hangs_is_tried_later() -> None:
     assert isinstance(await error(hang, seconds=0.2), ProviderUnavailable)
 
@@ -127,6 +140,37 @@ async def test_message_that_was_accepted_is_sent_once_whatever_follows_in_the_an
         await pushes.send(message(server.url))
         await pushes.close()
         assert len(server.received) == 1
+
+
+def certificate_of(host: str, folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """TLS of a server with a certificate for `host`, and of a client that trusts it."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+    signed = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False).sign(key, SHA256())
+    file = folder / "certificate.pem"
+    file.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + signed.public_bytes(Encoding.PEM)
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(file)
+    return server, ssl.create_default_context(cafile=str(file))
+
+
+@pytest.mark.parametrize(("host", "accepted"), [("localhost", True), ("push.example", False)])
+async def test_certificate_is_checked_for_the_name_of_the_push_service(
+    tmp_path: Path, host: str, accepted: bool
+) -> None:
+    """Also though the connection goes to the address that was resolved and checked before."""
+    server_tls, client_tls = certificate_of(host, tmp_path)
+    async with http_server(answer(201), tls=server_tls) as server:
+        pushes = WebPush(settings(), ssl_context=client_tls)
+        if accepted:
+            await pushes.send(message(f"{server.url}/push/1"))
+        else:
+            assert isinstance(await error_of(pushes.send(message(server.url))), ProviderUnavailable)
+        await pushes.close()
+    assert len(server.received) == accepted
 
 
 async def test_message_that_is_too_long_is_refused() -> None:

@@ -102,6 +102,14 @@ async def test_answer_decides_the_outcome(play: Play, expected: type[Exception],
     assert getattr(raised, "retry_after", None) == wait
 
 
+async def test_wrong_settings_are_logged_without_the_address(caplog: pytest.LogCaptureFixture) -> None:
+    await error(answer(401, refusal(None)))
+
+    [line] = [record.getMessage() for record in caplog.records if record.name.startswith("adapters")]
+    assert "check SENDGRID_API_KEY" in line
+    assert ADDRESS not in line
+
+
 async def test_reset_of_the_rate_limit_is_waited_for() -> None:
     raised = await error(answer(429, x_ratelimit_reset=str(int(time.time()) + 120)))
 

@@ -144,6 +144,14 @@ async def test_answer_decides_the_outcome(play: Play, expected: type[Exception],
     assert requests == 1
 
 
+async def test_wrong_settings_are_logged_without_the_number(caplog: pytest.LogCaptureFixture) -> None:
+    await error(answer(401, refusal(20003)))
+
+    [line] = [record.getMessage() for record in caplog.records if record.name.startswith("adapters")]
+    assert "Twilio answered 401 (20003): check the settings" in line
+    assert NUMBER not in line
+
+
 @pytest.mark.parametrize("lost", [drop, half_a_head])
 @pytest.mark.parametrize("listed", [NOTHING, answer(503), drop, answer(200, {"messages": []}, keep=0.5)])
 async def test_text_whose_answer_was_lost_is_tried_later_unless_twilio_has_it(lost: Play, listed: Play) -> None:
