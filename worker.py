@@ -31,9 +31,9 @@ from activities.saving import CommandStore
 from activities.users import Users
 from adapters import temporal
 from adapters.kafka import Publisher
-from adapters.mail import Mailer
 from adapters.postgres import Database
 from adapters.sealing import Keyring
+from adapters.senders import mail_sender
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
 from adapters.temporal_monitor import CHECK_SECONDS, TemporalMonitor
@@ -57,7 +57,7 @@ class Pools:
         self._tenants = Database.for_tenants(settings)
         self._all_tenants = Database.for_all_tenants(settings)
         self._publisher = Publisher(settings)
-        self._mailer = Mailer(settings)
+        self._mails = mail_sender(settings)
         self._relay = OutboxRelay(client, options.NOTIFICATIONS)
         self._publishing = Publishing(self._all_tenants, self._publisher)
         self._keyring = Keyring(settings.secret_bytes)
@@ -91,7 +91,7 @@ class Pools:
         )
 
     def _notifications(self) -> Worker:
-        notifications = Notifications(self._tenants, self._mailer)
+        notifications = Notifications(self._tenants, self._mails)
         return Worker(
             self._client,
             task_queue=options.NOTIFICATIONS,
@@ -119,7 +119,7 @@ class Pools:
 
     async def close(self) -> None:
         await asyncio.gather(self._relay.close(), self._publishing.close())
-        self._mailer.close()
+        await self._mails.close()
         await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())
 
 

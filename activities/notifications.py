@@ -12,9 +12,10 @@ from temporalio import activity
 
 from activities.outbox_relay import DeliveryBatch, OutboxRelay, group_by_tenant
 from adapters import outbox
-from adapters.mail import Mailer, MailRefused, MailUnavailable
 from adapters.outbox import Mail
 from adapters.postgres import Database
+from adapters.providers import BadAddress, DeliveryRefused, MailSender, ProviderUnavailable
+from adapters.providers import Mail as Message
 from adapters.tables import properties, user_profiles, users
 from domain.amounts import rupees
 from domain.notifications import PROPERTY_LISTED
@@ -32,6 +33,7 @@ Hyderabad Infra
     ),
 }
 """Subject and text of each template."""
+_FINAL = (DeliveryRefused, BadAddress)
 _CONCURRENT_SENDS = 10
 """Mails that one activity sends at the same time, each over its own connection."""
 _GIVEN_UP_AFTER = timedelta(days=4)
@@ -45,14 +47,15 @@ _OVERDUE_LIMIT = 5000
 class Notifications:
     """Sends the mails of the outbox and records the outcome of each, so that a repetition sends nothing."""
 
-    def __init__(self, database: Database, mailer: Mailer) -> None:
+    def __init__(self, database: Database, mailer: MailSender) -> None:
         self._database = database
         self._mailer = mailer
 
     @activity.defn
     async def send_deliveries(self, batch: DeliveryBatch) -> str:
-        """Send the pending mails of a batch; returns how many are sent. Raises MailUnavailable while any is pending.
+        """Send the pending mails of a batch; returns how many are sent.
 
+        Raises ProviderUnavailable while any is pending.
         A mail is sent again, with the same Message-ID, when the worker dies between sending and recording it.
         """
         reasons: list[str] = []
@@ -63,7 +66,7 @@ class Notifications:
             count = await outbox.count(connection, batch.event_ids)
         if count.pending:
             reason = reasons[-1] if reasons else "another worker has claimed them"
-            raise MailUnavailable(f"{count.pending} of {len(batch.event_ids)} mails are pending: {reason}")
+            raise ProviderUnavailable(f"{count.pending} of {len(batch.event_ids)} mails are pending: {reason}")
         return f"{count.sent} mailed" + (f", {count.given_up} given up" if count.given_up else "")
 
     async def _send(self, tenant_id: str, event_ids: Sequence[UUID]) -> list[str]:
@@ -72,23 +75,25 @@ class Notifications:
             claimed = await _claim(connection, event_ids)
         outcomes = await asyncio.gather(*(self._send_one(mail, values) for mail, values in claimed.items()))
         results = dict(zip(claimed, outcomes, strict=True))
-        deferred = {mail: str(error) for mail, error in results.items() if isinstance(error, MailUnavailable)}
-        refused = {mail: str(error) for mail, error in results.items() if isinstance(error, MailRefused)}
+        deferred = {mail: str(error) for mail, error in results.items() if isinstance(error, ProviderUnavailable)}
+        refused = {mail: str(error) for mail, error in results.items() if isinstance(error, _FINAL)}
         sent = [mail for mail, error in results.items() if error is None]
         async with self._database.statements(tenant_id) as connection:
             await outbox.settle(connection, sent, refused, list(deferred))
         return list(deferred.values())
 
-    async def _send_one(self, mail: Mail, values: Mapping[str, Any] | None) -> MailUnavailable | MailRefused | None:
+    async def _send_one(self, mail: Mail, values: Mapping[str, Any] | None) -> Exception | None:
         if values is None:
-            return MailRefused("the account or the property is deleted")
+            return DeliveryRefused("the account or the property is deleted")
         if mail.template not in _TEMPLATES:
-            return MailUnavailable(f"this release has no template {mail.template!r}")
+            return ProviderUnavailable(f"this release has no template {mail.template!r}")
         subject, text = (part.format(**values) for part in _TEMPLATES[mail.template])
         message_id = f"{mail.event_id}.email@hyderabad-infra"
         try:
-            await self._mailer.send(to=values["email"], subject=subject, text=text, message_id=message_id)
-        except (MailUnavailable, MailRefused) as error:
+            await self._mailer.send(
+                Message(to=values["email"], subject=subject, text=text, html=None, message_id=message_id)
+            )
+        except (ProviderUnavailable, *_FINAL) as error:
             return error
         return None
 

@@ -42,6 +42,7 @@ class Keyring:
         self._wrapping_key = wrapping_key
         self._transit_key = AESGCM(derived_key(secret, "transit"))
         self._link_key = derived_key(secret, "links")
+        self._address_key = derived_key(secret, "addresses")
         # Wrapping is deterministic (RFC 3394), so a wrapped key identifies its cached plain key.
         self._opened = lru_cache(maxsize=4096)(lambda wrapped: AESGCM(aes_key_unwrap(wrapping_key, wrapped)))
 
@@ -51,6 +52,10 @@ class Keyring:
     def link_token(self, event_id: UUID) -> str:
         """The secret token of the link in the mail of an event; a repeated mail has the same. 256 bits, base64url."""
         return base64.urlsafe_b64encode(hmac.digest(self._link_key, event_id.bytes, "sha256")).decode().rstrip("=")
+
+    def address_digest(self, channel: str, address: str) -> bytes:
+        """Identifies an address without storing it; a plain hash of a phone number could be reversed by guessing."""
+        return hmac.digest(self._address_key, f"{channel}:{address.strip().lower()}".encode(), "sha256")
 
     def seal_text(self, text: str, wrapped_key: bytes, context: UUID, field: str) -> dict[str, str]:
         """One personal value as it is stored in a column; `unseal` decrypts `{field: value}`."""

@@ -52,6 +52,28 @@ def _json_object(value: object) -> Any:
         raise ValueError('give a JSON object, such as {"homes.example": "hyderabad"}') from error
 
 
+def _vapid_key(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.lstrip().startswith("-----BEGIN") and len(_base64url(text)) != 32:
+        raise ValueError("give a P-256 private key, as PEM or as base64url of its 32 bytes")
+    return value
+
+
+def _base64url(text: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        return b""
+
+
+def _public_key(value: str) -> str:
+    try:
+        base64.b64decode(value, validate=True)
+    except ValueError as error:
+        raise ValueError("give the base64 text that SendGrid shows as Verification Key") from error
+    return value
+
+
 WHERE_SETTINGS_ARE = "docs/settings.md lists every setting. `make run` sets them itself."
 """The end of the error message about a missing setting."""
 
@@ -102,6 +124,40 @@ class Settings(BaseSettings):
     """Mail server; the URL may contain a user name and password, and `smtps` uses implicit TLS."""
     mail_from: str = "Hyderabad Infra <no-reply@hyderabad-infra.example>"
     """From address of every mail."""
+
+    sendgrid_api_key: SecretStr | None = None
+    """API key of SendGrid with the permission Mail Send. When it is set, mails go by SendGrid instead of SMTP_URL."""
+    sendgrid_url: Annotated[str, _scheme("http", "https")] = "https://api.sendgrid.com"
+    """SendGrid's API; https://api.eu.sendgrid.com for an account in the EU."""
+    sendgrid_webhook_key: Annotated[str, AfterValidator(_public_key)] | None = None
+    """Verification Key of SendGrid's signed Event Webhook, whose URL is PUBLIC_API_URL and /api/webhooks/sendgrid.
+    Without it the webhook is 404."""
+    twilio_account_sid: str | None = None
+    """Twilio account that sends text messages. Without it none are sent."""
+    twilio_auth_token: SecretStr | None = None
+    """Auth token of the account. Verifies webhooks, and signs in to the API unless an API key is set."""
+    twilio_api_key_sid: str | None = None
+    """API key of Twilio, which can be revoked by itself."""
+    twilio_api_key_secret: SecretStr | None = None
+    """Secret of the API key."""
+    twilio_messaging_service_sid: str | None = None
+    """Messaging Service that chooses the sender; or set TWILIO_FROM."""
+    twilio_from: str | None = None
+    """Sender of text messages: a number, or the sender id (header) that is registered in India."""
+    twilio_url: Annotated[str, _scheme("http", "https")] = "https://api.twilio.com"
+    """Twilio's API."""
+    sms_dlt_entity_id: Annotated[str, Field(pattern=r"^[0-9]{1,30}$")] | None = None
+    """Entity id in the registry of India's operators (DLT), without which they drop text messages."""
+    public_api_url: Annotated[str, _scheme("http", "https")] | None = None
+    """URL at which Twilio and SendGrid reach this API from the internet, for their reports of deliveries. Without it
+    Twilio sends none."""
+    vapid_private_key: Annotated[SecretStr, AfterValidator(_vapid_key)] | None = None
+    """P-256 private key in PEM or base64url that identifies this server to push services (VAPID, RFC 8292). Without it
+    nothing is sent to browsers. A browser's subscription is bound to it."""
+    vapid_subject: Annotated[str, Field(pattern=r"^(mailto:.+@.+|https://.+)$")] = "mailto:api@hyderabad-infra.example"
+    """Address at which the operator of a push service reaches ours."""
+    push_allow_private: bool = False
+    """Push to plain HTTP, other ports and private addresses too; for tests only, because users give the URLs."""
 
     secret_key: Annotated[SecretStr, AfterValidator(_secret)]
     """Base64 of 32 random bytes or more. Wraps the persons' keys; signs cursors and consistency tokens."""

@@ -534,7 +534,8 @@ push_subscriptions = Table(
     Column("p256dh", String(200), nullable=False),
     Column("auth", String(100), nullable=False),
     _at("created_at", now=True),
-    Index("push_subscriptions_endpoint_key", "tenant_id", "user_id", "endpoint", unique=True),
+    Index("push_subscriptions_endpoint_key", "tenant_id", "endpoint", unique=True),
+    Index("push_subscriptions_user", "tenant_id", "user_id"),
     schema="notification",
 )
 

@@ -9,7 +9,7 @@ from adapters import redis, temporal
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
-from api import auth, command_states, errors, history, openapi, operations, properties, users, views
+from api import auth, command_states, errors, history, openapi, operations, properties, push, users, views, webhooks
 from api.commands import Commands
 from api.deps import Parts
 from api.limits import Limits
@@ -30,6 +30,8 @@ ROUTERS = {
     "users": users.router,
     "auth": auth.router,
     "commands": command_states.router,
+    "push": push.router,
+    "webhooks": webhooks.router,
 }
 
 
@@ -78,6 +80,7 @@ async def _parts(settings: Settings) -> Parts:
     return Parts(
         settings=settings,
         database=database,
+        keyring=keyring,
         redis=client,
         temporal=workflows,
         commands=Commands(workflows, database, keyring, signer, settings),

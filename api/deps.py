@@ -14,6 +14,7 @@ from temporalio.client import Client
 
 from adapters.paging import Cursor
 from adapters.postgres import Database
+from adapters.sealing import Keyring
 from adapters.settings import Settings
 from api.commands import Commands
 from api.errors import ApiError
@@ -32,6 +33,7 @@ class Parts:
 
     settings: Settings
     database: Database
+    keyring: Keyring
     redis: Redis
     temporal: Client
     commands: Commands

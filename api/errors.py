@@ -87,6 +87,11 @@ KINDS: dict[str, Kind] = {
         "Follow the link in the mail, or ask for a new one with POST /api/auth/resend-verification.",
     ),
     "account-closed": Kind(403, "The account is suspended or deleted", "Contact support."),
+    "invalid-signature": Kind(
+        403,
+        "The signature of the webhook is not valid",
+        "Check the key of the provider in the settings, and the URL that the provider calls.",
+    ),
     "forbidden": Kind(403, "You may not do this", "Sign in as the owner, or ask an administrator."),
     "not-found": Kind(404, "Not found", "Check the URL and the id. Resources of other users are not shown."),
     "method-not-allowed": Kind(405, "The method is not allowed for this URL", "Use a method listed in Allow."),

@@ -38,6 +38,14 @@ BODIES: dict[str, dict[str, Any]] = {
     "Credentials": {"emailOrUsername": "ravi@example.com", "password": "correct horse battery"},
     "NewProperty": {**_LISTING, "status": "DRAFT"},
     "PropertyDetails": _LISTING,
+    "NewPushSubscription": {
+        "endpoint": "https://updates.push.services.mozilla.com/wpush/v2/gAAAAABo",
+        "expirationTime": None,
+        "keys": {
+            "p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
+            "auth": "BTBZMqHH6r4Tts7J_aSIgg",
+        },
+    },
     "PropertyPatch": {"price": 8_250_000, "bedrooms": None},
     "RefreshToken": {"refreshToken": "vV0hJxq3r1cYwP2mT8sKdE5nLbG7uZ4aQfR9iXo6HyM"},
     "Registration": {
@@ -133,6 +141,17 @@ RESPONSES: dict[str, Any] = {
     },
     "Profile": {**_USER, "propertyCount": 1},
     "PropertyPage": {"items": [_PROPERTY], "nextCursor": "AZnJpB8AfwA"},
+    "PushKey": {"publicKey": "BP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3jl7A8"},
+    "PushSubscriptionId": {"id": str(_COMMAND_ID)},
+    "PushSubscriptions": {
+        "items": [
+            {
+                "id": str(_COMMAND_ID),
+                "service": "updates.push.services.mozilla.com",
+                "createdAt": "2025-10-09T06:30:00Z",
+            }
+        ]
+    },
     "SignedIn": {
         "accessToken": "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTk5YzlhNCJ9.c2lnbmF0dXJl",
         "refreshToken": BODIES["RefreshToken"]["refreshToken"],

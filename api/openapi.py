@@ -32,6 +32,7 @@ _TAGS = {
     "commands": "The state of a command, with a link to its trace.",
     "history": "The activities of a user, newest first.",
     "operations": "For operators and tools: health, metrics, and the meaning of each problem.",
+    "push": "The caller's browsers, to which notices are pushed (Web Push).",
     "properties": "Listings: create, edit and delete them, change their status, feature and verify them; favourites, "
     "views, lists, and the events of a listing.",
     "users": "The account of the caller.",

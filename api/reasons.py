@@ -40,6 +40,7 @@ SENTENCES: dict[str, str] = {
     "dict_type": "Give a JSON object, in braces.",
     "model_type": "Give a JSON object, in braces.",
     "model_attributes_type": "Give a JSON object, in braces.",
+    "string_pattern_mismatch": "Give a text of the form {pattern}.",
     # Only pydantic's check of e-mail addresses raises a plain ValueError.
     "value_error": "Give an e-mail address, such as ravi@example.com.",
 }

@@ -127,8 +127,9 @@ CREATE TABLE notification.push_subscriptions (
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, subscription_id)
 );
-CREATE UNIQUE INDEX push_subscriptions_endpoint_key
-    ON notification.push_subscriptions (tenant_id, user_id, endpoint);
+-- An endpoint belongs to a browser: whoever signs in there last gets its messages.
+CREATE UNIQUE INDEX push_subscriptions_endpoint_key ON notification.push_subscriptions (tenant_id, endpoint);
+CREATE INDEX push_subscriptions_user ON notification.push_subscriptions (tenant_id, user_id);
 
 CREATE TABLE notification.notifications (
     tenant_id varchar(63) NOT NULL,

@@ -1,8 +1,8 @@
 """Notifications: one mail for each event and person, on a real SMTP server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from uuid import UUID
 
@@ -15,9 +15,10 @@ from temporalio.testing import ActivityEnvironment
 from activities.notifications import Notifications, OverdueDeliveries
 from activities.outbox_relay import DeliveryBatch, OutboxRelay
 from adapters import outbox
-from adapters.mail import Mailer, MailUnavailable
+from adapters.mail import Smtp
 from adapters.outbox import PendingDelivery
 from adapters.postgres import Database
+from adapters.providers import MailSender, ProviderUnavailable
 from adapters.settings import Settings
 from adapters.tables import deliveries, properties
 from domain import ids
@@ -25,6 +26,7 @@ from domain.property_commands import CreateProperty
 from embedded.mailbox import Mailbox
 from embedded.stack import Stack
 from tests.activities.accounts import Saving
+from tests.adapters.test_mail import Slow, mail_server
 from tests.samples import create_property
 
 
@@ -42,7 +44,7 @@ def outgoing(*commands: CreateProperty) -> DeliveryBatch:
     return DeliveryBatch(tenant_id=commands[0].tenant_id, event_ids=events)
 
 
-async def send(database: Database, mailer: Mailer, what: DeliveryBatch) -> str:
+async def send(database: Database, mailer: MailSender, what: DeliveryBatch) -> str:
     return await ActivityEnvironment().run(Notifications(database, mailer).send_deliveries, what)
 
 
@@ -58,7 +60,7 @@ async def test_owner_is_notified_once(
     email = f"{tenant}@example.com"
     [command] = await enqueued(saving, tenant, email)
 
-    done = [await send(database, Mailer(settings), outgoing(command)) for _ in range(2)]
+    done = [await send(database, Smtp(settings), outgoing(command)) for _ in range(2)]
 
     assert done == ["1 mailed", "1 mailed"]
     async with httpx.AsyncClient(base_url=stack.env["MAILBOX_URL"], trust_env=False) as mailbox:
@@ -67,104 +69,6 @@ async def test_owner_is_notified_once(
     assert mail["subject"] == "Your property is listed: 3BHK Apartment in Gachibowli"
     assert "₹85,00,000" in mail["text"]
     assert email in page
-
-
-async def test_worker_that_dies_before_recording_sends_under_the_same_message_id(
-    settings: Settings, stack: Stack, tenant: str
-) -> None:
-    mailer, email = Mailer(settings), f"{tenant}@example.com"
-
-    for _ in range(2):
-        await mailer.send(to=email, subject="Twice", text="once", message_id=f"{tenant}@test")
-
-    async with httpx.AsyncClient(base_url=stack.env["MAILBOX_URL"], trust_env=False) as mailbox:
-        assert len((await mailbox.get("/api/messages", params={"to": email})).json()) == 1
-
-
-@asynccontextmanager
-async def mail_server(handler: object, settings: Settings) -> AsyncIterator[tuple[Mailer, list[SMTP]]]:
-    """A mailer with a server of its own, and the server's connections."""
-    connections: list[SMTP] = []
-
-    def connected() -> SMTP:
-        connections.append(SMTP(handler, hostname="here"))
-        return connections[-1]
-
-    server = await asyncio.get_running_loop().create_server(connected, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    mailer = Mailer(settings.model_copy(update={"smtp_url": f"smtp://127.0.0.1:{port}"}))
-    yield mailer, connections
-    mailer.close()
-    server.close()
-
-
-def one_mail(name: str) -> dict[str, str]:
-    return {"to": f"{name}@example.com", "subject": f"మీ ఇల్లు {name}", "text": "₹1", "message_id": f"{name}@test"}
-
-
-async def test_mails_share_a_connection_until_the_server_ends_it(settings: Settings, tmp_path: Path) -> None:
-    mailbox = Mailbox(tmp_path)
-    async with mail_server(mailbox, settings) as (mailer, connections):
-        await mailer.send(**one_mail("first"))
-        await mailer.send(**one_mail("second"))
-        assert len(connections) == 1
-
-        assert connections[0].transport is not None
-        connections[0].transport.close()
-        await mailer.send(**one_mail("third"))
-
-        assert len(connections) == 2
-    assert [mail["subject"] for mail in mailbox.newest(9)] == ["మీ ఇల్లు third", "మీ ఇల్లు second", "మీ ఇల్లు first"]
-
-
-class OneMailPerConnection(Mailbox):
-    """A mail server that accepts one mail per connection and answers 421 to the next."""
-
-    async def handle_MAIL(
-        self, _server: SMTP, session: Session, envelope: Envelope, address: str, _options: list[str]
-    ) -> str:
-        if getattr(session, "used", False):
-            return "421 closing"
-        envelope.mail_from, session.used = address, True  # type: ignore[attr-defined]
-        return "250 OK"
-
-
-async def test_mail_that_is_answered_421_is_sent_over_a_new_connection(settings: Settings, tmp_path: Path) -> None:
-    mailbox = OneMailPerConnection(tmp_path)
-    async with mail_server(mailbox, settings) as (mailer, connections):
-        for name in ("first", "second"):
-            await mailer.send(**one_mail(name))
-
-        assert (len(connections), len(mailbox)) == (2, 2)
-
-
-class Slow(Mailbox):
-    """A mail server that answers the first mail once `answer` is set."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.received, self.answer = asyncio.Event(), asyncio.Event()
-
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        if not self.received.is_set():
-            self.received.set()
-            await self.answer.wait()
-        return await super().handle_DATA(server, session, envelope)
-
-
-async def test_mail_after_a_cancelled_one_is_sent_over_a_new_connection(settings: Settings, tmp_path: Path) -> None:
-    mailbox = Slow(tmp_path)
-    async with mail_server(mailbox, settings) as (mailer, connections):
-        first = asyncio.create_task(mailer.send(**one_mail("first")))
-        await mailbox.received.wait()
-        first.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await first
-        mailbox.answer.set()
-
-        await mailer.send(**one_mail("second"))
-
-        assert len(connections) == 2
 
 
 class FixedReply(Mailbox):
@@ -192,11 +96,11 @@ async def test_reply_of_the_mail_server_decides_the_outcome_of_a_delivery(
 ) -> None:
     [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
 
-    async with mail_server(FixedReply(tmp_path, reply), settings) as (mailer, _):
+    async with mail_server(FixedReply(tmp_path, reply)) as (mailer, _):
         with (
             nullcontext()
             if expected != "pending"
-            else pytest.raises(MailUnavailable, match=r"1 of 1 mails are pending: .*451")
+            else pytest.raises(ProviderUnavailable, match=r"1 of 1 mails are pending: .*451")
         ):
             await send(database, mailer, outgoing(command))
 
@@ -217,8 +121,8 @@ async def test_mails_stay_pending_until_the_settings_are_fixed(
 ) -> None:
     [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
 
-    async with mail_server(RefusesSender(tmp_path), settings) as (mailer, _):
-        with pytest.raises(MailUnavailable, match="553 sender not allowed"):
+    async with mail_server(RefusesSender(tmp_path)) as (mailer, _):
+        with pytest.raises(ProviderUnavailable, match="553 sender not allowed"):
             await send(database, mailer, outgoing(command))
 
     assert await stage(database, command) == "pending"
@@ -244,13 +148,13 @@ async def test_deferred_mail_does_not_delay_the_others(
     names = ("later", "never", *(f"at-once-{n}" for n in range(12)))
     commands = await enqueued(saving, tenant, *(f"{name}-{tenant}@example.com" for name in names))
 
-    async with mail_server(ByRecipient(tmp_path), settings) as (mailer, _):
-        with pytest.raises(MailUnavailable, match="1 of 14 mails are pending"):
+    async with mail_server(ByRecipient(tmp_path)) as (mailer, _):
+        with pytest.raises(ProviderUnavailable, match="1 of 14 mails are pending"):
             await send(database, mailer, outgoing(*commands))
 
     expected = [await stage(database, command) for command in commands]
     assert expected == ["pending", "given up", *["sent"] * 12]
-    async with mail_server(Mailbox(tmp_path / "later"), settings) as (mailer, _):
+    async with mail_server(Mailbox(tmp_path / "later")) as (mailer, _):
         assert await send(database, mailer, outgoing(*commands)) == "13 mailed, 1 given up"
     assert len(Mailbox(tmp_path / "later")) == 1
 
@@ -260,11 +164,11 @@ async def test_mail_that_another_worker_is_sending_is_not_sent_again(
 ) -> None:
     [command] = await enqueued(saving, tenant, f"{tenant}@example.com")
     mailbox = Slow(tmp_path)
-    async with mail_server(mailbox, settings) as (mailer, _):
+    async with mail_server(mailbox) as (mailer, _):
         first = asyncio.create_task(send(database, mailer, outgoing(command)))
         await mailbox.received.wait()
 
-        with pytest.raises(MailUnavailable, match="another worker has claimed them"):
+        with pytest.raises(ProviderUnavailable, match="another worker has claimed them"):
             await send(database, mailer, outgoing(command))
 
         mailbox.answer.set()
@@ -281,7 +185,7 @@ async def test_claim_of_a_dead_worker_expires(
         assert len(claimed.all()) == 1
         await tx.execute(deliveries.update().values(claimed_until=text("now() - interval '1 second'")))
 
-    async with mail_server(Mailbox(tmp_path), settings) as (mailer, _):
+    async with mail_server(Mailbox(tmp_path)) as (mailer, _):
         assert await send(database, mailer, outgoing(command)) == "1 mailed"
 
 
@@ -292,8 +196,8 @@ async def test_template_of_a_newer_release_waits_for_it(
     async with database.transaction(tenant) as tx:
         await tx.execute(deliveries.update().values(template="property-praised"))
 
-    async with mail_server(Mailbox(tmp_path), settings) as (mailer, _):
-        with pytest.raises(MailUnavailable, match="no template 'property-praised'"):
+    async with mail_server(Mailbox(tmp_path)) as (mailer, _):
+        with pytest.raises(ProviderUnavailable, match="no template 'property-praised'"):
             await send(database, mailer, outgoing(command))
 
     assert await stage(database, command) == "pending"
@@ -376,13 +280,6 @@ async def test_mail_that_is_pending_for_four_days_is_given_up(
     assert starts.of(tenant) == []
 
 
-async def test_mail_server_that_is_unavailable_raises_an_error_of_its_own(settings: Settings) -> None:
-    mailer = Mailer(settings.model_copy(update={"smtp_url": "smtp://127.0.0.1:1"}))
-
-    with pytest.raises(MailUnavailable):
-        await mailer.send(to="ravi@example.com", subject="s", text="t", message_id="m")
-
-
 async def test_mail_about_a_listing_that_is_gone_is_given_up(
     database: Database, saving: Saving, settings: Settings, tenant: str
 ) -> None:
@@ -390,4 +287,4 @@ async def test_mail_about_a_listing_that_is_gone_is_given_up(
     async with database.transaction(tenant) as tx:
         await tx.execute(properties.delete().where(properties.c.property_id == command.property_id))
 
-    assert await send(database, Mailer(settings), outgoing(command)) == "0 mailed, 1 given up"
+    assert await send(database, Smtp(settings), outgoing(command)) == "0 mailed, 1 given up"

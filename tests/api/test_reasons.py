@@ -7,6 +7,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from api.auth import Credentials
 from api.history import _PageParameters
+from api.push import NewPushSubscription
 from api.reasons import SENTENCES, reason
 from domain import fields as f
 from domain.property import PropertyDetails
@@ -37,7 +38,7 @@ def test_every_constraint_of_a_field_has_a_message() -> None:
     assert {"string_too_short", "too_short", "greater_than", "less_than_equal", "value_error", "form"} <= found
 
 
-@pytest.mark.parametrize("model", [PropertyDetails, Registration, Credentials, _PageParameters])
+@pytest.mark.parametrize("model", [PropertyDetails, Registration, Credentials, NewPushSubscription, _PageParameters])
 def test_every_constraint_of_a_request_has_a_message(model: Any) -> None:
     names = [field.alias or name for name, field in model.model_fields.items()]
     bodies = [*({name: value} for name in names for value in (*_NASTY, ["x"] * 101, [7], ["a", "A"])), *_NASTY]
