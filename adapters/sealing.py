@@ -42,6 +42,7 @@ class Keyring:
         self._wrapping_key = wrapping_key
         self._transit_key = AESGCM(derived_key(secret, "transit"))
         self._link_key = derived_key(secret, "links")
+        self._unsubscribe_key = derived_key(secret, "unsubscribe")
         # Wrapping is deterministic (RFC 3394), so a wrapped key identifies its cached plain key.
         self._opened = lru_cache(maxsize=4096)(lambda wrapped: AESGCM(aes_key_unwrap(wrapping_key, wrapped)))
 
@@ -51,6 +52,10 @@ class Keyring:
     def link_token(self, event_id: UUID) -> str:
         """The secret token of the link in the mail of an event; a repeated mail has the same. 256 bits, base64url."""
         return base64.urlsafe_b64encode(hmac.digest(self._link_key, event_id.bytes, "sha256")).decode().rstrip("=")
+
+    def unsubscribe_tag(self, content: bytes) -> bytes:
+        """The HMAC of what a link to unsubscribe contains. 128 bits."""
+        return hmac.digest(self._unsubscribe_key, content, "sha256")[:16]
 
     def seal_text(self, text: str, wrapped_key: bytes, context: UUID, field: str) -> dict[str, str]:
         """One personal value as it is stored in a column; `unseal` decrypts `{field: value}`."""
