@@ -16,6 +16,7 @@ COPY adapters adapters
 COPY api api
 COPY domain domain
 COPY migrations migrations
+COPY notices notices
 COPY projections projections
 COPY workflows workflows
 COPY admin.py worker.py ./

@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS = never
 # Each run of a workflow reloads its module; without cached bytecode it would be compiled every time.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run demo admin test test-temporal test-gateway check bench temporal gateway migrate lock clean
+.PHONY: help run demo admin mails test test-temporal test-gateway check bench temporal gateway migrate lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ admin: .venv/.installed ## make a user an administrator of the running platform 
 	@test -n "$$EMAIL" || { echo "Give an e-mail address: make admin EMAIL=ravi@example.com"; exit 2; }
 	@test -f .data/environment || { echo "The platform is not running here. Start it first: make run"; exit 1; }
 	@set -a; . .data/environment; exec $(PY) -m admin --email "$$EMAIL"
+
+mails: .venv/.installed ## show every notice in every form on one page, .data/mails.html
+	@$(PY) -m notices
 
 test: .venv/.installed ## the tests, on embedded engines
 	@$(PY) -m pytest

@@ -22,8 +22,9 @@ from embedded.stack import Stack
 _COMPOSE_LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
 _REDOCLY = "@redocly/cli@2.55.0"
 _SPECTRAL = "@stoplight/spectral-cli@6.16.3"
-_VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*)|:\?[^}]*)\}")
-_COMPOSE_SETTINGS = ("POSTGRES_PASSWORD", "SECRET_KEY", "JWT_PRIVATE_KEY", "S3_SECRET_KEY")
+_VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<how>[-+?])(?P<word>[^${}]*))?\}")
+"""A variable whose default contains no other; of nested ones the innermost is replaced first."""
+_COMPOSE_SETTINGS = ("POSTGRES_PASSWORD", "SECRET_KEY", "JWT_PRIVATE_KEY", "S3_SECRET_KEY", "GATEWAY_ADDRESS")
 
 
 def _run(*command: str, cwd: Path = ROOT, env: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -38,8 +39,9 @@ def style() -> None:
 
 
 def types() -> None:
-    _run(binary("mypy"), "domain", "adapters", "activities", "workflows", "projections", "api", "embedded", "demo")
-    _run(binary("mypy"), "bench", "worker.py", "admin.py", "checks.py", "docs", "migrations/__main__.py", "tests")
+    _run(binary("mypy"), "domain", "notices", "adapters", "activities", "workflows", "projections", "api")
+    _run(binary("mypy"), "embedded", "demo", "bench", "worker.py", "admin.py", "checks.py", "docs", "tests")
+    _run(binary("mypy"), "migrations/__main__.py")
 
 
 def imports() -> None:
@@ -78,11 +80,15 @@ def migrations() -> None:
 
 
 def _substituted(variable: re.Match[str]) -> str:
-    """The default of a variable, or a placeholder for one that README.md says to set; others are typing errors."""
-    name, default = variable["name"], variable["default"]
-    if default is None and name not in _COMPOSE_SETTINGS:
-        raise SystemExit(f"docker-compose.yml needs {name}, which README.md does not say how to set")
-    return default if default is not None else "check"
+    """What an unset variable becomes, or a placeholder for one that README.md says to set; others are typing errors."""
+    match variable["how"]:
+        case "-":
+            return variable["word"]
+        case "+":
+            return ""
+    if variable["name"] not in _COMPOSE_SETTINGS:
+        raise SystemExit(f"docker-compose.yml needs {variable['name']}, which README.md does not say how to set")
+    return "check"
 
 
 def compose() -> None:
@@ -92,7 +98,10 @@ def compose() -> None:
     with tempfile.TemporaryDirectory() as folder:
         # The command line of compose-go does not pass the environment on, so variables are substituted first.
         loaded = Path(folder) / "docker-compose.yml"
-        loaded.write_text(_VARIABLE.sub(_substituted, (ROOT / "docker-compose.yml").read_text()))
+        text, found = (ROOT / "docker-compose.yml").read_text(), 1
+        while found:
+            text, found = _VARIABLE.subn(_substituted, text)
+        loaded.write_text(text)
         if plugin and docker:
             _run(docker, "compose", "config", "-q", cwd=Path(folder))
         elif go := shutil.which("go"):

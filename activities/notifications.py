@@ -16,6 +16,7 @@ from adapters.mail import Mailer, MailRefused, MailUnavailable
 from adapters.outbox import Mail
 from adapters.postgres import Database
 from adapters.tables import properties, user_profiles, users
+from domain.amounts import rupees
 from domain.notifications import PROPERTY_LISTED
 
 _TEMPLATES = {
@@ -145,14 +146,3 @@ async def _claim(connection: AsyncConnection, event_ids: Sequence[UUID]) -> dict
         else None
         for row in rows
     }
-
-
-def rupees(amount: int) -> str:
-    """An amount as it is written in India: 8500000 is ₹85,00,000."""
-    digits = str(amount)
-    head, tail = digits[:-3], digits[-3:]
-    pairs: list[str] = []
-    while head:
-        pairs.insert(0, head[-2:])
-        head = head[:-2]
-    return "₹" + ",".join([*pairs, tail])

@@ -22,6 +22,10 @@ def _scheme(*allowed: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _without_slash(url: str) -> str:
+    return url.rstrip("/")
+
+
 def _secret(value: SecretStr) -> SecretStr:
     try:
         decoded = base64.b64decode(value.get_secret_value(), validate=True)
@@ -103,6 +107,11 @@ class Settings(BaseSettings):
     """Base64 of 32 random bytes or more. Wraps the persons' keys; signs cursors and consistency tokens."""
     jwt_private_key: SecretStr | None = None
     """Ed25519 private key in PEM, or the path of a file that holds one. Signs access tokens; only the API needs it."""
+
+    public_url: Annotated[str, _scheme("http", "https"), AfterValidator(_without_slash)] = "http://127.0.0.1:8080"
+    """URL of the portal's web pages for browsers, with which links in mails begin."""
+    public_api_url: Annotated[str, _scheme("http", "https"), AfterValidator(_without_slash)] = "http://127.0.0.1:8080"
+    """URL at which mail programs and providers reach the API: links that unsubscribe, and webhooks."""
 
     host: str = "127.0.0.1"
     """Address that the API listens on; 0.0.0.0 for every interface."""

@@ -23,7 +23,10 @@ padding:.5rem 1rem;margin:.7rem 0}}h2{{font-size:1rem;margin:.2rem 0}}pre{{white
 </style><h1>Mailbox</h1><p>{count} mails, newest first. Nothing leaves this machine.</p>{mails}<p>{links}</p>"""
 _REFRESH = '<meta http-equiv="refresh" content="5">'
 _PAGE_SIZE = 50
-_MAIL = "<article><h2>{subject}</h2><small>to {to}, {date}</small><pre>{text}</pre></article>"
+_MAIL = "<article><h2>{subject}</h2><small>to {to}, {date}{link}</small><pre>{text}</pre></article>"
+_HTML_LINK = ', <a href="/messages/{id}">as HTML</a>'
+_HARMLESS = {"Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'"}
+"""A mail is shown as mail programs do: it runs no script and loads nothing."""
 
 
 class Mailbox:
@@ -66,9 +69,14 @@ def _parsed(file: Path) -> EmailMessage:
 
 
 def _shown(file: Path, mail: EmailMessage) -> dict[str, Any]:
-    body = mail.get_body(("plain",))
+    texts = {kind: body.get_content() if (body := mail.get_body((kind,))) else "" for kind in ("plain", "html")}
     headers = {name: mail[header] for name, header in (("messageId", "Message-ID"), ("to", "To"), ("date", "Date"))}
-    return {"id": file.stem, **headers, "subject": mail["Subject"], "text": body.get_content() if body else ""}
+    return {"id": file.stem, **headers, "subject": mail["Subject"], "text": texts["plain"], "html": texts["html"]}
+
+
+def _article(mail: dict[str, Any]) -> str:
+    fields = {key: html.escape(str(value)) for key, value in mail.items()}
+    return _MAIL.format(link=_HTML_LINK.format(**fields) if mail["html"] else "", **fields)
 
 
 def pages(mailbox: Mailbox) -> FastAPI:
@@ -88,6 +96,10 @@ def pages(mailbox: Mailbox) -> FastAPI:
             raise HTTPException(404, "There is no such mail")
         return mail
 
+    @app.get("/messages/{mail_id}", response_class=HTMLResponse)
+    def html_part(mail_id: str) -> HTMLResponse:
+        return HTMLResponse(message(mail_id)["html"], headers=_HARMLESS)
+
     @app.get("/", response_class=HTMLResponse)
     def page(before: str | None = None) -> str:
         mails = mailbox.newest(_PAGE_SIZE + 1, before=before)
@@ -99,9 +111,7 @@ def pages(mailbox: Mailbox) -> FastAPI:
             count=len(mailbox),
             # Older pages do not refresh: their mails do not change.
             refresh="" if before else _REFRESH,
-            mails="".join(
-                _MAIL.format(**{key: html.escape(str(value)) for key, value in mail.items()}) for mail in shown
-            ),
+            mails="".join(map(_article, shown)),
             links=" | ".join(links),
         )
 

@@ -88,6 +88,8 @@ class Stack:
             "projections": ["-m", "projections"],
             "api": ["-m", "api"],
         }
+        api = f"http://127.0.0.1:{api_port}"
+        self.env |= {name: os.environ.get(name) or api for name in ("PUBLIC_URL", "PUBLIC_API_URL")}
         specs = []
         for name in commands:
             port = api_port if name == "api" else self.ports[f"{name}_ops"]

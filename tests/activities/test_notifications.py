@@ -12,7 +12,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import select, text
 from temporalio.testing import ActivityEnvironment
 
-from activities.notifications import Notifications, OverdueDeliveries, rupees
+from activities.notifications import Notifications, OverdueDeliveries
 from activities.outbox_relay import DeliveryBatch, OutboxRelay
 from adapters import outbox
 from adapters.mail import Mailer, MailUnavailable
@@ -391,10 +391,3 @@ async def test_mail_about_a_listing_that_is_gone_is_given_up(
         await tx.execute(properties.delete().where(properties.c.property_id == command.property_id))
 
     assert await send(database, Mailer(settings), outgoing(command)) == "0 mailed, 1 given up"
-
-
-@pytest.mark.parametrize(
-    ("amount", "written"), [(1, "₹1"), (999, "₹999"), (1000, "₹1,000"), (100000, "₹1,00,000"), (8500000, "₹85,00,000")]
-)
-def test_rupees_are_written_as_in_india(amount: int, written: str) -> None:
-    assert rupees(amount) == written

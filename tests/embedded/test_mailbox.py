@@ -86,3 +86,21 @@ async def test_page_leads_to_the_oldest_mail(http: httpx.AsyncClient) -> None:
 
     assert shown == [f"mail {n}" for n in range(130, 0, -1)]
     assert '<a href="/">newest</a>' in page
+
+
+async def test_html_part_is_shown_without_scripts(http: httpx.AsyncClient, mailbox: Mailbox) -> None:
+    mail = EmailMessage()
+    mail["Message-ID"], mail["To"], mail["Subject"] = "<html@example.com>", "ravi@example.com", "With HTML"
+    mail.set_content("Hello.")
+    mail.add_alternative("<p>Hello <b>Ravi</b>.</p>", subtype="html")
+    envelope = Envelope()
+    envelope.content = mail.as_bytes()
+    await mailbox.handle_DATA(cast(SMTP, None), cast(Session, None), envelope)
+
+    [newest] = (await http.get("/api/messages", params={"limit": 1})).json()
+    shown = await http.get(f"/messages/{newest['id']}")
+
+    assert (newest["text"].strip(), newest["html"].strip()) == ("Hello.", "<p>Hello <b>Ravi</b>.</p>")
+    assert shown.text == newest["html"]
+    assert shown.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+    assert (await http.get("/")).text.count("as HTML") == 1

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,17 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 OURS = [name for name, service in COMPOSE.items() if service["image"].startswith("hyderabad-infra")]
 
 
+def test_image_has_every_package_that_production_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = set(project["tool"]["importlinter"]["root_packages"]) - {"embedded"}
+
+    copied = re.findall(r"^COPY (\w+) \1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert set(copied) == packages
+
+
 def test_every_task_queue_has_its_worker_service() -> None:
-    queues = {service["command"][2] for service in COMPOSE.values() if "worker.py" in service.get("command", [])}
+    workers = [service["command"] for service in COMPOSE.values() if "worker.py" in service.get("command", [])]
+    queues = {queue for _, _, *queues in workers for queue in queues}
 
     assert queues == set(options.QUEUES)
 
@@ -42,7 +52,22 @@ def test_every_variable_of_our_services_is_a_setting() -> None:
 
 
 def test_only_the_api_can_sign_tokens() -> None:
-    assert [name for name in OURS if "JWT_PRIVATE_KEY" in COMPOSE[name]["environment"]] == ["api"]
+    """The file `.env`, which every service reads, has the key: the others replace it by nothing."""
+    keys = {name: COMPOSE[name]["environment"]["JWT_PRIVATE_KEY"] for name in OURS if "env_file" in COMPOSE[name]}
+
+    assert keys.keys() == set(OURS)
+    assert [name for name, key in keys.items() if key] == ["api"]
+
+
+def test_port_of_the_gateway_is_not_that_of_the_api() -> None:
+    """`PORT` in `.env` is the port that the gateway publishes."""
+    assert {COMPOSE[name]["environment"]["PORT"] for name in OURS} == {"8080"}
+
+
+async def test_links_of_mails_begin_with_the_address_of_the_api(platform: Platform) -> None:
+    for name in ("api", "worker"):
+        env = platform.stack.processes[name].spec.env
+        assert (env["PUBLIC_URL"], env["PUBLIC_API_URL"]) == (platform.url, platform.url)
 
 
 async def test_only_the_api_is_started_with_the_key_that_signs_tokens(platform: Platform) -> None:

@@ -1,0 +1,79 @@
+"""Invented values for a preview of every notice."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from domain.notifications import Audience
+from domain.preferences import OPTIONAL_KINDS, NoticeKind
+
+_AT = datetime(2026, 11, 25, 13, 36, tzinfo=UTC)
+_APP = "https://homes.example"
+_TOKEN = "dGhpcy1pcy1ub3QtYS10b2tlbi1idXQtYXMtbG9uZw"
+_FLAT = {
+    "propertyId": "0193a0c4-9d5e-7c3a-8f21-5a1d0f7c2b11",
+    "ownerId": "0193a0c4-1b2c-7d11-9c55-0e6f2a9d4c10",
+    "title": "Bright 3BHK flat by the lake",
+    "location": "Gachibowli",
+    "price": 8_250_000,
+    "status": "ACTIVE",
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The values of one preview. A kind whose words depend on its values has several."""
+
+    name: str
+    kind: NoticeKind
+    values: Mapping[str, Any]
+
+
+def samples() -> tuple[Sample, ...]:
+    """At least one sample of every kind of notice."""
+    verify = {"verify": f"{_APP}/verify-email?token={_TOKEN}"}
+    reset = {"reset": f"{_APP}/reset-password?token={_TOKEN}"}
+    dropped = {**_FLAT, "previousPrice": 8_500_000}
+    rejected = {**_FLAT, "fromStatus": "ACTIVE", "toStatus": "REJECTED", "reason": "The photos are of another flat."}
+    offer = {**_FLAT, "fromStatus": "ACTIVE", "toStatus": "UNDER_OFFER", "reason": None}
+    return (
+        _sample("verify: on registering", NoticeKind.VERIFY_EMAIL, {}, verify),
+        _sample("verify: on request", NoticeKind.VERIFY_EMAIL, {"reminder": 0}, verify),
+        _sample("verify: first reminder", NoticeKind.VERIFY_EMAIL, {"reminder": 1}, verify),
+        _sample("verify: last reminder", NoticeKind.VERIFY_EMAIL, {"reminder": 2}, verify),
+        _sample("welcome", NoticeKind.WELCOME, {}),
+        _sample("password reset", NoticeKind.PASSWORD_RESET, {}, reset),
+        _sample("password changed: by its owner", NoticeKind.PASSWORD_CHANGED, {"wasReset": False}),
+        _sample("password changed: by a link", NoticeKind.PASSWORD_CHANGED, {"wasReset": True}),
+        _sample("new sign-in", NoticeKind.NEW_SIGN_IN, {"device": "Chrome on Windows", "newDevice": True}),
+        _sample("new sign-in: unknown device", NoticeKind.NEW_SIGN_IN, {"device": None, "newDevice": True}),
+        _sample("account erased", NoticeKind.ACCOUNT_ERASED, {}),
+        _sample("listing confirmed", NoticeKind.LISTING_CONFIRMED, _FLAT),
+        _sample("status changed: to the owner", NoticeKind.STATUS_CHANGED, rejected, audience=Audience.USER),
+        _sample("status changed: of a favourite", NoticeKind.STATUS_CHANGED, offer, audience=Audience.FAVORITES),
+        _sample("price dropped: of a favourite", NoticeKind.PRICE_DROPPED, dropped, audience=Audience.FAVORITES),
+    )
+
+
+def digest_values() -> dict[str, Any]:
+    """The values of a digest's preview."""
+    return dict(_sample("digest", NoticeKind.PRICE_DROPPED, {}).values)
+
+
+def _sample(
+    name: str, kind: NoticeKind, event: Mapping[str, Any], links: Mapping[str, str] | None = None, **more: Any
+) -> Sample:
+    optional = {
+        "listing": f"{_APP}/properties/{_FLAT['propertyId']}",
+        "preferences": f"{_APP}/notifications/preferences",
+        "unsubscribe": f"{_APP}/api/notifications/unsubscribe?token={_TOKEN}",
+    }
+    values = {
+        "recipient": {"firstName": "Ravi", "username": "ravi"},
+        "event": event,
+        "links": {"app": _APP, **(optional if kind in OPTIONAL_KINDS else {}), **(links or {})},
+        "at": _AT,
+        **more,
+    }
+    return Sample(name, kind, values)
