@@ -3,6 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from temporalio.client import Client
@@ -28,6 +29,14 @@ class DeliveryBatch(Fact):
 
     tenant_id: str
     event_ids: tuple[UUID, ...]
+
+
+class DigestOf(Fact):
+    """The input of one `digest` workflow: the user whose held deliveries it sends, and when their quiet hours end."""
+
+    tenant_id: str
+    user_id: UUID
+    until: datetime
 
 
 class OutboxRelay:

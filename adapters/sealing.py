@@ -43,6 +43,7 @@ class Keyring:
         self._transit_key = AESGCM(derived_key(secret, "transit"))
         self._link_key = derived_key(secret, "links")
         self._address_key = derived_key(secret, "addresses")
+        self._unsubscribe_key = derived_key(secret, "unsubscribe")
         # Wrapping is deterministic (RFC 3394), so a wrapped key identifies its cached plain key.
         self._opened = lru_cache(maxsize=4096)(lambda wrapped: AESGCM(aes_key_unwrap(wrapping_key, wrapped)))
 
@@ -56,6 +57,10 @@ class Keyring:
     def address_digest(self, channel: str, address: str) -> bytes:
         """Identifies an address without storing it; a plain hash of a phone number could be reversed by guessing."""
         return hmac.digest(self._address_key, f"{channel}:{address.strip().lower()}".encode(), "sha256")
+
+    def unsubscribe_tag(self, content: bytes) -> bytes:
+        """The HMAC of what a link to unsubscribe contains. 128 bits."""
+        return hmac.digest(self._unsubscribe_key, content, "sha256")[:16]
 
     def seal_text(self, text: str, wrapped_key: bytes, context: UUID, field: str) -> dict[str, str]:
         """One personal value as it is stored in a column; `unseal` decrypts `{field: value}`."""

@@ -1,18 +1,21 @@
 """A user's preferences of notices: the commands and events, with `decide` and `evolve`."""
 
-from datetime import datetime, time
+import re
+from datetime import UTC, datetime, time, timedelta, timezone
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from domain.command import Actor, Change
 from domain.errors import check_version
 from domain.model import Fact, Model
 
 _PREFERENCES = uuid5(NAMESPACE_URL, "urn:hyderabad-infra:notification-preferences")
+_INDIA = timezone(timedelta(hours=5, minutes=30))
+"""Asia/Kolkata, which has had no other offset since 1945."""
 
 
 class NoticeKind(StrEnum):
@@ -44,6 +47,12 @@ OPTIONAL_KINDS = tuple(kind for kind in NoticeKind if kind not in ACCOUNT_KINDS)
 OptionalKind = Literal[NoticeKind.LISTING_CONFIRMED, NoticeKind.STATUS_CHANGED, NoticeKind.PRICE_DROPPED]
 
 
+def _optional(kind: Any) -> Any:
+    if kind in ACCOUNT_KINDS:
+        raise PydanticCustomError("account_kind", "Remove this kind: notices about the account are always sent.")
+    return kind
+
+
 class Channel(StrEnum):
     EMAIL = "email"
     SMS = "sms"
@@ -60,11 +69,34 @@ class Channels(Model):
     in_app: bool = True
 
 
+class _HoursAndMinutes:
+    """Annotation: a time of day without seconds, in JSON `"22:00"`."""
+
+    _FORM = re.compile(r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$")
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        written = core_schema.plain_serializer_function_ser_schema(lambda value: f"{value:%H:%M}", when_used="json")
+        # The form is of the inner schema, which a Fact keeps.
+        return core_schema.no_info_before_validator_function(self._read, core_schema.time_schema(serialization=written))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "pattern": self._FORM.pattern}
+
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if isinstance(value, time) or (isinstance(value, str) and cls._FORM.fullmatch(value)):
+            return value
+        raise PydanticCustomError("time_of_day", "Give hours and minutes, such as 22:00.")
+
+
+TimeOfDay = Annotated[time, _HoursAndMinutes()]
+
+
 class QuietHours(Model):
     """A time of each day, in Asia/Kolkata, in which nothing is sent. It may contain midnight."""
 
-    from_: time = Field(alias="from")
-    to: time
+    from_: TimeOfDay = Field(alias="from")
+    to: TimeOfDay
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:
@@ -76,7 +108,7 @@ class QuietHours(Model):
 class NewPreferences(Model):
     """The preferences as their owner sends them. A kind that is absent has the defaults."""
 
-    kinds: dict[OptionalKind, Channels] = Field(default_factory=dict)
+    kinds: dict[Annotated[OptionalKind, BeforeValidator(_optional)], Channels] = Field(default_factory=dict)
     quiet_hours: QuietHours | None = None
 
 
@@ -104,10 +136,10 @@ class SetPreferences(Change):
 
 
 class Unsubscribe(Change):
-    """Send no more e-mails of one kind; by the link in such a mail."""
+    """Send no more e-mails of these kinds; by the link in such a mail. A digest may have several kinds."""
 
     type: Literal["unsubscribe"] = "unsubscribe"
-    kind: OptionalKind
+    kinds: tuple[OptionalKind, ...]
 
     @property
     def aggregate_id(self) -> UUID:
@@ -125,6 +157,19 @@ class PreferencesChanged(Fact):
     quiet_hours: QuietHours | None = None
 
 
+def quiet_end(quiet_hours: QuietHours | None, now: datetime) -> datetime | None:
+    """The end of the quiet hours that contain `now`, in UTC; None when none do. `to` itself is not quiet."""
+    if quiet_hours is None:
+        return None
+    there, begin, end = now.astimezone(_INDIA), quiet_hours.from_, quiet_hours.to
+    at = there.time()
+    quiet = begin <= at < end if begin < end else at >= begin or at < end
+    if not quiet:
+        return None
+    day = there.date() if at < end else there.date() + timedelta(days=1)
+    return datetime.combine(day, end, _INDIA).astimezone(UTC)
+
+
 def preferences_id(user_id: UUID) -> UUID:
     """The id of the aggregate that holds a user's preferences."""
     return uuid5(_PREFERENCES, str(user_id))
@@ -138,8 +183,9 @@ def decide(state: Preferences | None, command: PreferencesCommand, by: Actor | N
     match command:
         case SetPreferences(preferences=wanted):
             kinds, quiet = {kind.value: channels for kind, channels in wanted.kinds.items()}, wanted.quiet_hours
-        case Unsubscribe(kind=kind):
-            kinds = {**kinds, kind.value: known.channels_of(kind).model_copy(update={"email": False})}
+        case Unsubscribe():
+            off = {kind: known.channels_of(kind).model_copy(update={"email": False}) for kind in command.kinds}
+            kinds = {**kinds, **{kind.value: channels for kind, channels in off.items()}}
     if (kinds, quiet) == (known.kinds, known.quiet_hours):
         return []
     return [PreferencesChanged(user_id=command.user_id, kinds=kinds, quiet_hours=quiet)]
