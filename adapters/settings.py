@@ -148,9 +148,6 @@ class Settings(BaseSettings):
     """Twilio's API."""
     sms_dlt_entity_id: Annotated[str, Field(pattern=r"^[0-9]{1,30}$")] | None = None
     """Entity id in the registry of India's operators (DLT), without which they drop text messages."""
-    public_api_url: Annotated[str, _scheme("http", "https")] | None = None
-    """URL at which Twilio and SendGrid reach this API from the internet, for their reports of deliveries. Without it
-    Twilio sends none."""
     vapid_private_key: Annotated[SecretStr, AfterValidator(_vapid_key)] | None = None
     """P-256 private key in PEM or base64url that identifies this server to push services (VAPID, RFC 8292). Without it
     nothing is sent to browsers. A browser's subscription is bound to it."""

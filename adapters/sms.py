@@ -44,7 +44,9 @@ class Twilio:
         """Raises ValueError when a setting is missing."""
         self._sender = _sender(settings)
         self._entity = settings.sms_dlt_entity_id
-        self._callback = settings.public_api_url and settings.public_api_url.rstrip("/") + WEBHOOK_PATH
+        # The default is this machine, which Twilio cannot reach.
+        reachable = settings.public_api_url.startswith("https://")
+        self._callback = settings.public_api_url + WEBHOOK_PATH if reachable else None
         self._path = f"/2010-04-01/Accounts/{settings.twilio_account_sid}/Messages.json"
         self._http = ProviderHttp("Twilio", settings.twilio_url, seconds, auth=_credentials(settings))
 

@@ -34,6 +34,7 @@ SENTENCES: dict[str, str] = {
     "uuid_parsing": "Give a UUID: 32 hexadecimal digits with four hyphens.",
     "date_type": "Give a date, such as 1990-12-31.",
     "date_parsing": "Give a date, such as 1990-12-31.",
+    "date_from_datetime_inexact": "Give a date without a time, such as 1990-12-31.",
     "date_from_datetime_parsing": "Give a date, such as 1990-12-31.",
     "tuple_type": "Give a list, in square brackets.",
     "list_type": "Give a list, in square brackets.",

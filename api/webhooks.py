@@ -74,11 +74,11 @@ async def sendgrid_events(request: Request, parts: PartsDep) -> Response:
 @router.post("/twilio")
 async def twilio_status(request: Request, parts: PartsDep) -> Response:
     """The status callback of a text message; the query of its URL has the key of the delivery."""
-    token, url = parts.settings.twilio_auth_token, parts.settings.public_api_url
-    if token is None or url is None:
+    token = parts.settings.twilio_auth_token
+    if token is None:
         raise ApiError("not-found")
     query = request.scope["query_string"].decode("latin-1")
-    called = url.rstrip("/") + WEBHOOK_PATH + (f"?{query}" if query else "")
+    called = parts.settings.public_api_url + WEBHOOK_PATH + (f"?{query}" if query else "")
     form = _form(await request.body())
     if not _is_signed_by_twilio(token.get_secret_value(), called, form, request.headers.get("x-twilio-signature", "")):
         raise ApiError("invalid-signature")

@@ -193,6 +193,8 @@ OBSERVED = {
     "NOTIFICATIONS_READ",
 }
 """The kinds of events that change no aggregate."""
+OF_PERSON = {name for name in KINDS if not name.startswith("PROPERTY_")}
+"""The kinds of events that are about no listing."""
 
 
 def event_of_each_kind(tenant: str, user: UUID, property_id: UUID, *, without: Container[str] = ()) -> list[Event]:

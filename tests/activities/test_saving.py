@@ -213,7 +213,7 @@ async def test_role_changed_twice_is_changed_once(database: Database, saving: Sa
     again = await saving.user(command)
 
     assert saving.answer(again) == saving.answer(first)
-    assert (first.version, [event.event_type for event in first.events]) == (2, ["USER_UPDATED"])
+    assert (first.version, [event.event_type for event in first.events]) == (2, ["USER_ROLE_CHANGED"])
     async with database.statements(tenant) as connection:
         user = await find_user(connection, user_id)
     assert user is not None

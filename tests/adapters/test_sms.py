@@ -32,7 +32,7 @@ def sender(url: str, seconds: float = 5, **more: Any) -> Twilio:
         "twilio_messaging_service_sid": "MG1",
         "twilio_url": url,
         "sms_dlt_entity_id": "1101",
-        "public_api_url": "https://api.example/",
+        "public_api_url": "https://api.example",
     }
     return Twilio(Settings.model_validate({**given, **more}), seconds)
 
@@ -80,7 +80,7 @@ async def test_settings_choose_sender_and_credentials() -> None:
         "twilio_from": "HYDINF",
         "twilio_api_key_sid": "SK1",
         "twilio_api_key_secret": "secret",
-        "public_api_url": None,
+        "public_api_url": "http://127.0.0.1:8080",
     }
     async with http_server(answer(201, {"sid": "SM1"})) as server:
         texts = sender(server.url, **more)

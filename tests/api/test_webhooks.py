@@ -41,7 +41,7 @@ async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     more = {
         "sendgrid_webhook_key": PUBLIC,
         "twilio_auth_token": SecretStr(TOKEN),
-        "public_api_url": "https://api.example/",
+        "public_api_url": "https://api.example",
     }
     async with api(settings, **more) as (client, _):
         yield client

@@ -116,7 +116,7 @@ def test_account_kind_cannot_be_set(kind: NoticeKind) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["24:00", "7:00", "07:60", "07:00:30", "07:00Z", " 07:00", "٠٧:٠٠", "", 420, None, True]
+    "text", ["24:00", "7:00", "07:60", "07:00:30", "07:00Z", " 07:00", "\u0660\u0667:\u0660\u0660", "", 420, None, True]
 )
 def test_time_of_day_is_hours_and_minutes(text: object) -> None:
     with pytest.raises(ValidationError) as refused:

@@ -52,10 +52,10 @@ async def test_administrator_is_made_by_a_command_with_event_history_and_trace(p
     assert renewed.json()["user"]["role"] == "ADMIN"
 
     async def entry() -> list[dict[str, object]]:
-        return [entry for entry in await platform.history(person) if entry["activityType"] == "USER_UPDATED"]
+        return [entry for entry in await platform.history(person) if entry["activityType"] == "USER_ROLE_CHANGED"]
 
     [updated] = await until(entry)
-    assert updated["activityData"] == {"changed": ["role"]}
+    assert updated["activityData"] == {"accountId": person.id, "fromRole": "USER", "toRole": "ADMIN"}
     command_id = trace.rpartition("%2F")[2]
     state = (await platform.http.get(f"/api/commands/{command_id}", headers=person.headers)).json()
     assert (state["type"], state["status"]) == ("change-role", "COMPLETED")

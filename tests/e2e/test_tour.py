@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from embedded.paths import ROOT, write_environment
+from embedded.paths import ROOT
 from tests.platform import Platform, until
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not here")
@@ -41,23 +41,11 @@ async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_
     tour = re.search(r"## A tour with curl.*?```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert tour is not None
 
-    name = f"u{uuid4().hex[:12]}"
-    script = tour[1].replace("ravi", name)
-    (tmp_path / ".data").mkdir()
-    write_environment(tmp_path / ".data" / "environment", platform.stack.env)
+    script = tour[1].replace("ravi", f"u{uuid4().hex[:12]}")
     *answers, gone, problem = await run(script, tmp_path, PORT=platform.url.rpartition(":")[2], no_proxy="*")
 
     assert [answer for answer in answers if is_problem(answer)] == []
     assert any("accessToken" in answer for answer in answers)
-    account = json.loads((tmp_path / "account.json").read_text())
-    assert (account["user"]["status"], account["user"]["emailVerified"]) == ("ACTIVE", True)
-    mails = (await platform.mailbox.get("/api/messages", params={"to": f"{name}@example.com"})).json()
-    for link in ("/verify-email?token=", "/reset-password?token="):
-        [found] = [mail for mail in mails if link in mail["text"]]
-        assert (platform.url + link in found["text"], platform.url + link in found["html"]) == (True, True)
-    [preferences] = [answer for answer in answers if "quietHours" in answer and "kinds" in answer][-1:]
-    assert preferences["kinds"]["PRICE_DROPPED"]["sms"] is True
-    assert any("unreadCount" in answer for answer in answers)
     histories = [answer["items"] for answer in answers if "activityType" in str(answer)]
     assert "PROPERTY_CREATED" in str(histories)
     drafts = [answer["items"] for answer in answers if {"DRAFT"} == {i.get("status") for i in answer.get("items", ())}]
@@ -72,13 +60,6 @@ async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_
         return (found["viewsCount"], found["favoritesCount"]) == (1, 1)
 
     await until(counted)
-    headers = {"Authorization": f"Bearer {account['accessToken']}"}
-
-    async def notified() -> bool:
-        page = (await platform.http.get("/api/notifications", headers=headers)).json()
-        return {"WELCOME", "PASSWORD_CHANGED", "LISTING_CONFIRMED"} <= {item["kind"] for item in page["items"]}
-
-    await until(notified)
 
 
 async def test_demo_ends_with_commands_that_work(platform: Platform, tmp_path: Path) -> None:

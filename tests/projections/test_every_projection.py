@@ -19,7 +19,7 @@ from projections.registry import PROJECTIONS
 from projections.replay import replay
 from projections.sink import Sink
 from tests.projections.messages import catch_up, store, stored_messages
-from tests.samples import event_of_each_kind, new_id
+from tests.samples import OBSERVED, OF_PERSON, event_of_each_kind, new_id
 
 AnyProjection = Projection[Any]
 
@@ -35,7 +35,7 @@ async def stored(database: Database, all_tenants: Database, tenant: str) -> list
     for user in (new_id(), new_id()):
         events = event_of_each_kind(tenant, user, new_id())
         # More listings of the same account, which nothing is taken back of.
-        kept = {"USER_REGISTERED", "USER_UPDATED", "PROPERTY_DELETED", "PROPERTY_UNFAVORITED"}
+        kept = {*(OF_PERSON - OBSERVED), "PROPERTY_DELETED", "PROPERTY_UNFAVORITED"}
         for _ in range(2):
             events += event_of_each_kind(tenant, user, new_id(), without=kept)
         await store(database, tenant, events)
