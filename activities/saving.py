@@ -8,7 +8,7 @@ from uuid import UUID
 
 import orjson
 from pydantic import TypeAdapter
-from sqlalchemy import select
+from sqlalchemy import Executable, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.exceptions import ApplicationError
@@ -56,12 +56,17 @@ class Aggregate(Generic[S]):
     evolve: Callable[[S | None, Any, int, datetime], S | None]
     rows: Callable[[Any, Loaded[S], S | None], Sequence[Write]]
     """The rows of the state after the command; the state is None for a deleted aggregate."""
+    consequences: Callable[[Any], Sequence[Executable]] = lambda command: ()
+    """Statements that follow the rows in the same transaction, and so see what waited for the rows' locks."""
     conflicts: Mapping[str, Refusal] = field(default_factory=dict)
     """The refusal for each unique constraint that a row may violate, by the constraint's name."""
 
 
 class CommandStore:
-    """Saves the events, rows, deliveries and answer of a command in one statement, so all or nothing."""
+    """Saves the events, rows, deliveries and answer of a command: all or nothing.
+
+    It is one statement in autocommit mode, which saves two round trips, unless the command has consequences.
+    """
 
     def __init__(
         self, database: Database, keyring: Keyring, enqueued: Callable[[Sequence[PendingDelivery]], None]
@@ -114,7 +119,9 @@ class CommandStore:
         return command
 
     async def _save(self, aggregate: Aggregate[S], command: Command) -> Saved:
-        async with self._database.statements(command.tenant_id) as connection:
+        consequences = aggregate.consequences(command)
+        database = self._database
+        async with (database.transaction if consequences else database.statements)(command.tenant_id) as connection:
             loaded = await aggregate.load(connection, command)
             facts = aggregate.decide(loaded.state, command, loaded.actor)
             events = new_events(command, command.aggregate_id, loaded.version, list(facts))
@@ -142,6 +149,8 @@ class CommandStore:
                     event_store.command_row(command, loaded.person_id, answer=self._answer(saved, state, loaded)),
                 ],
             )
+            for statement in consequences if events else ():
+                await connection.execute(statement)
         self._enqueued([PendingDelivery(command.tenant_id, one.event_id, command.command_id) for one in pending])
         in_transit = self._keyring.seal_in_transit(state, command.command_id) if state else None
         return saved.model_copy(update={"resource": in_transit})

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import ConfigDict, TypeAdapter
-from sqlalchemy import bindparam, select
+from sqlalchemy import Executable, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 from webauthn.helpers import base64url_to_bytes
@@ -15,19 +15,22 @@ from activities.saving import Aggregate, CommandStore, Loaded
 from adapters.current_state import find_user
 from adapters.postgres import Write
 from adapters.sealing import Keyring, token_hash
-from adapters.tables import account_tokens, passkeys, person_keys, recovery_codes, totp, user_profiles, users
+from adapters.tables import account_tokens, passkeys, person_keys, recovery_codes, sessions, totp, user_profiles, users
 from domain import ids
 from domain.command import Actor, Saved, SealedCommand
 from domain.errors import EmailTaken, PasskeyTaken, UsernameTaken, UserNotFound
 from domain.roles import UserRole
-from domain.user import MAY_SIGN_IN, User
+from domain.user import MAY_SIGN_IN, User, UserStatus
 from domain.user_commands import (
     VERIFICATION_STEPS,
     AddPasskey,
     ChangePassword,
+    ChangeRole,
+    ChangeUserStatus,
     Circumstances,
     DisableSecondFactor,
     EnableSecondFactor,
+    EraseUser,
     ExpireVerification,
     RegisterUser,
     RemovePasskey,
@@ -73,6 +76,8 @@ _VALID_TOKEN = select(account_tokens.c.token_hash).where(
 _PASSKEY = select(passkeys.c.name).where(
     passkeys.c.user_id == bindparam("user_id"), passkeys.c.passkey_id == bindparam("passkey_id")
 )
+_CLOSE_SESSIONS = update(sessions).where(sessions.c.revoked_at.is_(None)).values(revoked_at=func.now())
+_WITHDRAW_RESETS = delete(account_tokens).where(account_tokens.c.purpose == RESET, account_tokens.c.used_at.is_(None))
 _CONFLICTS = {
     "users_email_key": EmailTaken(field="email"),
     "users_username_key": UsernameTaken(field="username"),
@@ -92,6 +97,7 @@ class Users:
             decide=decide,
             evolve=evolve,
             rows=self._rows,
+            consequences=_consequences,
             conflicts=_CONFLICTS,
         )
 
@@ -194,6 +200,24 @@ def _account_columns(command: Any, loaded: Loaded[User]) -> dict[str, Any]:
         case ExpireVerification():
             return {"verification_step": VERIFICATION_STEPS}
     return {}
+
+
+def _consequences(command: Any) -> Sequence[Executable]:
+    """Close sessions, and withdraw links that set a password.
+
+    Whoever opens a session locks the account's row until its transaction ends, and the row of this command waits for
+    that: these statements then see the session.
+    """
+    close = _CLOSE_SESSIONS.where(sessions.c.user_id == command.aggregate_id)
+    withdraw = _WITHDRAW_RESETS.where(account_tokens.c.user_id == command.aggregate_id)
+    match command:
+        case ChangePassword(session_id=kept):
+            return [close.where(sessions.c.session_id != kept), withdraw]
+        case ResetPassword() | EraseUser() | ChangeUserStatus(status=UserStatus.SUSPENDED):
+            return [close, withdraw]
+        case ChangeRole():  # the role is in every access token
+            return [close]
+    return ()
 
 
 async def _actor(connection: AsyncConnection, command: Any) -> Actor | None:

@@ -193,7 +193,21 @@ class EraseUser(_OwnAccount):
     type: Literal["erase-user"] = "erase-user"
 
 
-UserCommand = Annotated[RegisterUser | ChangeRole, Field(discriminator="type")]
+UserCommand = Annotated[
+    RegisterUser
+    | UpdateProfile
+    | ChangePassword
+    | RequestPasswordReset
+    | ResetPassword
+    | RequestVerification
+    | ChangeRole
+    | ChangeUserStatus
+    | EnableSecondFactor
+    | DisableSecondFactor
+    | AddPasskey
+    | RemovePasskey,
+    Field(discriminator="type"),
+]
 """The commands that have a workflow; `decide` knows the others already."""
 
 

@@ -37,7 +37,20 @@ from domain.property_commands import (
 )
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
-from domain.user_commands import ChangeRole
+from domain.user import ProfilePatch, UserStatus
+from domain.user_commands import (
+    AddPasskey,
+    ChangePassword,
+    ChangeRole,
+    ChangeUserStatus,
+    DisableSecondFactor,
+    EnableSecondFactor,
+    RemovePasskey,
+    RequestPasswordReset,
+    RequestVerification,
+    ResetPassword,
+    UpdateProfile,
+)
 from embedded.engines import binary
 from tests.samples import create_property, login, new_id, record_activity, register_user, sent, view
 from tests.workflows.conftest import running
@@ -79,6 +92,24 @@ def _samples() -> dict[str, Command]:
         UnfavoriteProperty(command_id=new_id(), **listing),
         register_user("hyderabad"),
         ChangeRole(command_id=new_id(), role=UserRole.ADMIN, **account),
+        UpdateProfile(command_id=new_id(), changes=ProfilePatch(city="Hyderabad"), **account),
+        ChangePassword(command_id=new_id(), password_hash="$argon2id$", session_id=new_id(), **account),
+        RequestPasswordReset(command_id=new_id(), **account),
+        ResetPassword(command_id=new_id(), password_hash="$argon2id$", token_hash="00", **account),
+        RequestVerification(command_id=new_id(), **account),
+        ChangeUserStatus(command_id=new_id(), account_id=new_id(), status=UserStatus.SUSPENDED, **account),
+        EnableSecondFactor(command_id=new_id(), secret="JBSWY3DP", recovery_code_hashes=("00",), **account),
+        DisableSecondFactor(command_id=new_id(), **account),
+        AddPasskey(
+            command_id=new_id(),
+            passkey_id=new_id(),
+            credential_id="Y3JlZA",
+            public_key="a2V5",
+            sign_count=0,
+            name="Phone",
+            **account,
+        ),
+        RemovePasskey(command_id=new_id(), passkey_id=new_id(), **account),
     ]
     return {command.type: command for command in commands}
 

@@ -1,0 +1,16 @@
+"""Remove a passkey: delete it, then publish its event."""
+
+from temporalio import workflow
+
+from activities.users import Users
+from domain.command import SealedCommand
+from workflows.command import CommandWorkflow
+
+
+@workflow.defn(name="remove-passkey")
+class RemovePasskeyWorkflow(CommandWorkflow):
+    @workflow.run
+    async def run(self, command: SealedCommand) -> str:
+        saved = await self.save(Users.save_user, command)
+        await self.publish(saved)
+        return await self.done()

@@ -1,0 +1,18 @@
+"""Request a link that sets a new password: save the link, then publish its event."""
+
+from temporalio import workflow
+
+from activities.users import Users
+from domain.command import SealedCommand
+from workflows.command import CommandWorkflow
+
+
+@workflow.defn(name="request-password-reset")
+class RequestPasswordResetWorkflow(CommandWorkflow):
+    """A request for an unknown address is refused by the save, which nobody waits for."""
+
+    @workflow.run
+    async def run(self, command: SealedCommand) -> str:
+        saved = await self.save(Users.save_user, command)
+        await self.publish(saved)
+        return await self.done()

@@ -1,0 +1,16 @@
+"""Set a new password by a link: save it and close every session, then publish its event."""
+
+from temporalio import workflow
+
+from activities.users import Users
+from domain.command import SealedCommand
+from workflows.command import CommandWorkflow
+
+
+@workflow.defn(name="reset-password")
+class ResetPasswordWorkflow(CommandWorkflow):
+    @workflow.run
+    async def run(self, command: SealedCommand) -> str:
+        saved = await self.save(Users.save_user, command)
+        await self.publish(saved)
+        return await self.done()

@@ -1,0 +1,16 @@
+"""Change a profile: save it, then publish its event."""
+
+from temporalio import workflow
+
+from activities.users import Users
+from domain.command import SealedCommand
+from workflows.command import CommandWorkflow
+
+
+@workflow.defn(name="update-profile")
+class UpdateProfileWorkflow(CommandWorkflow):
+    @workflow.run
+    async def run(self, command: SealedCommand) -> str:
+        saved = await self.save(Users.save_user, command)
+        await self.publish(saved)
+        return await self.done()
