@@ -76,6 +76,8 @@ KINDS: dict[str, Kind] = {
     "invalid-token": Kind(401, "The access token is not valid", "Sign in again."),
     "expired-token": Kind(401, "The access token has expired", "Use the refresh token, or sign in again."),
     "invalid-credentials": Kind(401, "Wrong name or password", "Check both and sign in again."),
+    "wrong-password": Kind(403, "Wrong password", "Send the password of your account, or reset it by a link."),
+    "weak-password": Kind(422, "The password is easy to guess", "Choose another one; `detail` says why."),
     "invalid-refresh-token": Kind(401, "The refresh token is not valid", "Sign in again."),
     "refresh-token-reused": Kind(
         401, "The refresh token was used before", "It may be stolen, so its session is closed. Sign in again."

@@ -2,15 +2,17 @@
 
 import asyncio
 import os
+import re
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from zxcvbn import zxcvbn
 
-from api.errors import ApiError
+from api.errors import ApiError, FieldError
 
 T = TypeVar("T")
 
@@ -18,6 +20,26 @@ _MAX_WAITING = 50
 """With more, the last one would wait for seconds."""
 _MAX_WAITING_PER_ADDRESS = 8
 """Enough for an office behind one address; the last one waits about a second (0.13 s for each hash)."""
+
+
+_ANALYZED = 72
+"""Characters of a password that are analyzed, the limit of zxcvbn: what is longer is not guessed by its beginning."""
+_ENOUGH = 3
+"""Of zxcvbn's scores 0 to 4: 100 million guesses or more, which the limits on sign-in make take years.
+https://www.usenix.org/conference/usenixsecurity16/technical-sessions/presentation/wheeler"""
+
+
+def weakness_of(password: str, personal: Sequence[str]) -> str | None:
+    """Why a password is easy to guess and what to do about it; None when it is not. Takes some milliseconds."""
+    known = [part for text in personal for part in {text, *re.split(r"[^\w]+", text)} if len(part) > 2]
+    found = zxcvbn(password[:_ANALYZED], user_inputs=known)
+    if found["score"] >= _ENOUGH:
+        return None
+    if any(match.get("dictionary_name") == "user_inputs" for match in found["sequence"]):
+        reason = "It contains your name, username or e-mail address."
+    else:
+        reason = found["feedback"]["warning"] or "It is short, or made of common words and patterns."
+    return f"{reason.rstrip('.')}. Add words that have nothing to do with each other or with you."
 
 
 class FairThreads:
@@ -113,9 +135,18 @@ class Passwords:
         self._hasher = PasswordHasher()
         self._dummy_hash = self._hasher.hash("nobody has this password")
 
-    async def hash(self, password: str, *, address: str) -> str:
-        """The argon2id hash of a password. Raises ApiError unavailable when too many requests wait."""
-        return await self.threads.run(address, self._hasher.hash, password)
+    async def hash(self, password: str, *, address: str, personal: Sequence[str], field: str) -> str:
+        """The argon2id hash of a new password.
+
+        `personal` is what an attacker knows of its owner. Raises ApiError weak-password about the request's `field`, or
+        unavailable when too many requests wait.
+        """
+        return await self.threads.run(address, self._checked_hash, password, personal, field)
+
+    def _checked_hash(self, password: str, personal: Sequence[str], field: str) -> str:
+        if weakness := weakness_of(password, personal):
+            raise ApiError("weak-password", weakness, errors=[FieldError(field=field, reason=weakness)])
+        return self._hasher.hash(password)
 
     async def matches(self, password: str, hashed: str | None, *, address: str) -> bool:
         """Whether the password has this hash. Raises ApiError unavailable when too many requests wait.

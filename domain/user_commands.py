@@ -200,6 +200,8 @@ UserCommand = Annotated[
     | RequestPasswordReset
     | ResetPassword
     | RequestVerification
+    | VerifyEmail
+    | ExpireVerification
     | ChangeRole
     | ChangeUserStatus
     | EnableSecondFactor
@@ -208,7 +210,7 @@ UserCommand = Annotated[
     | RemovePasskey,
     Field(discriminator="type"),
 ]
-"""The commands that have a workflow; `decide` knows the others already."""
+"""The commands that are saved. `expire-verification` is a step of the workflow `email-verification`."""
 
 
 class Circumstances(Model):
