@@ -206,7 +206,7 @@ async def test_password_matches_its_own_hash_only() -> None:
     [
         ("password123", "This is a very common password."),
         ("ravi.kumar@1", "It contains your name, username or e-mail address."),
-        ("Qwertyuiop", "This is a very common password."),
+        ("Qwertyuiop", "This is a top-100 common password."),
         ("a" * 72 + "b", "Repeats like"),
         ("hyderabad2024", "It is short, or made of common words and patterns."),
     ],

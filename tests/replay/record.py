@@ -231,7 +231,9 @@ async def started(client: Client, workflow: Any, arguments: list[Any], id: str, 
 async def main() -> None:
     # The development server, because the time-skipping one does not skip while an update is awaited.
     async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=binary("temporal"), plugins=[temporal.plugin()]
+        dev_server_existing_path=binary("temporal"),
+        plugins=[temporal.plugin()],
+        search_attributes=[temporal.TENANT_ID, temporal.USER_ID],
     ) as environment:
         for name in PATHS:
             file = HISTORIES / f"{name}.json"
