@@ -41,6 +41,9 @@ KINDS: dict[str, Kind] = {
     "invalid-request": Kind(
         422, "The request is not valid", "Fix the fields listed in errors and send the request again."
     ),
+    "weak-password": Kind(
+        422, "The password is easy to guess", "Choose another password: errors says what is wrong with this one."
+    ),
     "malformed-request": Kind(400, "The request is not valid HTTP", "Send a request that follows RFC 9112."),
     "malformed-json": Kind(400, "The body is not valid JSON", "Send one JSON document in UTF-8."),
     "duplicate-name": Kind(400, "An object in the body has a duplicate name", "Send each name of an object once."),

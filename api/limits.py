@@ -4,6 +4,7 @@ from redis.asyncio import Redis
 
 from adapters.redis import CircuitBreaker, RedisError
 from api.errors import ApiError, unavailable
+from api.quotas import Quota, report
 
 _WINDOW_SECONDS = 60
 
@@ -16,7 +17,7 @@ class Limits:
         self._breaker = CircuitBreaker()
 
     async def count(self, tenant_id: str, what: str, who: str, limit: int, *, fail_closed: bool = False) -> None:
-        """Count a request of `who`.
+        """Count a request of `who`, and report the quota `what` for the headers of the response.
 
         Raises ApiError too-many-requests above `limit` a minute; with `fail_closed`, unavailable without Redis.
         """
@@ -28,12 +29,14 @@ class Limits:
                 pipe.incr(key)
                 pipe.expire(key, _WINDOW_SECONDS, nx=True)
                 pipe.ttl(key)
-                used, _, left = await pipe.execute()
+                used, _, ttl = await pipe.execute()
         except RedisError as error:
             self._breaker.trip()
             if fail_closed:
                 raise unavailable("The rate limiter") from error
             return
+        seconds = max(1, ttl)
+        report(Quota(what, limit, _WINDOW_SECONDS, max(0, limit - used), seconds))
         if used > limit:
             detail = f"At most {limit} requests a minute are allowed. Send the request again after Retry-After seconds."
-            raise ApiError("too-many-requests", detail, headers={"Retry-After": str(max(1, left))})
+            raise ApiError("too-many-requests", detail, headers={"Retry-After": str(seconds)})

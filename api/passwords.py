@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,6 +11,9 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from api.errors import ApiError
+from api.strength import check_strength
+
+__all__ = ["FairThreads", "Passwords", "check_strength"]
 
 T = TypeVar("T")
 
@@ -116,6 +119,20 @@ class Passwords:
     async def hash(self, password: str, *, address: str) -> str:
         """The argon2id hash of a password. Raises ApiError unavailable when too many requests wait."""
         return await self.threads.run(address, self._hasher.hash, password)
+
+    async def hash_new(
+        self, password: str, user_inputs: Iterable[str | None], *, address: str, field: str = "password"
+    ) -> str:
+        """The hash of a password that a user has chosen; `user_inputs` are their names, addresses and numbers.
+
+        Raises ApiError weak-password for `field`, or unavailable when too many requests wait.
+        """
+
+        def check_and_hash() -> str:
+            check_strength(password, user_inputs, field)
+            return self._hasher.hash(password)
+
+        return await self.threads.run(address, check_and_hash)
 
     async def matches(self, password: str, hashed: str | None, *, address: str) -> bool:
         """Whether the password has this hash. Raises ApiError unavailable when too many requests wait.
