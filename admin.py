@@ -1,7 +1,8 @@
 """`python -m admin --email ravi@example.com` (or `make admin EMAIL=...`): give an account a role, by default ADMIN.
 
 It runs the command `change-role`, so the change has an event, an entry in the user's history and a trace in Temporal.
-The role takes effect at the next sign-in or token refresh. It needs the environment variables of a worker.
+The role takes effect at the next sign-in: the sessions of the account are closed. The program needs the environment
+variables of a worker.
 """
 
 import argparse
@@ -65,7 +66,7 @@ async def run(settings: Settings, email: str, tenant: str, role: UserRole) -> st
     if isinstance(outcome, Accepted):
         done = f"{account.email} will be {role}: the command is started, and is not saved yet. Follow it by its trace."
     elif outcome.saved.events:
-        done = f"{account.email} is {role} from the next sign-in or token refresh on."
+        done = f"{account.email} is {role} from the next sign-in on."
     else:
         done = f"{account.email} is {role} already. Nothing was changed."
     if account.status not in MAY_SIGN_IN:

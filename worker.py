@@ -29,6 +29,7 @@ from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
 from activities.saving import CommandStore
 from activities.users import Users
+from activities.verifications import OverdueVerifications, Verifications
 from adapters import temporal
 from adapters.kafka import Publisher
 from adapters.postgres import Database
@@ -72,6 +73,7 @@ class Pools:
 
     def _commands(self) -> Worker:
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
+        users = Users(store, self._keyring)
         return Worker(
             self._client,
             task_queue=options.COMMANDS,
@@ -79,7 +81,8 @@ class Pools:
             activities=[
                 Properties(store).save_property,
                 Favorites(store).save_favorite,
-                Users(store, self._keyring).save_user,
+                users.save_user,
+                Verifications(users, self._keyring).save_verification_step,
                 Observations(self._tenants).save_observations,
                 self._publishing.publish,
                 self._publishing.publish_observations,
@@ -107,11 +110,16 @@ class Pools:
         after = self._settings.reconcile_after_seconds
         reconciliation = Reconciliation(self._all_tenants, self._publisher, after)
         deliveries = OverdueDeliveries(self._all_tenants, self._relay, after)
+        verifications = OverdueVerifications(self._all_tenants, self._client, options.COMMANDS)
         return Worker(
             self._client,
             task_queue=options.MAINTENANCE,
             workflows=WORKFLOWS[options.MAINTENANCE],
-            activities=[reconciliation.publish_overdue, deliveries.start_overdue],
+            activities=[
+                reconciliation.publish_overdue,
+                deliveries.start_overdue,
+                verifications.start_overdue_verifications,
+            ],
             max_concurrent_workflow_task_polls=2,  # one workflow a minute
             max_concurrent_activity_task_polls=1,
             graceful_shutdown_timeout=DRAIN,

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
+from api import links
 from api.answers import accepted, command_headers
 from api.bodies import BodyOf
 from api.commands import Accepted, new_id
@@ -18,6 +19,7 @@ from domain.user import Registration, User
 from domain.user_commands import Account, RegisterUser
 
 router = APIRouter(tags=["auth"])
+router.routes.extend(links.router.routes)
 
 
 _BODY = ("invalid-request", "unavailable")
@@ -43,7 +45,9 @@ class RefreshToken(Model):
     refresh_token: f.Token
 
 
-@router.post("/api/auth/register", **command(201, SignedIn, "email-taken", "username-taken", signed_in="no"))
+@router.post(
+    "/api/auth/register", **command(201, SignedIn, "email-taken", "username-taken", "weak-password", signed_in="no")
+)
 async def register(
     body: BodyOf[Registration], request: Request, parts: PartsDep, tenant_id: TenantDep, key: KeyDep
 ) -> Response:
@@ -65,7 +69,12 @@ async def register(
         issued_at=metadata.issued_at,
         fingerprint=metadata.fingerprint,
         account=account,
-        password_hash=await parts.passwords.hash(password, address=address),
+        password_hash=await parts.passwords.hash(
+            password,
+            address=address,
+            personal=[account.username, account.email, account.first_name, account.last_name],
+            field="password",
+        ),
     )
     outcome = await parts.commands.run(register, f"Register a {account.role.value}")
     if isinstance(outcome, Accepted):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID, uuid4
@@ -145,6 +145,27 @@ class Commands:
         finally:
             COMMANDS.labels(command.type, outcome).inc()
             COMMAND_SECONDS.labels(command.type).observe(time.monotonic() - began)
+
+    async def start(self, command: Command, summary: str) -> None:
+        """Start the workflow of a command and wait for nothing more. Raises ApiError unavailable."""
+        definition: Any = registry.COMMANDS[command.type]
+        outcome = "failed"
+        try:
+            await self._client.start_workflow(
+                definition.run,
+                self._keyring.seal_in_transit(command, command.command_id),
+                id=registry.workflow_id(command.type, command.command_id),
+                task_queue=options.COMMANDS,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                search_attributes=_search_attributes(command),
+                static_summary=summary[:_SUMMARY_LENGTH],
+                rpc_timeout=timedelta(seconds=self._settings.command_wait_seconds),
+            )
+            outcome = "accepted"
+        except (RPCError, RuntimeError) as error:
+            raise unavailable("The command service") from error
+        finally:
+            COMMANDS.labels(command.type, outcome).inc()
 
     async def _run(self, command: Command, summary: str) -> Done | Accepted:
         keyed = command.fingerprint is not None

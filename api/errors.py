@@ -41,9 +41,6 @@ KINDS: dict[str, Kind] = {
     "invalid-request": Kind(
         422, "The request is not valid", "Fix the fields listed in errors and send the request again."
     ),
-    "weak-password": Kind(
-        422, "The password is easy to guess", "Choose another password: errors says what is wrong with this one."
-    ),
     "malformed-request": Kind(400, "The request is not valid HTTP", "Send a request that follows RFC 9112."),
     "malformed-json": Kind(400, "The body is not valid JSON", "Send one JSON document in UTF-8."),
     "duplicate-name": Kind(400, "An object in the body has a duplicate name", "Send each name of an object once."),
@@ -79,6 +76,8 @@ KINDS: dict[str, Kind] = {
     "invalid-token": Kind(401, "The access token is not valid", "Sign in again."),
     "expired-token": Kind(401, "The access token has expired", "Use the refresh token, or sign in again."),
     "invalid-credentials": Kind(401, "Wrong name or password", "Check both and sign in again."),
+    "wrong-password": Kind(403, "Wrong password", "Send the password of your account, or reset it by a link."),
+    "weak-password": Kind(422, "The password is easy to guess", "Choose another one; `detail` says why."),
     "invalid-refresh-token": Kind(401, "The refresh token is not valid", "Sign in again."),
     "refresh-token-reused": Kind(
         401, "The refresh token was used before", "It may be stolen, so its session is closed. Sign in again."

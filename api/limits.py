@@ -1,4 +1,4 @@
-"""Rate limits, counted in Redis: fixed windows of a minute, which begin with the first request."""
+"""Rate limits, counted in Redis: fixed windows, which begin with the first request."""
 
 from redis.asyncio import Redis
 
@@ -6,7 +6,7 @@ from adapters.redis import CircuitBreaker, RedisError
 from api.errors import ApiError, unavailable
 from api.quotas import Quota, report
 
-_WINDOW_SECONDS = 60
+_MINUTE = 60
 
 
 class Limits:
@@ -16,10 +16,19 @@ class Limits:
         self._redis = redis
         self._breaker = CircuitBreaker()
 
-    async def count(self, tenant_id: str, what: str, who: str, limit: int, *, fail_closed: bool = False) -> None:
+    async def count(
+        self,
+        tenant_id: str,
+        what: str,
+        who: str,
+        limit: int,
+        *,
+        seconds: int = _MINUTE,
+        fail_closed: bool = False,
+    ) -> None:
         """Count a request of `who`, and report the quota `what` for the headers of the response.
 
-        Raises ApiError too-many-requests above `limit` a minute; with `fail_closed`, unavailable without Redis.
+        Raises ApiError too-many-requests above `limit` in `seconds`; with `fail_closed`, unavailable without Redis.
         """
         key = f"{tenant_id}:limit:{what}:{who}"
         if self._breaker.is_open and not fail_closed:
@@ -27,7 +36,7 @@ class Limits:
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.incr(key)
-                pipe.expire(key, _WINDOW_SECONDS, nx=True)
+                pipe.expire(key, seconds, nx=True)
                 pipe.ttl(key)
                 used, _, ttl = await pipe.execute()
         except RedisError as error:
@@ -35,8 +44,9 @@ class Limits:
             if fail_closed:
                 raise unavailable("The rate limiter") from error
             return
-        seconds = max(1, ttl)
-        report(Quota(what, limit, _WINDOW_SECONDS, max(0, limit - used), seconds))
+        left = max(1, ttl)
+        report(Quota(what, limit, seconds, max(0, limit - used), left))
         if used > limit:
-            detail = f"At most {limit} requests a minute are allowed. Send the request again after Retry-After seconds."
-            raise ApiError("too-many-requests", detail, headers={"Retry-After": str(seconds)})
+            window = "a minute" if seconds == _MINUTE else f"in {seconds // _MINUTE} minutes"
+            detail = f"At most {limit} requests {window} are allowed. Send the request again after Retry-After seconds."
+            raise ApiError("too-many-requests", detail, headers={"Retry-After": str(left)})

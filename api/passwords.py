@@ -13,8 +13,6 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from api.errors import ApiError
 from api.strength import check_strength
 
-__all__ = ["FairThreads", "Passwords", "check_strength"]
-
 T = TypeVar("T")
 
 _MAX_WAITING = 50
@@ -116,23 +114,17 @@ class Passwords:
         self._hasher = PasswordHasher()
         self._dummy_hash = self._hasher.hash("nobody has this password")
 
-    async def hash(self, password: str, *, address: str) -> str:
-        """The argon2id hash of a password. Raises ApiError unavailable when too many requests wait."""
-        return await self.threads.run(address, self._hasher.hash, password)
+    async def hash(self, password: str, *, address: str, personal: Iterable[str | None], field: str) -> str:
+        """The argon2id hash of a new password.
 
-    async def hash_new(
-        self, password: str, user_inputs: Iterable[str | None], *, address: str, field: str = "password"
-    ) -> str:
-        """The hash of a password that a user has chosen; `user_inputs` are their names, addresses and numbers.
-
-        Raises ApiError weak-password for `field`, or unavailable when too many requests wait.
+        `personal` is what an attacker knows of its owner. Raises ApiError weak-password about the request's `field`, or
+        unavailable when too many requests wait.
         """
+        return await self.threads.run(address, self._checked_hash, password, personal, field)
 
-        def check_and_hash() -> str:
-            check_strength(password, user_inputs, field)
-            return self._hasher.hash(password)
-
-        return await self.threads.run(address, check_and_hash)
+    def _checked_hash(self, password: str, personal: Iterable[str | None], field: str) -> str:
+        check_strength(password, personal, field)
+        return self._hasher.hash(password)
 
     async def matches(self, password: str, hashed: str | None, *, address: str) -> bool:
         """Whether the password has this hash. Raises ApiError unavailable when too many requests wait.

@@ -75,6 +75,15 @@ class Sessions:
             hashed = (await connection.execute(query)).scalar_one_or_none()
         return await self._passwords.matches(password, hashed, address=address)
 
+    async def hash_of_new(self, tenant_id: str, user_id: UUID, password: str, address: str) -> str:
+        """The hash of a new password of an account. Raises ApiError weak-password, account-closed or unavailable."""
+        async with self._database.statements(tenant_id) as connection:
+            user = await find_user(connection, user_id)
+        if user is None:
+            raise ApiError("account-closed")
+        personal = [user.username, user.email, user.first_name, user.last_name]
+        return await self._passwords.hash(password, address=address, personal=personal, field="newPassword")
+
     async def renew(self, tenant_id: str, token: str) -> Session:
         """Replace a refresh token by a new one. Raises ApiError invalid-refresh-token or refresh-token-reused."""
         async with self._database.transaction(tenant_id) as tx:

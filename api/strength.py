@@ -36,10 +36,15 @@ _SHORT = "It is easy to guess. Add another word or two that have nothing to do w
 
 
 def check_strength(password: str, user_inputs: Iterable[str | None], field: str = "password") -> None:
-    """Raises ApiError weak-password, with a reason for `field`, which never contains the password.
+    """Raises ApiError weak-password with the weakness as its detail and as the reason for `field`."""
+    if weakness := weakness_of(password, user_inputs):
+        raise ApiError("weak-password", weakness, errors=[FieldError(field=field, reason=weakness)])
 
-    `user_inputs` are the user's names, addresses and numbers. It computes for up to 15 ms, so
-    `Passwords.hash_new` calls it in the threads of hashing.
+
+def weakness_of(password: str, user_inputs: Iterable[str | None]) -> str | None:
+    """Why a password is easy to guess, and what to do about it; None when it is not. It never contains the password.
+
+    `user_inputs` are the names, addresses and numbers of the user. It computes for up to 15 ms.
     """
     ranked = _ranked(user_inputs)
     # Only what the user adds to their own words is hard to guess. zxcvbn counts each repetition of a word as new.
@@ -49,9 +54,9 @@ def check_strength(password: str, user_inputs: Iterable[str | None], field: str 
     parts = {part for part in (rest[:_ANALYSED], rest[-_ANALYSED:]) if part}
     analyses = [_analysis(part, {**matching.RANKED_DICTIONARIES, "user_inputs": ranked}) for part in parts]
     best = max(analyses, key=lambda analysis: float(analysis["guesses"]), default=None)
-    if best is None or best["guesses"] < MIN_GUESSES:
-        reason = _OWN if best is None or len(rest) <= len(password) / 2 else _reason(best["sequence"])
-        raise ApiError("weak-password", errors=[FieldError(field=field, reason=reason)])
+    if best is not None and best["guesses"] >= MIN_GUESSES:
+        return None
+    return _OWN if best is None or len(rest) <= len(password) / 2 else _reason(best["sequence"])
 
 
 def _ranked(user_inputs: Iterable[str | None]) -> dict[str, int]:

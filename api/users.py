@@ -1,15 +1,23 @@
 """The account of the caller: /api/users."""
 
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.current_state import find_user
+from api.answers import IfMatchDep, SenderDep, accepted, answered
+from api.bodies import BodyOf
+from api.commands import Accepted
 from api.conditional import is_not_wanted
-from api.deps import CallerDep, PartsDep
-from api.errors import ApiError
-from api.openapi import query
-from domain.user import MAY_SIGN_IN, User
+from api.deps import CallerDep, PartsDep, address_of
+from api.errors import ApiError, FieldError
+from api.openapi import CHANGE, command, query
+from domain import fields as f
+from domain.model import Model
+from domain.user import MAY_SIGN_IN, ProfilePatch, User
+from domain.user_commands import ChangePassword, UpdateProfile
 from projections.counts import Kind, counts_of
 
 router = APIRouter(prefix="/api/users", tags=["users"])
@@ -22,6 +30,11 @@ class Profile(User):
     """Properties that the user has listed and not deleted."""
 
 
+class PasswordChange(Model):
+    current_password: f.Password
+    new_password: f.NewPassword
+
+
 @router.get("/profile", **query(Profile, "account-closed", etag=True))
 async def own_profile(
     caller: CallerDep, parts: PartsDep, if_none_match: Annotated[str | None, Header()] = None
@@ -29,7 +42,7 @@ async def own_profile(
     """The account of the caller."""
     async with parts.database.statements(caller.tenant_id) as connection:
         user = await find_user(connection, caller.user_id)
-        [(owned,)] = (await counts_of(connection, [caller.user_id], Kind.PROPERTY)).values()
+        owned = await _property_count(connection, caller.user_id)
     if user is None or user.status not in MAY_SIGN_IN:
         raise ApiError("account-closed")
     headers = {"ETag": f'"{user.version}"', "Cache-Control": "private, no-store"}
@@ -37,3 +50,43 @@ async def own_profile(
         return Response(status_code=304, headers=headers)
     profile = Profile(**dict(user), property_count=owned)
     return Response(profile.model_dump_json(by_alias=True), 200, headers, "application/json")
+
+
+@router.patch("/profile", **command(200, Profile, *CHANGE))
+async def update_profile(body: BodyOf[ProfilePatch], sender: SenderDep, expected: IfMatchDep) -> Response:
+    """Change some fields of the caller's profile (JSON Merge Patch, RFC 7396): absent fields stay, `null` removes."""
+    summary = ", ".join(sorted(body.model_fields_set)) or "nothing"
+    outcome = await sender.send(UpdateProfile, body, summary, changes=body, expected_versions=expected)
+    if isinstance(outcome, Accepted):
+        return accepted(outcome)
+    async with sender.parts.database.statements(sender.caller.tenant_id) as connection:
+        count = await _property_count(connection, sender.caller.user_id)
+    return answered(sender, outcome, more={"propertyCount": count})
+
+
+@router.post("/password", **command(204, None, "account-closed", "wrong-password", "weak-password"))
+async def change_password(body: BodyOf[PasswordChange], request: Request, sender: SenderDep) -> Response:
+    """Change the password. Every other session of the account is closed."""
+    parts, caller = sender.parts, sender.caller
+    who, limit = str(caller.user_id), parts.settings.login_attempts_per_minute
+    await parts.limits.count(caller.tenant_id, "password", who, limit, fail_closed=True)
+    current, new = body.current_password.get_secret_value(), body.new_password.get_secret_value()
+    address = address_of(request)
+    is_owner = await parts.sessions.password_matches(caller.tenant_id, caller.user_id, current, address)
+    if not is_owner and sender.key:
+        # A repetition of a request that has changed the password; its recorded answer is sent again.
+        is_owner = await parts.sessions.password_matches(caller.tenant_id, caller.user_id, new, address)
+    if not is_owner:
+        fault = FieldError(field="currentPassword", reason="This is not the password of your account.")
+        raise ApiError("wrong-password", errors=[fault])
+    hashed = await parts.sessions.hash_of_new(caller.tenant_id, caller.user_id, new, address)
+    outcome = await sender.send(
+        ChangePassword, body, "Change the password", password_hash=hashed, session_id=caller.session_id
+    )
+    return answered(sender, outcome, 204)
+
+
+async def _property_count(connection: AsyncConnection, user_id: UUID) -> int:
+    """The listings of a user, without deleted ones."""
+    [(owned,)] = (await counts_of(connection, [user_id], Kind.PROPERTY)).values()
+    return owned

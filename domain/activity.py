@@ -56,7 +56,7 @@ class Activity(Fact):
 
 def activity_of(event: Event) -> Activity | None:
     """The history entry of an event, for the user who caused it; None for a visitor without an account."""
-    if event.user_id == ANONYMOUS or isinstance(event.data, _NO_ACTIVITY):
+    if event.user_id == ANONYMOUS or isinstance(event.data, NO_ACTIVITY):
         return None
     description, data = _description_and_data(event.data)
     return Activity(
@@ -70,7 +70,7 @@ def activity_of(event: Event) -> Activity | None:
     )
 
 
-_NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired)
+NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired)
 """What happens to an inbox or by itself is nothing that the user did."""
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from domain import fields as f
 from domain.command import Actor, Change, Command
 from domain.errors import (
+    InvalidChange,
     InvalidToken,
     NotAdmin,
     OwnAccount,
@@ -200,6 +201,8 @@ UserCommand = Annotated[
     | RequestPasswordReset
     | ResetPassword
     | RequestVerification
+    | VerifyEmail
+    | ExpireVerification
     | ChangeRole
     | ChangeUserStatus
     | EnableSecondFactor
@@ -208,7 +211,7 @@ UserCommand = Annotated[
     | RemovePasskey,
     Field(discriminator="type"),
 ]
-"""The commands that have a workflow; `decide` knows the others already."""
+"""The commands that are saved. `expire-verification` is a step of the workflow `email-verification`."""
 
 
 class Circumstances(Model):
@@ -230,7 +233,7 @@ _STATE_FIELDS = [name for name in WholeUser.model_fields if name != "user_id"]
 def decide(state: User | None, command: Command, by: Circumstances) -> list[UserFact]:
     """The events that `command` causes; empty when it changes nothing.
 
-    Raises UserNotFound, VersionConflict, NotAdmin, OwnAccount, InvalidToken or PasskeyNotFound.
+    Raises UserNotFound, VersionConflict, NotAdmin, OwnAccount, InvalidChange, InvalidToken or PasskeyNotFound.
     """
     if isinstance(command, RegisterUser):
         if state is not None:
@@ -252,6 +255,9 @@ def decide(state: User | None, command: Command, by: Circumstances) -> list[User
 def _decided(state: User, command: Any, by: Circumstances) -> list[UserFact]:
     match command:
         case UpdateProfile():
+            born = command.changes.date_of_birth
+            if born and born > command.issued_at.date():
+                raise InvalidChange("Give a date in the past.", "dateOfBirth")
             changed = {name: value for name, value in _sent(command.changes) if value != getattr(state, name)}
             names = tuple(sorted(ProfilePatch.model_fields[name].alias or name for name in changed))
             return [UserUpdated(changed=names, **_with_changes(state, **changed))] if changed else []

@@ -5,12 +5,13 @@ from temporalio.exceptions import ActivityError
 
 from activities.notifications import OverdueDeliveries
 from activities.publishing import Reconciliation
+from activities.verifications import OverdueVerifications
 from workflows import options
 
 
 @workflow.defn(name="reconcile")
 class ReconcileWorkflow:
-    """One run: overdue deliveries, then overdue events."""
+    """One run: overdue deliveries, overdue events, then accounts whose reminders are lost."""
 
     @workflow.run
     async def run(self) -> str:
@@ -21,11 +22,18 @@ class ReconcileWorkflow:
         except ActivityError as error:
             failed = error
         overdue = await workflow.execute_activity_method(Reconciliation.publish_overdue, **options.RECONCILE)
+        verifications = 0
+        if workflow.patched("email-verification"):
+            verifications = await workflow.execute_activity_method(
+                OverdueVerifications.start_overdue_verifications, **options.RECONCILE
+            )
         if failed:
             raise failed
         done = f"{overdue.published} overdue events published"
         if overdue.unreadable:
             done += f", {overdue.unreadable} unreadable ones skipped"
         done += f", {deliveries} overdue deliveries started"
+        if verifications:
+            done += f", the reminders of {verifications} accounts started again"
         workflow.set_current_details(done.capitalize())
         return done

@@ -9,6 +9,7 @@ from temporalio import workflow
 
 from workflows import options
 from workflows.command import CommandWorkflow
+from workflows.email_verification import EmailVerificationWorkflow
 from workflows.notify import NotifyWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.record_activity import RecordActivityWorkflow
@@ -23,7 +24,7 @@ COMMANDS: dict[str, type[CommandWorkflow]] = {
 """Every command workflow of this package, by the `type` of its command, which is the workflow's name."""
 
 WORKFLOWS: dict[str, list[type[Any]]] = {
-    options.COMMANDS: [*COMMANDS.values(), RecordActivityWorkflow],
+    options.COMMANDS: [*COMMANDS.values(), RecordActivityWorkflow, EmailVerificationWorkflow],
     options.NOTIFICATIONS: [NotifyWorkflow],
     options.MAINTENANCE: [ReconcileWorkflow],
 }

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from api.errors import ApiError
-from api.passwords import FairThreads, Passwords
+from api.passwords import FairThreads, Passwords, weakness_of
 
 CROWD, OTHER = "198.51.100.7", "203.0.113.9"
 PER_ADDRESS, MAX_WAITING = 8, 50
@@ -191,7 +191,7 @@ async def test_refusal_says_when_to_try_again(queue: Queue) -> None:
 async def test_password_matches_its_own_hash_only() -> None:
     passwords = Passwords()
     try:
-        hashed = await passwords.hash("correct horse", address=OTHER)
+        hashed = await passwords.hash("correct horse", address=OTHER, personal=(), field="password")
 
         assert hashed.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
         assert await passwords.matches("correct horse", hashed, address=OTHER)
@@ -199,3 +199,24 @@ async def test_password_matches_its_own_hash_only() -> None:
         assert not await passwords.matches("nobody has this password", None, address=OTHER)
     finally:
         passwords.close()
+
+
+@pytest.mark.parametrize(
+    ("password", "reason"),
+    [
+        ("password123", "This is a very common password."),
+        ("ravi.kumar@1", "It contains your name, username or e-mail address."),
+        ("Qwertyuiop", "This is a top-100 common password."),
+        ("a" * 72 + "b", "Repeats like"),
+        ("hyderabad2024", "It is short, or made of common words and patterns."),
+    ],
+)
+def test_password_that_is_easy_to_guess_is_explained(password: str, reason: str) -> None:
+    weakness = weakness_of(password, ["ravi.kumar", "ravi.kumar@example.com", "Ravi", "Kumar"])
+
+    assert weakness is not None
+    assert weakness.startswith(reason.rstrip("."))
+
+
+def test_password_of_unrelated_words_is_accepted() -> None:
+    assert weakness_of("correct horse battery", ["Ravi"]) is None

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from adapters.postgres import Database, DatabaseUnavailable
 from adapters.settings import Settings
 from adapters.telemetry import EVENTS_UNREADABLE
-from domain.activity import Activity
+from domain.activity import NO_ACTIVITY, Activity
+from domain.events import KINDS
 from domain.observations import ANONYMOUS
 from embedded.stack import Stack
 from projections import rebuild as rebuilding
@@ -55,10 +56,13 @@ async def rows_of(all_tenants: Database, generation: int) -> int:
 
 
 async def stored_events(all_tenants: Database) -> int:
-    """The events that are in a history: not views by visitors without an account."""
+    """The events that are in a history: not of the inbox, and no view by a visitor without an account."""
     async with all_tenants.transaction() as tx:
-        query = text("SELECT count(*) FROM user_history.event_store WHERE user_id <> :anonymous")
-        count: int = (await tx.execute(query, {"anonymous": str(ANONYMOUS)})).scalar_one()
+        query = text(
+            "SELECT count(*) FROM user_history.event_store WHERE user_id <> :nobody AND event_type <> ALL(:left)"
+        )
+        left_out = [name for name, kind in KINDS.items() if kind.model in NO_ACTIVITY]
+        count: int = (await tx.execute(query, {"nobody": str(ANONYMOUS), "left": left_out})).scalar_one()
         return count
 
 

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.testing import WorkflowEnvironment
 
 from activities.outbox_relay import DeliveryBatch
+from activities.verifications import Unverified
 from adapters import temporal
 from domain.command import Command
 from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
@@ -50,17 +52,22 @@ from domain.user_commands import (
     RequestVerification,
     ResetPassword,
     UpdateProfile,
+    VerifyEmail,
 )
 from embedded.engines import binary
 from tests.samples import create_property, login, new_id, record_activity, register_user, sent, view
 from tests.workflows.conftest import running
 from tests.workflows.fakes import Script, refusal, unavailable
 from workflows import options
+from workflows.email_verification import EmailVerificationWorkflow
 from workflows.notify import NotifyWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.record_activity import RecordActivityWorkflow
+from workflows.register_user import RegisterUserWorkflow
 from workflows.registry import COMMANDS
 
+OVERDUE = datetime(2024, 1, 15, tzinfo=UTC)
+"""Every step of a registration of this time is overdue, and is taken at once."""
 HISTORIES = Path(__file__).parent / "histories"
 
 _STACK_TRACE = re.compile(r'("stackTrace": ?)"(?:[^"\\]|\\.)*"')
@@ -97,6 +104,7 @@ def _samples() -> dict[str, Command]:
         RequestPasswordReset(command_id=new_id(), **account),
         ResetPassword(command_id=new_id(), password_hash="$argon2id$", token_hash="00", **account),
         RequestVerification(command_id=new_id(), **account),
+        VerifyEmail(command_id=new_id(), token_hash="00", **account),
         ChangeUserStatus(command_id=new_id(), account_id=new_id(), status=UserStatus.SUSPENDED, **account),
         EnableSecondFactor(command_id=new_id(), secret="JBSWY3DP", recovery_code_hashes=("00",), **account),
         DisableSecondFactor(command_id=new_id(), **account),
@@ -155,6 +163,11 @@ def _of_others() -> dict[str, Recorded]:
     def notify(script: Script) -> Recorded:
         return Recorded(NotifyWorkflow, [outgoing], script)
 
+    unverified = Unverified(tenant_id="hyderabad", user_id=new_id(), registered_at=OVERDUE)
+
+    def reminding(script: Script) -> Recorded:
+        return Recorded(EmailVerificationWorkflow, [unverified], script)
+
     def reconcile(script: Script) -> Recorded:
         return Recorded(ReconcileWorkflow, [], script)
 
@@ -162,6 +175,12 @@ def _of_others() -> dict[str, Recorded]:
         "record_activity-done": recording(Script()),
         "record_activity-saved_late": recording(Script(save_observations=unavailable(3))),
         "record_activity-published_late": recording(Script(publish_observations=unavailable(3))),
+        "register_user-reminded": Recorded(RegisterUserWorkflow, [sent(register_user("hyderabad"))], Script()),
+        "email_verification-expired": reminding(Script()),
+        "email_verification-nothing_changed": reminding(Script(changes=False)),
+        "email_verification-erased": reminding(Script(save_verification_step=refusal("not-found"))),
+        "email_verification-late": reminding(Script(save_verification_step=unavailable(2), publish=unavailable(2))),
+        "reconcile-verifications": reconcile(Script()),
         "notify-done": notify(Script()),
         "notify-late": notify(Script(send_deliveries=unavailable(2))),
         "notify-given_up": notify(Script(send_deliveries=refusal("MailRefused"))),
@@ -173,7 +192,11 @@ def _of_others() -> dict[str, Recorded]:
 
 
 PATHS = {**_of_commands(), **_of_others()}
-_QUEUES: dict[Any, str] = {NotifyWorkflow: options.NOTIFICATIONS, ReconcileWorkflow: options.MAINTENANCE}
+_QUEUES: dict[Any, str] = {
+    NotifyWorkflow: options.NOTIFICATIONS,
+    ReconcileWorkflow: options.MAINTENANCE,
+    EmailVerificationWorkflow: options.COMMANDS,
+}
 """Task queues of the workflows that are not commands."""
 
 
@@ -208,7 +231,9 @@ async def started(client: Client, workflow: Any, arguments: list[Any], id: str, 
 async def main() -> None:
     # The development server, because the time-skipping one does not skip while an update is awaited.
     async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=binary("temporal"), plugins=[temporal.plugin()]
+        dev_server_existing_path=binary("temporal"),
+        plugins=[temporal.plugin()],
+        search_attributes=[temporal.TENANT_ID, temporal.USER_ID],
     ) as environment:
         for name in PATHS:
             file = HISTORIES / f"{name}.json"

@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.outbox_relay import DeliveryBatch
 from activities.publishing import PublishedOverdue
+from activities.verifications import VerificationStep
 from domain.command import Actor, Command, Saved, SealedCommand
 from domain.events import new_events
 from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
@@ -19,10 +20,10 @@ from domain.observations import RecordActivity, RecordedActivity
 from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted
 from domain.property_commands import decide as decide_property
 from domain.roles import UserRole
-from domain.user_commands import Circumstances, RegisterUser, UserCommand
+from domain.user_commands import Circumstances, RegisterUser, RequestVerification, UserCommand
 from domain.user_commands import decide as decide_user
-from domain.user_events import UserUpdated
-from tests.samples import register_user
+from domain.user_events import UserUpdated, UserVerificationRequested
+from tests.samples import new_id, register_user
 
 _ACTOR = Actor(user_id=UUID(int=1), role=UserRole.USER)
 
@@ -93,6 +94,19 @@ class Script:
             return script._saved(command, [UserUpdated(**dict(opened), changed=("role",))])
 
         @activity.defn
+        async def save_verification_step(step: VerificationStep) -> Saved:
+            script._call("save_verification_step")
+            fields = {"tenant_id": step.tenant_id, "user_id": step.user_id, "issued_at": step.at}
+            opened = decide_user(None, register_user(step.tenant_id), Circumstances())[0]
+            command = RequestVerification(command_id=new_id(), reminder=step.step, **fields)
+            return script._saved(command, [UserVerificationRequested(**dict(opened), reminder=step.step)])
+
+        @activity.defn
+        async def start_overdue_verifications() -> int:
+            script._call("start_overdue_verifications")
+            return 0
+
+        @activity.defn
         async def publish(saved: Saved) -> int:
             script._call("publish")
             return len(saved.events)
@@ -126,6 +140,8 @@ class Script:
             save_property,
             save_favorite,
             save_user,
+            save_verification_step,
+            start_overdue_verifications,
             publish,
             save_observations,
             publish_observations,

@@ -16,5 +16,5 @@ def types_of(union: Any) -> set[str]:
 def test_every_command_has_its_workflow_and_every_workflow_its_command() -> None:
     commands = types_of(PropertyCommand) | types_of(FavoriteCommand) | types_of(UserCommand)
 
-    assert set(COMMANDS) == commands
+    assert set(COMMANDS) == commands - {"expire-verification"}  # a step of the workflow email-verification
     assert all(definition.__module__ == f"workflows.{name.replace('-', '_')}" for name, definition in COMMANDS.items())

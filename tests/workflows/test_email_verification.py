@@ -1,0 +1,99 @@
+"""The workflow that reminds somebody who has registered to verify the e-mail address, with time skipping."""
+
+from datetime import UTC, datetime, timedelta
+
+from temporalio.client import WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+
+from activities.verifications import Unverified
+from tests.samples import new_id
+from tests.workflows.conftest import Workers
+from tests.workflows.fakes import Script, refusal, unavailable
+from workflows import options
+from workflows.email_verification import EmailVerificationWorkflow
+
+Reminding = WorkflowHandle[EmailVerificationWorkflow, str]
+
+
+async def reminding(environment: WorkflowEnvironment, ago: timedelta = timedelta()) -> Reminding:
+    account = Unverified(tenant_id="hyderabad", user_id=new_id(), registered_at=await now(environment) - ago)
+    return await environment.client.start_workflow(
+        EmailVerificationWorkflow.run, account, id=account.workflow_id, task_queue=options.COMMANDS
+    )
+
+
+async def now(environment: WorkflowEnvironment) -> datetime:
+    return (await environment.get_current_time()).astimezone(UTC)
+
+
+async def lasted(handle: Reminding) -> timedelta:
+    description = await handle.describe()
+    assert description.close_time is not None
+    return description.close_time - description.start_time
+
+
+async def test_address_that_is_never_verified_has_two_reminders_and_expires(
+    skipping: WorkflowEnvironment, workers: Workers
+) -> None:
+    script = Script()
+
+    async with workers(skipping.client, script):
+        handle = await reminding(skipping)
+        assert await handle.result() == "expired"
+        took = await lasted(handle)
+
+    assert script.calls == ["save_verification_step", "publish"] * 3
+    assert timedelta(days=7) <= took < timedelta(days=7, minutes=1)
+
+
+async def test_address_verified_after_two_days_has_one_reminder(
+    skipping: WorkflowEnvironment, workers: Workers
+) -> None:
+    script = Script()
+
+    async with workers(skipping.client, script):
+        handle = await reminding(skipping)
+        await skipping.sleep(timedelta(days=2))
+        await handle.signal(EmailVerificationWorkflow.verified)
+        assert await handle.result() == "verified"
+
+    assert script.calls == ["save_verification_step", "publish"]
+
+
+async def test_reminder_waits_for_the_database(skipping: WorkflowEnvironment, workers: Workers) -> None:
+    script = Script(save_verification_step=unavailable(8))
+
+    async with workers(skipping.client, script):
+        assert await (await reminding(skipping)).result() == "expired"
+
+    assert script.attempts("save_verification_step") == 8 + 3
+
+
+async def test_workflow_that_is_started_again_takes_the_overdue_steps_at_once(
+    skipping: WorkflowEnvironment, workers: Workers
+) -> None:
+    script = Script()
+
+    async with workers(skipping.client, script):
+        handle = await reminding(skipping, ago=timedelta(days=4))
+        assert await handle.result() == "expired"
+        took = await lasted(handle)
+
+    assert script.attempts("save_verification_step") == 3
+    assert timedelta(days=3) <= took < timedelta(days=3, minutes=1)
+
+
+async def test_steps_without_events_publish_nothing(skipping: WorkflowEnvironment, workers: Workers) -> None:
+    script = Script(changes=False)
+
+    async with workers(skipping.client, script):
+        assert await (await reminding(skipping)).result() == "expired"
+
+    assert "publish" not in script.calls
+
+
+async def test_reminders_of_an_erased_account_end(skipping: WorkflowEnvironment, workers: Workers) -> None:
+    script = Script(save_verification_step=refusal("not-found"))
+
+    async with workers(skipping.client, script):
+        assert await (await reminding(skipping)).result() == "the account is erased"
