@@ -139,6 +139,12 @@ RESPONSES: dict[str, Any] = {
         "advice": KINDS["not-found"].advice,
         "example": example("not-found"),
     },
+    "ProblemList": {
+        "items": [
+            {"type": f"/problems/{kind}", "title": KINDS[kind].title, "status": KINDS[kind].status}
+            for kind in ("not-found", "too-many-requests")
+        ]
+    },
     "Profile": {**_USER, "propertyCount": 1},
     "PropertyPage": {"items": [_PROPERTY], "nextCursor": "AZnJpB8AfwA"},
     "PushKey": {"publicKey": "BP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3jl7A8"},

@@ -5,9 +5,10 @@ attempts no more are verified than of successive ones. Names without an account 
 """
 
 import math
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from uuid import UUID
 
 from redis.asyncio import Redis
 from sqlalchemy import exists, func, or_, select
@@ -159,17 +160,18 @@ class SignInLimits:
         taken_back[_PAIR] = "forget"
         await self._settled(keys, states, taken_back)
 
-    async def trust(self, tenant_id: str, names: Iterable[str], address: str) -> None:
-        """Remember for a day that the owner of an account is at `address`: they have followed a link in a mail.
+    async def trust(self, tenant_id: str, user_id: UUID, address: str) -> None:
+        """Remember for a day that the owner of an account is at `address`: they have used a link of a mail.
 
-        Failures from elsewhere then do not keep them from signing in there. Nothing happens without Redis.
+        Failures from elsewhere then do not keep them from signing in there. Nothing is remembered without Redis.
         """
-        try:
+        query = select(func.lower(users.c.email), func.lower(users.c.username)).where(users.c.user_id == user_id)
+        async with self._database.statements(tenant_id) as connection:
+            names = (await connection.execute(query)).one_or_none() or ()
+        with suppress(RedisError):
             for name in names:
-                trust, _ = self._keys(tenant_id, name.lower(), address)
+                trust, _ = self._keys(tenant_id, name, address)
                 await self._redis.set(trust, 1, ex=_TRUST_SECONDS)
-        except RedisError:
-            return  # they wait like at any other address
 
     async def _admitted(self, tenant_id: str, name: str, address: str, trust: str, keys: Sequence[str]) -> list[_State]:
         refused, states = await self._count(trust, keys, False)
