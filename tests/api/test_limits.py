@@ -89,7 +89,7 @@ HERE, ELSEWHERE = "203.0.113.9", "198.51.100.7"
 @pytest.fixture
 async def app(settings: Settings, tenant: str) -> AsyncIterator[FastAPI]:
     """An API with a low limit."""
-    low = {"login_attempts_per_minute_per_address": LIMIT, "login_attempts_per_minute": 2, "default_tenant": tenant}
+    low = {"login_attempts_per_minute_per_address": LIMIT, "login_failures": 2, "default_tenant": tenant}
     app = create_app(settings.model_copy(update=low))
     async with app.router.lifespan_context(app):
         yield app
