@@ -134,11 +134,12 @@ async def jwks(parts: PartsDep) -> dict[str, Any]:
 @asynccontextmanager
 async def _attempt(parts: Parts, tenant_id: str, address: str, name: str) -> AsyncIterator[None]:
     """Surrounds the verification of a password, see `SignInLimits.attempt`. Raises ApiError too-many-requests."""
-    # Successes too: each costs a hash.
     limit = parts.settings.login_attempts_per_minute_per_address
-    await parts.limits.count(tenant_id, "login-address", address, limit, fail_closed=True)
-    async with parts.sign_ins.attempt(tenant_id, name, address):
-        yield
+    with parts.passwords.attempt(address):
+        # Successes too: each costs a hash.
+        await parts.limits.count(tenant_id, "login-address", address, limit, fail_closed=True)
+        async with parts.sign_ins.attempt(tenant_id, name, address):
+            yield
 
 
 def _signed_in(parts: PartsDep, tenant_id: str, session: Session, status: int, headers: dict[str, str]) -> Response:

@@ -2,18 +2,25 @@
 
 from redis.asyncio import Redis
 
-from adapters.redis import CircuitBreaker, RedisError
+from adapters.redis import AutoPipeline, CircuitBreaker, RedisError
 from api.errors import ApiError, unavailable
 from api.quotas import Quota, report
 
 _MINUTE = 60
+
+_COUNT = """
+local used = redis.call('INCR', KEYS[1])
+if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+return {used, redis.call('TTL', KEYS[1])}
+"""
 
 
 class Limits:
     """Counts requests. Without Redis, limits with `fail_closed` refuse every request; the others allow every one."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        # A flood of requests must not use up the connections of the pool: these counters can close sign-in.
+        self._pipeline = AutoPipeline(redis)
         self._breaker = CircuitBreaker()
 
     async def count(
@@ -34,11 +41,7 @@ class Limits:
         if self._breaker.is_open and not fail_closed:
             return
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.incr(key)
-                pipe.expire(key, seconds, nx=True)
-                pipe.ttl(key)
-                used, _, ttl = await pipe.execute()
+            used, ttl = await self._pipeline.execute("EVAL", _COUNT, 1, key, seconds)
         except RedisError as error:
             self._breaker.trip()
             if fail_closed:

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from argon2 import PasswordHasher
@@ -19,6 +20,8 @@ _MAX_WAITING = 50
 """With more, the last one would wait for seconds."""
 _MAX_WAITING_PER_ADDRESS = 8
 """Enough for an office behind one address; the last one waits about a second (0.13 s for each hash)."""
+_MAX_ATTEMPTS_PER_ADDRESS = 2 * _MAX_WAITING_PER_ADDRESS
+"""Those that wait, and those whose limits and account are being read."""
 
 
 class FairThreads:
@@ -113,6 +116,25 @@ class Passwords:
         self.threads = FairThreads(max(1, (os.cpu_count() or 2) // 2), "argon2")
         self._hasher = PasswordHasher()
         self._dummy_hash = self._hasher.hash("nobody has this password")
+        self._attempts: Counter[str] = Counter()
+        """Attempts in progress, by address."""
+
+    @contextmanager
+    def attempt(self, address: str) -> Iterator[None]:
+        """Surrounds all that an attempt to sign in does, so that a flood from one address is refused without any I/O.
+
+        Otherwise its attempts would take the connections to Redis and Postgres from others, before they wait for a
+        thread. Raises ApiError unavailable when too many of the address are in progress.
+        """
+        if self._attempts[address] >= _MAX_ATTEMPTS_PER_ADDRESS:
+            raise _busy()
+        self._attempts[address] += 1
+        try:
+            yield
+        finally:
+            self._attempts[address] -= 1
+            if not self._attempts[address]:
+                del self._attempts[address]
 
     async def hash(self, password: str, *, address: str, personal: Iterable[str | None], field: str) -> str:
         """The argon2id hash of a new password.

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from sqlalchemy import exists, func, or_, select
 
 from adapters.postgres import Database, DatabaseUnavailable
-from adapters.redis import RedisError
+from adapters.redis import AutoPipeline, RedisError
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.tables import sessions, users
@@ -132,8 +132,8 @@ class SignInLimits:
     """Counts attempts to sign in with a password. Without Redis every attempt is refused."""
 
     def __init__(self, redis: Redis, database: Database, keyring: Keyring, settings: Settings) -> None:
-        self._admit, self._settle = redis.register_script(_ADMIT), redis.register_script(_SETTLE)
-        self._redis = redis
+        # A flood of attempts must not use up the connections of the pool.
+        self._pipeline = AutoPipeline(redis)
         self._database = database
         self._keyring = keyring
         self._limits = _limits(settings)
@@ -171,7 +171,7 @@ class SignInLimits:
         with suppress(RedisError):
             for name in names:
                 trust, _ = self._keys(tenant_id, name, address)
-                await self._redis.set(trust, 1, ex=_TRUST_SECONDS)
+                await self._pipeline.execute("SET", trust, 1, "EX", _TRUST_SECONDS)
 
     async def _admitted(self, tenant_id: str, name: str, address: str, trust: str, keys: Sequence[str]) -> list[_State]:
         refused, states = await self._count(trust, keys, False)
@@ -189,14 +189,14 @@ class SignInLimits:
     async def _count(self, trust: str, keys: Sequence[str], is_known: bool) -> tuple[bool, list[_State]]:
         arguments = [int(is_known), *(number for limit in self._limits for number in limit.arguments)]
         try:
-            refused, *found = await self._admit(keys=[trust, *keys], args=arguments)
+            refused, *found = await self._pipeline.execute("EVAL", _ADMIT, 1 + len(keys), trust, *keys, *arguments)
         except RedisError as error:
             raise unavailable("The rate limiter") from error
         return bool(refused), [_State(limit, *row) for limit, row in zip(self._limits, found, strict=True)]
 
     async def _settled(self, keys: Sequence[str], states: Sequence[_State], what: Sequence[str]) -> None:
         try:
-            await self._settle(keys=list(keys), args=list(what))
+            await self._pipeline.execute("EVAL", _SETTLE, len(keys), *keys, *what)
         except RedisError:
             return  # one failure too many is counted, for an hour at most
         for state, done in zip(states, what, strict=True):
