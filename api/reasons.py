@@ -56,8 +56,8 @@ def reason(fault: Mapping[str, Any]) -> str:
     kind = fault["type"]
     if kind in {"too_short", "too_long"} and isinstance(fault["input"], str):
         kind = f"string_{kind}"  # pydantic reports the length of a SecretStr as a number of items
-    if kind == "missing" and tuple(fault["loc"]) == ("body",):
-        kind = "missing_body"
+    if tuple(fault["loc"]) == ("body",) and fault["input"] is None:
+        kind = "missing_body"  # it is empty, or null
     sentence = SENTENCES.get(kind)
     if sentence is None:
         return str(fault["msg"])
