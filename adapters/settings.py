@@ -195,7 +195,15 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 262_144
     """256 kB: a listing with every field at its longest and every character escaped (12 bytes) has 168 kB."""
     login_attempts_per_minute: Annotated[int, Field(ge=1)] = 10
-    """For one name from one address: enough for typing errors, too few for guessing passwords."""
+    """Of the current password, by one account that changes it: enough for typing errors, too few for guessing."""
+    login_failures: Annotated[int, Field(ge=1)] = 5
+    """Of one name from one address within an hour, before a pause of 30 s, which each later failure doubles up to 15
+    minutes: enough for typing errors, too few for guessing passwords."""
+    login_failures_per_address: Annotated[int, Field(ge=1)] = 50
+    """From one address within 15 minutes, before a pause of 30 s, which doubles up to 5 minutes: an office has one."""
+    login_failures_per_account: Annotated[int, Field(ge=1)] = 30
+    """Of one name from all addresses within an hour, before a pause of 5 s, which doubles up to a minute and spares the
+    addresses where the account was signed in: what the owner mistypes on every device."""
     login_attempts_per_minute_per_address: Annotated[int, Field(ge=1)] = 60
     """From one address, for all names: an office behind one NAT may sign in at once, and an attacker takes at most 12 s
     of a core a minute (0.2 s for each hash)."""

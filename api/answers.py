@@ -66,12 +66,18 @@ async def expected_versions(
         Header(description='The ETag that the change is based on, such as `"1"`; `*` accepts any version.'),
     ] = None,
 ) -> tuple[int, ...] | None:
-    """The versions that `If-Match` names; None for `*`. Raises ApiError precondition-required without the header."""
+    """The versions that `If-Match` names; None for `*`.
+
+    Raises ApiError precondition-required without the header, and invalid-if-match.
+    """
     if if_match is None:
         raise ApiError("precondition-required")
     if if_match.strip() == "*":
         return None
-    return versions_in(if_match)
+    try:
+        return versions_in(if_match)
+    except ValueError as error:
+        raise ApiError("invalid-if-match") from error
 
 
 IfMatchDep = Annotated[tuple[int, ...] | None, Depends(expected_versions)]

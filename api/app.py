@@ -9,7 +9,20 @@ from adapters import redis, temporal
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
-from api import auth, command_states, errors, history, openapi, operations, properties, push, users, views, webhooks
+from api import (
+    auth,
+    command_states,
+    errors,
+    history,
+    openapi,
+    operations,
+    properties,
+    push,
+    query_names,
+    users,
+    views,
+    webhooks,
+)
 from api.commands import Commands
 from api.deps import Parts
 from api.limits import Limits
@@ -19,6 +32,7 @@ from api.opaque import Signer
 from api.origins import Origins
 from api.passwords import Passwords
 from api.sessions import Sessions
+from api.sign_in_limits import SignInLimits
 from api.tokens import Tokens
 from projections.history import HistoryPages
 
@@ -66,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
     for name, router in ROUTERS.items():
         if not settings.api_services or name in settings.api_services:
             # Not `include_router`, with which FastAPI matches each path twice.
-            app.router.routes.extend(router.routes)
+            app.router.routes.extend(query_names.checked(router.routes))
     app.router.routes.extend(operations.router.routes)
     operations.install_docs(app)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
@@ -89,6 +103,7 @@ async def _parts(settings: Settings) -> Parts:
         passwords=passwords,
         sessions=Sessions(database, passwords),
         limits=Limits(client),
+        sign_ins=SignInLimits(client, database, keyring, settings),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
         observations=Observations(workflows, database, client, settings),
     )

@@ -1,5 +1,7 @@
 """Registration and sessions, /api/auth, and the public key of access tokens."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -72,7 +74,7 @@ async def register(
         password_hash=await parts.passwords.hash(
             password,
             address=address,
-            personal=[account.username, account.email, account.first_name, account.last_name],
+            personal=[account.username, account.email, account.first_name, account.last_name, account.phone_number],
             field="password",
         ),
     )
@@ -82,9 +84,9 @@ async def register(
     # Another account id: an earlier request with the same key has opened the account.
     if outcome.repeated or outcome.saved.aggregate_id != user_id:
         user_id = outcome.saved.aggregate_id
-        await _count_attempt(parts, tenant_id, address, account.email)
-        if not await parts.sessions.password_matches(tenant_id, user_id, password, address):
-            raise ApiError("idempotency-key-reused")
+        async with _attempt(parts, tenant_id, address, account.email):
+            if not await parts.sessions.password_matches(tenant_id, user_id, password, address):
+                raise ApiError("idempotency-key-reused")
     session = await parts.sessions.begin(tenant_id, user_id)
     headers = command_headers(parts, outcome.saved.aggregate_id, outcome)
     headers |= {"Location": "/api/users/profile", "ETag": f'"{outcome.saved.version}"'}
@@ -99,8 +101,8 @@ async def register(
 async def login(body: BodyOf[Credentials], request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Sign in by e-mail address or username."""
     name, address = body.email_or_username, address_of(request)
-    await _count_attempt(parts, tenant_id, address, name)
-    session = await parts.sessions.sign_in(tenant_id, name, body.password.get_secret_value(), address)
+    async with _attempt(parts, tenant_id, address, name):
+        session = await parts.sessions.sign_in(tenant_id, name, body.password.get_secret_value(), address)
     await parts.observations.logged_in(tenant_id, session.user.id)
     return _signed_in(parts, tenant_id, session, 200, {})
 
@@ -129,16 +131,15 @@ async def jwks(parts: PartsDep) -> dict[str, Any]:
     return parts.tokens.jwks()
 
 
-async def _count_attempt(parts: Parts, tenant_id: str, address: str, name: str) -> None:
-    """Count a sign-in attempt, before the password is hashed. Raises ApiError too-many-requests."""
-    per_address, per_name = (
-        parts.settings.login_attempts_per_minute_per_address,
-        parts.settings.login_attempts_per_minute,
-    )
-    who = f"{address}:{parts.signer.fingerprint('login', name.encode())[:16]}"
-    # An attacker can use any number of names, so attempts are limited by address first.
-    await parts.limits.count(tenant_id, "login-address", address, per_address, fail_closed=True)
-    await parts.limits.count(tenant_id, "login", who, per_name, fail_closed=True)
+@asynccontextmanager
+async def _attempt(parts: Parts, tenant_id: str, address: str, name: str) -> AsyncIterator[None]:
+    """Surrounds the verification of a password, see `SignInLimits.attempt`. Raises ApiError too-many-requests."""
+    limit = parts.settings.login_attempts_per_minute_per_address
+    with parts.passwords.attempt(address):
+        # Successes too: each costs a hash.
+        await parts.limits.count(tenant_id, "login-address", address, limit, fail_closed=True)
+        async with parts.sign_ins.attempt(tenant_id, name, address):
+            yield
 
 
 def _signed_in(parts: PartsDep, tenant_id: str, session: Session, status: int, headers: dict[str, str]) -> Response:

@@ -23,6 +23,7 @@ from api.observations import Observations
 from api.opaque import Signer, Tampered
 from api.passwords import Passwords
 from api.sessions import Sessions
+from api.sign_in_limits import SignInLimits
 from api.tokens import Caller, Tokens
 from projections.history import HistoryPages
 
@@ -42,6 +43,7 @@ class Parts:
     passwords: Passwords
     sessions: Sessions
     limits: Limits
+    sign_ins: SignInLimits
     histories: HistoryPages
     observations: Observations
     reached: set[str] = field(default_factory=set)

@@ -59,6 +59,9 @@ KINDS: dict[str, Kind] = {
     "origin-not-allowed": Kind(
         403, "The origin is not allowed to use the API", "Ask the operator to add the origin to CORS_ORIGINS."
     ),
+    "invalid-if-match": Kind(
+        400, "If-Match is not valid", 'Send the ETag of the resource with its double quotes, such as `"1"`, or `*`.'
+    ),
     "invalid-cursor": Kind(
         400,
         "The cursor is not valid",
@@ -195,6 +198,8 @@ def example(kind: str) -> dict[str, Any]:
 
 _MAX_FAULTS = 50
 """The most invalid fields of one answer: more than any body has fields."""
+_WITHOUT_BODY = {"path": "In the URL,", "query": "The query parameter", "header": "The header"}
+"""The beginning of the detail about a single fault outside of the body, by its place."""
 _PLACES = {"body": "", "query": "query.", "path": "path.", "header": "header.", "cookie": "cookie."}
 
 
@@ -205,11 +210,15 @@ def _field(location: Sequence[Any]) -> str:
 
 def _validation(error: RequestValidationError) -> ApiError:
     faults = error.errors()
+    detail = None
+    if len(faults) > _MAX_FAULTS:
+        detail = f"Fix these fields and send the request again; {len(faults) - _MAX_FAULTS} more are not listed."
+    elif len(faults) == 1 and faults[0]["loc"][0] in _WITHOUT_BODY:
+        [fault] = faults
+        detail = f"{_WITHOUT_BODY[fault['loc'][0]]} `{fault['loc'][-1]}` is not valid. {reason(fault)}"
     return ApiError(
         "invalid-request",
-        f"Fix these fields and send the request again; {len(faults) - _MAX_FAULTS} more are not listed."
-        if len(faults) > _MAX_FAULTS
-        else None,
+        detail,
         errors=[FieldError(field=_field(fault["loc"]), reason=reason(fault)) for fault in faults[:_MAX_FAULTS]],
     )
 

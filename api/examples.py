@@ -34,8 +34,13 @@ _LISTING: dict[str, Any] = {
     "contactPhone": "98480 12345",
 }
 
+_LINK_TOKEN = "3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
 BODIES: dict[str, dict[str, Any]] = {
     "Credentials": {"emailOrUsername": "ravi@example.com", "password": "correct horse battery"},
+    "EmailAddress": {"email": "ravi@example.com"},
+    "LinkToken": {"token": _LINK_TOKEN},
+    "NewPasswordByLink": {"token": _LINK_TOKEN, "newPassword": "another lamp orbit nine"},
     "NewProperty": {**_LISTING, "status": "DRAFT"},
     "PropertyDetails": _LISTING,
     "NewPushSubscription": {
@@ -46,6 +51,8 @@ BODIES: dict[str, dict[str, Any]] = {
             "auth": "BTBZMqHH6r4Tts7J_aSIgg",
         },
     },
+    "PasswordChange": {"currentPassword": "correct horse battery", "newPassword": "another lamp orbit nine"},
+    "ProfilePatch": {"city": "Hyderabad", "phoneNumber": None},
     "PropertyPatch": {"price": 8_250_000, "bedrooms": None},
     "RefreshToken": {"refreshToken": "vV0hJxq3r1cYwP2mT8sKdE5nLbG7uZ4aQfR9iXo6HyM"},
     "Registration": {
@@ -132,12 +139,19 @@ RESPONSES: dict[str, Any] = {
         "items": [_ACTIVITY.model_dump(mode="json", by_alias=True, exclude={"tenant_id"})],
         "nextCursor": "AZnJpB8AfwA",
     },
+    "LinkRequested": {"status": "ACCEPTED"},
     "ProblemKind": {
         "type": "/problems/not-found",
         "title": KINDS["not-found"].title,
         "status": KINDS["not-found"].status,
         "advice": KINDS["not-found"].advice,
         "example": example("not-found"),
+    },
+    "ProblemList": {
+        "items": [
+            {"type": f"/problems/{kind}", "title": KINDS[kind].title, "status": KINDS[kind].status}
+            for kind in ("not-found", "too-many-requests")
+        ]
     },
     "Profile": {**_USER, "propertyCount": 1},
     "PropertyPage": {"items": [_PROPERTY], "nextCursor": "AZnJpB8AfwA"},

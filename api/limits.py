@@ -2,17 +2,25 @@
 
 from redis.asyncio import Redis
 
-from adapters.redis import CircuitBreaker, RedisError
+from adapters.redis import AutoPipeline, CircuitBreaker, RedisError
 from api.errors import ApiError, unavailable
+from api.quotas import Quota, report
 
 _MINUTE = 60
+
+_COUNT = """
+local used = redis.call('INCR', KEYS[1])
+if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+return {used, redis.call('TTL', KEYS[1])}
+"""
 
 
 class Limits:
     """Counts requests. Without Redis, limits with `fail_closed` refuse every request; the others allow every one."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        # A flood of requests must not use up the connections of the pool: these counters can close sign-in.
+        self._pipeline = AutoPipeline(redis)
         self._breaker = CircuitBreaker()
 
     async def count(
@@ -25,7 +33,7 @@ class Limits:
         seconds: int = _MINUTE,
         fail_closed: bool = False,
     ) -> None:
-        """Count a request of `who`.
+        """Count a request of `who`, and report the quota `what` for the headers of the response.
 
         Raises ApiError too-many-requests above `limit` in `seconds`; with `fail_closed`, unavailable without Redis.
         """
@@ -33,17 +41,15 @@ class Limits:
         if self._breaker.is_open and not fail_closed:
             return
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.incr(key)
-                pipe.expire(key, seconds, nx=True)
-                pipe.ttl(key)
-                used, _, left = await pipe.execute()
+            used, ttl = await self._pipeline.execute("EVAL", _COUNT, 1, key, seconds)
         except RedisError as error:
             self._breaker.trip()
             if fail_closed:
                 raise unavailable("The rate limiter") from error
             return
+        left = max(1, ttl)
+        report(Quota(what, limit, seconds, max(0, limit - used), left))
         if used > limit:
             window = "a minute" if seconds == _MINUTE else f"in {seconds // _MINUTE} minutes"
             detail = f"At most {limit} requests {window} are allowed. Send the request again after Retry-After seconds."
-            raise ApiError("too-many-requests", detail, headers={"Retry-After": str(max(1, left))})
+            raise ApiError("too-many-requests", detail, headers={"Retry-After": str(left)})

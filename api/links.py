@@ -10,7 +10,7 @@ from adapters.sealing import token_hash
 from adapters.tables import account_tokens, users
 from api.answers import Sender, answered
 from api.bodies import BodyOf
-from api.commands import new_id
+from api.commands import Done, new_id
 from api.deps import KeyDep, Parts, PartsDep, TenantDep, address_of
 from api.errors import ApiError, responses
 from api.openapi import command
@@ -125,6 +125,8 @@ async def reset_password(
     outcome = await sender.send(
         ResetPassword, body, "Set a new password by a link", password_hash=hashed, token_hash=used
     )
+    if isinstance(outcome, Done):
+        await parts.sign_ins.trust(tenant_id, user_id, address)
     return answered(sender, outcome, 204)
 
 

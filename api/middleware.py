@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from adapters.telemetry import REQUESTS
 from api.errors import MAX_HEADER_BYTES, MAX_URI_BYTES, ApiError, answer
 from api.origins import Origins
+from api.quotas import collected
+from api.quotas import headers as quota_headers
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,8 @@ _NOSNIFF = (b"x-content-type-options", b"nosniff")
 class RequestChecks:
     """Refuses requests that are too large, ambiguous or not JSON before a route sees them.
 
-    It runs the GET route for HEAD, adds CORS headers to every response including errors, answers unexpected exceptions
-    with 500, and counts requests by route and status.
+    It runs the GET route for HEAD, adds CORS headers to every response including errors, and RateLimit headers to
+    limited ones, answers unexpected exceptions with 500, and counts requests by route and status.
     """
 
     def __init__(self, app: ASGIApp, max_body_bytes: int, origins: Origins) -> None:
@@ -58,13 +60,13 @@ class RequestChecks:
             return
         method = scope["method"]
         routed = {**scope, "method": "GET"} if method == "HEAD" else scope
-        status, added = 0, [_NOSNIFF, *self._origins.varying]
+        status, added, quotas = 0, [_NOSNIFF, *self._origins.varying], collected()
 
         async def finished(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *added]
+                message["headers"] = [*message.get("headers", ()), *added, *quota_headers(quotas.values())]
             elif method == "HEAD":
                 message = {**message, "body": b""}  # uvicorn drops the body; other servers need not
             await send(message)

@@ -63,6 +63,18 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "description": "The URL of the resource, or of the state of the command",
         "schema": {"type": "string", "format": "uri-reference"},
     },
+    "RateLimit": {
+        "description": "Of each limit that has counted the request: `r`, what is left, and `t`, the seconds until it is"
+        " restored (draft-ietf-httpapi-ratelimit-headers)",
+        "schema": {"type": "string"},
+        "example": '"commands";r=599;t=60',
+    },
+    "RateLimit-Policy": {
+        "description": "Of each limit that has counted the request: `q`, the requests or failures that it allows"
+        " in `w` seconds",
+        "schema": {"type": "string"},
+        "example": '"commands";q=600;w=60',
+    },
     "Retry-After": {
         "description": "Seconds to wait before the next attempt",
         "schema": {"type": "integer", "minimum": 1},
@@ -81,7 +93,14 @@ _COMMAND = (
     "too-many-requests",
     "unavailable",
 )
-CHANGE = ("account-closed", "forbidden", "not-found", "precondition-required", "version-conflict")
+CHANGE = (
+    "account-closed",
+    "forbidden",
+    "not-found",
+    "invalid-if-match",
+    "precondition-required",
+    "version-conflict",
+)
 """The problems of a command on an existing resource, which requires `If-Match`."""
 _OF_EVERY_REQUEST = ("malformed-request", "repeated-header")
 _OF_A_BODY = (
@@ -193,7 +212,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             for method in route.methods or ():
                 operation = made["paths"][route.path_format][method.lower()]
                 operation["operationId"] = to_camel(route.name)
-                _finish(operation, method)
+                _finish(operation, method, route.path)
     _add_used(components, json.dumps(made))
     tags = {tag for path in made["paths"].values() for operation in path.values() for tag in operation["tags"]}
     made["tags"] = [{"name": tag, "description": _TAGS[tag]} for tag in sorted(tags)]
@@ -201,7 +220,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     return made
 
 
-def _finish(operation: dict[str, Any], method: str) -> None:
+def _finish(operation: dict[str, Any], method: str, path: str) -> None:
     """Add security, examples, the media types of the body, and the problems of every operation."""
     answers = operation["responses"]
     kinds = _problems(answers)
@@ -213,7 +232,14 @@ def _finish(operation: dict[str, Any], method: str) -> None:
     if answers.get("422", {}).get("content", {}).keys() == {"application/json"}:
         del answers["422"]  # FastAPI's, of a route without constraints on its parameters
     kinds += [*_OF_EVERY_REQUEST, *(_OF_A_BODY if method in MEDIA_TYPES else ())]
+    kinds += ["invalid-request"] if path.startswith("/api/") else []  # for an unknown query parameter at least
     answers |= {str(status): described for status, described in responses(*kinds).items()}
+    if "too-many-requests" in kinds:
+        for described in answers.values():
+            described["headers"] = {
+                **described.get("headers", {}),
+                **header_references("RateLimit", "RateLimit-Policy"),
+            }
     for kind, name in _SHARED.items():
         answers[str(KINDS[kind].status)] = {"$ref": f"#/components/responses/{name}"}
     for parameter in operation.get("parameters", ()):

@@ -88,6 +88,28 @@ class ProblemKind(Model):
     example: Problem
 
 
+class ProblemLink(Model):
+    """A kind of problem, and the URL of its page."""
+
+    type: str
+    title: str
+    status: int
+
+
+class ProblemList(Model):
+    """Every kind of problem."""
+
+    items: list[ProblemLink]
+
+
+@router.get("/problems", response_model=ProblemList)
+async def problems(request: Request) -> Response:
+    """Every `type` of a problem, as JSON or, for browsers, as HTML."""
+    items = [{"type": f"/problems/{kind}", "title": row.title, "status": row.status} for kind, row in KINDS.items()]
+    content = pages.links({f"{item['status']} {item['title']}": str(item["type"]) for item in items})
+    return pages.answer(request, {"items": items}, "Problems", content)
+
+
 @router.get("/problems/{kind}", response_model=ProblemKind, responses=responses("not-found"))
 async def problem(kind: str, request: Request) -> Response:
     """The meaning of a problem's `type` and what to do about it, as JSON or, for browsers, as HTML."""
@@ -99,7 +121,7 @@ async def problem(kind: str, request: Request) -> Response:
         pages.paragraph(f"Status {row.status} {HTTPStatus(row.status).phrase}. {row.advice}"),
         pages.paragraph("Example of a response, with the Content-Type application/problem+json (RFC 9457):"),
         pages.sample(shown),
-        pages.links({"Documentation of the API": "/docs"}),
+        pages.links({"All problems": "/problems", "Documentation of the API": "/docs"}),
     ]
     return pages.answer(request, value, row.title, "".join(content))
 
@@ -108,7 +130,12 @@ async def problem(kind: str, request: Request) -> Response:
 @router.get("/api", include_in_schema=False)
 async def home(request: Request) -> Response:
     """Links to the documentation."""
-    links = {"Documentation": "/docs", "OpenAPI document": "/openapi.json", "Health": "/readyz"}
+    links = {
+        "Documentation": "/docs",
+        "OpenAPI document": "/openapi.json",
+        "Problems": "/problems",
+        "Health": "/readyz",
+    }
     value = {"name": "Hyderabad Infra", "documentation": "/docs", "openapi": "/openapi.json", "health": "/readyz"}
     return pages.answer(request, value, "Hyderabad Infra", pages.links(links))
 

@@ -10,7 +10,10 @@ from api.errors import ApiError
 Headers = list[tuple[bytes, bytes]]
 
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
-_EXPOSED = b"Allow, Command-Id, Consistency-Token, ETag, Idempotency-Replayed, Location, Retry-After, WWW-Authenticate"
+_EXPOSED = (
+    b"Allow, Command-Id, Consistency-Token, ETag, Idempotency-Replayed, Location, RateLimit, RateLimit-Policy,"
+    b" Retry-After, WWW-Authenticate"
+)
 _PREFLIGHT_SECONDS = b"600"
 """After ten minutes at most, browsers see a change of CORS_ORIGINS."""
 

@@ -2,17 +2,17 @@
 
 import asyncio
 import os
-import re
-from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from zxcvbn import zxcvbn
 
-from api.errors import ApiError, FieldError
+from api.errors import ApiError
+from api.strength import check_strength
 
 T = TypeVar("T")
 
@@ -20,26 +20,8 @@ _MAX_WAITING = 50
 """With more, the last one would wait for seconds."""
 _MAX_WAITING_PER_ADDRESS = 8
 """Enough for an office behind one address; the last one waits about a second (0.13 s for each hash)."""
-
-
-_ANALYZED = 72
-"""Characters of a password that are analyzed, the limit of zxcvbn: what is longer is not guessed by its beginning."""
-_ENOUGH = 3
-"""Of zxcvbn's scores 0 to 4: 100 million guesses or more, which the limits on sign-in make take years.
-https://www.usenix.org/conference/usenixsecurity16/technical-sessions/presentation/wheeler"""
-
-
-def weakness_of(password: str, personal: Sequence[str]) -> str | None:
-    """Why a password is easy to guess and what to do about it; None when it is not. Takes some milliseconds."""
-    known = [part for text in personal for part in {text, *re.split(r"[^\w]+", text)} if len(part) > 2]
-    found = zxcvbn(password[:_ANALYZED], user_inputs=known)
-    if found["score"] >= _ENOUGH:
-        return None
-    if any(match.get("dictionary_name") == "user_inputs" for match in found["sequence"]):
-        reason = "It contains your name, username or e-mail address."
-    else:
-        reason = found["feedback"]["warning"] or "It is short, or made of common words and patterns."
-    return f"{reason.rstrip('.')}. Add words that have nothing to do with each other or with you."
+_MAX_ATTEMPTS_PER_ADDRESS = 2 * _MAX_WAITING_PER_ADDRESS
+"""Those that wait, and those whose limits and account are being read."""
 
 
 class FairThreads:
@@ -134,8 +116,27 @@ class Passwords:
         self.threads = FairThreads(max(1, (os.cpu_count() or 2) // 2), "argon2")
         self._hasher = PasswordHasher()
         self._dummy_hash = self._hasher.hash("nobody has this password")
+        self._attempts: Counter[str] = Counter()
+        """Attempts in progress, by address."""
 
-    async def hash(self, password: str, *, address: str, personal: Sequence[str], field: str) -> str:
+    @contextmanager
+    def attempt(self, address: str) -> Iterator[None]:
+        """Surrounds all that an attempt to sign in does, so that a flood from one address is refused without any I/O.
+
+        Otherwise its attempts would take the connections to Redis and Postgres from others, before they wait for a
+        thread. Raises ApiError unavailable when too many of the address are in progress.
+        """
+        if self._attempts[address] >= _MAX_ATTEMPTS_PER_ADDRESS:
+            raise _busy()
+        self._attempts[address] += 1
+        try:
+            yield
+        finally:
+            self._attempts[address] -= 1
+            if not self._attempts[address]:
+                del self._attempts[address]
+
+    async def hash(self, password: str, *, address: str, personal: Iterable[str | None], field: str) -> str:
         """The argon2id hash of a new password.
 
         `personal` is what an attacker knows of its owner. Raises ApiError weak-password about the request's `field`, or
@@ -143,9 +144,8 @@ class Passwords:
         """
         return await self.threads.run(address, self._checked_hash, password, personal, field)
 
-    def _checked_hash(self, password: str, personal: Sequence[str], field: str) -> str:
-        if weakness := weakness_of(password, personal):
-            raise ApiError("weak-password", weakness, errors=[FieldError(field=field, reason=weakness)])
+    def _checked_hash(self, password: str, personal: Iterable[str | None], field: str) -> str:
+        check_strength(password, personal, field)
         return self._hasher.hash(password)
 
     async def matches(self, password: str, hashed: str | None, *, address: str) -> bool:

@@ -8,6 +8,9 @@ from typing import Any
 
 SENTENCES: dict[str, str] = {
     "missing": "Send this field; it is required.",
+    "missing_body": "Send a JSON object as the body; it is required.",
+    "unknown_parameter": "Remove this parameter. The URL has these: {known}.",
+    "repeated_parameter": "Send this parameter once.",
     "extra_forbidden": "Remove this field; it is not known.",
     "string_type": "Give a text, in quotes.",
     "string_too_short": "Use at least {min_length} {characters}.",
@@ -31,7 +34,7 @@ SENTENCES: dict[str, str] = {
     "enum": "Give one of {expected}.",
     "literal_error": "Give one of {expected}.",
     "uuid_type": "Give a UUID, in quotes.",
-    "uuid_parsing": "Give a UUID: 32 hexadecimal digits with four hyphens.",
+    "uuid_parsing": "It must be a UUID: 32 hexadecimal digits with four hyphens.",
     "date_type": "Give a date, such as 1990-12-31.",
     "date_parsing": "Give a date, such as 1990-12-31.",
     "date_from_datetime_inexact": "Give a date without a time, such as 1990-12-31.",
@@ -53,6 +56,8 @@ def reason(fault: Mapping[str, Any]) -> str:
     kind = fault["type"]
     if kind in {"too_short", "too_long"} and isinstance(fault["input"], str):
         kind = f"string_{kind}"  # pydantic reports the length of a SecretStr as a number of items
+    if tuple(fault["loc"]) == ("body",) and fault["input"] is None:
+        kind = "missing_body"  # it is empty, or null
     sentence = SENTENCES.get(kind)
     if sentence is None:
         return str(fault["msg"])
@@ -60,4 +65,6 @@ def reason(fault: Mapping[str, Any]) -> str:
     one = bounds.get("min_length", bounds.get("max_length")) == 1
     bounds["characters"], bounds["entries"] = ("character", "entry") if one else ("characters", "entries")
     bounds["expected"] = str(bounds.get("expected", "")).replace("'", "")
-    return sentence.format(**bounds)
+    told = sentence.format(**bounds)
+    cannot_be_null = fault["input"] is None and (kind.endswith("_type") or kind in {"enum", "literal_error"})
+    return f"{told.rstrip('.')}; it cannot be null." if cannot_be_null else told

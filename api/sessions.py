@@ -81,7 +81,7 @@ class Sessions:
             user = await find_user(connection, user_id)
         if user is None:
             raise ApiError("account-closed")
-        personal = [user.username, user.email, user.first_name, user.last_name]
+        personal = [user.username, user.email, user.first_name, user.last_name, user.phone_number]
         return await self._passwords.hash(password, address=address, personal=personal, field="newPassword")
 
     async def renew(self, tenant_id: str, token: str) -> Session:

@@ -45,8 +45,10 @@ _LISTING = orjson.dumps(next(synthetic(1)))
 
 _VIEW_CONCURRENCY = 256
 """Concurrent requests, of views and of their baseline: more than a batch, so that the next one fills."""
-MEASUREMENTS = ("acknowledgement", "throughput", "visibility", "history", "views", "projection")
+MEASUREMENTS = ("acknowledgement", "throughput", "visibility", "history", "views", "enumeration", "projection")
 """In order: `projection` is last, because it stops the platform's projections."""
+_ACCOUNTS, _ROUNDS = 25, 4
+"""Of the comparison of names with and without an account: one account may ask for five links an hour."""
 _IDLE_PAUSE = 0.1
 """Seconds between commands when idle: long enough for publishing and mail of the previous one to be done."""
 
@@ -61,6 +63,7 @@ class Bench:
         self._seconds = seconds
         self._api = f"http://127.0.0.1:{stack.ports['api']}"
         self._user = self._token = ""
+        self._networks = itertools.count(1)
         self._print_line = print_line
         self.rows: list[dict[str, object]] = []
 
@@ -71,8 +74,7 @@ class Bench:
         )
         self._print_line(f"  {name}: {value:.1f} {unit}, baseline {baseline:.1f}, {ratio} of it")
 
-    async def sign_up(self) -> None:
-        name = uuid4().hex[:12]
+    async def sign_up(self, name: str) -> None:
         body = {
             "username": name,
             "email": f"{name}@example.com",
@@ -146,10 +148,10 @@ class Bench:
         return rate
 
     async def _wait_until_idle(self) -> None:
-        """Wait until no workflow is running, so that one measurement does not load the next."""
-        while (
-            await self._temporal.count_workflows("ExecutionStatus = 'Running' AND WorkflowType != 'reconcile'")
-        ).count:
+        """Wait until no workflow is running that works, so that one measurement does not load the next."""
+        waiting = "'reconcile', 'email-verification'"
+        working = f"ExecutionStatus = 'Running' AND WorkflowType NOT IN ({waiting})"
+        while (await self._temporal.count_workflows(working)).count:
             await asyncio.sleep(0.5)
 
     async def history_page(self, valkey: Redis) -> None:
@@ -205,6 +207,35 @@ class Bench:
         rate, baseline_rate = await interleaved(platform, bare)
         await baseline.stop()
         self.row("views", rate, "requests/s", baseline_rate)
+
+    async def enumeration(self) -> None:
+        """Requests about a name without an account, beside the same about one with an account; the ratio tells nothing
+        if it is 1."""
+        names = [uuid4().hex[:12] for _ in range(_ACCOUNTS)]
+        for name in names:
+            await self.sign_up(name)
+        await self._wait_until_idle()
+        for row, path, body, expected in (
+            ("login-unknown-vs-known", "/api/auth/login", '{"emailOrUsername": "%s", "password": "a guess"}', 401),
+            ("forgot-password-unknown-vs-known", "/api/auth/forgot-password", '{"email": "%s@example.com"}', 202),
+        ):
+            known: list[float] = []
+            unknown: list[float] = []
+            connection = Connection(self._api)
+            for round_, name in itertools.product(range(_ROUNDS), names):
+                pair = [(known, name), (unknown, uuid4().hex[:12])]
+                for times, asked in pair if round_ % 2 else reversed(pair):
+                    # Each from an address of its own, which no limit has counted.
+                    headers = {"X-Forwarded-For": f"2001:db8:{next(self._networks):x}::1"}
+                    sent = request("POST", path, headers, (body % asked).encode())
+                    began = time.perf_counter()
+                    status, _, answer = await connection.send(sent)
+                    times.append(time.perf_counter() - began)
+                    if status != expected:
+                        raise SystemExit(f"{path} answered {status}: {answer!r}")
+                    await asyncio.sleep(_IDLE_PAUSE)
+            await self._wait_until_idle()
+            self.row(row, Latencies(sorted(unknown)).ms(50), "ms p50", Latencies(sorted(known)).ms(50))
 
     async def _baseline_api(self) -> tuple[str, Process]:
         """Start the baseline FastAPI application; returns its URL and its process."""
@@ -355,7 +386,7 @@ async def measure(measurements: Sequence[str], seconds: float, events: int) -> l
         worker = Process(Spec("baseline", command, log, ready, env=stack.env, cwd=ROOT), console.print)
         await worker.start()
         ending.push_async_callback(worker.stop)
-        await bench.sign_up()
+        await bench.sign_up(uuid4().hex[:12])
         rate = 0.0
         for measurement in measurements:
             console.print(f"{measurement} ...")
@@ -370,6 +401,8 @@ async def measure(measurements: Sequence[str], seconds: float, events: int) -> l
                     await bench.history_page(valkey)
                 case "views":
                     await bench.views()
+                case "enumeration":
+                    await bench.enumeration()
                 case "projection":
                     await bench.projection(valkey, events)
         return bench.rows

@@ -182,6 +182,7 @@ async def platform(stack: Stack) -> AsyncIterator[Platform]:
         "REGISTRATIONS_PER_MINUTE": "100000",
         "VIEWS_PER_MINUTE": "100000",
         "LOGIN_ATTEMPTS_PER_MINUTE_PER_ADDRESS": "100000",
+        "LOGIN_FAILURES_PER_ADDRESS": "100000",
         "RECONCILE_EVERY_SECONDS": "2",
         "RECONCILE_AFTER_SECONDS": "3",
         "STALL_SECONDS": "5",

@@ -17,7 +17,7 @@ from api.deps import address_of
 from api.errors import ApiError
 from api.limits import Limits
 from tests.api.test_contract import assert_problem
-from tests.platform import Person, Platform, until
+from tests.platform import PASSWORD, Person, Platform, until
 from tests.samples import listing
 
 
@@ -89,17 +89,17 @@ HERE, ELSEWHERE = "203.0.113.9", "198.51.100.7"
 @pytest.fixture
 async def app(settings: Settings, tenant: str) -> AsyncIterator[FastAPI]:
     """An API with a low limit."""
-    low = {"login_attempts_per_minute_per_address": LIMIT, "login_attempts_per_minute": 2, "default_tenant": tenant}
+    low = {"login_attempts_per_minute_per_address": LIMIT, "login_failures": 2, "default_tenant": tenant}
     app = create_app(settings.model_copy(update=low))
     async with app.router.lifespan_context(app):
         yield app
 
 
-async def sign_in(app: FastAPI, address: str, name: str) -> httpx.Response:
+async def sign_in(app: FastAPI, address: str, name: str, password: str = "a guess") -> httpx.Response:
     """The response to a client at `address`."""
     transport = httpx.ASGITransport(app, client=(address, 50000))
     async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as http:
-        return await http.post("/api/auth/login", json={"emailOrUsername": name, "password": "a guess"})
+        return await http.post("/api/auth/login", json={"emailOrUsername": name, "password": password})
 
 
 async def test_attempts_with_different_names_are_limited_by_address(app: FastAPI) -> None:
@@ -150,6 +150,31 @@ async def test_address_that_fills_its_queue_is_refused_and_another_is_served(app
     finally:
         release.set()
         await asyncio.gather(*crowd, return_exceptions=True)
+
+
+async def test_flood_from_one_address_does_not_close_sign_in_for_another(
+    platform: Platform, settings: Settings
+) -> None:
+    """Not even when no other limit stops it: an address has eight waiting hashes, and the others take turns."""
+    person = await platform.register()
+    unlimited = {"login_attempts_per_minute_per_address": 100_000, "login_failures_per_address": 100_000}
+    app = create_app(settings.model_copy(update=unlimited))
+    async with app.router.lifespan_context(app):
+        flood = [asyncio.create_task(sign_in(app, f"2001:db8:1:2::{n:x}", f"name{n}")) for n in range(400)]
+        await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
+        still_flooding = sum(not attempt.done() for attempt in flood)
+        other = await sign_in(app, HERE, person.email, PASSWORD)
+        answers = await asyncio.gather(*flood)
+
+    assert still_flooding > 0
+    assert other.status_code == 200, other.text
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) == {401, 503}
+    assert statuses.count(503) > 300
+    for answer in answers:
+        if answer.status_code == 503:
+            assert_problem(answer, "unavailable")
+            assert answer.headers["retry-after"] == "5"
 
 
 async def test_views_are_limited_by_account_or_address(settings: Settings, tenant: str) -> None:

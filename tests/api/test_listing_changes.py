@@ -160,9 +160,7 @@ async def test_tag_of_this_version_is_accepted(platform: Platform, owner: Person
     assert (changed.status_code, changed.headers.get("etag")) == (200, '"2"'), changed.text
 
 
-@pytest.mark.parametrize(
-    "tag", ["", "1", 'W/"1"', '"2"', '"1-gzip-gzip"', '"-1"', '"1', "W/*", '"999999999999999999999"']
-)
+@pytest.mark.parametrize("tag", ['""', 'W/"1"', '"2"', '"1-gzip-gzip"', '"-1"', '"999999999999999999999"'])
 async def test_tag_of_no_version_or_a_weak_one_matches_nothing(platform: Platform, owner: Person, tag: str) -> None:
     path = await listed(platform, owner)
 

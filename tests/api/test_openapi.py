@@ -194,19 +194,45 @@ def routes_of_commands() -> set[tuple[str, str]]:
     return found
 
 
+QUOTA = {"RateLimit", "RateLimit-Policy"}
+
+
+async def test_limited_operations_describe_their_quotas(document: dict[str, Any]) -> None:
+    limited = []
+    for method, path, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if "$ref" not in response:
+                described = response.get("headers", {}).keys() >= QUOTA
+                assert described == ("429" in operation["responses"]), (method, path, status)
+        if "429" in operation["responses"]:
+            assert "Retry-After" in operation["responses"]["429"]["headers"]
+            limited.append(path)
+    assert {"/api/auth/login", "/api/auth/forgot-password", "/api/properties"} <= set(limited)
+    assert document["components"]["headers"].keys() >= QUOTA
+
+
+async def test_every_route_of_the_api_documents_that_it_refuses_unknown_parameters(document: dict[str, Any]) -> None:
+    for method, path, operation in operations(document):
+        if path.startswith("/api/"):
+            examples = operation["responses"]["422"]["content"]["application/problem+json"]["examples"]
+            assert "invalid-request" in examples, (method, path)
+
+
 async def test_commands_describe_their_headers_and_their_202(document: dict[str, Any]) -> None:
     commands = []
     for method, path, operation in operations(document):
         answers = operation["responses"]
         keyed = any(parameter["name"] == "Idempotency-Key" for parameter in operation.get("parameters", ()))
-        assert keyed == ("202" in answers), (method, path)
+        # A request for a link is answered before its command is saved, and has no key.
+        by_mail = path in {"/api/auth/forgot-password", "/api/auth/resend-verification"}
+        assert (keyed or by_mail) == ("202" in answers), (method, path)
         if not keyed:
             continue
         [status] = answers.keys() & {"200", "201", "204"}
         headers = {"Command-Id", "Consistency-Token", "Idempotency-Replayed"}
         headers |= ({"ETag"} if status != "204" else set()) | ({"Location"} if status == "201" else set())
-        assert answers[status]["headers"].keys() == headers, (method, path)
-        assert answers["202"]["headers"].keys() == {"Command-Id", "Location", "Retry-After"}
+        assert answers[status]["headers"].keys() == headers | QUOTA, (method, path)
+        assert answers["202"]["headers"].keys() == {"Command-Id", "Location", "Retry-After"} | QUOTA
         assert answers["202"]["content"]["application/json"]["schema"]["$ref"].endswith("/AcceptedCommand")
         assert {"Retry-After", "Location"} <= answers["409"]["headers"].keys()
         assert "Retry-After" in answers["503"]["headers"]

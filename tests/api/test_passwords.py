@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from api.errors import ApiError
-from api.passwords import FairThreads, Passwords, weakness_of
+from api.passwords import FairThreads, Passwords
 
 CROWD, OTHER = "198.51.100.7", "203.0.113.9"
 PER_ADDRESS, MAX_WAITING = 8, 50
@@ -201,22 +201,14 @@ async def test_password_matches_its_own_hash_only() -> None:
         passwords.close()
 
 
-@pytest.mark.parametrize(
-    ("password", "reason"),
-    [
-        ("password123", "This is a very common password."),
-        ("ravi.kumar@1", "It contains your name, username or e-mail address."),
-        ("Qwertyuiop", "This is a top-100 common password."),
-        ("a" * 72 + "b", "Repeats like"),
-        ("hyderabad2024", "It is short, or made of common words and patterns."),
-    ],
-)
-def test_password_that_is_easy_to_guess_is_explained(password: str, reason: str) -> None:
-    weakness = weakness_of(password, ["ravi.kumar", "ravi.kumar@example.com", "Ravi", "Kumar"])
+async def test_new_password_is_checked_before_it_is_hashed() -> None:
+    passwords = Passwords()
+    try:
+        with pytest.raises(ApiError) as refused:
+            await passwords.hash("password123", address=OTHER, personal=["Ravi"], field="newPassword")
+    finally:
+        passwords.close()
 
-    assert weakness is not None
-    assert weakness.startswith(reason.rstrip("."))
-
-
-def test_password_of_unrelated_words_is_accepted() -> None:
-    assert weakness_of("correct horse battery", ["Ravi"]) is None
+    [fault] = refused.value.errors
+    assert (refused.value.kind, fault.field) == ("weak-password", "newPassword")
+    assert fault.reason == refused.value.detail
