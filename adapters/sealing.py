@@ -58,6 +58,10 @@ class Keyring:
         """Identifies an address without storing it; a plain hash of a phone number could be reversed by guessing."""
         return hmac.digest(self._address_key, f"{channel}:{address.strip().lower()}".encode(), "sha256")
 
+    def client_digest(self, address: str) -> bytes:
+        """Identifies the address of a client (`address_of`) in sessions and in limits of sign-in."""
+        return self.address_digest("client", address)
+
     def unsubscribe_tag(self, content: bytes) -> bytes:
         """The HMAC of what a link to unsubscribe contains. 128 bits."""
         return hmac.digest(self._unsubscribe_key, content, "sha256")[:16]

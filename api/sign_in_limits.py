@@ -208,7 +208,7 @@ class SignInLimits:
         query = select(
             exists().where(
                 sessions.c.user_id == users.c.user_id,
-                sessions.c.address_digest == self._keyring.address_digest("login", address),
+                sessions.c.address_digest == self._keyring.client_digest(address),
                 or_(func.lower(users.c.email) == name, func.lower(users.c.username) == name),
             )
         )
@@ -217,10 +217,12 @@ class SignInLimits:
 
     def _keys(self, tenant_id: str, name: str, address: str) -> tuple[str, list[str]]:
         """The key of the trust, and of each limit the counter and the pause. They contain no name and no address."""
-        pair, at, account = (
-            self._keyring.address_digest(what, who).hex()[:32]
-            for what, who in (("login-pair", f"{address} {name}"), ("login", address), ("login-account", name))
+        digests = (
+            self._keyring.address_digest("login-pair", f"{address} {name}"),
+            self._keyring.client_digest(address),
+            self._keyring.address_digest("login-account", name),
         )
+        pair, at, account = (digest.hex()[:32] for digest in digests)
         prefix = f"{tenant_id}:failed-logins"
         found = (f"{prefix}:pair:{pair}", f"{prefix}:address:{at}", f"{prefix}:account:{account}")
         return f"{prefix}:trust:{pair}", [key for counter in found for key in (counter, f"{counter}:pause")]

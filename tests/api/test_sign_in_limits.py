@@ -1,6 +1,7 @@
 """Limits of failed sign-ins: pauses that grow, what a success forgets, and who is not kept out by others."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -18,6 +19,8 @@ from api.errors import ApiError
 from api.quotas import Quota, collected
 from api.sign_in_limits import SignInLimits
 from tests.activities.accounts import Saving
+from tests.api.test_accounts import reset, reset_link
+from tests.platform import Platform, until
 
 NAME, HERE, ELSEWHERE = "ravi@example.com", "203.0.113.9", "198.51.100.7"
 LOW = {"login_failures": 3, "login_failures_per_address": 6, "login_failures_per_account": 4}
@@ -196,7 +199,7 @@ async def owner(saving: Saving, database: Database, keyring: Keyring, tenant: st
         "session_id": uuid4(),
         "user_id": user_id,
         "opened_at": datetime.now(UTC),
-        "address_digest": keyring.address_digest("login", HERE),
+        "address_digest": keyring.client_digest(HERE),
     }
     async with database.transaction(tenant) as tx:
         await tx.execute(insert(sessions).values(row))
@@ -294,6 +297,30 @@ async def test_names_of_other_tenants_are_counted_by_themselves(
         await attempts.fail()
 
     assert await Attempts(limits, valkey, f"other-{uuid4().hex[:8]}").fail() == 0
+
+
+async def test_owner_who_has_reset_the_password_signs_in_while_strangers_guess(
+    platform: Platform, database: Database, keyring: Keyring, settings: Settings
+) -> None:
+    person, new = await platform.register(), "another lamp orbit nine"
+
+    async def sign_in(address: str, password: str) -> int:
+        body = {"emailOrUsername": person.email, "password": password}
+        headers = {"X-Forwarded-For": address}  # the platform trusts its own machine as a proxy
+        return (await platform.http.post("/api/auth/login", json=body, headers=headers)).status_code
+
+    token = await reset_link(platform, database, keyring, person)
+    assert (await reset(platform, token, new, **{"X-Forwarded-For": HERE})).status_code == 204
+    strangers = itertools.count()
+
+    async def stranger_is_refused() -> bool:
+        return await sign_in(f"2001:db8:{next(strangers):x}::1", "a guess") == 429
+
+    await until(stranger_is_refused)
+
+    assert next(strangers) >= settings.login_failures_per_account
+    assert await sign_in(ELSEWHERE, new) == 429
+    assert await sign_in(HERE, new) == 200
 
 
 @pytest.fixture
