@@ -25,13 +25,18 @@ Workers = Callable[[Client, Script], AbstractAsyncContextManager[None]]
 
 @pytest.fixture(scope="session")
 async def skipping() -> AsyncIterator[WorkflowEnvironment]:
+    async with time_skipping() as environment:
+        yield environment
+
+
+@asynccontextmanager
+async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
     """The test server, which skips time while workflows wait for timers only."""
     async with await WorkflowEnvironment.start_time_skipping(
         test_server_existing_path=binary("temporal-test-server"), plugins=[temporal.plugin()]
     ) as environment:
-        kinds = {
-            key.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD for key in (temporal.TENANT_ID, temporal.USER_ID)
-        }
+        keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+        kinds = {key.name: keyword for key in (temporal.TENANT_ID, temporal.USER_ID)}
         # It waits for ever with a child workflow whose search attributes it does not know.
         await environment.client.operator_service.add_search_attributes(
             AddSearchAttributesRequest(namespace=environment.client.namespace, search_attributes=kinds)

@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from activities.outbox_relay import DeliveryBatch
-from tests.samples import create_property, new_id, register_user, sent
+from tests.samples import create_property, new_id, sent
 from tests.workflows.conftest import Workers
 from tests.workflows.fakes import Script, refusal, unavailable
 from worker import DRAIN
@@ -18,7 +18,6 @@ from workflows import options
 from workflows.create_property import CreatePropertyWorkflow
 from workflows.notify import NotifyWorkflow
 from workflows.reconcile import ReconcileWorkflow
-from workflows.register_user import RegisterUserWorkflow
 
 
 async def create(environment: WorkflowEnvironment) -> WorkflowHandle[CreatePropertyWorkflow, str]:
@@ -159,22 +158,6 @@ def test_worker_that_stops_waits_for_no_local_activity_longer_than_it_may_run() 
         assert pauses < retries.initial_interval
 
 
-async def test_user_is_saved_then_published(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script, command = Script(publish=unavailable(3)), register_user("hyderabad")
-
-    async with workers(skipping.client, script):
-        result = await skipping.client.execute_workflow(
-            RegisterUserWorkflow.run,
-            sent(command),
-            id=f"register-user/{command.command_id}",
-            task_queue=options.COMMANDS,
-        )
-
-    assert result.endswith("version 1: USER_REGISTERED")
-    # The reminders may follow within the same second: the server skips the time until they are due.
-    assert script.calls[:5] == ["save_user"] + ["publish"] * 4
-
-
 async def test_reconcile_starts_deliveries_then_publishes_overdue_then_lost_events(
     skipping: WorkflowEnvironment, workers: Workers
 ) -> None:
@@ -186,7 +169,7 @@ async def test_reconcile_starts_deliveries_then_publishes_overdue_then_lost_even
         )
 
     assert result == "2 overdue events published, 3 overdue deliveries started"
-    assert script.calls == ["start_overdue", "publish_overdue", "publish_overdue"]
+    assert script.calls == ["start_overdue", *["publish_overdue"] * 2, "start_overdue_verifications"]
 
 
 async def test_reconcile_reports_the_number_of_unreadable_events(
@@ -210,4 +193,4 @@ async def test_failed_deliveries_do_not_stop_reconcile(skipping: WorkflowEnviron
                 ReconcileWorkflow.run, id=f"reconcile-{new_id()}", task_queue=options.MAINTENANCE
             )
 
-    assert script.calls == ["start_overdue"] * 3 + ["publish_overdue"]
+    assert script.calls == ["start_overdue"] * 3 + ["publish_overdue", "start_overdue_verifications"]

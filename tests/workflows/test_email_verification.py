@@ -1,16 +1,27 @@
 """The workflow that reminds somebody who has registered to verify the e-mail address, with time skipping."""
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from activities.verifications import Unverified
-from tests.samples import new_id
-from tests.workflows.conftest import Workers
+from tests.samples import new_id, register_user, sent
+from tests.workflows.conftest import Workers, time_skipping
 from tests.workflows.fakes import Script, refusal, unavailable
 from workflows import options
 from workflows.email_verification import EmailVerificationWorkflow
+from workflows.register_user import RegisterUserWorkflow
+
+
+@pytest.fixture
+async def skipping() -> AsyncIterator[WorkflowEnvironment]:
+    """A server of its own for each test: one that has had a child workflow no longer skips time for other workflows."""
+    async with time_skipping() as environment:
+        yield environment
+
 
 Reminding = WorkflowHandle[EmailVerificationWorkflow, str]
 
@@ -97,3 +108,20 @@ async def test_reminders_of_an_erased_account_end(skipping: WorkflowEnvironment,
 
     async with workers(skipping.client, script):
         assert await (await reminding(skipping)).result() == "the account is erased"
+
+
+async def test_user_is_saved_then_published_then_reminded(skipping: WorkflowEnvironment, workers: Workers) -> None:
+    script, command = Script(publish=unavailable(3)), register_user("hyderabad")
+
+    async with workers(skipping.client, script):
+        result = await skipping.client.execute_workflow(
+            RegisterUserWorkflow.run,
+            sent(command),
+            id=f"register-user/{command.command_id}",
+            task_queue=options.COMMANDS,
+        )
+        reminders = skipping.client.get_workflow_handle(f"email-verification/hyderabad/{command.aggregate_id}")
+        assert await reminders.result() == "expired"
+
+    assert result.endswith("version 1: USER_REGISTERED")
+    assert script.calls == ["save_user", *["publish"] * 4, *["save_verification_step", "publish"] * 3]
