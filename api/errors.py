@@ -86,11 +86,6 @@ KINDS: dict[str, Kind] = {
         401, "The refresh token was used before", "It may be stolen, so its session is closed. Sign in again."
     ),
     "invalid-link": Kind(400, "The link is not valid", "It was used before, or has expired. Ask for a new one."),
-    "email-not-verified": Kind(
-        403,
-        "The e-mail address is not verified",
-        "Follow the link in the mail, or ask for a new one with POST /api/auth/resend-verification.",
-    ),
     "account-closed": Kind(403, "The account is suspended or deleted", "Contact support."),
     "invalid-signature": Kind(
         403,

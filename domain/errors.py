@@ -81,13 +81,6 @@ class PasskeyTaken(Refusal):
     advice = "This passkey is registered already. Use another authenticator."
 
 
-class EmailNotVerified(Refusal):
-    """The portal lets a listing become public only when its owner's e-mail address is verified."""
-
-    code = "email-not-verified"
-    advice = "Verify your e-mail address first: follow the link in the mail, or ask for a new one."
-
-
 class VersionConflict(Refusal):
     """The aggregate is at another version than those that the command accepts."""
 
