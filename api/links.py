@@ -30,8 +30,6 @@ router = APIRouter(prefix="/api/auth", tags=["auth"])
 _NO_SESSION = UUID(int=0)
 _LINKS_PER_HOUR = 5
 """Mails with a link to one address: enough for someone who looks in the wrong folder, too few to fill a mailbox."""
-_LINKS_PER_MINUTE = 30
-"""Requests for links from one client address: an office behind one NAT."""
 _HOUR = 3600
 
 
@@ -97,7 +95,9 @@ async def _request_link(
     """
     # Not by name: a digest says nothing about the address to somebody who reads Redis.
     target = parts.signer.fingerprint("link", body.email.encode())[:32]
-    await parts.limits.count(tenant_id, "link-address", address_of(request), _LINKS_PER_MINUTE, fail_closed=True)
+    await parts.limits.count(
+        tenant_id, "link-address", address_of(request), parts.settings.links_per_minute, fail_closed=True
+    )
     await parts.limits.count(tenant_id, "link", target, _LINKS_PER_HOUR, seconds=_HOUR, fail_closed=True)
     query = select(users.c.user_id).where(func.lower(users.c.email) == body.email)
     async with parts.database.statements(tenant_id) as connection:
@@ -146,7 +146,9 @@ async def _owner_of(token: str, request: Request, parts: Parts, tenant_id: str, 
 
     Whether the token was used or has expired is decided when the command is saved.
     """
-    await parts.limits.count(tenant_id, "link-token", address_of(request), _LINKS_PER_MINUTE, fail_closed=True)
+    await parts.limits.count(
+        tenant_id, "link-token", address_of(request), parts.settings.links_per_minute, fail_closed=True
+    )
     query = select(account_tokens.c.user_id).where(account_tokens.c.token_hash == token_hash(token))
     async with parts.database.statements(tenant_id) as connection:
         user_id = (await connection.execute(query)).scalar_one_or_none()

@@ -366,7 +366,9 @@ def _activity(tenant: str) -> Activity:
 
 async def measure(measurements: Sequence[str], seconds: float, events: int) -> list[dict[str, object]]:
     console = Console(stderr=True)
-    limits = dict.fromkeys(("COMMANDS_PER_MINUTE", "REGISTRATIONS_PER_MINUTE", "VIEWS_PER_MINUTE"), "100000000")
+    limits = dict.fromkeys(
+        ("COMMANDS_PER_MINUTE", "LINKS_PER_MINUTE", "REGISTRATIONS_PER_MINUTE", "VIEWS_PER_MINUTE"), "100000000"
+    )
     async with AsyncExitStack() as ending:
         stack = Stack(Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="hyderabad-bench-"))), console.print)
         ending.push_async_callback(stack.stop)

@@ -180,6 +180,7 @@ async def platform(stack: Stack) -> AsyncIterator[Platform]:
         "CORS_ORIGINS": "https://portal.example",
         "COMMANDS_PER_MINUTE": "100000",
         "REGISTRATIONS_PER_MINUTE": "100000",
+        "LINKS_PER_MINUTE": "100000",
         "VIEWS_PER_MINUTE": "100000",
         "LOGIN_ATTEMPTS_PER_MINUTE_PER_ADDRESS": "100000",
         "LOGIN_FAILURES_PER_ADDRESS": "100000",
