@@ -98,7 +98,7 @@ async def test_suspension_closes_the_sessions_and_ends_by_another_command(
         {"role": "USER"},
         {"role": "BUILDER"},
     ],
-    ids=["suspended", "erased", "demoted", "never"],
+    ids=["suspended", "erased", "demoted to USER", "demoted to BUILDER"],
 )
 async def test_sender_who_is_no_administrator_when_it_is_saved_is_refused(
     database: Database, saving: Saving, tenant: str, of_sender: dict[str, str], change: Any
