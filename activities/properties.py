@@ -1,6 +1,8 @@
 """The activity that saves commands on listings."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
@@ -43,36 +45,32 @@ class Properties:
     def __init__(self, store: CommandStore, verified_email_tenants: Collection[str] = ()) -> None:
         """In `verified_email_tenants`, only listings of owners with a verified e-mail address become public."""
         self._store = store
-        self._verified_email_tenants = frozenset(verified_email_tenants)
-        self._property: Aggregate[Property] = Aggregate(
-            # Temporal stores the error of a command that is not valid: it must not contain the input.
-            commands=TypeAdapter(PropertyCommand, config=ConfigDict(hide_input_in_errors=True)),
-            load=self._load,
-            decide=decide,
-            evolve=evolve,
-            rows=_rows,
-        )
+        load = partial(_load, verified_email_tenants=frozenset(verified_email_tenants))
+        self._property = replace(PROPERTY, load=load)
 
     @activity.defn
     async def save_property(self, command: SealedCommand) -> Saved:
         """Save a command, once. Raises the refusals of `domain/property_commands.py` as ApplicationError."""
         return await self._store.save(self._property, command)
 
-    async def _load(self, connection: AsyncConnection, command: Any) -> Loaded[Property]:
-        """Load the listing, its owner's key, and what the command's decision needs. Raises AccountClosed."""
-        found = await connection.execute(_LOAD, {"property_id": command.property_id, "actor_id": command.user_id})
-        row = found.mappings().one_or_none()
-        if row is None or row["account_status"] not in MAY_SIGN_IN or row["wrapped_key"] is None:
-            raise AccountClosed
-        state = property_of(row) if row["property_id"] else None
-        must_verify = command.tenant_id in self._verified_email_tenants and not row["owner_verified"]
-        return Loaded(
-            state=state,
-            version=state.version if state else 0,
-            actor=Sender(user_id=command.user_id, role=UserRole(row["role"]), owner_must_verify=must_verify),
-            person_id=state.owner_id if state else command.user_id,
-            key=row["wrapped_key"],
-        )
+
+async def _load(
+    connection: AsyncConnection, command: Any, verified_email_tenants: Collection[str] = ()
+) -> Loaded[Property]:
+    """Load the listing, its owner's key, and what the command's decision needs. Raises AccountClosed."""
+    found = await connection.execute(_LOAD, {"property_id": command.property_id, "actor_id": command.user_id})
+    row = found.mappings().one_or_none()
+    if row is None or row["account_status"] not in MAY_SIGN_IN or row["wrapped_key"] is None:
+        raise AccountClosed
+    state = property_of(row) if row["property_id"] else None
+    must_verify = command.tenant_id in verified_email_tenants and not row["owner_verified"]
+    return Loaded(
+        state=state,
+        version=state.version if state else 0,
+        actor=Sender(user_id=command.user_id, role=UserRole(row["role"]), owner_must_verify=must_verify),
+        person_id=state.owner_id if state else command.user_id,
+        key=row["wrapped_key"],
+    )
 
 
 def _rows(command: Any, _: Loaded[Property], state: Property | None) -> Sequence[Write]:
@@ -81,3 +79,13 @@ def _rows(command: Any, _: Loaded[Property], state: Property | None) -> Sequence
         return [Write(properties, key, "delete")]
     row = state.model_dump(exclude={"id", "images"}) | {"amenities": list(state.amenities)}
     return [Write(properties, {**key, **row}, "upsert")]
+
+
+PROPERTY: Aggregate[Property] = Aggregate(
+    # Temporal stores the error of a command that is not valid: it must not contain the input.
+    commands=TypeAdapter(PropertyCommand, config=ConfigDict(hide_input_in_errors=True)),
+    load=_load,
+    decide=decide,
+    evolve=evolve,
+    rows=_rows,
+)
