@@ -94,7 +94,7 @@ class Pools:
             task_queue=options.COMMANDS,
             workflows=WORKFLOWS[options.COMMANDS],
             activities=[
-                Properties(store).save_property,
+                Properties(store, self._settings.verified_email_tenants).save_property,
                 Favorites(store).save_favorite,
                 users.save_user,
                 Verifications(users, self._keyring).save_verification_step,

@@ -13,13 +13,13 @@ from activities.deliveries import Outgoing
 from activities.notices import DeliveryBatch, DigestOf, Expanded, FavoritesOf
 from activities.publishing import PublishedOverdue
 from activities.verifications import VerificationStep
-from domain.command import Actor, Command, Saved, SealedCommand
+from domain.command import Command, Saved, SealedCommand
 from domain.events import new_events
 from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.observations import RecordActivity, RecordedActivity
 from domain.preferences import Channel
-from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted
+from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted, Sender
 from domain.property_commands import decide as decide_property
 from domain.roles import UserRole
 from domain.user_commands import Circumstances, RegisterUser, RequestVerification, UserCommand
@@ -27,7 +27,7 @@ from domain.user_commands import decide as decide_user
 from domain.user_events import UserUpdated, UserVerificationRequested
 from tests.samples import new_id, register_user
 
-_ACTOR = Actor(user_id=UUID(int=1), role=UserRole.USER)
+_ACTOR = Sender(user_id=UUID(int=1), role=UserRole.USER)
 
 
 class Script:
