@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import logging
 from collections import Counter
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -31,7 +32,19 @@ from api.batching import BatchedCalls
 from api.commands import new_id
 from api.errors import ApiError, unavailable
 from api.tokens import Caller
-from domain.observations import ANONYMOUS, Login, Observation, PropertyViewed, RecordActivity, UserLoggedIn, View
+from domain.observations import (
+    ANONYMOUS,
+    FailedLogin,
+    Login,
+    LoginFailed,
+    Observation,
+    PropertyViewed,
+    RecordActivity,
+    RefreshTokenReused,
+    ReusedToken,
+    UserLoggedIn,
+    View,
+)
 from workflows import options, registry
 from workflows.record_activity import RecordActivityWorkflow
 
@@ -51,6 +64,10 @@ _SAME_VISITOR_SECONDS = 1800
 """Repeated views within half an hour are one view: the length of a session in web analytics."""
 _LOGIN_WAIT_SECONDS = 1.0
 """Longer than saving usually takes. A login does not wait longer, because it must work without Temporal."""
+_FAILURES_SECONDS = 1.0
+"""Failed sign-ins are collected for longer than views, because nobody waits for them."""
+_MAX_FAILURES = 1000
+"""Failed sign-ins of one process that wait to be saved. Their limits allow far fewer; further ones are left out."""
 _COUNTED = b"counted"
 
 
@@ -71,6 +88,15 @@ class _Pending:
     key: str | None = None
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """A failed sign-in: to the account of a user, or to none."""
+
+    user_id: UUID | None
+    device: str | None
+    at: datetime
+
+
 class Observations:
     """Records the observations of requests, and waits until they are saved."""
 
@@ -84,7 +110,8 @@ class Observations:
         self._salt = lru_cache(maxsize=2)(lambda day: derived_key(settings.secret_bytes, f"visitors of {day}"))
         self._batches: dict[str, BatchedCalls[_Pending, None]] = {}
         self._listings: dict[str, BatchedCalls[UUID, ListingSummary | None]] = {}
-        self._logins: set[asyncio.Task[None]] = set()
+        self._failures: dict[str, BatchedCalls[_Failure, None]] = {}
+        self._recordings: set[asyncio.Task[None]] = set()
 
     async def viewed(self, tenant_id: str, property_id: UUID, visitor: Visitor) -> None:
         """Record a view of a listing, except the owner's or a repeated one within half an hour.
@@ -120,7 +147,9 @@ class Observations:
         )
         await self._batches_of(tenant_id).call(_Pending(observation, key))
 
-    async def logged_in(self, tenant_id: str, user_id: UUID) -> None:
+    async def logged_in(
+        self, tenant_id: str, user_id: UUID, device: str | None = None, is_new_device: bool = False
+    ) -> None:
         """Record a login. Returns once it is saved, or after a second; raises no error, so that the login succeeds.
 
         After the second it is still being saved, and is lost if its batch fails.
@@ -130,22 +159,51 @@ class Observations:
             aggregate_id=user_id,
             user_id=user_id,
             timestamp=datetime.now(UTC),
-            data=UserLoggedIn(user_id=user_id),
+            data=UserLoggedIn(user_id=user_id, device=device, new_device=is_new_device),
         )
-        recording = asyncio.create_task(self._batches_of(tenant_id).call(_Pending(observation)))
-        self._logins.add(recording)
-        recording.add_done_callback(self._login_recorded)
+        recording = self._record(self._batches_of(tenant_id).call(_Pending(observation)))
         await asyncio.wait({recording}, timeout=_LOGIN_WAIT_SECONDS)
 
-    def _login_recorded(self, recording: asyncio.Task[None]) -> None:
-        self._logins.discard(recording)
+    def login_failed(self, tenant_id: str, user_id: UUID | None, device: str | None) -> None:
+        """Record a failed login to the account of `user_id`, within about a second; nothing of it waits, or fails.
+
+        It is called for names without an account as well, with None. Those are left out only when the batch is saved,
+        and a batch of them is saved like others, so that a request does the same work in both cases.
+        """
+        if len(self._recordings) >= _MAX_FAILURES:
+            OBSERVATIONS.labels("LOGIN_FAILED", "failed").inc()
+            return
+        self._record(self._failures_of(tenant_id).call(_Failure(user_id, device, datetime.now(UTC))))
+
+    def token_reused(self, tenant_id: str, user_id: UUID, session_id: UUID) -> None:
+        """Record that a refresh token was used twice, which has closed its session. Nothing of it waits, or fails."""
+        observation = ReusedToken(
+            event_id=new_id(),
+            aggregate_id=user_id,
+            user_id=user_id,
+            timestamp=datetime.now(UTC),
+            data=RefreshTokenReused(user_id=user_id, session_id=session_id),
+        )
+        self._record(self._batches_of(tenant_id).call(_Pending(observation)))
+
+    def _record(self, call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a call after its request, if need be."""
+        recording = asyncio.create_task(call)
+        self._recordings.add(recording)
+        recording.add_done_callback(self._recorded)
+        return recording
+
+    def _recorded(self, recording: asyncio.Task[None]) -> None:
+        self._recordings.discard(recording)
         # Read the exception, which `_save` has logged and counted; otherwise asyncio logs it as never retrieved.
         if not recording.cancelled():
             recording.exception()
 
     async def close(self) -> None:
         """Wait until the pending batches are saved; those of logins may be left after their requests."""
+        await asyncio.sleep(0)  # a recording that has just begun is not in its batch yet
         await asyncio.gather(*(batches.close() for batches in self._batches.values()))
+        await asyncio.gather(*(batches.close() for batches in self._failures.values()))
 
     def _visitor_id(self, visitor: Visitor, day: date) -> str:
         """The id of the account, or a hash of address and browser with a salt of the day: days cannot be linked."""
@@ -201,7 +259,19 @@ class Observations:
             )
         return self._batches[tenant_id]
 
-    async def _save(self, tenant_id: str, observations: list[Observation]) -> None:
+    def _failures_of(self, tenant_id: str) -> BatchedCalls[_Failure, None]:
+        if tenant_id not in self._failures:
+
+            async def save(batch: list[_Failure]) -> list[None]:
+                await self._save(tenant_id, [_failed_login(one, one.user_id) for one in batch if one.user_id])
+                return [None] * len(batch)
+
+            self._failures[tenant_id] = BatchedCalls(
+                save, seconds=_FAILURES_SECONDS, max_size=MAX_BATCH, max_concurrent=_MAX_BATCHES
+            )
+        return self._failures[tenant_id]
+
+    async def _save(self, tenant_id: str, observations: Sequence[Observation]) -> None:
         """Start the workflow of a batch and wait until it is saved. Raises ApiError unavailable."""
         batch = RecordActivity(command_id=new_id(), tenant_id=tenant_id, observations=tuple(observations))
         definition: Any = RecordActivityWorkflow  # the library's types have no case for an update without an argument
@@ -253,3 +323,13 @@ class Observations:
                 await pipe.execute()
         except RedisError:
             self._breaker.trip()
+
+
+def _failed_login(failure: _Failure, user_id: UUID) -> FailedLogin:
+    return FailedLogin(
+        event_id=new_id(),
+        aggregate_id=user_id,
+        user_id=user_id,
+        timestamp=failure.at,
+        data=LoginFailed(user_id=user_id, device=failure.device),
+    )
