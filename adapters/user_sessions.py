@@ -1,19 +1,17 @@
 """The sessions of one user: list and close them, and whether a device is new among them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import bindparam, exists, func, literal_column, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.tables import SECURITY_EVENTS, event_store, refresh_tokens, sessions
+from adapters.security_events import devices_of_sign_ins
+from adapters.tables import refresh_tokens, sessions
 
 MOST = 100
 """Open sessions of one user: more devices than anybody has. The least recently seen are closed."""
-_SIGN_INS = 1000
-"""Security events that are searched for a device: years of them, and a bound while somebody guesses passwords."""
 _S = sessions.c
 _IS_OPEN = _S.revoked_at.is_(None)
 _LAST_SEEN = func.coalesce(_S.last_seen_at, _S.opened_at)
@@ -81,24 +79,5 @@ async def is_new_device(connection: AsyncConnection, user_id: UUID, device: str 
     before, same = (await connection.execute(query.where(_S.user_id == user_id, _S.last_seen_at.is_not(None)))).one()
     if same:
         return False
-    devices = await _devices_of_sign_ins(connection, user_id)
+    devices = await devices_of_sign_ins(connection, user_id)
     return device not in devices and bool(before or devices)
-
-
-async def _devices_of_sign_ins(connection: AsyncConnection, user_id: UUID) -> Sequence[str]:
-    """The labels of devices in the newest security events of an account."""
-    e = event_store.c
-    newest = (
-        select(e.event_type, e.event_data["device"].astext.label("device"))
-        .where(
-            e.aggregate_id == bindparam("user_id"),
-            # Literals, so that Postgres can use the partial index `event_store_security`.
-            e.event_type.in_([literal_column(f"'{name}'") for name in SECURITY_EVENTS]),
-        )
-        .order_by(e.timestamp.desc(), e.event_id.desc())
-        .limit(_SIGN_INS)
-        .subquery()
-    )
-    query = select(newest.c.device).distinct()
-    query = query.where(newest.c.event_type == "USER_LOGGED_IN", newest.c.device.is_not(None))
-    return (await connection.execute(query, {"user_id": str(user_id)})).scalars().all()

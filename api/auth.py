@@ -108,7 +108,7 @@ async def login(body: BodyOf[Credentials], request: Request, parts: PartsDep, te
     except SignInRefused as refused:
         parts.observations.login_failed(tenant_id, refused.user_id, device)
         raise
-    await parts.observations.logged_in(tenant_id, session.user.id, device, session.is_new_device)
+    await parts.observations.logged_in(tenant_id, session.user.id, device, session.is_new_device, session.id)
     return _signed_in(parts, tenant_id, session, 200, {})
 
 

@@ -177,6 +177,25 @@ RESPONSES: dict[str, Any] = {
             }
         ]
     },
+    "SecurityEventPage": {
+        "items": [
+            {
+                "id": str(_EVENT.event_id),
+                "type": "USER_LOGGED_IN",
+                "at": "2025-10-09T06:30:00Z",
+                "userId": str(_USER_ID),
+                "device": "Chrome on Windows",
+                "newDevice": True,
+                "sessionId": str(_COMMAND_ID),
+                "fromRole": None,
+                "toRole": None,
+                "fromStatus": None,
+                "toStatus": None,
+                "passkey": None,
+            }
+        ],
+        "nextCursor": "AZnJpB8AfwA",
+    },
     "SignedIn": {
         "accessToken": "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTk5YzlhNCJ9.c2lnbmF0dXJl",
         "refreshToken": BODIES["RefreshToken"]["refreshToken"],

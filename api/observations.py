@@ -148,7 +148,12 @@ class Observations:
         await self._batches_of(tenant_id).call(_Pending(observation, key))
 
     async def logged_in(
-        self, tenant_id: str, user_id: UUID, device: str | None = None, is_new_device: bool = False
+        self,
+        tenant_id: str,
+        user_id: UUID,
+        device: str | None = None,
+        is_new_device: bool = False,
+        session_id: UUID | None = None,
     ) -> None:
         """Record a login. Returns once it is saved, or after a second; raises no error, so that the login succeeds.
 
@@ -159,7 +164,7 @@ class Observations:
             aggregate_id=user_id,
             user_id=user_id,
             timestamp=datetime.now(UTC),
-            data=UserLoggedIn(user_id=user_id, device=device, new_device=is_new_device),
+            data=UserLoggedIn(user_id=user_id, device=device, new_device=is_new_device, session_id=session_id),
         )
         recording = self._record(self._batches_of(tenant_id).call(_Pending(observation)))
         await asyncio.wait({recording}, timeout=_LOGIN_WAIT_SECONDS)
