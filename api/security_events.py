@@ -71,7 +71,7 @@ class SecurityEventPage(Model):
     """The cursor of the next page; null on the last page."""
 
 
-LimitQuery = Annotated[int, Query(ge=1, le=100, description="The maximum number of events of a page.")]
+LimitQuery = Annotated[int, Query(ge=1, le=100)]
 CursorQuery = Annotated[CursorText, Query()]
 _PAGE = query(SecurityEventPage, "invalid-request", "invalid-cursor")
 _PAGE_OF_ANY = query(SecurityEventPage, "invalid-request", "invalid-cursor", "not-found")

@@ -251,6 +251,7 @@ async def test_device_is_known_by_sign_ins_whose_sessions_are_deleted(
             "event_type": event_type,
             "event_data": {"userId": str(user_id), "device": device},
             "timestamp": begun + timedelta(minutes=n),
+            "published_at": begun,
             "version": 0,
             "tenant_id": tenant,
             "schema_version": 1,
