@@ -81,7 +81,7 @@ def caller_or_none(request: Request) -> Caller | None:
     hosts = parts.settings.tenant_hosts
     if hosts and hosts.get(request.url.hostname or "", caller.tenant_id) != caller.tenant_id:
         raise ApiError("invalid-token", "The token is for another host. Sign in at this one.")
-    if caller.session_id in parts.revocations:
+    if (caller.tenant_id, caller.session_id) in parts.revocations:
         raise ApiError("session-closed")
     return caller
 

@@ -2,9 +2,7 @@
 
 import asyncio
 import hmac
-import logging
-from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -12,16 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from redis.asyncio import Redis
-from temporalio.client import (
-    Client,
-    WithStartWorkflowOperation,
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
-)
-from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
-from temporalio.service import RPCError
+from temporalio.client import Client
 
-from adapters import temporal
 from adapters.current_state import ListingSummary, find_properties
 from adapters.postgres import Database
 from adapters.redis import AutoPipeline, CircuitBreaker, RedisError
@@ -31,6 +21,7 @@ from adapters.telemetry import OBSERVATIONS
 from api.batching import BatchedCalls
 from api.commands import new_id
 from api.errors import ApiError, unavailable
+from api.observation_batches import save_observations
 from api.tokens import Caller
 from domain.observations import (
     ANONYMOUS,
@@ -39,16 +30,11 @@ from domain.observations import (
     LoginFailed,
     Observation,
     PropertyViewed,
-    RecordActivity,
     RefreshTokenReused,
     ReusedToken,
     UserLoggedIn,
     View,
 )
-from workflows import options, registry
-from workflows.record_activity import RecordActivityWorkflow
-
-log = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 0.004
 """A tenth of the time that saving takes. Under load batches are larger, because items wait for the running batch."""
@@ -200,7 +186,7 @@ class Observations:
 
     def _recorded(self, recording: asyncio.Task[None]) -> None:
         self._recordings.discard(recording)
-        # Read the exception, which `_save` has logged and counted; otherwise asyncio logs it as never retrieved.
+        # Read the exception, which is logged and counted; otherwise asyncio logs it as never retrieved.
         if not recording.cancelled():
             recording.exception()
 
@@ -255,7 +241,7 @@ class Observations:
         if tenant_id not in self._batches:
 
             async def save(batch: list[_Pending]) -> list[None]:
-                await self._save(tenant_id, [pending.observation for pending in batch])
+                await save_observations(self._client, tenant_id, [one.observation for one in batch], self._wait_seconds)
                 await self._set_counted([pending.key for pending in batch if pending.key])
                 return [None] * len(batch)
 
@@ -268,54 +254,14 @@ class Observations:
         if tenant_id not in self._failures:
 
             async def save(batch: list[_Failure]) -> list[None]:
-                await self._save(tenant_id, [_failed_login(one, one.user_id) for one in batch if one.user_id])
+                of_accounts = [_failed_login(one, one.user_id) for one in batch if one.user_id]
+                await save_observations(self._client, tenant_id, of_accounts, self._wait_seconds)
                 return [None] * len(batch)
 
             self._failures[tenant_id] = BatchedCalls(
                 save, seconds=_FAILURES_SECONDS, max_size=MAX_BATCH, max_concurrent=_MAX_BATCHES
             )
         return self._failures[tenant_id]
-
-    async def _save(self, tenant_id: str, observations: Sequence[Observation]) -> None:
-        """Start the workflow of a batch and wait until it is saved. Raises ApiError unavailable."""
-        batch = RecordActivity(command_id=new_id(), tenant_id=tenant_id, observations=tuple(observations))
-        definition: Any = RecordActivityWorkflow  # the library's types have no case for an update without an argument
-        start = WithStartWorkflowOperation(
-            definition.run,
-            batch,
-            id=registry.workflow_id("record-activity", batch.command_id),
-            task_queue=options.COMMANDS,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,  # a retry by the SDK joins the first call
-            search_attributes=TypedSearchAttributes(
-                [
-                    SearchAttributePair(temporal.TENANT_ID, tenant_id),
-                    SearchAttributePair(temporal.COMMAND_ID, str(batch.command_id)),
-                ]
-            ),
-            static_summary=f"{len(observations)} observations",
-        )
-        outcome = "failed"
-        try:
-            async with asyncio.timeout(self._wait_seconds):
-                await self._client.execute_update_with_start_workflow(
-                    definition.saved, start_workflow_operation=start, id="saved"
-                )
-            outcome = "saved"
-        except (
-            TimeoutError,
-            WorkflowUpdateFailedError,
-            WorkflowUpdateRPCTimeoutOrCancelledError,
-            RPCError,
-            RuntimeError,  # raised by the SDK's lazy connection when the server is unavailable
-        ) as error:
-            log.warning("%d observations were not saved in time: %r", len(observations), error)
-            raise unavailable("The command service") from error
-        finally:
-            for event_type, count in Counter(one.event_type for one in observations).items():
-                OBSERVATIONS.labels(event_type, outcome).inc(count)
-            # The SDK sets the error on `workflow_handle()` too; asyncio would log it as never retrieved.
-            if start._workflow_handle.done():
-                start._workflow_handle.exception()
 
     async def _set_counted(self, keys: list[str]) -> None:
         """Set keys to `counted`. If that fails, a repetition has the same event id and is stored once anyway."""

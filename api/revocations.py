@@ -39,13 +39,14 @@ class Revocations:
     def __init__(self, database: Database) -> None:
         """`database` reads every tenant, and is closed with this object."""
         self._database = database
-        self._closed: set[UUID] = set()
+        self._closed: set[tuple[str, UUID]] = set()
         self._read_at = self._whole_at = float("-inf")
         self._fails = False
         self._reading: asyncio.Task[None] | None = None
 
-    def __contains__(self, session_id: UUID) -> bool:
-        return session_id in self._closed
+    def __contains__(self, session: tuple[str, UUID]) -> bool:
+        """Whether the session of this tenant and id is closed."""
+        return session in self._closed
 
     @property
     def is_current(self) -> bool:

@@ -183,14 +183,16 @@ async def known(settings: Settings) -> AsyncIterator[Revocations]:
     await known.close()
 
 
-async def closed(database: Database, tenant: str, ago: timedelta = timedelta(0)) -> UUID:
-    """A session of a tenant that was closed some time ago."""
-    now, session_id = datetime.now(UTC), new_id()
+async def closed(
+    database: Database, tenant: str, ago: timedelta = timedelta(0), id: UUID | None = None
+) -> tuple[str, UUID]:
+    """A session of a tenant that was closed some time ago: tenant and id."""
+    now, session_id = datetime.now(UTC), id or new_id()
     row = {"tenant_id": tenant, "session_id": session_id, "user_id": new_id()}
     times = {"opened_at": now - timedelta(days=1), "revoked_at": now - ago}
     async with database.statements(tenant) as connection:
         await connection.execute(insert(sessions).values(**row, **times))
-    return session_id
+    return tenant, session_id
 
 
 async def test_sessions_of_every_tenant_are_known_while_their_tokens_may_be_valid(
@@ -202,7 +204,18 @@ async def test_sessions_of_every_tenant_are_known_while_their_tokens_may_be_vali
     await known.read()
 
     assert [one in known for one in (fresh, old, elsewhere, too_old)] == [True, True, True, False]
-    assert new_id() not in known
+    assert (tenant, new_id()) not in known
+
+
+async def test_session_is_closed_in_its_tenant_only(known: Revocations, database: Database, tenant: str) -> None:
+    """Another tenant's session of the same id stays open."""
+    _, session_id = await closed(database, tenant)
+    await closed(database, f"{tenant}-2", timedelta(minutes=17), session_id)
+
+    await known.read()
+
+    assert (tenant, session_id) in known
+    assert (f"{tenant}-2", session_id) not in known
 
 
 async def test_session_whose_closing_is_committed_late_is_found(
@@ -213,33 +226,33 @@ async def test_session_whose_closing_is_committed_late_is_found(
     async with database.transaction(tenant) as tx:
         await tx.execute(insert(sessions).values(**row))
         await known.read()
-        assert session_id not in known
+        assert (tenant, session_id) not in known
 
     await known.read()
 
-    assert session_id in known
+    assert (tenant, session_id) in known
 
 
 async def test_what_is_known_is_forgotten_when_no_token_can_be_valid(
     known: Revocations, database: Database, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(revocations, "_WHOLE_EVERY_SECONDS", 0)
-    session_id = await closed(database, tenant)
+    session = await closed(database, tenant)
     await known.read()
-    assert session_id in known
+    assert session in known
     async with database.statements(tenant) as connection:
         aged = text("UPDATE user_management.sessions SET revoked_at = now() - interval '17 minutes'")
         await connection.execute(aged)
 
     await known.read()
 
-    assert session_id not in known
+    assert session not in known
 
 
 async def test_without_postgres_what_is_known_stays_refused_and_the_failure_is_logged_once(
     settings: Settings, database: Database, tenant: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    session_id, pool = await closed(database, tenant), Database.for_all_tenants(settings)
+    session, pool = await closed(database, tenant), Database.for_all_tenants(settings)
     known = Revocations(pool)
     await known.read()
     nowhere = settings.model_copy(update={"database_url": "postgresql://hyderabad@127.0.0.1:9/hyderabad"})
@@ -253,7 +266,7 @@ async def test_without_postgres_what_is_known_stays_refused_and_the_failure_is_l
         await known.read()
 
     assert (unavailable, known.is_current) == (False, True)
-    assert session_id in known
+    assert session in known
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     await known.close()
 
@@ -262,10 +275,10 @@ async def test_reading_goes_on_until_the_process_stops(settings: Settings, datab
     known = Revocations(Database.for_all_tenants(settings))
     known.start()
     for _ in range(2):
-        session_id = await closed(database, tenant)
+        session = await closed(database, tenant)
 
-        async def is_known(session_id: UUID = session_id) -> bool:
-            return session_id in known
+        async def is_known(session: tuple[str, UUID] = session) -> bool:
+            return session in known
 
         await until(is_known, _SECONDS)
 

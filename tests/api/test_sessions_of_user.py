@@ -205,6 +205,24 @@ async def test_sign_in_says_whether_the_device_is_new(platform: Platform, databa
     ]
 
 
+async def test_nothing_of_the_header_but_the_label_is_stored(platform: Platform, database: Database) -> None:
+    person = await platform.register()
+    await sign_in(platform, person, f"Chrome/1 canary-7f3a Windows {person.email}")
+
+    async def recorded() -> list[tuple[str | None, bool]]:
+        return await signed_in_events(database, "hyderabad", person.id)
+
+    assert await until(recorded) == [("Chrome on Windows", True)]
+    async with database.statements("hyderabad") as connection:
+        stored = [
+            *(await connection.execute(select(event_store).where(event_store.c.user_id == person.id))),
+            *(await connection.execute(select(sessions).where(sessions.c.user_id == UUID(person.id)))),
+        ]
+    assert len(stored) == 4
+    assert "canary" not in str(stored)
+    assert person.email not in str(stored)
+
+
 async def test_device_of_the_registration_is_not_new(platform: Platform, database: Database) -> None:
     person = await platform.login(await platform.register())
 
