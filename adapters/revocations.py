@@ -16,5 +16,5 @@ _CLOSED = select(sessions.c.tenant_id, sessions.c.session_id).where(
 
 
 async def closed_sessions(connection: AsyncConnection, within: timedelta) -> set[tuple[str, UUID]]:
-    """Tenant and id of each session, of every tenant that the connection reads, that was closed in the last `within`."""
+    """Tenant and id of the sessions that were closed in the last `within`, of every tenant the connection reads."""
     return {(row[0], row[1]) for row in await connection.execute(_CLOSED, {"within": within})}
