@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     database_app_role: str = "hyderabad_app"
     """Row-level security limits it to the tenant in the session variable `app.tenant`."""
     database_reader_role: str = "hyderabad_all_tenants"
-    """Reads every tenant: used by projections, publishing and reconcile."""
+    """Reads every tenant: used by projections, publishing and reconcile, and by the API for closed sessions."""
     database_pool_size: Annotated[int, Field(ge=1, le=200)] = 10
     """Connections of one pool; Postgres gets no faster with more than a few for each of its cores."""
 

@@ -32,6 +32,7 @@ from api.observations import Observations
 from api.opaque import Signer
 from api.origins import Origins
 from api.passwords import Passwords
+from api.revocations import Revocations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Tokens
@@ -62,7 +63,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         parts = await _parts(settings)
         app.state.parts = parts
+        parts.revocations.start()
         yield
+        await parts.revocations.close()
         await parts.observations.close()
         parts.passwords.close()
         await parts.redis.aclose()
@@ -109,4 +112,6 @@ async def _parts(settings: Settings) -> Parts:
         sign_ins=SignInLimits(client, database, keyring, settings),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
         observations=Observations(workflows, database, client, settings),
+        # One connection of its own, so that it waits for no request.
+        revocations=Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))),
     )

@@ -177,6 +177,36 @@ RESPONSES: dict[str, Any] = {
             }
         ]
     },
+    "OpenSessions": {
+        "items": [
+            {
+                "id": str(_COMMAND_ID),
+                "device": "Chrome on Windows",
+                "openedAt": "2025-10-09T06:30:00Z",
+                "lastSeenAt": "2025-10-12T15:10:00Z",
+                "current": True,
+            }
+        ]
+    },
+    "SecurityEventPage": {
+        "items": [
+            {
+                "id": str(_EVENT.event_id),
+                "type": "USER_LOGGED_IN",
+                "at": "2025-10-09T06:30:00Z",
+                "userId": str(_USER_ID),
+                "device": "Chrome on Windows",
+                "newDevice": True,
+                "sessionId": str(_COMMAND_ID),
+                "fromRole": None,
+                "toRole": None,
+                "fromStatus": None,
+                "toStatus": None,
+                "passkey": None,
+            }
+        ],
+        "nextCursor": "AZnJpB8AfwA",
+    },
     "SignedIn": {
         "accessToken": "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTk5YzlhNCJ9.c2lnbmF0dXJl",
         "refreshToken": BODIES["RefreshToken"]["refreshToken"],
@@ -201,7 +231,7 @@ RESPONSES: dict[str, Any] = {
     "metrics": 'http_requests_total{method="GET",route="/api/properties",status="200"} 12.0\n',
     "readyz": {
         "status": "ready",
-        "dependencies": dict.fromkeys(("postgres", "eventStore", "redis", "temporal"), "reached"),
+        "dependencies": dict.fromkeys(("postgres", "eventStore", "redis", "temporal", "closedSessions"), "reached"),
     },
 }
 """An example of each successful response: by its model, or by the operation of one without a model."""

@@ -79,11 +79,16 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "description": "Seconds to wait before the next attempt",
         "schema": {"type": "integer", "minimum": 1},
     },
-    "WWW-Authenticate": {"description": "The authentication scheme", "schema": {"type": "string"}},
+    "WWW-Authenticate": {
+        "description": "The authentication scheme; about an access token also what is wrong with it (RFC 6750)",
+        "schema": {"type": "string"},
+        "example": 'Bearer realm="hyderabad-infra", error="invalid_token",'
+        ' error_description="The access token has expired"',
+    },
 }
 
-_SIGNED_IN = ("unauthenticated", "invalid-token", "expired-token")
-_MAYBE_SIGNED_IN = _SIGNED_IN[1:]
+SIGNED_IN = ("unauthenticated", "invalid-token", "expired-token", "session-closed")
+_MAYBE_SIGNED_IN = SIGNED_IN[1:]
 _COMMAND = (
     "invalid-request",
     "invalid-idempotency-key",
@@ -115,7 +120,7 @@ _SHARED = {"uri-too-long": "UriTooLong", "headers-too-large": "HeadersTooLarge",
 """The only problems of their statuses, which every operation has, with the names of their shared responses."""
 
 SignedIn = Literal["required", "optional", "no"]
-_CALLER: dict[SignedIn, tuple[str, ...]] = {"required": _SIGNED_IN, "optional": _MAYBE_SIGNED_IN, "no": ()}
+_CALLER: dict[SignedIn, tuple[str, ...]] = {"required": SIGNED_IN, "optional": _MAYBE_SIGNED_IN, "no": ()}
 
 
 class AcceptedCommand(Model):
