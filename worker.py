@@ -94,7 +94,7 @@ class Pools:
         )
 
     def _notifications(self) -> Worker:
-        notifications = Notifications(self._tenants, self._mails)
+        notifications = Notifications(self._tenants, self._mails, self._keyring, self._settings.public_url)
         return Worker(
             self._client,
             task_queue=options.NOTIFICATIONS,

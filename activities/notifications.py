@@ -11,28 +11,31 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
 from activities.outbox_relay import DeliveryBatch, OutboxRelay, group_by_tenant
+from activities.users import LINK_LIFETIMES, RESET
 from adapters import outbox
 from adapters.outbox import Mail
 from adapters.postgres import Database
 from adapters.providers import BadAddress, DeliveryRefused, MailSender, ProviderUnavailable
 from adapters.providers import Mail as Message
-from adapters.tables import properties, user_profiles, users
+from adapters.sealing import Keyring
+from adapters.tables import event_store, properties, user_profiles, users
 from domain.amounts import rupees
 from domain.notifications import PROPERTY_LISTED
+from domain.preferences import NoticeKind
+from notices.render import Rendered
+from notices.render import mail as render_mail
 
-_TEMPLATES = {
-    PROPERTY_LISTED: (
-        "Your property is listed: {title}",
-        """Hello {first_name},
+_LISTED = (
+    "Your property is listed: {title}",
+    """Hello {first_name},
 
 your property "{title}" in {location} is listed for {price}.
 Its number is {property_id}.
 
 Hyderabad Infra
 """,
-    ),
-}
-"""Subject and text of each template."""
+)
+"""Subject and text of the template PROPERTY_LISTED; the others are in `notices/templates`."""
 _FINAL = (DeliveryRefused, BadAddress)
 _CONCURRENT_SENDS = 10
 """Mails that one activity sends at the same time, each over its own connection."""
@@ -47,9 +50,12 @@ _OVERDUE_LIMIT = 5000
 class Notifications:
     """Sends the mails of the outbox and records the outcome of each, so that a repetition sends nothing."""
 
-    def __init__(self, database: Database, mailer: MailSender) -> None:
+    def __init__(self, database: Database, mailer: MailSender, keyring: Keyring, public_url: str) -> None:
+        """`public_url` is the setting of this name, with which links begin."""
         self._database = database
         self._mailer = mailer
+        self._keyring = keyring
+        self._public_url = public_url
 
     @activity.defn
     async def send_deliveries(self, batch: DeliveryBatch) -> str:
@@ -82,20 +88,46 @@ class Notifications:
             await outbox.settle(connection, sent, refused, list(deferred))
         return list(deferred.values())
 
-    async def _send_one(self, mail: Mail, values: Mapping[str, Any] | None) -> Exception | None:
-        if values is None:
-            return DeliveryRefused("the account or the property is deleted")
-        if mail.template not in _TEMPLATES:
-            return ProviderUnavailable(f"this release has no template {mail.template!r}")
-        subject, text = (part.format(**values) for part in _TEMPLATES[mail.template])
-        message_id = f"{mail.event_id}.email@hyderabad-infra"
+    async def _send_one(self, mail: Mail, values: Mapping[str, Any]) -> Exception | None:
         try:
+            rendered = self._rendered(mail, values)
+            message_id = f"{mail.event_id}.email@hyderabad-infra"
             await self._mailer.send(
-                Message(to=values["email"], subject=subject, text=text, html=None, message_id=message_id)
+                Message(values["email"], rendered.subject, rendered.text, rendered.html or None, message_id)
             )
         except (ProviderUnavailable, *_FINAL) as error:
             return error
         return None
+
+    def _rendered(self, mail: Mail, values: Mapping[str, Any]) -> Rendered:
+        """The texts of a mail. Raises DeliveryRefused when it is no longer of use, ProviderUnavailable for later."""
+        if values["email"] is None or (mail.template == PROPERTY_LISTED and values["property_id"] is None):
+            raise DeliveryRefused("the account or the property is deleted")
+        if mail.template == PROPERTY_LISTED:
+            subject, text = (part.format(**{**values, "price": rupees(values["price"])}) for part in _LISTED)
+            return Rendered(subject, text, html="")
+        if mail.template not in NoticeKind.__members__:
+            raise ProviderUnavailable(f"this release has no template {mail.template!r}")
+        kind = NoticeKind(mail.template)
+        if kind is NoticeKind.VERIFY_EMAIL and values["email_verified"]:
+            raise DeliveryRefused("the address is verified already")
+        if kind is NoticeKind.PASSWORD_RESET and values["timestamp"] + LINK_LIFETIMES[RESET] <= datetime.now(UTC):
+            raise DeliveryRefused("the link has expired")
+        token = self._keyring.link_token(mail.event_id)
+        return render_mail(
+            kind,
+            {
+                "recipient": {"firstName": values["first_name"], "username": values["username"]},
+                # Personal values are sealed, and no template of these kinds needs one.
+                "event": {name: value for name, value in values["event_data"].items() if not isinstance(value, dict)},
+                "links": {
+                    "app": self._public_url,
+                    "verify": f"{self._public_url}/verify-email?token={token}",
+                    "reset": f"{self._public_url}/reset-password?token={token}",
+                },
+                "at": values["timestamp"],
+            },
+        )
 
 
 class OverdueDeliveries:
@@ -129,25 +161,25 @@ _CLAIM = (
         _CLAIMED.recipient_id,
         _CLAIMED.template,
         users.c.email,
+        users.c.username,
+        users.c.email_verified,
         user_profiles.c.first_name,
+        event_store.c.event_data,
+        event_store.c.timestamp,
         properties.c.property_id,
         properties.c.title,
         properties.c.location,
         properties.c.price,
     )
     .select_from(outbox.CLAIMED)
+    .join(event_store, event_store.c.event_id == _CLAIMED.event_id)
     .outerjoin(users, users.c.user_id == _CLAIMED.recipient_id)
     .outerjoin(user_profiles, user_profiles.c.user_id == users.c.user_id)
     .outerjoin(properties, properties.c.property_id == _CLAIMED.about_id)
 )
 
 
-async def _claim(connection: AsyncConnection, event_ids: Sequence[UUID]) -> dict[Mail, dict[str, Any] | None]:
-    """Claim mails; returns the values of each one's template, None when the account or the property is deleted."""
-    rows = await connection.execute(_CLAIM, {"event_ids": list(event_ids)})
-    return {
-        Mail(row.event_id, row.recipient_id, row.template): {**row._mapping, "price": rupees(row.price)}
-        if None not in row
-        else None
-        for row in rows
-    }
+async def _claim(connection: AsyncConnection, event_ids: Sequence[UUID]) -> dict[Mail, Mapping[str, Any]]:
+    """Claim mails; returns the values of each one's template, those of a deleted account or property None."""
+    rows = (await connection.execute(_CLAIM, {"event_ids": list(event_ids)})).mappings()
+    return {Mail(row["event_id"], row["recipient_id"], row["template"]): dict(row) for row in rows}

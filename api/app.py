@@ -101,7 +101,7 @@ async def _parts(settings: Settings) -> Parts:
         signer=signer,
         tokens=Tokens(settings.jwt_private_pem),
         passwords=passwords,
-        sessions=Sessions(database, passwords),
+        sessions=Sessions(database, passwords, keyring),
         limits=Limits(client),
         sign_ins=SignInLimits(client, database, keyring, settings),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),

@@ -87,7 +87,7 @@ async def register(
         async with _attempt(parts, tenant_id, address, account.email):
             if not await parts.sessions.password_matches(tenant_id, user_id, password, address):
                 raise ApiError("idempotency-key-reused")
-    session = await parts.sessions.begin(tenant_id, user_id)
+    session = await parts.sessions.begin(tenant_id, user_id, address)
     headers = command_headers(parts, outcome.saved.aggregate_id, outcome)
     headers |= {"Location": "/api/users/profile", "ETag": f'"{outcome.saved.version}"'}
     return _signed_in(parts, tenant_id, session, 201, headers)

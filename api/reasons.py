@@ -65,6 +65,6 @@ def reason(fault: Mapping[str, Any]) -> str:
     one = bounds.get("min_length", bounds.get("max_length")) == 1
     bounds["characters"], bounds["entries"] = ("character", "entry") if one else ("characters", "entries")
     bounds["expected"] = str(bounds.get("expected", "")).replace("'", "")
-    told = sentence.format(**bounds)
+    filled = sentence.format(**bounds)
     cannot_be_null = fault["input"] is None and (kind.endswith("_type") or kind in {"enum", "literal_error"})
-    return f"{told.rstrip('.')}; it cannot be null." if cannot_be_null else told
+    return f"{filled.rstrip('.')}; it cannot be null." if cannot_be_null else filled

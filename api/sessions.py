@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.current_state import find_user
 from adapters.postgres import Database, Write, write_rows
+from adapters.sealing import Keyring
 from adapters.tables import refresh_tokens, sessions, users
 from api.errors import ApiError
 from api.passwords import Passwords
@@ -41,8 +42,9 @@ class Session:
 class Sessions:
     """Opens, renews and closes sessions of one tenant at a time."""
 
-    def __init__(self, database: Database, passwords: Passwords) -> None:
+    def __init__(self, database: Database, passwords: Passwords, keyring: Keyring) -> None:
         self._database = database
+        self._keyring = keyring
         self._passwords = passwords
 
     async def sign_in(self, tenant_id: str, name: str, password: str, address: str) -> Session:
@@ -61,12 +63,12 @@ class Sessions:
             raise ApiError("invalid-credentials")
         async with self._database.transaction(tenant_id) as tx:
             await tx.execute(update(users).where(users.c.user_id == row.user_id).values(last_login=func.now()))
-            return await _open(tx, tenant_id, row.user_id)
+            return await _open(tx, tenant_id, row.user_id, self._keyring.client_digest(address))
 
-    async def begin(self, tenant_id: str, user_id: UUID) -> Session:
+    async def begin(self, tenant_id: str, user_id: UUID, address: str) -> Session:
         """Open a session without a password, after a registration."""
         async with self._database.transaction(tenant_id) as tx:
-            return await _open(tx, tenant_id, user_id)
+            return await _open(tx, tenant_id, user_id, self._keyring.client_digest(address))
 
     async def password_matches(self, tenant_id: str, user_id: UUID, password: str, address: str) -> bool:
         """Whether this is the password of the account; `address` is the client's, for fair queuing."""
@@ -105,9 +107,15 @@ class Sessions:
             await _revoke(connection, token)
 
 
-async def _open(tx: AsyncConnection, tenant_id: str, user_id: UUID) -> Session:
+async def _open(tx: AsyncConnection, tenant_id: str, user_id: UUID, address_digest: bytes) -> Session:
     session_id = uuid4()
-    row = {"tenant_id": tenant_id, "session_id": session_id, "user_id": user_id, "opened_at": datetime.now(UTC)}
+    row = {
+        "tenant_id": tenant_id,
+        "session_id": session_id,
+        "user_id": user_id,
+        "opened_at": datetime.now(UTC),
+        "address_digest": address_digest,
+    }
     return await _issue(tx, tenant_id, user_id, session_id, Write(sessions, row))
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.current_state import find_user
+from adapters.postgres import DatabaseUnavailable
 from api.answers import IfMatchDep, SenderDep, accepted, answered
 from api.bodies import BodyOf
 from api.commands import Accepted
@@ -59,8 +60,12 @@ async def update_profile(body: BodyOf[ProfilePatch], sender: SenderDep, expected
     outcome = await sender.send(UpdateProfile, body, summary, changes=body, expected_versions=expected)
     if isinstance(outcome, Accepted):
         return accepted(outcome)
-    async with sender.parts.database.statements(sender.caller.tenant_id) as connection:
-        count = await _property_count(connection, sender.caller.user_id)
+    try:
+        async with sender.parts.database.statements(sender.caller.tenant_id) as connection:
+            count = await _property_count(connection, sender.caller.user_id)
+    except DatabaseUnavailable:
+        # The profile is saved.
+        return accepted(Accepted(outcome.saved.command_id))
     return answered(sender, outcome, more={"propertyCount": count})
 
 

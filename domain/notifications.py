@@ -86,6 +86,10 @@ def _notices(event: Event) -> Iterator[Notice]:
 
 
 PROPERTY_LISTED = "property-listed"
+_MAILED = frozenset(
+    {NoticeKind.VERIFY_EMAIL, NoticeKind.WELCOME, NoticeKind.PASSWORD_RESET, NoticeKind.PASSWORD_CHANGED}
+)
+"""The kinds whose template is the kind itself. Of the others, only a confirmed listing has a mail."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,12 @@ class Delivery:
 
 def deliveries_of(event: Event) -> list[Delivery]:
     """The deliveries that an event causes."""
-    return [
-        Delivery(event.event_id, PROPERTY_LISTED, recipient_id=notice.audience_id, about_id=event.data.property_id)
-        for notice in notices_of(event)
-        if notice.kind is NoticeKind.LISTING_CONFIRMED
-    ]
+    return list(_deliveries(event))
+
+
+def _deliveries(event: Event) -> Iterator[Delivery]:
+    for notice in notices_of(event):
+        if notice.kind is NoticeKind.LISTING_CONFIRMED:
+            yield Delivery(event.event_id, PROPERTY_LISTED, notice.audience_id, about_id=event.data.property_id)
+        elif notice.kind in _MAILED:
+            yield Delivery(event.event_id, notice.kind.value, notice.audience_id, about_id=notice.audience_id)

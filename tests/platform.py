@@ -83,9 +83,10 @@ class Platform:
         items: list[dict[str, Any]] = answer.json()["items"]
         return items
 
-    async def mails(self, person: Person) -> list[dict[str, Any]]:
+    async def mails(self, person: Person, subject: str) -> list[dict[str, Any]]:
+        """The mails to a person whose subject contains `subject`."""
         mails: list[dict[str, Any]] = (await self.mailbox.get("/api/messages", params={"to": person.email})).json()
-        return mails
+        return [mail for mail in mails if subject in mail["subject"]]
 
     async def close(self) -> None:
         await self.http.aclose()

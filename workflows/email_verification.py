@@ -1,10 +1,11 @@
 """Remind somebody who has registered to verify the e-mail address, after one and three days; expire after seven."""
 
 from contextlib import suppress
+from datetime import timedelta
 from uuid import UUID
 
 from temporalio import workflow
-from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlreadyStartedError
 
 from activities.publishing import Publishing
 from activities.verifications import STEPS, Unverified, Verifications, VerificationStep, search_attributes, workflow_id
@@ -12,6 +13,9 @@ from domain.command import Saved
 from domain.errors import UserNotFound
 from workflows import options
 from workflows.command import cause_of
+
+_NOT_FOUND = "ExternalWorkflowExecutionNotFound"
+"""The type of the SDK's error for a signal to a workflow that is not there, or has completed."""
 
 
 @workflow.defn(name="email-verification")
@@ -25,23 +29,29 @@ class EmailVerificationWorkflow:
 
     @workflow.run
     async def run(self, account: Unverified) -> str:
+        outcome = ""
         for step, after in enumerate(STEPS, start=1):
-            if await self._verified_by(account, after.total_seconds()):
+            if await self._verified_by(account, after):
                 return "verified"
+            overdue = step < len(STEPS) and workflow.now() >= account.registered_at + STEPS[step]
+            if overdue and workflow.patched("newest-overdue-step"):
+                continue  # started late: one mail for all the reminders that are overdue
             saved = await self._save(account, step)
             if saved is None:
                 return "the account is erased"
-            if not saved.events:
-                continue  # verified, or this step was taken before the workflow was started again
-            await workflow.execute_local_activity_method(Publishing.publish, saved, **options.PUBLISH)
-            workflow.set_current_details(f"Step {step} of {len(STEPS)}: {saved.events[-1].event_type}")
-        return "expired"
+            outcome = "expired" if saved.events else "nothing to do: the address is verified, or the account suspended"
+            if saved.events:
+                await workflow.execute_local_activity_method(Publishing.publish, saved, **options.PUBLISH)
+                workflow.set_current_details(f"Step {step} of {len(STEPS)}: {saved.events[-1].event_type}")
+        return outcome
 
-    async def _verified_by(self, account: Unverified, seconds_after: float) -> bool:
+    async def _verified_by(self, account: Unverified, after: timedelta) -> bool:
         """Whether the address is verified before this time after the registration."""
-        left = seconds_after - (workflow.now() - account.registered_at).total_seconds()
+        left = account.registered_at + after - workflow.now()
         try:
-            await workflow.wait_condition(lambda: self._verified, timeout=max(left, 0), timeout_summary="next step")
+            await workflow.wait_condition(
+                lambda: self._verified, timeout=max(left, timedelta()), timeout_summary="next step"
+            )
         except TimeoutError:
             return False
         return True
@@ -84,5 +94,6 @@ async def end_reminders(tenant_id: str, user_id: UUID) -> None:
     )
     try:
         await handle.signal(EmailVerificationWorkflow.verified)
-    except FailureError as error:
-        workflow.logger.info("no reminders to end: %s", error)
+    except ApplicationError as error:
+        if error.type != _NOT_FOUND:
+            raise

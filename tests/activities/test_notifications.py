@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -19,15 +21,18 @@ from adapters.mail import Smtp
 from adapters.outbox import PendingDelivery
 from adapters.postgres import Database
 from adapters.providers import MailSender, ProviderUnavailable
+from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.tables import deliveries, properties
 from domain import ids
+from domain.command import Command, Saved
 from domain.property_commands import CreateProperty
+from domain.user_commands import RequestPasswordReset, RequestVerification
 from embedded.mailbox import Mailbox
 from embedded.stack import Stack
 from tests.activities.accounts import Saving
 from tests.adapters.test_mail import Slow, mail_server
-from tests.samples import create_property
+from tests.samples import create_property, new_id
 
 
 async def enqueued(saving: Saving, tenant: str, *emails: str) -> list[CreateProperty]:
@@ -44,8 +49,12 @@ def outgoing(*commands: CreateProperty) -> DeliveryBatch:
     return DeliveryBatch(tenant_id=commands[0].tenant_id, event_ids=events)
 
 
+KEYRING = Keyring(b"k" * 32)
+
+
 async def send(database: Database, mailer: MailSender, what: DeliveryBatch) -> str:
-    return await ActivityEnvironment().run(Notifications(database, mailer).send_deliveries, what)
+    notifications = Notifications(database, mailer, KEYRING, "https://homes.example")
+    return await ActivityEnvironment().run(notifications.send_deliveries, what)
 
 
 async def stage(database: Database, command: CreateProperty) -> str:
@@ -288,3 +297,85 @@ async def test_mail_about_a_listing_that_is_gone_is_given_up(
         await tx.execute(properties.delete().where(properties.c.property_id == command.property_id))
 
     assert await send(database, Smtp(settings), outgoing(command)) == "0 mailed, 1 given up"
+
+
+async def mail_of(
+    database: Database, settings: Settings, stack: Stack, keyring: Keyring, saved: Saved, email: str
+) -> tuple[str, list[dict[str, Any]]]:
+    """Send the mail of a command's event twice; returns the outcome, and the mails with its link or subject."""
+    event_id = saved.events[0].event_id
+    notifications = Notifications(database, Smtp(settings), keyring, "https://homes.example")
+    batch = DeliveryBatch(tenant_id=saved.tenant_id, event_ids=(event_id,))
+    for _ in range(2):
+        done = await ActivityEnvironment().run(notifications.send_deliveries, batch)
+    async with httpx.AsyncClient(base_url=stack.env["MAILBOX_URL"], trust_env=False) as mailbox:
+        mails: list[dict[str, Any]] = (await mailbox.get("/api/messages", params={"to": email})).json()
+    return done, mails
+
+
+async def on_account(saving: Saving, tenant: str, user_id: UUID, command: type[Command], **fields: Any) -> Saved:
+    by: dict[str, Any] = {"command_id": new_id(), "tenant_id": tenant, "user_id": user_id}
+    return await saving.user(command(**by, issued_at=datetime.now(UTC), **fields))
+
+
+@pytest.mark.parametrize(
+    ("command", "fields", "path"),
+    [(RequestVerification, {"reminder": 1}, "verify-email"), (RequestPasswordReset, {}, "reset-password")],
+)
+async def test_mail_contains_the_link_of_its_event_in_text_and_html(
+    database: Database,
+    saving: Saving,
+    settings: Settings,
+    stack: Stack,
+    keyring: Keyring,
+    tenant: str,
+    command: type[Command],
+    fields: dict[str, Any],
+    path: str,
+) -> None:
+    email = f"{tenant}@example.com"
+    user_id = await saving.registered(tenant, email=email)
+    saved = await on_account(saving, tenant, user_id, command, **fields)
+
+    done, [mail] = await mail_of(database, settings, stack, keyring, saved, email)
+
+    assert done == "1 mailed"
+    link = f"https://homes.example/{path}?token={keyring.link_token(saved.events[0].event_id)}"
+    assert link in mail["text"]
+    assert link in mail["html"]
+    assert ("Reminder" in mail["subject"]) == (path == "verify-email")
+
+
+@pytest.mark.parametrize(
+    ("command", "statement", "reason"),
+    [
+        (RequestVerification, "UPDATE user_management.users SET email_verified = true", "verified already"),
+        (RequestPasswordReset, "", "expired"),
+        (RequestVerification, "DELETE FROM user_management.users", "deleted"),
+    ],
+)
+async def test_link_of_no_use_is_given_up(
+    database: Database,
+    saving: Saving,
+    settings: Settings,
+    stack: Stack,
+    keyring: Keyring,
+    tenant: str,
+    command: type[Command],
+    statement: str,
+    reason: str,
+) -> None:
+    email = f"{tenant}@example.com"
+    user_id = await saving.registered(tenant, email=email)
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    saved = await saving.user(command(command_id=new_id(), tenant_id=tenant, user_id=user_id, issued_at=an_hour_ago))
+    if statement:
+        async with database.statements(tenant) as connection:
+            await connection.execute(text(statement))
+
+    done, mails = await mail_of(database, settings, stack, keyring, saved, email)
+
+    assert (done, mails) == ("0 mailed, 1 given up", [])
+    async with database.statements(tenant) as connection:
+        query = select(deliveries.c.given_up).where(deliveries.c.event_id == saved.events[0].event_id)
+        assert reason in (await connection.execute(query)).scalar_one()

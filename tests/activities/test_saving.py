@@ -408,15 +408,17 @@ async def test_first_publication_of_a_draft_enqueues_its_mail(database: Database
     owner = await saving.registered(tenant)
     draft = create_property(tenant, owner).model_copy(update={"status": PropertyStatus.DRAFT})
     await saving.property(draft)
-    before = (await rows(database, tenant))["notification.deliveries"]
+    listed = select(deliveries).where(deliveries.c.about_id == draft.property_id)
+    async with database.transaction(tenant) as tx:
+        before = (await tx.execute(listed)).all()
 
     publishing = change(ChangePropertyStatus, draft, status=PropertyStatus.ACTIVE)
     for _ in range(2):
         saved = await saving.property(publishing)
 
     async with database.transaction(tenant) as tx:
-        [delivery] = await tx.execute(select(deliveries))
-    assert before == 0
+        [delivery] = await tx.execute(listed)
+    assert before == []
     assert (delivery.event_id, delivery.recipient_id, delivery.template) == (
         saved.events[0].event_id,
         owner,

@@ -232,8 +232,8 @@ async def test_registering_tells_that_a_name_is_taken_and_nothing_else(
         answer = await http.post("/api/auth/register", json=registration(**{name: account[name]}))
 
         problem = assert_problem(answer, kind, name)
-        told = {value for other, value in account.items() if other != name and str(value) in answer.text}
-        assert told == set(), problem
+        revealed = {value for other, value in account.items() if other != name and str(value) in answer.text}
+        assert revealed == set(), problem
 
 
 async def test_right_password_signs_in_after_all_that(

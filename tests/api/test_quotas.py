@@ -41,7 +41,7 @@ def test_later_report_of_a_quota_replaces_the_earlier_one() -> None:
     assert [quota.left for quota in quotas.values()] == [11]
 
 
-def told(answer: httpx.Response) -> dict[str, dict[str, int]]:
+def quotas_of(answer: httpx.Response) -> dict[str, dict[str, int]]:
     """The quotas in a response, by name."""
     found: dict[str, dict[str, int]] = {}
     for header, form in (("ratelimit-policy", _POLICY), ("ratelimit", _STATE)):
@@ -125,7 +125,7 @@ async def test_every_limited_answer_tells_its_quotas(app: FastAPI, platform: Pla
             answers.append(await send(http, person))
 
     assert_problem(answers[-1], "too-many-requests")
-    found = [told(answer) for answer in answers]
+    found = [quotas_of(answer) for answer in answers]
     assert all(quotas.keys() == names for quotas in found)
     [limit] = {name for name in names if found[-1][name]["r"] == 0}
     assert [quotas[limit]["r"] for quotas in found] == [*range(found[0][limit]["q"] - 1, -1, -1), 0]
@@ -140,7 +140,7 @@ async def test_success_restores_the_quota_of_failed_sign_ins(app: FastAPI, platf
 
         async def sign_in(password: str) -> dict[str, dict[str, int]]:
             body = {"emailOrUsername": person.email, "password": password}
-            return told(await http.post("/api/auth/login", json=body))
+            return quotas_of(await http.post("/api/auth/login", json=body))
 
         assert (await sign_in("no"))["failed-logins"]["r"] == 1
         assert (await sign_in(PASSWORD))["failed-logins"]["r"] == 2
@@ -149,7 +149,7 @@ async def test_success_restores_the_quota_of_failed_sign_ins(app: FastAPI, platf
 async def test_answers_without_a_limit_and_without_redis_have_no_quota(
     platform: Platform, settings: Settings, tenant: str
 ) -> None:
-    assert not told(await platform.http.get("/api/properties"))
+    assert not quotas_of(await platform.http.get("/api/properties"))
     unavailable = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     quotas = collected()
     await Limits(unavailable).count(tenant, "commands", "ravi", 1)
@@ -167,8 +167,8 @@ async def test_concurrent_requests_tell_their_own_quotas(app: FastAPI, platform:
             http.get("/api/users/profile", headers=person.headers),
         )
 
-    assert told(viewed).keys() == {"views"}
-    assert not told(read)
+    assert quotas_of(viewed).keys() == {"views"}
+    assert not quotas_of(read)
 
 
 async def test_pages_of_other_origins_may_read_the_quotas(platform: Platform) -> None:

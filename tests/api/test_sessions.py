@@ -11,6 +11,7 @@ from sqlalchemy import event, func, text, update
 from sqlalchemy.util import await_only
 
 from adapters.postgres import Database
+from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.tables import sessions as table
 from adapters.tables import users
@@ -109,6 +110,8 @@ async def test_refresh_token_used_twice_concurrently_works_once(platform: Platfo
 USING = "UPDATE user_management.refresh_tokens"
 STORING = "INSERT INTO user_management.refresh_tokens"
 
+HERE = "192.0.2.1"
+
 
 @asynccontextmanager
 async def paused(
@@ -131,7 +134,7 @@ async def paused(
             await_only(go_on.wait())
 
     passwords = Passwords()
-    running = asyncio.create_task(call(Sessions(database, passwords)))
+    running = asyncio.create_task(call(Sessions(database, passwords, Keyring(settings.secret_bytes))))
 
     async def is_held() -> bool:
         return held.is_set() or running.done()
@@ -166,9 +169,9 @@ class Paused:
 
 
 @pytest.fixture
-async def sessions(database: Database) -> AsyncIterator[Sessions]:
+async def sessions(database: Database, keyring: Keyring) -> AsyncIterator[Sessions]:
     passwords = Passwords()
-    yield Sessions(database, passwords)
+    yield Sessions(database, passwords, keyring)
     passwords.close()
 
 
@@ -214,7 +217,7 @@ async def test_renewal_does_not_keep_a_session_that_is_closed_meanwhile(
     closed_by: str,
     outcome: str | None,
 ) -> None:
-    older = (await sessions.begin(tenant, person)).refresh_token
+    older = (await sessions.begin(tenant, person, HERE)).refresh_token
     token = (await sessions.renew(tenant, older)).refresh_token
     closing: dict[str, Callable[[], Coroutine[object, object, object]]] = {
         "logout": lambda: sessions.end(tenant, token),
@@ -235,7 +238,7 @@ async def test_renewal_does_not_keep_a_session_that_is_closed_meanwhile(
 async def test_session_that_is_opened_during_a_suspension_does_not_outlive_it(
     settings: Settings, sessions: Sessions, database: Database, all_tenants: Database, tenant: str, person: UUID
 ) -> None:
-    async with paused(settings, all_tenants, tenant, lambda sessions: sessions.begin(tenant, person)) as opening:
+    async with paused(settings, all_tenants, tenant, lambda sessions: sessions.begin(tenant, person, HERE)) as opening:
         opened, suspended = await opening.races(suspend(database, tenant, person))
     await reinstate(database, tenant, person)
 
@@ -247,10 +250,10 @@ async def test_session_that_is_opened_during_a_suspension_does_not_outlive_it(
 async def test_sign_in_during_a_renewal_succeeds(
     settings: Settings, sessions: Sessions, all_tenants: Database, tenant: str, person: UUID
 ) -> None:
-    token = (await sessions.begin(tenant, person)).refresh_token
+    token = (await sessions.begin(tenant, person, HERE)).refresh_token
 
     async with paused(settings, all_tenants, tenant, lambda sessions: sessions.renew(tenant, token)) as renewal:
-        renewed, opened = await renewal.races(sessions.begin(tenant, person))
+        renewed, opened = await renewal.races(sessions.begin(tenant, person, HERE))
 
     for session in (renewed, opened):
         assert isinstance(session, Session)
@@ -260,12 +263,12 @@ async def test_sign_in_during_a_renewal_succeeds(
 async def test_refresh_token_that_expires_while_it_is_used_is_deleted_without_a_deadlock(
     settings: Settings, sessions: Sessions, database: Database, all_tenants: Database, tenant: str, person: UUID
 ) -> None:
-    token = (await sessions.begin(tenant, person)).refresh_token
+    token = (await sessions.begin(tenant, person, HERE)).refresh_token
 
     async with paused(settings, all_tenants, tenant, lambda sessions: sessions.renew(tenant, token), USING) as renewal:
         async with database.statements(tenant) as connection:
             await connection.execute(text("UPDATE user_management.refresh_tokens SET expires_at = now()"))
-        refused, opened = await renewal.races(sessions.begin(tenant, person))
+        refused, opened = await renewal.races(sessions.begin(tenant, person, HERE))
 
     assert isinstance(refused, ApiError)
     assert refused.kind == "invalid-refresh-token"

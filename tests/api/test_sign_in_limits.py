@@ -20,7 +20,7 @@ from api.quotas import Quota, collected
 from api.sign_in_limits import SignInLimits
 from tests.activities.accounts import Saving
 from tests.api.test_accounts import reset, reset_link
-from tests.platform import Platform, until
+from tests.platform import PASSWORD, Platform, until
 
 NAME, HERE, ELSEWHERE = "ravi@example.com", "203.0.113.9", "198.51.100.7"
 LOW = {"login_failures": 3, "login_failures_per_address": 6, "login_failures_per_account": 4}
@@ -321,6 +321,26 @@ async def test_owner_who_has_reset_the_password_signs_in_while_strangers_guess(
     assert next(strangers) >= settings.login_failures_per_account
     assert await sign_in(ELSEWHERE, new) == 429
     assert await sign_in(HERE, new) == 200
+
+
+async def test_owner_signs_in_from_where_they_have_signed_in_before_while_strangers_guess(platform: Platform) -> None:
+    person = await platform.register()
+
+    async def sign_in(address: str, password: str) -> int:
+        body = {"emailOrUsername": person.email, "password": password}
+        headers = {"X-Forwarded-For": address}
+        return (await platform.http.post("/api/auth/login", json=body, headers=headers)).status_code
+
+    assert await sign_in(HERE, PASSWORD) == 200
+    strangers = itertools.count()
+
+    async def stranger_is_refused() -> bool:
+        return await sign_in(f"2001:db8:1:{next(strangers):x}::1", "a guess") == 429
+
+    await until(stranger_is_refused)
+
+    assert await sign_in(ELSEWHERE, PASSWORD) == 429
+    assert await sign_in(HERE, PASSWORD) == 200
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from embedded.paths import ROOT
+from embedded.paths import ROOT, write_environment
 from tests.platform import Platform, until
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not here")
@@ -41,11 +41,20 @@ async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_
     tour = re.search(r"## A tour with curl.*?```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert tour is not None
 
-    script = tour[1].replace("ravi", f"u{uuid4().hex[:12]}")
+    name = f"u{uuid4().hex[:12]}"
+    script = tour[1].replace("ravi", name)
+    (tmp_path / ".data").mkdir()
+    write_environment(tmp_path / ".data" / "environment", platform.stack.env)
     *answers, gone, problem = await run(script, tmp_path, PORT=platform.url.rpartition(":")[2], no_proxy="*")
 
     assert [answer for answer in answers if is_problem(answer)] == []
     assert any("accessToken" in answer for answer in answers)
+    account = json.loads((tmp_path / "account.json").read_text())
+    assert (account["user"]["status"], account["user"]["emailVerified"]) == ("ACTIVE", True)
+    mails = (await platform.mailbox.get("/api/messages", params={"to": f"{name}@example.com"})).json()
+    for link in ("/verify-email?token=", "/reset-password?token="):
+        [found] = [mail for mail in mails if link in mail["text"]]
+        assert link in found["html"]
     histories = [answer["items"] for answer in answers if "activityType" in str(answer)]
     assert "PROPERTY_CREATED" in str(histories)
     drafts = [answer["items"] for answer in answers if {"DRAFT"} == {i.get("status") for i in answer.get("items", ())}]

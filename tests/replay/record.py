@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.testing import WorkflowEnvironment
 
 from activities.outbox_relay import DeliveryBatch
-from activities.verifications import Unverified
+from activities.verifications import STEPS, Unverified
 from adapters import temporal
 from domain.command import Command
 from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
@@ -67,7 +67,7 @@ from workflows.register_user import RegisterUserWorkflow
 from workflows.registry import COMMANDS
 
 OVERDUE = datetime(2024, 1, 15, tzinfo=UTC)
-"""Every step of a registration of this time is overdue, and is taken at once."""
+"""The expiry of a registration of this time is overdue, and is taken at once."""
 HISTORIES = Path(__file__).parent / "histories"
 
 _STACK_TRACE = re.compile(r'("stackTrace": ?)"(?:[^"\\]|\\.)*"')
@@ -163,10 +163,9 @@ def _of_others() -> dict[str, Recorded]:
     def notify(script: Script) -> Recorded:
         return Recorded(NotifyWorkflow, [outgoing], script)
 
-    unverified = Unverified(tenant_id="hyderabad", user_id=new_id(), registered_at=OVERDUE)
-
-    def reminding(script: Script) -> Recorded:
-        return Recorded(EmailVerificationWorkflow, [unverified], script)
+    def reminding(script: Script, registered_at: datetime = OVERDUE) -> Recorded:
+        account = Unverified(tenant_id="hyderabad", user_id=new_id(), registered_at=registered_at)
+        return Recorded(EmailVerificationWorkflow, [account], script)
 
     def reconcile(script: Script) -> Recorded:
         return Recorded(ReconcileWorkflow, [], script)
@@ -176,10 +175,13 @@ def _of_others() -> dict[str, Recorded]:
         "record_activity-saved_late": recording(Script(save_observations=unavailable(3))),
         "record_activity-published_late": recording(Script(publish_observations=unavailable(3))),
         "register_user-reminded": Recorded(RegisterUserWorkflow, [sent(register_user("hyderabad"))], Script()),
-        "email_verification-expired": reminding(Script()),
-        "email_verification-nothing_changed": reminding(Script(changes=False)),
-        "email_verification-erased": reminding(Script(save_verification_step=refusal("not-found"))),
-        "email_verification-late": reminding(Script(save_verification_step=unavailable(2), publish=unavailable(2))),
+        "email_verification-overdue": reminding(Script()),
+        "email_verification-waited": reminding(Script(), datetime.now(UTC) - STEPS[-1] + timedelta(seconds=90)),
+        "email_verification-overdue_nothing_changed": reminding(Script(changes=False)),
+        "email_verification-overdue_erased": reminding(Script(save_verification_step=refusal("not-found"))),
+        "email_verification-overdue_late": reminding(
+            Script(save_verification_step=unavailable(2), publish=unavailable(2))
+        ),
         "reconcile-verifications": reconcile(Script()),
         "notify-done": notify(Script()),
         "notify-late": notify(Script(send_deliveries=unavailable(2))),
