@@ -25,6 +25,7 @@ from activities.favorites import Favorites
 from activities.notifications import Notifications, OverdueDeliveries
 from activities.observations import Observations
 from activities.outbox_relay import OutboxRelay
+from activities.preferences import NotificationPreferences
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
 from activities.saving import CommandStore
@@ -81,6 +82,7 @@ class Pools:
             activities=[
                 Properties(store).save_property,
                 Favorites(store).save_favorite,
+                NotificationPreferences(store).save_preferences,
                 users.save_user,
                 Verifications(users, self._keyring).save_verification_step,
                 Observations(self._tenants).save_observations,

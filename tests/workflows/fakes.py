@@ -17,6 +17,8 @@ from domain.events import new_events
 from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.observations import RecordActivity, RecordedActivity
+from domain.preferences import PreferencesCommand
+from domain.preferences import decide as decide_preferences
 from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted
 from domain.property_commands import decide as decide_property
 from domain.roles import UserRole
@@ -85,6 +87,12 @@ class Script:
             return script._saved(command, [fact])
 
         @activity.defn
+        async def save_preferences(sealed: SealedCommand) -> Saved:
+            script._call("save_preferences")
+            command = TypeAdapter[Any](PreferencesCommand).validate_json(orjson.dumps(sealed))
+            return script._saved(command, list(decide_preferences(None, command, None)))
+
+        @activity.defn
         async def save_user(sealed: SealedCommand) -> Saved:
             script._call("save_user")
             command = TypeAdapter[Any](UserCommand).validate_json(orjson.dumps(sealed))
@@ -139,6 +147,7 @@ class Script:
         return [
             save_property,
             save_favorite,
+            save_preferences,
             save_user,
             save_verification_step,
             start_overdue_verifications,
