@@ -16,9 +16,11 @@ from api import (
     history,
     openapi,
     operations,
+    preferences,
     properties,
     push,
     query_names,
+    unsubscribe,
     users,
     views,
     webhooks,
@@ -44,7 +46,9 @@ ROUTERS = {
     "users": users.router,
     "auth": auth.router,
     "commands": command_states.router,
+    "preferences": preferences.router,
     "push": push.router,
+    "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }
 

@@ -8,6 +8,7 @@ from api.errors import KINDS, example
 from domain import ids
 from domain.activity import activity_of
 from domain.events import Event
+from domain.preferences import ACCOUNT_KINDS, OPTIONAL_KINDS, NoticeKind
 from domain.property import Property
 from domain.property_commands import PropertyCreated
 from domain.property_status import PropertyStatus
@@ -41,6 +42,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "EmailAddress": {"email": "ravi@example.com"},
     "LinkToken": {"token": _LINK_TOKEN},
     "NewPasswordByLink": {"token": _LINK_TOKEN, "newPassword": "another lamp orbit nine"},
+    "NewPreferences": {
+        "kinds": {"PRICE_DROPPED": {"email": True, "sms": True, "push": True, "inApp": True}},
+        "quietHours": {"from": "22:00", "to": "07:00"},
+    },
     "NewProperty": {**_LISTING, "status": "DRAFT"},
     "PropertyDetails": _LISTING,
     "NewPushSubscription": {
@@ -140,6 +145,15 @@ RESPONSES: dict[str, Any] = {
         "nextCursor": "AZnJpB8AfwA",
     },
     "LinkRequested": {"status": "ACCEPTED"},
+    "NoticePreferences": {
+        "version": 1,
+        "kinds": {
+            kind: {"email": True, "sms": kind == "PRICE_DROPPED", "push": True, "inApp": True}
+            for kind in OPTIONAL_KINDS
+        },
+        "accountKinds": [kind for kind in NoticeKind if kind in ACCOUNT_KINDS],
+        "quietHours": {"from": "22:00", "to": "07:00"},
+    },
     "ProblemKind": {
         "type": "/problems/not-found",
         "title": KINDS["not-found"].title,
@@ -173,6 +187,7 @@ RESPONSES: dict[str, Any] = {
         "expiresIn": 900,
         "user": _USER,
     },
+    "Unsubscribed": {"kinds": ["PRICE_DROPPED"]},
     "jwks": {
         "keys": [
             {
@@ -191,5 +206,7 @@ RESPONSES: dict[str, Any] = {
         "status": "ready",
         "dependencies": dict.fromkeys(("postgres", "eventStore", "redis", "temporal"), "reached"),
     },
+    "unsubscribe": '<!DOCTYPE html>\n<html lang="en">...</html>',
+    "unsubscribePage": '<!DOCTYPE html>\n<html lang="en">...</html>',
 }
 """An example of each successful response: by its model, or by the operation of one without a model."""
