@@ -14,6 +14,7 @@ from api import (
     command_states,
     errors,
     history,
+    notifications,
     openapi,
     operations,
     preferences,
@@ -37,6 +38,7 @@ from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Tokens
 from projections.history import HistoryPages
+from projections.inbox import Inbox
 
 # The busiest first, because Starlette tries routes in order.
 ROUTERS = {
@@ -46,6 +48,7 @@ ROUTERS = {
     "users": users.router,
     "auth": auth.router,
     "commands": command_states.router,
+    "notifications": notifications.router,
     "preferences": preferences.router,
     "push": push.router,
     "unsubscribe": unsubscribe.router,
@@ -109,5 +112,6 @@ async def _parts(settings: Settings) -> Parts:
         limits=Limits(client),
         sign_ins=SignInLimits(client, database, keyring, settings),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
+        inbox=Inbox(database, settings.consistency_wait_seconds),
         observations=Observations(workflows, database, client, settings),
     )

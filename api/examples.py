@@ -59,6 +59,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "PasswordChange": {"currentPassword": "correct horse battery", "newPassword": "another lamp orbit nine"},
     "ProfilePatch": {"city": "Hyderabad", "phoneNumber": None},
     "PropertyPatch": {"price": 8_250_000, "bedrooms": None},
+    "ReadAll": {"newestId": str(_COMMAND_ID)},
     "RefreshToken": {"refreshToken": "vV0hJxq3r1cYwP2mT8sKdE5nLbG7uZ4aQfR9iXo6HyM"},
     "Registration": {
         "username": "ravi",
@@ -153,6 +154,22 @@ RESPONSES: dict[str, Any] = {
         },
         "accountKinds": [kind for kind in NoticeKind if kind in ACCOUNT_KINDS],
         "quietHours": {"from": "22:00", "to": "07:00"},
+    },
+    "NotificationPage": {
+        "items": [
+            {
+                "id": str(_COMMAND_ID),
+                "kind": "PRICE_DROPPED",
+                "title": "A favourite costs ₹2,50,000 less",
+                "body": "3BHK Apartment in Gachibowli in Gachibowli: ₹82,50,000 instead of ₹85,00,000",
+                "propertyId": str(_PROPERTY_ID),
+                "link": f"/api/properties/{_PROPERTY_ID}",
+                "createdAt": "2025-10-09T06:30:00Z",
+                "read": False,
+            }
+        ],
+        "nextCursor": "AZnJpB8AfwA",
+        "unreadCount": 1,
     },
     "ProblemKind": {
         "type": "/problems/not-found",

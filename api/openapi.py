@@ -251,6 +251,7 @@ def _finish(operation: dict[str, Any], method: str, path: str) -> None:
             media["example"] = RESPONSES[_model(media) or operation["operationId"]]
     if "application/json" in operation.get("requestBody", {}).get("content", {}):
         media = operation["requestBody"]["content"]["application/json"]
+        media["schema"] = _without_null(media["schema"])
         described = {**media, "example": BODIES[_model(media)]} if _model(media) in BODIES else media
         operation["requestBody"]["content"] = dict.fromkeys(sorted(MEDIA_TYPES[method]), described)
 
