@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, DateTime, Uuid, all_, and_, bindparam, func, not_, select, text, tuple_
+from sqlalchemy import ARRAY, ColumnElement, DateTime, Uuid, all_, and_, bindparam, func, not_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import event_store
@@ -72,8 +72,8 @@ _OF_USER = and_(
     notifications.c.kind != NOT_ARRIVED,
 )
 _UNREAD = and_(
-    notifications.c.created_at > func.coalesce(_UNTIL, text("'-infinity'::timestamptz")),
-    notifications.c.created_at > bindparam("until", type_=DateTime(timezone=True)),
+    # One condition, which bounds the scan of the index.
+    notifications.c.created_at > func.greatest(_UNTIL, bindparam("until", type_=DateTime(timezone=True))),
     notifications.c.read_at.is_(None),
     notifications.c.notification_id != all_(bindparam("ids", type_=ARRAY(Uuid))),
 )
