@@ -22,7 +22,7 @@ from domain.preferences import Channels, NoticeKind
 from tests.api.test_contract import assert_problem
 from tests.api.test_preferences import put
 from tests.api.test_push import api
-from tests.platform import Person, Platform
+from tests.platform import Person, Platform, until
 from tests.samples import new_id
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -221,3 +221,18 @@ async def test_clicks_of_one_address_are_limited(settings: Settings, keyring: Ke
     assert "Too many requests" in opened[-1].text
     assert opened[-1].headers["retry-after"]
     assert_problem(refused, "too-many-requests")
+
+
+async def test_click_is_durable_while_the_api_does_not_reach_postgres(
+    platform: Platform, settings: Settings, database: Database, keyring: Keyring
+) -> None:
+    person = await platform.register()
+    async with api(settings, database_url="postgresql://nobody@127.0.0.1:1/nothing") as (client, _):
+        answer = await client.post(link_of(keyring, person), content=ONE_CLICK, headers=FORM)
+
+    assert (answer.status_code, answer.json()) == (200, {"kinds": [PRICE]})
+
+    async def is_off() -> bool:
+        return await mails(database, person) == {PRICE}
+
+    await until(is_off)
