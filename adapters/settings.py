@@ -148,6 +148,15 @@ class Settings(BaseSettings):
     """Twilio's API."""
     sms_dlt_entity_id: Annotated[str, Field(pattern=r"^[0-9]{1,30}$")] | None = None
     """Entity id in the registry of India's operators (DLT), without which they drop text messages."""
+    sms_dlt_templates: Annotated[dict[str, str], NoDecode, BeforeValidator(_json_object)] = {}
+    """JSON object from kind of notice to the id of its registered text (DLT). `make mails` shows the texts to register
+    and their names. Without its id India's operators drop a text."""
+    emails_per_second: Annotated[float, Field(gt=0)] = 100
+    """Mails of all workers together; providers defer or block who sends faster than they allow."""
+    sms_per_second: Annotated[float, Field(gt=0)] = 10
+    """Text messages of all workers together; Twilio queues what exceeds the rate of the sender, and fails it later."""
+    pushes_per_second: Annotated[float, Field(gt=0)] = 200
+    """Deliveries to browsers of all workers together, each to all browsers of a user."""
     vapid_private_key: Annotated[SecretStr, AfterValidator(_vapid_key)] | None = None
     """P-256 private key in PEM or base64url that identifies this server to push services (VAPID, RFC 8292). Without it
     nothing is sent to browsers. A browser's subscription is bound to it."""

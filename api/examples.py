@@ -136,6 +136,10 @@ RESPONSES: dict[str, Any] = {
             {"name": "published", "status": "DONE", "at": "2025-10-09T06:30:00Z"},
             {"name": "notified", "status": "PENDING", "at": None},
         ],
+        "deliveries": [
+            {"channel": "email", "outcome": "pending", "count": 1, "reason": None},
+            {"channel": "in-app", "outcome": "sent", "count": 1, "reason": None},
+        ],
         "startedAt": "2025-10-09T06:30:00Z",
         "traceUrl": f"http://127.0.0.1:8233/namespaces/default/workflows/{_COMMAND_ID}",
     },

@@ -54,7 +54,7 @@ class Inbox:
 
     def __init__(self, client: httpx.AsyncClient, app: FastAPI, database: Database, all_tenants: Database) -> None:
         self.client, self.app = client, app
-        self._observations, self._all_tenants = Observations(database), all_tenants
+        self._observations, self._all_tenants = Observations(database, lambda _: None), all_tenants
 
     async def notify(self, tenant: str, *notices: Notified) -> None:
         await self._observations.save_observations(record_activity(tenant, *notices))
