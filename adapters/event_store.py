@@ -291,7 +291,7 @@ async def mark_unpublished(tx: AsyncConnection, event_ids: Sequence[UUID]) -> No
 
 async def by_id(tx: AsyncConnection, event_id: UUID) -> dict[str, Any] | None:
     """The message of one event of the transaction's tenant."""
-    row = (await tx.execute(select(*_MESSAGE_COLUMNS).where(event_store.c.event_id == event_id))).one_or_none()
+    row = (await tx.execute(select(*MESSAGE_COLUMNS).where(event_store.c.event_id == event_id))).one_or_none()
     return message_of(row._mapping) if row else None
 
 
