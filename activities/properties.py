@@ -1,6 +1,8 @@
 """The activity that saves commands on listings."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
@@ -17,7 +19,7 @@ from domain.errors import AccountClosed
 from domain.property import Property
 from domain.property_commands import PropertyCommand, decide, evolve
 from domain.roles import UserRole
-from domain.user import MAY_SIGN_IN
+from domain.user import MAY_SIGN_IN, UserStatus
 
 _LOAD = (
     select(users.c.role, users.c.status.label("account_status"), person_keys.c.wrapped_key, *PROPERTY_STATE)
@@ -40,11 +42,16 @@ class Properties:
         return await self._store.save(PROPERTY, command)
 
 
-async def _load(connection: AsyncConnection, command: Any) -> Loaded[Property]:
-    """Load the listing, its owner's key, and the user who sends the command. Raises AccountClosed."""
+async def _load(
+    connection: AsyncConnection, command: Any, statuses: Container[str] = MAY_SIGN_IN
+) -> Loaded[Property]:
+    """Load the listing, its owner's key, and the user who sends the command, whose account has one of `statuses`.
+
+    Raises AccountClosed.
+    """
     found = await connection.execute(_LOAD, {"property_id": command.property_id, "actor_id": command.user_id})
     row = found.mappings().one_or_none()
-    if row is None or row["account_status"] not in MAY_SIGN_IN or row["wrapped_key"] is None:
+    if row is None or row["account_status"] not in statuses or row["wrapped_key"] is None:
         raise AccountClosed
     state = property_of(row) if row["property_id"] else None
     return Loaded(
@@ -72,3 +79,5 @@ PROPERTY: Aggregate[Property] = Aggregate(
     evolve=evolve,
     rows=_rows,
 )
+ERASED_OWNERS_PROPERTY = replace(PROPERTY, load=partial(_load, statuses={UserStatus.DELETED}))
+"""For the commands of an erasure, whose account is closed."""

@@ -87,7 +87,13 @@ def _notices(event: Event) -> Iterator[Notice]:
 
 PROPERTY_LISTED = "property-listed"
 _MAILED = frozenset(
-    {NoticeKind.VERIFY_EMAIL, NoticeKind.WELCOME, NoticeKind.PASSWORD_RESET, NoticeKind.PASSWORD_CHANGED}
+    {
+        NoticeKind.VERIFY_EMAIL,
+        NoticeKind.WELCOME,
+        NoticeKind.PASSWORD_RESET,
+        NoticeKind.PASSWORD_CHANGED,
+        NoticeKind.ACCOUNT_ERASED,
+    }
 )
 """The kinds whose template is the kind itself. Of the others, only a confirmed listing has a mail."""
 
