@@ -21,6 +21,7 @@ from temporalio.client import (
 )
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
+from activities.erasing import Erasures, OverdueErasures
 from activities.favorites import Favorites
 from activities.notifications import Notifications, OverdueDeliveries
 from activities.observations import Observations
@@ -30,7 +31,7 @@ from activities.publishing import Publishing, Reconciliation
 from activities.saving import CommandStore
 from activities.users import Users
 from activities.verifications import OverdueVerifications, Verifications
-from adapters import temporal
+from adapters import redis, temporal
 from adapters.kafka import Publisher
 from adapters.postgres import Database
 from adapters.sealing import Keyring
@@ -60,6 +61,7 @@ class Pools:
         self._publisher = Publisher(settings)
         self._mails = mail_sender(settings)
         self._relay = OutboxRelay(client, options.NOTIFICATIONS)
+        self._redis = redis.connect(settings)
         self._publishing = Publishing(self._all_tenants, self._publisher)
         self._keyring = Keyring(settings.secret_bytes)
 
@@ -111,6 +113,11 @@ class Pools:
         reconciliation = Reconciliation(self._all_tenants, self._publisher, after)
         deliveries = OverdueDeliveries(self._all_tenants, self._relay, after)
         verifications = OverdueVerifications(self._all_tenants, self._client, options.COMMANDS)
+        overdue = OverdueErasures(self._all_tenants, self._client, options.COMMANDS)
+        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
+        erasures = Erasures(
+            self._tenants, self._all_tenants, self._keyring, store, self._publishing, self._redis, self._client
+        )
         return Worker(
             self._client,
             task_queue=options.MAINTENANCE,
@@ -119,6 +126,15 @@ class Pools:
                 reconciliation.publish_overdue,
                 deliveries.start_overdue,
                 verifications.start_overdue_verifications,
+                overdue.start_overdue_erasures,
+                erasures.withdraw_listings,
+                erasures.ensure_notified,
+                erasures.delete_listings,
+                erasures.delete_executions,
+                erasures.delete_cached,
+                erasures.delete_rows,
+                erasures.destroy_key,
+                erasures.delete_sessions,
             ],
             max_concurrent_workflow_task_polls=2,  # one workflow a minute
             max_concurrent_activity_task_polls=1,
@@ -128,6 +144,7 @@ class Pools:
     async def close(self) -> None:
         await asyncio.gather(self._relay.close(), self._publishing.close())
         await self._mails.close()
+        await self._redis.aclose()
         await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())
 
 

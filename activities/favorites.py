@@ -49,9 +49,7 @@ class Favorites:
         return await self._store.save(FAVORITE, command)
 
 
-async def _load(
-    connection: AsyncConnection, command: Any, statuses: Container[str] = MAY_SIGN_IN
-) -> Loaded[Favorite]:
+async def _load(connection: AsyncConnection, command: Any, statuses: Container[str] = MAY_SIGN_IN) -> Loaded[Favorite]:
     """Load the favourite, the listing, and the user who sends the command, whose account has one of `statuses`.
 
     Raises AccountClosed.

@@ -42,9 +42,7 @@ class Properties:
         return await self._store.save(PROPERTY, command)
 
 
-async def _load(
-    connection: AsyncConnection, command: Any, statuses: Container[str] = MAY_SIGN_IN
-) -> Loaded[Property]:
+async def _load(connection: AsyncConnection, command: Any, statuses: Container[str] = MAY_SIGN_IN) -> Loaded[Property]:
     """Load the listing, its owner's key, and the user who sends the command, whose account has one of `statuses`.
 
     Raises AccountClosed.
