@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from adapters.paging import Cursor
-from api.deps import Parts, PartsDep, caller_of, tenant_of
+from api.deps import Parts, PartsDep, caller_of
 from api.errors import ApiError, Problem
 from api.opaque import Tampered
 from api.openapi import query
@@ -91,14 +91,19 @@ def _sender_of(request: Request, parts: Parts, command_id: UUID, token: str | No
     if token is None:
         caller = caller_of(request)
         return caller.tenant_id, caller.user_id
-    tenant_id = tenant_of(request)
-    try:
-        known = parts.signer.open(_purpose(tenant_id, command_id), token)
-    except Tampered as error:
-        raise ApiError("invalid-link", "Send the URL in Location of the answer unchanged.") from error
-    if known.timestamp < datetime.now(UTC):
-        raise ApiError("invalid-link", "The URL was good for 30 days. The command is done.")
-    return tenant_id, known.id
+    hosts = parts.settings.tenant_hosts
+    host = (request.url.hostname or "").rstrip(".")
+    # At a host of no tenant, any tenant's users sign in.
+    tenants = [hosts[host]] if host in hosts else [parts.settings.default_tenant, *hosts.values()]
+    for tenant_id in tenants:
+        try:
+            known = parts.signer.open(_purpose(tenant_id, command_id), token)
+        except Tampered:
+            continue
+        if known.timestamp < datetime.now(UTC):
+            raise ApiError("invalid-link", "The URL was good for 30 days. The command is done.")
+        return tenant_id, known.id
+    raise ApiError("invalid-link", "Send the URL in Location of the answer unchanged.")
 
 
 def _purpose(tenant_id: str, command_id: UUID) -> str:
