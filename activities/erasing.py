@@ -132,10 +132,8 @@ class Erasures:
         """
         async with self._tenants.statements(erasing.tenant_id) as connection:
             listings = await personal_data.listings_of(connection, erasing.user_id)
-        deleted = 0
-        for query in _executions_of(erasing, listings):
-            deleted += await temporal.delete_executions(self._client, query, activity.heartbeat)
-        return deleted
+        queries = list(_executions_of(erasing, listings))
+        return await temporal.delete_executions(self._client, queries, activity.heartbeat)
 
     @activity.defn
     async def delete_cached(self, erasing: Erasing) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from importlib.metadata import packages_distributions
@@ -159,14 +159,14 @@ async def ensure_prepared(client: Client) -> None:
         raise
 
 
-async def delete_executions(client: Client, query: str, progress: Callable[[int], None]) -> int:
-    """Delete the workflows that a query finds, running ones too; returns how many.
+async def delete_executions(client: Client, queries: Sequence[str], progress: Callable[[int], None]) -> int:
+    """Delete the workflows that queries find, running ones too; returns how many.
 
     The index follows the workflows with a delay, in both directions: it is asked until it finds nothing several times.
     """
     deleted, empty = 0, 0
     while empty < _EMPTY_ANSWERS:
-        found = [execution async for execution in client.list_workflows(query)]
+        found = [execution for query in queries async for execution in client.list_workflows(query)]
         empty = 0 if found else empty + 1
         for execution in found:
             request = DeleteWorkflowExecutionRequest(
@@ -180,6 +180,7 @@ async def delete_executions(client: Client, query: str, progress: Callable[[int]
                     raise
                 continue  # it is deleted, and the index has not followed yet
             deleted += 1
+            progress(deleted)
         progress(deleted)
         await asyncio.sleep(_INDEX_SECONDS)
     return deleted

@@ -57,7 +57,7 @@ def progress_token(parts: Parts, tenant_id: str, user_id: UUID, command_id: UUID
 
 @router.get(
     "/{command_id}",
-    **query(CommandState, "invalid-request", "invalid-link", "not-found", "too-many-requests", signed_in="optional"),
+    **query(CommandState, "invalid-request", "invalid-link", "not-found", "too-many-requests"),
 )
 async def command_state(
     command_id: UUID,

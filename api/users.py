@@ -98,7 +98,7 @@ async def change_password(body: BodyOf[PasswordChange], request: Request, sender
     return answered(sender, outcome, 204)
 
 
-@router.delete("/profile", **command(202, AcceptedCommand, "account-closed", "wrong-password"))
+@router.delete("/profile", **command(202, AcceptedCommand, "not-found", "wrong-password"))
 async def erase_user(body: BodyOf[Erasure], request: Request, sender: SenderDep) -> Response:
     """Erase the account and the person's data. This cannot be undone.
 
