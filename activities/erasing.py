@@ -140,13 +140,15 @@ class Erasures:
         """Delete what Redis has of the person; returns how many keys. Raises RedisError or DatabaseUnavailable."""
         async with self._tenants.statements(erasing.tenant_id) as connection:
             reach = await personal_data.reach_of(connection, erasing.user_id)
-        return await personal_data.delete_cached(self._redis, self._keyring, erasing.user_id, reach.names)
+        parts = (str(erasing.user_id), *(self._keyring.name_digest(name) for name in reach.names))
+        return await personal_data.delete_cached(self._redis, parts, activity.heartbeat)
 
     @activity.defn
     async def delete_rows(self, erasing: Erasing) -> None:
         """Delete the rows of the person. Raises DatabaseUnavailable."""
         async with self._all_tenants.transaction() as tx:
             await personal_data.delete_read_models(tx, erasing.tenant_id, erasing.user_id)
+        activity.heartbeat()
         async with self._tenants.transaction(erasing.tenant_id) as tx:
             await personal_data.delete_rows(tx, self._keyring, erasing.user_id, _last_event(erasing))
             await erasures.reached(tx, erasing.user_id, "deleted")

@@ -3,7 +3,7 @@
 Each function can be repeated, and deletes what an interrupted one has left.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -165,14 +165,18 @@ async def favorites_of(connection: AsyncConnection, user_id: UUID, after: UUID) 
     return list((await connection.execute(query.order_by(favorites.c.property_id).limit(_PAGE))).scalars())
 
 
-async def delete_cached(redis: Redis, keyring: Keyring, user_id: UUID, names: Iterable[str]) -> int:
-    """Delete the keys of a person: history, limits and views by the id, failed sign-ins and links by the names.
+async def delete_cached(redis: Redis, parts: Iterable[str], progress: Callable[[int], None]) -> int:
+    """Delete the keys that contain one of `parts`: the person's id, which history, limits and views have, or the digest
+    of a name (`Keyring.name_digest`), which failed sign-ins and links have.
 
     Returns how many. Raises RedisError.
     """
-    deleted = 0
-    for part in (str(user_id), *(keyring.name_digest(name) for name in names)):
-        found = [key async for key in redis.scan_iter(match=f"*{part}*", count=_SCAN_COUNT)]
-        for n in range(0, len(found), _SCAN_COUNT):
-            deleted += await redis.unlink(*found[n : n + _SCAN_COUNT])
+    looked_at, deleted = 0, 0
+    for part in parts:
+        cursor = -1
+        while cursor != 0:
+            cursor, found = await redis.scan(max(cursor, 0), match=f"*{part}*", count=_SCAN_COUNT)
+            deleted += await redis.unlink(*found) if found else 0
+            looked_at += _SCAN_COUNT
+            progress(looked_at)
     return deleted

@@ -47,9 +47,9 @@ RECONCILE = ActivityConfig(
 )
 ERASE = ActivityConfig(
     task_queue=MAINTENANCE,
-    # Thousands of listings, each a command of some 20 ms; a heartbeat after each.
+    # Thousands of listings, each a command of some 20 ms; a heartbeat after each. No statement takes longer than 10 s.
     start_to_close_timeout=timedelta(minutes=30),
-    heartbeat_timeout=timedelta(minutes=1),
+    heartbeat_timeout=timedelta(seconds=20),
     # What was saved is done once everything is available again, so there is no limit of attempts.
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
 )
