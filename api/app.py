@@ -10,6 +10,7 @@ from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from api import (
+    admin_users,
     auth,
     command_states,
     errors,
@@ -42,6 +43,8 @@ ROUTERS = {
     "views": views.router,
     "properties": properties.router,
     "users": users.router,
+    # After it, because `/{user_id}` would match `profile` as an invalid id.
+    "admin-users": admin_users.router,
     "auth": auth.router,
     "commands": command_states.router,
     "push": push.router,

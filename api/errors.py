@@ -99,6 +99,9 @@ KINDS: dict[str, Kind] = {
     "passkey-taken": Kind(409, "The passkey is registered already", "Use another authenticator."),
     "username-taken": Kind(409, "The username is taken", "Choose another."),
     "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),
+    "email-not-verified": Kind(
+        409, "The e-mail address of the owner is not verified", "Verify it by the link in the mail, then send it again."
+    ),
     "status-refused": Kind(409, "The status cannot be changed to this one", "Choose a status that `detail` lists."),
     "gone": Kind(410, "The listing was deleted", "Its events can still be read, at /history below its URL."),
     "version-conflict": Kind(

@@ -35,7 +35,7 @@ _TAGS = {
     "push": "The caller's browsers, to which notices are pushed (Web Push).",
     "properties": "Listings: create, edit and delete them, change their status, feature and verify them; favourites, "
     "views, lists, and the events of a listing.",
-    "users": "The account of the caller.",
+    "users": "The account of the caller; for administrators, the accounts of the tenant.",
 }
 
 _HEADERS: dict[str, dict[str, Any]] = {

@@ -53,7 +53,7 @@ class Sessions:
         Raises ApiError invalid-credentials, account-closed, or unavailable when too many sign-ins wait.
         """
         query = select(users.c.user_id, users.c.password_hash).where(
-            or_(func.lower(users.c.email) == name, func.lower(users.c.username) == name)
+            or_(users.c.email_key == name, users.c.username_key == name)
         )
         async with self._database.statements(tenant_id) as connection:
             row = (await connection.execute(query)).first()

@@ -197,8 +197,12 @@ async def test_command_whose_mail_was_refused_is_completed_with_a_failed_stage(
 ) -> None:
     command = (await platform.create(owner)).headers["command-id"]
 
+    async def current() -> dict[str, Any]:
+        state: dict[str, Any] = (await platform.http.get(f"/api/commands/{command}", headers=owner.headers)).json()
+        return state
+
     async def stages() -> dict[str, str]:
-        state = (await platform.http.get(f"/api/commands/{command}", headers=owner.headers)).json()
+        state = await current()
         assert state["status"] == "COMPLETED"
         return {stage["name"]: stage["status"] for stage in state["stages"]}
 
@@ -208,11 +212,16 @@ async def test_command_whose_mail_was_refused_is_completed_with_a_failed_stage(
     await until(notified)
     async with database.transaction("hyderabad") as tx:
         refused = (
-            "UPDATE notification.deliveries SET sent_at = NULL, given_up = 'no such mailbox' WHERE command_id = :id"
+            "UPDATE notification.deliveries SET sent_at = NULL, given_up = 'no such mailbox', outcome = 'bad_address' "
+            "WHERE command_id = :id AND channel = 'email'"
         )
         await tx.execute(text(refused), {"id": command})
 
     assert await stages() == {"saved": "DONE", "published": "DONE", "notified": "FAILED"}
+    assert (await current())["deliveries"] == [
+        {"channel": "email", "outcome": "bad_address", "count": 1, "reason": "no such mailbox"},
+        {"channel": "in-app", "outcome": "sent", "count": 1, "reason": None},
+    ]
 
 
 async def test_draft_is_for_its_owner_only(platform: Platform, owner: Person) -> None:

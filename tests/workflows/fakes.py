@@ -9,16 +9,18 @@ from pydantic import TypeAdapter
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.deliveries import Outgoing
 from activities.erasing import Erasing
-from activities.outbox_relay import DeliveryBatch
+from activities.notices import DeliveryBatch, DigestOf, Expanded, FavoritesOf
 from activities.publishing import PublishedOverdue
 from activities.verifications import VerificationStep
-from domain.command import Actor, Command, Saved, SealedCommand
+from domain.command import Command, Saved, SealedCommand
 from domain.events import new_events
 from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.observations import RecordActivity, RecordedActivity
-from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted
+from domain.preferences import Channel
+from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted, Sender
 from domain.property_commands import decide as decide_property
 from domain.roles import UserRole
 from domain.user_commands import Circumstances, EraseUser, RegisterUser, RequestVerification, UserCommand
@@ -26,7 +28,7 @@ from domain.user_commands import decide as decide_user
 from domain.user_events import UserDeleted, UserUpdated, UserVerificationRequested
 from tests.samples import new_id, register_user
 
-_ACTOR = Actor(user_id=UUID(int=1), role=UserRole.USER)
+_ACTOR = Sender(user_id=UUID(int=1), role=UserRole.USER)
 
 
 class Script:
@@ -38,14 +40,23 @@ class Script:
         unreadable: int = 0,
         changes: bool = True,
         sessions_kept: Sequence[float] = (),
+        expanded: Expanded | None = None,
+        pages: Sequence[Expanded] = (),
+        held: tuple[Channel, ...] = (),
         **failures: list[Exception],
     ) -> None:
         """`unreadable` is the number of unreadable events of reconcile; `changes`, whether commands cause events.
 
-        `sessions_kept` are the seconds that the attempts to delete the sessions of an erased user ask to wait.
+        `expanded` is what a batch of notices is expanded to, `pages` what each page of favourites is, and `held` the
+        channels of a digest. `sessions_kept` are the seconds that the attempts to delete the sessions of an erased
+        user ask to wait.
         """
         self._sessions_kept = list(sessions_kept)
         self._unreadable = unreadable
+        self._expanded = expanded or Expanded(channels={})
+        self._pages = list(pages)
+        self._held = held
+        self.sent: list[Outgoing] = []
         self._changes = changes
         self._failures = failures
         self.calls: list[str] = []
@@ -183,6 +194,32 @@ class Script:
             return f"{len(batch.event_ids)} mailed"
 
         @activity.defn
+        async def expand_notices(batch: DeliveryBatch) -> Expanded:
+            script._call("expand_notices")
+            return script._expanded
+
+        @activity.defn
+        async def expand_favorites(of: FavoritesOf) -> Expanded:
+            script._call("expand_favorites")
+            return script._pages.pop(0)
+
+        @activity.defn
+        async def find_held(of: DigestOf) -> tuple[Channel, ...]:
+            script._call("find_held")
+            return script._held
+
+        @activity.defn
+        async def send_batch(batch: Outgoing) -> str:
+            script._call(f"send_batch_{batch.channel.value}")
+            script.sent.append(batch)
+            return f"{len(batch.targets)} sent"
+
+        @activity.defn
+        async def send_digest(of: DigestOf) -> str:
+            script._call(f"send_digest_{activity.info().task_queue}")
+            return "2 in one digest"
+
+        @activity.defn
         async def start_overdue() -> int:
             script._call("start_overdue")
             return 3
@@ -211,6 +248,11 @@ class Script:
             save_observations,
             publish_observations,
             send_deliveries,
+            expand_notices,
+            expand_favorites,
+            find_held,
+            send_batch,
+            send_digest,
             start_overdue,
             publish_overdue,
         ]
