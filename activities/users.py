@@ -15,7 +15,17 @@ from activities.saving import Aggregate, CommandStore, Loaded
 from adapters.current_state import find_user
 from adapters.postgres import Write
 from adapters.sealing import Keyring, token_hash
-from adapters.tables import account_tokens, passkeys, person_keys, recovery_codes, sessions, totp, user_profiles, users
+from adapters.tables import (
+    account_tokens,
+    erasures,
+    passkeys,
+    person_keys,
+    recovery_codes,
+    sessions,
+    totp,
+    user_profiles,
+    users,
+)
 from domain import ids
 from domain.command import Actor, Saved, SealedCommand
 from domain.errors import EmailTaken, PasskeyTaken, UsernameTaken, UserNotFound
@@ -125,8 +135,9 @@ class Users:
         return Loaded(state, state.version, circumstances, account_id, security.wrapped_key)
 
     def _rows(self, command: Any, loaded: Loaded[User], state: User | None) -> Sequence[Write]:
-        assert state is not None
         key = {"tenant_id": command.tenant_id, "user_id": command.aggregate_id}
+        if state is None:
+            return _rows_of_erasure(command, loaded, key)
         account, profile = state.model_dump(include=_ACCOUNT), state.model_dump(include=_PROFILE)
         if isinstance(command, RegisterUser):
             return [
@@ -189,6 +200,13 @@ class Users:
                 "expires_at": command.issued_at + LINK_LIFETIMES[purpose],
             },
         )
+
+
+def _rows_of_erasure(command: Any, loaded: Loaded[User], key: dict[str, Any]) -> Sequence[Write]:
+    """The account is closed; the workflow deletes it after its last mail, for which the address is needed."""
+    closed = {"status": UserStatus.DELETED, "version": loaded.version + 1, "updated_at": command.issued_at}
+    requested = {"command_id": command.command_id, "requested_at": command.issued_at}
+    return [Write(users, {**key, **closed}, "update"), Write(erasures, {**key, **requested})]
 
 
 def _account_columns(command: Any, loaded: Loaded[User]) -> dict[str, Any]:

@@ -62,6 +62,13 @@ class Keyring:
         """Identifies the address of a client (`address_of`) in sessions and in limits of sign-in."""
         return self.address_digest("client", address)
 
+    def name_digest(self, name: str) -> str:
+        """Identifies an e-mail address or username in keys of Redis. 128 bits, in hexadecimal digits.
+
+        Every key of a name contains it, so that an erasure finds them.
+        """
+        return self.address_digest("name", name).hex()[:32]
+
     def unsubscribe_tag(self, content: bytes) -> bytes:
         """The HMAC of what a link to unsubscribe contains. 128 bits."""
         return hmac.digest(self._unsubscribe_key, content, "sha256")[:16]

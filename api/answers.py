@@ -83,9 +83,12 @@ async def expected_versions(
 IfMatchDep = Annotated[tuple[int, ...] | None, Depends(expected_versions)]
 
 
-def accepted(outcome: Accepted) -> Response:
-    """202: the command is durable, and Location is the URL of its state."""
-    location = f"/api/commands/{outcome.command_id}"
+def accepted(outcome: Accepted, token: str = "") -> Response:
+    """202: the command is durable, and Location is the URL of its state.
+
+    With a `token` (`progress_token`) the URL can be read without signing in.
+    """
+    location = f"/api/commands/{outcome.command_id}" + (f"?token={token}" if token else "")
     body = AcceptedCommand(command_id=outcome.command_id, status="RUNNING", location=location)
     headers = {"Location": location, "Command-Id": str(outcome.command_id), "Retry-After": "1"}
     return Response(body.model_dump_json(by_alias=True), 202, headers, "application/json")

@@ -40,6 +40,7 @@ _LINK_TOKEN = "3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 BODIES: dict[str, dict[str, Any]] = {
     "Credentials": {"emailOrUsername": "ravi@example.com", "password": "correct horse battery"},
     "EmailAddress": {"email": "ravi@example.com"},
+    "Erasure": {"password": "correct horse battery"},
     "LinkToken": {"token": _LINK_TOKEN},
     "NewPasswordByLink": {"token": _LINK_TOKEN, "newPassword": "another lamp orbit nine"},
     "NewPreferences": {

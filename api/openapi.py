@@ -134,7 +134,7 @@ class AcceptedCommand(Model):
 
 
 def command(
-    status: Literal[200, 201, 204],
+    status: Literal[200, 201, 202, 204],
     model: type[Model] | None,
     *problems: str,
     signed_in: SignedIn = "required",
@@ -142,7 +142,8 @@ def command(
     """Decorator arguments for the route of a command: `@router.post("", **command(201, Property, "account-closed"))`.
 
     The response has `status` and a `model` as its body, or none with 204. `problems` are those of this command; the
-    problems of all commands, the response 202 and the headers are added.
+    problems of all commands, the response 202 and the headers are added. A command with `status` 202 and `model`
+    AcceptedCommand goes on after it is saved, and is answered so in any case.
     """
     headers = ["Command-Id", "Consistency-Token", "Idempotency-Replayed"]
     headers += ["ETag"] if model else []
@@ -158,7 +159,7 @@ def command(
         **({} if model else {"response_class": Response}),
         "responses": {
             status: {"headers": header_references(*headers)},
-            202: accepted,
+            202: accepted if status != 202 else accepted | {"description": "The command is durable, and goes on"},
             **responses(*_CALLER[signed_in], *_COMMAND, *problems),
         },
     }

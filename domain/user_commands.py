@@ -208,7 +208,8 @@ UserCommand = Annotated[
     | EnableSecondFactor
     | DisableSecondFactor
     | AddPasskey
-    | RemovePasskey,
+    | RemovePasskey
+    | EraseUser,
     Field(discriminator="type"),
 ]
 """The commands that are saved. `expire-verification` is a step of the workflow `email-verification`."""
@@ -316,11 +317,13 @@ def _decided(state: User, command: Any, by: Circumstances) -> list[UserFact]:
 _USABLE = frozenset({UserStatus.PENDING_VERIFICATION, UserStatus.ACTIVE})
 
 
-def evolve(state: User | None, fact: UserFact, version: int, at: datetime) -> User:
-    """The state after an event, whose personal fields must be decrypted."""
+def evolve(state: User | None, fact: UserFact, version: int, at: datetime) -> User | None:
+    """The state after an event, whose personal fields must be decrypted; None after an erasure.
+
+    The answer to a command contains the state: that of an erasure must contain nothing of the person.
+    """
     if isinstance(fact, UserDeleted):
-        assert state is not None
-        return state.model_copy(update={"status": UserStatus.DELETED, "version": version, "updated_at": at})
+        return None
     known = dict(state) if state else {"id": fact.user_id, "created_at": at}
     fields = {name: getattr(fact, name) for name in _STATE_FIELDS}
     return User(**{**known, **fields, "version": version, "updated_at": at})

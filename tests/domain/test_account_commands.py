@@ -44,7 +44,9 @@ from tests.samples import new_id, register_user
 
 OPENING = register_user("hyderabad", phoneNumber="9848022338")
 [OPENED] = decide(None, OPENING, Circumstances())
-ACCOUNT = evolve(None, OPENED, 1, OPENING.issued_at)
+_ACCOUNT = evolve(None, OPENED, 1, OPENING.issued_at)
+assert _ACCOUNT
+ACCOUNT = _ACCOUNT
 ADMIN = Circumstances(actor=Actor(user_id=new_id(), role=UserRole.ADMIN))
 BY_LINK = Circumstances(token_is_valid=True)
 
@@ -65,7 +67,9 @@ def suspend(**fields: Any) -> Command:
 def after(state: User, command: Command, by: Circumstances) -> User:
     """The state after a command that causes one event."""
     [fact] = decide(state, command, by)
-    return evolve(state, fact, state.version + 1, command.issued_at)
+    changed = evolve(state, fact, state.version + 1, command.issued_at)
+    assert changed
+    return changed
 
 
 PASSKEY = {"passkey_id": new_id(), "credential_id": "Y3JlZA", "public_key": "a2V5", "sign_count": 0, "name": "Phone"}
@@ -163,8 +167,11 @@ def test_second_factor_is_part_of_the_state() -> None:
     assert decide(ACCOUNT, sent(DisableSecondFactor), Circumstances()) == []
 
 
-def test_erased_account_is_deleted() -> None:
-    assert after(ACCOUNT, sent(EraseUser), Circumstances()).status is UserStatus.DELETED
+def test_erased_account_has_no_state() -> None:
+    command = sent(EraseUser)
+    [fact] = decide(ACCOUNT, command, Circumstances())
+
+    assert evolve(ACCOUNT, fact, 2, command.issued_at) is None
 
 
 @pytest.mark.parametrize(
