@@ -188,6 +188,9 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     """Lowest level that is logged: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
 
+    admin_second_factor: bool = False
+    """Whether administrators need a second factor: without one, they can only set one up."""
+
     command_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long the API waits for a command to be saved before it answers 202."""
     consistency_wait_seconds: Annotated[float, Field(ge=0, le=30)] = 0.5

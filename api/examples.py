@@ -36,8 +36,11 @@ _LISTING: dict[str, Any] = {
 
 _LINK_TOKEN = "3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
+_SETUP_TOKEN = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k"
+
 BODIES: dict[str, dict[str, Any]] = {
     "Credentials": {"emailOrUsername": "ravi@example.com", "password": "correct horse battery"},
+    "CodeProof": {"password": "correct horse battery", "code": "492039"},
     "EmailAddress": {"email": "ravi@example.com"},
     "LinkToken": {"token": _LINK_TOKEN},
     "NewPasswordByLink": {"token": _LINK_TOKEN, "newPassword": "another lamp orbit nine"},
@@ -51,6 +54,7 @@ BODIES: dict[str, dict[str, Any]] = {
             "auth": "BTBZMqHH6r4Tts7J_aSIgg",
         },
     },
+    "PasswordProof": {"password": "correct horse battery"},
     "PasswordChange": {"currentPassword": "correct horse battery", "newPassword": "another lamp orbit nine"},
     "ProfilePatch": {"city": "Hyderabad", "phoneNumber": None},
     "PropertyPatch": {"price": 8_250_000, "bedrooms": None},
@@ -63,6 +67,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "lastName": "Kumar",
         "phoneNumber": "98480 12345",
     },
+    "SecondFactorConfirmation": {"setupToken": _SETUP_TOKEN, "code": "492039"},
     "StatusChange": {"status": "UNDER_OFFER", "reason": "Two families are interested."},
     "Switch": {"value": True},
 }
@@ -165,6 +170,15 @@ RESPONSES: dict[str, Any] = {
                 "createdAt": "2025-10-09T06:30:00Z",
             }
         ]
+    },
+    "RecoveryCodes": {"recoveryCodes": ["lcqd3h4kmvx2a7yt", "w5n6gzr3bjoe4s2f"]},
+    "SecondFactorSetup": {
+        "setupToken": _SETUP_TOKEN,
+        "secret": "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP",
+        "uri": "otpauth://totp/Hyderabad%20Infra:ravi%40example.com?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+        "&issuer=Hyderabad%20Infra",
+        "qrCode": "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E",
+        "expiresIn": 600,
     },
     "SignedIn": {
         "accessToken": "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTk5YzlhNCJ9.c2lnbmF0dXJl",

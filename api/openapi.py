@@ -35,6 +35,7 @@ _TAGS = {
     "push": "The caller's browsers, to which notices are pushed (Web Push).",
     "properties": "Listings: create, edit and delete them, change their status, feature and verify them; favourites, "
     "views, lists, and the events of a listing.",
+    "second-factor": "The second factor of the caller: codes of an authenticator app, and recovery codes.",
     "users": "The account of the caller.",
 }
 
@@ -82,7 +83,9 @@ _HEADERS: dict[str, dict[str, Any]] = {
     "WWW-Authenticate": {"description": "The authentication scheme", "schema": {"type": "string"}},
 }
 
-_SIGNED_IN = ("unauthenticated", "invalid-token", "expired-token")
+_LIMITED = ("unauthenticated", "invalid-token", "expired-token")
+"""The problems of a route that a token is good for which is limited to setting up a second factor."""
+_SIGNED_IN = (*_LIMITED, "second-factor-needed")
 _MAYBE_SIGNED_IN = _SIGNED_IN[1:]
 _COMMAND = (
     "invalid-request",
@@ -114,8 +117,13 @@ _OF_A_BODY = (
 _SHARED = {"uri-too-long": "UriTooLong", "headers-too-large": "HeadersTooLarge", "internal": "ServerError"}
 """The only problems of their statuses, which every operation has, with the names of their shared responses."""
 
-SignedIn = Literal["required", "optional", "no"]
-_CALLER: dict[SignedIn, tuple[str, ...]] = {"required": _SIGNED_IN, "optional": _MAYBE_SIGNED_IN, "no": ()}
+SignedIn = Literal["required", "limited", "optional", "no"]
+_CALLER: dict[SignedIn, tuple[str, ...]] = {
+    "required": _SIGNED_IN,
+    "limited": _LIMITED,
+    "optional": _MAYBE_SIGNED_IN,
+    "no": (),
+}
 
 
 class AcceptedCommand(Model):

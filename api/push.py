@@ -19,7 +19,7 @@ from domain.model import Model
 
 router = APIRouter(prefix="/api/notifications", tags=["push"])
 
-_SIGNED_IN = ("unauthenticated", "invalid-token", "expired-token")
+_SIGNED_IN = ("unauthenticated", "invalid-token", "expired-token", "second-factor-needed")
 
 
 class PushKey(Model):
