@@ -190,6 +190,11 @@ class Settings(BaseSettings):
 
     admin_second_factor: bool = False
     """Whether administrators need a second factor: without one, they can only set one up."""
+    webauthn_rp_id: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] | None = None
+    """Domain of passkeys for the hosts below it; by default the host of PUBLIC_URL, or that in TENANT_HOSTS. Browsers
+    take localhost or a domain, not an address. When it changes, the passkeys of before sign in no more."""
+    webauthn_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated origins besides that of PUBLIC_URL whose pages, and Android apps, may use passkeys."""
 
     command_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long the API waits for a command to be saved before it answers 202."""
@@ -228,7 +233,7 @@ class Settings(BaseSettings):
     reconcile_after_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Reconcile ignores younger events: their command is still publishing them."""
 
-    @field_validator("api_services", "cors_origins", "trusted_proxies", mode="before")
+    @field_validator("api_services", "cors_origins", "trusted_proxies", "webauthn_origins", mode="before")
     @classmethod
     def _comma_separated(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -16,6 +16,7 @@ from api import (
     history,
     openapi,
     operations,
+    passkeys,
     properties,
     push,
     query_names,
@@ -24,6 +25,7 @@ from api import (
     views,
     webhooks,
 )
+from api.ceremonies import Challenges
 from api.commands import Commands
 from api.deps import Parts
 from api.limits import Limits
@@ -43,6 +45,7 @@ ROUTERS = {
     "views": views.router,
     "properties": properties.router,
     # Before the accounts, whose ids match every path.
+    "passkeys": passkeys.router,
     "second-factor": second_factor.router,
     "users": users.router,
     "auth": auth.router,
@@ -107,6 +110,7 @@ async def _parts(settings: Settings) -> Parts:
         sessions=Sessions(database, passwords, keyring, settings.admin_second_factor),
         limits=Limits(client),
         sign_ins=SignInLimits(client, database, keyring, settings),
+        challenges=Challenges(client),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
         observations=Observations(workflows, database, client, settings),
     )

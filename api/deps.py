@@ -16,6 +16,7 @@ from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
+from api.ceremonies import Challenges
 from api.commands import Commands
 from api.errors import ApiError
 from api.limits import Limits
@@ -44,6 +45,7 @@ class Parts:
     sessions: Sessions
     limits: Limits
     sign_ins: SignInLimits
+    challenges: Challenges
     histories: HistoryPages
     observations: Observations
     reached: set[str] = field(default_factory=set)

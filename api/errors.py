@@ -100,6 +100,12 @@ KINDS: dict[str, Kind] = {
         "Administrators need a second factor",
         "Set one up with POST /api/users/second-factor or a passkey, and then refresh the session.",
     ),
+    "invalid-challenge": Kind(
+        400, "The challenge is not valid", "It was used before, or has expired. Ask for new options and begin again."
+    ),
+    "invalid-passkey": Kind(
+        401, "The passkey does not sign in", "Choose another passkey of this portal, or sign in with the password."
+    ),
     "invalid-setup-token": Kind(
         400, "The setup has expired", "Begin again with POST /api/users/second-factor, and confirm it in ten minutes."
     ),
@@ -124,6 +130,7 @@ KINDS: dict[str, Kind] = {
     "second-factor-off": Kind(
         409, "The account has no second factor", "Set one up with POST /api/users/second-factor."
     ),
+    "too-many-passkeys": Kind(409, "The account has 20 passkeys", "Remove one first."),
     "username-taken": Kind(409, "The username is taken", "Choose another."),
     "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),
     "status-refused": Kind(409, "The status cannot be changed to this one", "Choose a status that `detail` lists."),

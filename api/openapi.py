@@ -32,6 +32,7 @@ _TAGS = {
     "commands": "The state of a command, with a link to its trace.",
     "history": "The activities of a user, newest first.",
     "operations": "For operators and tools: health, metrics, and the meaning of each problem.",
+    "passkeys": "Passkeys (WebAuthn): those of the caller, and sign-in without a password.",
     "push": "The caller's browsers, to which notices are pushed (Web Push).",
     "properties": "Listings: create, edit and delete them, change their status, feature and verify them; favourites, "
     "views, lists, and the events of a listing.",
@@ -83,10 +84,10 @@ _HEADERS: dict[str, dict[str, Any]] = {
     "WWW-Authenticate": {"description": "The authentication scheme", "schema": {"type": "string"}},
 }
 
-_LIMITED = ("unauthenticated", "invalid-token", "expired-token")
+LIMITED = ("unauthenticated", "invalid-token", "expired-token")
 """The problems of a route that a token is good for which is limited to setting up a second factor."""
-_SIGNED_IN = (*_LIMITED, "second-factor-needed")
-_MAYBE_SIGNED_IN = _SIGNED_IN[1:]
+SIGNED_IN = (*LIMITED, "second-factor-needed")
+_MAYBE_SIGNED_IN = SIGNED_IN[1:]
 _COMMAND = (
     "invalid-request",
     "invalid-idempotency-key",
@@ -119,8 +120,8 @@ _SHARED = {"uri-too-long": "UriTooLong", "headers-too-large": "HeadersTooLarge",
 
 SignedIn = Literal["required", "limited", "optional", "no"]
 _CALLER: dict[SignedIn, tuple[str, ...]] = {
-    "required": _SIGNED_IN,
-    "limited": _LIMITED,
+    "required": SIGNED_IN,
+    "limited": LIMITED,
     "optional": _MAYBE_SIGNED_IN,
     "no": (),
 }

@@ -16,7 +16,7 @@ from api.codes import accept_code, has_passkey, matching_step, recovery_hash
 from api.commands import Accepted, CommandMetadata, Done
 from api.deps import LimitedCallerDep, PartsDep, address_of
 from api.errors import ApiError, FieldError, responses
-from api.openapi import command
+from api.openapi import LIMITED, command
 from api.tokens import Caller
 from domain import fields as f
 from domain.model import Model
@@ -25,7 +25,7 @@ from domain.user_commands import DisableSecondFactor, EnableSecondFactor
 
 router = APIRouter(prefix="/api/users/second-factor", tags=["second-factor"])
 
-_ISSUER = "Hyderabad Infra"
+ISSUER = "Hyderabad Infra"
 _SETUP_SECONDS = 600
 """Enough to install an authenticator app."""
 _EXPIRY = struct.Struct(">q")
@@ -77,9 +77,7 @@ class RecoveryCodes(Model):
     "",
     response_model=SecondFactorSetup,
     responses=responses(
-        "unauthenticated",
-        "invalid-token",
-        "expired-token",
+        *LIMITED,
         "second-factor-needed",
         *_SENT,
         "second-factor-on",
@@ -98,7 +96,7 @@ async def begin_second_factor(
     user = await _without_second_factor(sender)
     secret = pyotp.random_base32(32)
     expiry = _EXPIRY.pack(int(time.time()) + _SETUP_SECONDS)
-    uri = pyotp.TOTP(secret).provisioning_uri(name=user.email, issuer_name=_ISSUER)
+    uri = pyotp.TOTP(secret).provisioning_uri(name=user.email, issuer_name=ISSUER)
     response.headers["Cache-Control"] = "no-store"
     return SecondFactorSetup(
         setup_token=parts.keyring.seal_token(_purpose(caller), expiry + secret.encode()),

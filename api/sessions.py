@@ -71,7 +71,7 @@ class Sessions:
         if not await self._passwords.matches(password, hashed, address=address) or row is None:
             raise ApiError("invalid-credentials")
         async with self._database.transaction(tenant_id) as tx:
-            is_proven = await signed_in(tx, row.user_id) and code is not None
+            is_proven = await note_sign_in(tx, row.user_id) and code is not None
             if is_proven and not await accept_code(tx, self._keyring, row.user_id, code or ""):
                 raise ApiError("invalid-code")
             return await self.open(tx, tenant_id, row.user_id, address, second_factor=is_proven)
@@ -145,7 +145,7 @@ class Sessions:
             await _revoke(connection, token)
 
 
-async def signed_in(tx: AsyncConnection, user_id: UUID) -> bool:
+async def note_sign_in(tx: AsyncConnection, user_id: UUID) -> bool:
     """Store the time of a sign-in; returns whether the account has a second factor.
 
     The account's row is locked until `tx` ends, so that this does not change before the session is opened, and that a

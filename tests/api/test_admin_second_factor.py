@@ -15,6 +15,7 @@ from domain.roles import UserRole
 from domain.user_commands import ChangeRole
 from tests.activities.accounts import Saving
 from tests.api.test_contract import assert_problem
+from tests.authenticator import ORIGIN, Authenticator
 from tests.platform import PASSWORD, Platform, registration
 from tests.samples import new_id
 from tests.second_factors import App, begin, confirm, enable, forget_steps
@@ -23,6 +24,9 @@ LIMITED = {
     ("GET", "/api/users/profile"),
     ("POST", "/api/users/second-factor"),
     ("POST", "/api/users/second-factor/confirm"),
+    ("GET", "/api/users/passkeys"),
+    ("POST", "/api/users/passkeys"),
+    ("POST", "/api/users/passkeys/options"),
 }
 """The routes that a limited token is good for."""
 
@@ -30,7 +34,9 @@ LIMITED = {
 @pytest.fixture
 async def http(platform: Platform, settings: Settings, tenant: str) -> AsyncIterator[httpx.AsyncClient]:
     """An API of one tenant that demands a second factor of administrators; the workers of the platform run commands."""
-    app = create_app(settings.model_copy(update={"default_tenant": tenant, "admin_second_factor": True}))
+    app = create_app(
+        settings.model_copy(update={"default_tenant": tenant, "admin_second_factor": True, "public_url": ORIGIN})
+    )
     address = f"2001:db8:{uuid4().hex[:4]}:1::1"
     async with (
         app.router.lifespan_context(app),
@@ -44,9 +50,8 @@ async def http(platform: Platform, settings: Settings, tenant: str) -> AsyncIter
 class Admin:
     """An account whose role was changed to ADMIN, with the tokens of its newest session."""
 
-    def __init__(self, http: httpx.AsyncClient, tenant: str, body: dict[str, Any], user_id: str) -> None:
+    def __init__(self, http: httpx.AsyncClient, body: dict[str, Any], user_id: str) -> None:
         self.http = http
-        self.tenant = tenant
         self.name = body["email"]
         self.id = user_id
         self.tokens: dict[str, Any] = {}
@@ -57,11 +62,11 @@ class Admin:
 
     async def login(self, code: str | None = None) -> httpx.Response:
         body = {"emailOrUsername": self.name, "password": PASSWORD} | ({"code": code} if code else {})
-        return self._kept(await self.http.post("/api/auth/login", json=body))
+        return self.kept(await self.http.post("/api/auth/login", json=body))
 
     async def refresh(self) -> httpx.Response:
         body = {"refreshToken": self.tokens["refreshToken"]}
-        return self._kept(await self.http.post("/api/auth/refresh", json=body))
+        return self.kept(await self.http.post("/api/auth/refresh", json=body))
 
     async def is_limited(self) -> bool:
         answer = await self.http.get(f"/api/user-history/{self.id}", headers=self.headers)
@@ -70,7 +75,7 @@ class Admin:
         assert_problem(answer, "second-factor-needed")
         return True
 
-    def _kept(self, answer: httpx.Response) -> httpx.Response:
+    def kept(self, answer: httpx.Response) -> httpx.Response:
         if answer.status_code == 200:
             self.tokens = answer.json()
         return answer
@@ -85,7 +90,7 @@ async def registered(http: httpx.AsyncClient, saving: Saving, tenant: str, role:
         command_id=new_id(), tenant_id=tenant, user_id=UUID(user_id), issued_at=datetime.now(UTC), role=role
     )
     await saving.user(promote)
-    return Admin(http, tenant, body, user_id)
+    return Admin(http, body, user_id)
 
 
 @pytest.fixture
@@ -158,6 +163,53 @@ async def test_administrator_who_disables_the_second_factor_is_limited_from_the_
 
     assert (await admin.refresh()).status_code == 200
     assert await admin.is_limited()
+
+
+async def passkey_options(admin: Admin) -> httpx.Response:
+    path = "/api/users/passkeys/options"
+    return await admin.http.post(path, json={"password": PASSWORD}, headers=admin.headers)
+
+
+async def add_passkey(admin: Admin, credential: dict[str, Any]) -> httpx.Response:
+    body = {"credential": credential, "name": "Key"}
+    return await admin.http.post("/api/users/passkeys", json=body, headers=admin.headers)
+
+
+async def test_passkey_is_a_second_factor(admin: Admin) -> None:
+    await admin.login()
+    authenticator = Authenticator(origin=ORIGIN)
+    assert (await add_passkey(admin, authenticator.make((await passkey_options(admin)).json()))).status_code == 201
+
+    assert (await admin.refresh()).status_code == 200
+    assert not await admin.is_limited()
+    refused = assert_problem(await admin.login(), "second-factor-required")
+    assert "passkey" in refused["detail"]
+    options = (await admin.http.post("/api/auth/passkeys/options")).json()
+    signed_in = await admin.http.post("/api/auth/passkeys", json={"credential": authenticator.sign(options)})
+    assert admin.kept(signed_in).status_code == 200, signed_in.text
+    assert not await admin.is_limited()
+
+
+async def test_session_from_before_a_passkey_sets_up_no_second_factor_of_its_own(admin: Admin) -> None:
+    await admin.login()
+    thief = dict(admin.tokens)
+    setup = (await begin(admin.http, admin.headers)).json()
+    credential = Authenticator(origin=ORIGIN).make((await passkey_options(admin)).json())
+    await admin.login()
+    made = Authenticator(origin=ORIGIN).make((await passkey_options(admin)).json())
+    assert (await add_passkey(admin, made)).status_code == 201
+    admin.tokens = thief
+
+    assert (await admin.refresh()).status_code == 200
+    assert await admin.is_limited()
+    app = App(setup["secret"])
+    for refused in (
+        await begin(admin.http, admin.headers),
+        await confirm(admin.http, admin.headers, setup["setupToken"], app.code()),
+        await passkey_options(admin),
+        await add_passkey(admin, credential),
+    ):
+        assert_problem(refused, "second-factor-needed")
 
 
 async def test_other_roles_need_no_second_factor(http: httpx.AsyncClient, saving: Saving, tenant: str) -> None:
