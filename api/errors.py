@@ -98,7 +98,8 @@ KINDS: dict[str, Kind] = {
     "second-factor-needed": Kind(
         403,
         "Administrators need a second factor",
-        "Set one up with POST /api/users/second-factor or a passkey, and then refresh the session.",
+        "Set one up with POST /api/users/second-factor, or add a passkey, and then refresh the session. If your account"
+        " has one, sign in again with it.",
     ),
     "invalid-challenge": Kind(
         400, "The challenge is not valid", "It was used before, or has expired. Ask for new options and begin again."

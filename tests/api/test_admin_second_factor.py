@@ -217,3 +217,13 @@ async def test_other_roles_need_no_second_factor(http: httpx.AsyncClient, saving
 
     assert (await agent.login()).status_code == 200
     assert not await agent.is_limited()
+
+
+async def test_sign_in_by_passkey_is_limited_by_address(http: httpx.AsyncClient) -> None:
+    answers = [await http.post("/api/auth/passkeys/options") for _ in range(61)]
+
+    assert [answer.status_code for answer in answers] == [200] * 60 + [429]
+    limited = assert_problem(answers[-1], "too-many-requests")
+    assert "minute" in limited["detail"]
+    credential = Authenticator(user_handle=bytes(16)).sign(answers[0].json())
+    assert_problem(await http.post("/api/auth/passkeys", json={"credential": credential}), "too-many-requests")

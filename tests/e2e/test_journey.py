@@ -23,6 +23,7 @@ from embedded.paths import ROOT
 from tests.activities.accounts import Saving
 from tests.platform import Platform, registration, until
 from tests.samples import create_property, listing
+from tests.second_factors import App, begin, confirm
 
 REAL_LISTINGS = ROOT.parent / "shared" / "data" / "listings_sale_geo.csv"
 
@@ -145,6 +146,7 @@ async def test_no_secret_is_left_anywhere(
     platform: Platform,
     settings: Settings,
     all_tenants: Database,
+    database: Database,
     temporal_client: Client,
     valkey: Redis,
     data: Path,
@@ -164,11 +166,14 @@ async def test_no_secret_is_left_anywhere(
         headers={**headers, "If-Match": created.headers["etag"]},
     )
     assert (patched.status_code, patched.json()["contactEmail"]) == (200, contact)
+    setup = (await begin(platform.http, headers, canary)).json()
+    enabled = await confirm(platform.http, headers, setup["setupToken"], App(setup["secret"]).code())
     broken = b'{"password": "' + canary.encode()
     await platform.http.post("/api/auth/login", content=broken, headers={"Content-Type": "application/json"})
     secrets = [
         canary,
         *(body[name] for body in (person, signed_in, renewed) for name in ("accessToken", "refreshToken")),
+        *(setup["secret"], setup["setupToken"], *enabled.json()["recoveryCodes"]),
     ]
     personal = [
         *(str(person["user"][name]) for name in ("email", "username", "phoneNumber")),
@@ -176,7 +181,12 @@ async def test_no_secret_is_left_anywhere(
     ]
     workflow_ids = [
         f"{type}/{done.headers['command-id']}"
-        for type, done in (("register-user", answer), ("create-property", created), ("patch-property", patched))
+        for type, done in (
+            ("register-user", answer),
+            ("create-property", created),
+            ("patch-property", patched),
+            ("enable-second-factor", enabled),
+        )
     ]
     await asyncio.gather(*(temporal_client.get_workflow_handle(workflow_id).result() for workflow_id in workflow_ids))
 
@@ -208,6 +218,10 @@ async def test_no_secret_is_left_anywhere(
             content = "\n".join(row[0] for row in rows)
             assert_clean(table, content)
             assert not [text for text in (*personal, "$argon2id$") if text in content], table
+    async with database.transaction("hyderabad") as tx:
+        for table in ("user_management.totp", "user_management.recovery_codes"):
+            rows = await tx.exec_driver_sql(f"SELECT CAST(t AS text) FROM {table} t")
+            assert_clean(table, "\n".join(row[0] for row in rows))
     for key in await valkey.keys():
         assert_clean("Redis", str(key))
 
