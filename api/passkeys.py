@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from pydantic import ConfigDict, Field
 from sqlalchemy import Row, select, update
 from webauthn import generate_authentication_options, generate_registration_options
 from webauthn.helpers import base64url_to_bytes, bytes_to_base64url, options_to_json_dict
@@ -33,6 +32,7 @@ from api.ceremonies import (
 )
 from api.codes import accept_code
 from api.commands import Accepted, Done
+from api.credentials import CreatedCredential, CreationOptions, RequestOptions, UsedCredential
 from api.deps import LimitedCallerDep, Parts, PartsDep, TenantDep, address_of
 from api.errors import ApiError, FieldError, responses
 from api.openapi import LIMITED, command, query
@@ -51,42 +51,11 @@ _MAX_PASSKEYS = 20
 _TRANSPORTS = {transport.value for transport in AuthenticatorTransport}
 
 
-def _base64url(longest: int) -> Any:
-    return Field(min_length=1, max_length=longest, pattern=r"^[A-Za-z0-9_-]+$")
-
-
-CredentialId = Annotated[str, _base64url(1400)]
-"""Of at most 1023 bytes."""
-
-
-class _OfBrowser(Model):
-    """What `PublicKeyCredential.toJSON()` returns; browsers add fields, which are ignored."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
 class PasskeyProof(Model):
     """The password of the account, and a code if it has a second factor."""
 
     password: f.Password
     code: f.Code | None = None
-
-
-class Attestation(_OfBrowser):
-    """The answer of an authenticator that has made a passkey."""
-
-    client_data_json: Annotated[str, _base64url(8_000), Field(alias="clientDataJSON")]
-    attestation_object: Annotated[str, _base64url(32_000)]
-    transports: Annotated[tuple[Annotated[str, Field(max_length=50)], ...], Field(max_length=20)] = ()
-
-
-class CreatedCredential(_OfBrowser):
-    """`toJSON()` of what `navigator.credentials.create()` returns."""
-
-    id: CredentialId
-    raw_id: CredentialId
-    type: Literal["public-key"]
-    response: Attestation
 
 
 class NewPasskey(Model):
@@ -96,92 +65,10 @@ class NewPasskey(Model):
     name: f.Label
 
 
-class Assertion(_OfBrowser):
-    """The answer of an authenticator that signs in."""
-
-    client_data_json: Annotated[str, _base64url(8_000), Field(alias="clientDataJSON")]
-    authenticator_data: Annotated[str, _base64url(8_000)]
-    signature: Annotated[str, _base64url(2_000)]
-    user_handle: Annotated[str, _base64url(100)] | None = None
-
-
-class UsedCredential(_OfBrowser):
-    """`toJSON()` of what `navigator.credentials.get()` returns."""
-
-    id: CredentialId
-    raw_id: CredentialId
-    type: Literal["public-key"]
-    response: Assertion
-
-
 class PasskeySignIn(Model):
     """A sign-in by passkey."""
 
     credential: UsedCredential
-
-
-class RelyingPartyOption(Model):
-    """The portal."""
-
-    id: str
-    name: str
-
-
-class UserOption(Model):
-    """The account, as authenticators show it."""
-
-    id: str
-    name: str
-    display_name: str
-
-
-class AlgorithmOption(Model):
-    """A kind of key."""
-
-    type: str
-    alg: int
-
-
-class CredentialOption(Model):
-    """A passkey of the account."""
-
-    id: str
-    type: str
-    transports: tuple[str, ...] = ()
-
-
-class SelectionOption(Model):
-    """What the authenticator must do."""
-
-    resident_key: str
-    require_resident_key: bool
-    user_verification: str
-
-
-class CreationOptions(Model):
-    """For `PublicKeyCredential.parseCreationOptionsFromJSON()`."""
-
-    rp: RelyingPartyOption
-    user: UserOption
-    challenge: str
-    pub_key_cred_params: tuple[AlgorithmOption, ...]
-    timeout: int
-    """Milliseconds."""
-    exclude_credentials: tuple[CredentialOption, ...]
-    authenticator_selection: SelectionOption
-    attestation: str
-
-
-class RequestOptions(Model):
-    """For `PublicKeyCredential.parseRequestOptionsFromJSON()`."""
-
-    challenge: str
-    timeout: int
-    """Milliseconds."""
-    rp_id: str
-    allow_credentials: tuple[CredentialOption, ...]
-    """Empty: the user chooses the account."""
-    user_verification: str
 
 
 class Passkey(Model):
