@@ -1,4 +1,4 @@
-"""The workers: `python worker.py commands notifications maintenance`; without arguments, every queue.
+"""The workers: `python worker.py commands notifications email sms push maintenance`; without arguments, every queue.
 
 Each task queue has its own Temporal worker, so that queues scale separately.
 """
@@ -21,23 +21,28 @@ from temporalio.client import (
 )
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
+from activities.channels import ByEmail, ByPush, BySms, ChannelSender
+from activities.deliveries import Deliveries
 from activities.favorites import Favorites
-from activities.notifications import Notifications, OverdueDeliveries
+from activities.notices import Notices
 from activities.observations import Observations
 from activities.outbox_relay import OutboxRelay
+from activities.overdue_deliveries import OverdueDeliveries
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
 from activities.saving import CommandStore
+from activities.texts import Texts
 from activities.users import Users
 from activities.verifications import OverdueVerifications, Verifications
 from adapters import temporal
 from adapters.kafka import Publisher
 from adapters.postgres import Database
 from adapters.sealing import Keyring
-from adapters.senders import mail_sender
+from adapters.senders import mail_sender, push_sender, sms_sender
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
 from adapters.temporal_monitor import CHECK_SECONDS, TemporalMonitor
+from domain.preferences import Channel
 from workflows import options
 from workflows.registry import WORKFLOWS
 
@@ -58,18 +63,28 @@ class Pools:
         self._tenants = Database.for_tenants(settings)
         self._all_tenants = Database.for_all_tenants(settings)
         self._publisher = Publisher(settings)
-        self._mails = mail_sender(settings)
         self._relay = OutboxRelay(client, options.NOTIFICATIONS)
         self._publishing = Publishing(self._all_tenants, self._publisher)
         self._keyring = Keyring(settings.secret_bytes)
+        self._texts = Texts(settings, self._keyring)
+        self._senders = self._channel_senders()
 
-    def worker(self, queue: str) -> Worker:
-        """The worker of one task queue."""
-        return {
-            options.COMMANDS: self._commands,
-            options.NOTIFICATIONS: self._notifications,
-            options.MAINTENANCE: self._maintenance,
-        }[queue]()
+    def worker(self, queue: str) -> Worker | None:
+        """The worker of one task queue; None for that of a channel without a provider, which gets no tasks."""
+        match queue:
+            case options.COMMANDS:
+                return self._commands()
+            case options.NOTIFICATIONS:
+                return self._notifications()
+            case options.EMAIL:
+                return self._channel(queue, self._settings.emails_per_second)
+            case options.SMS:
+                return self._channel(queue, self._settings.sms_per_second)
+            case options.PUSH:
+                return self._channel(queue, self._settings.pushes_per_second)
+            case options.MAINTENANCE:
+                return self._maintenance()
+        raise ValueError(f"unknown queue {queue}")
 
     def _commands(self) -> Worker:
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
@@ -79,11 +94,11 @@ class Pools:
             task_queue=options.COMMANDS,
             workflows=WORKFLOWS[options.COMMANDS],
             activities=[
-                Properties(store).save_property,
+                Properties(store, self._settings.verified_email_tenants).save_property,
                 Favorites(store).save_favorite,
                 users.save_user,
                 Verifications(users, self._keyring).save_verification_step,
-                Observations(self._tenants).save_observations,
+                Observations(self._tenants, self._relay.enqueued).save_observations,
                 self._publishing.publish,
                 self._publishing.publish_observations,
             ],
@@ -94,17 +109,42 @@ class Pools:
         )
 
     def _notifications(self) -> Worker:
-        notifications = Notifications(self._tenants, self._mails, self._keyring, self._settings.public_url)
+        notices = Notices(self._tenants, self._senders)
         return Worker(
             self._client,
             task_queue=options.NOTIFICATIONS,
             workflows=WORKFLOWS[options.NOTIFICATIONS],
-            activities=[notifications.send_deliveries],
-            max_concurrent_workflow_task_polls=2,  # a workflow has two workflow tasks for up to fifty mails
+            activities=[
+                notices.expand_notices,
+                notices.expand_favorites,
+                notices.find_held,
+                self._publishing.publish_observations,
+                self._deliveries(self._senders[Channel.EMAIL]).send_deliveries,
+            ],
+            max_concurrent_workflow_task_polls=2,  # a workflow has a few workflow tasks for up to fifty events
             activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=10),
-            max_concurrent_activities=2,  # ten mails each at a time: 20 connections, as mail servers allow one client
+            max_concurrent_activities=4,  # each has a connection of the pool
             graceful_shutdown_timeout=DRAIN,
         )
+
+    def _channel(self, queue: str, per_second: float) -> Worker | None:
+        sender = self._senders.get(Channel(queue))
+        if sender is None:
+            log.info("no provider is set for %s, so none is sent", queue)
+            return None
+        deliveries = self._deliveries(sender)
+        return Worker(
+            self._client,
+            task_queue=queue,
+            activities=[deliveries.send_batch, deliveries.send_digest],
+            activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=10),
+            max_concurrent_activities=2,  # ten messages each: 20 connections, as mail servers allow one client
+            max_task_queue_activities_per_second=per_second / options.SEND_BATCH,
+            graceful_shutdown_timeout=DRAIN,
+        )
+
+    def _deliveries(self, sender: ChannelSender) -> Deliveries:
+        return Deliveries(self._tenants, sender, self._texts, self._keyring)
 
     def _maintenance(self) -> Worker:
         after = self._settings.reconcile_after_seconds
@@ -125,9 +165,19 @@ class Pools:
             graceful_shutdown_timeout=DRAIN,
         )
 
+    def _channel_senders(self) -> dict[Channel, ChannelSender]:
+        """The sender of each channel that has a provider."""
+        mail, sms, push = mail_sender(self._settings), sms_sender(self._settings), push_sender(self._settings)
+        senders: list[ChannelSender] = [ByEmail(mail, self._texts)]
+        if sms:
+            senders.append(BySms(sms, self._texts))
+        if push:
+            senders.append(ByPush(push, self._texts, self._tenants))
+        return {sender.channel: sender for sender in senders}
+
     async def close(self) -> None:
         await asyncio.gather(self._relay.close(), self._publishing.close())
-        await self._mails.close()
+        await asyncio.gather(*(sender.close() for sender in self._senders.values()))
         await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())
 
 
@@ -178,7 +228,7 @@ async def _work(
 ) -> None:
     """Run the workers until `stopping` is done or a worker fails, as it does when the namespace is gone."""
     pools = Pools(settings, client)
-    workers = [pools.worker(queue) for queue in queues]
+    workers = [worker for queue in queues if (worker := pools.worker(queue))]
     running = [asyncio.create_task(worker.run()) for worker in workers]
     checking = asyncio.create_task(monitor.run(client))
     log.info("working on %s for Temporal at %s", ", ".join(queues), settings.temporal_address)

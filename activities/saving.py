@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.exceptions import ApplicationError
 
 from adapters import event_store, outbox
-from adapters.outbox import PendingDelivery
+from adapters.outbox import PendingEvent
 from adapters.postgres import Database, Write, write_rows
 from adapters.sealing import Keyring
 from adapters.tables import person_keys
@@ -22,7 +22,7 @@ from domain.command import FAILED, Command, Saved, SealedCommand
 from domain.errors import Refusal
 from domain.events import new_events
 from domain.model import Fact, Model
-from domain.notifications import deliveries_of
+from domain.notifications import notices_of
 
 S = TypeVar("S", bound=Model)
 
@@ -63,15 +63,15 @@ class Aggregate(Generic[S]):
 
 
 class CommandStore:
-    """Saves the events, rows, deliveries and answer of a command: all or nothing.
+    """Saves the events, rows, notices and answer of a command: all or nothing.
 
     It is one statement in autocommit mode, which saves two round trips, unless the command has consequences.
     """
 
     def __init__(
-        self, database: Database, keyring: Keyring, enqueued: Callable[[Sequence[PendingDelivery]], None]
+        self, database: Database, keyring: Keyring, enqueued: Callable[[Sequence[PendingEvent]], None]
     ) -> None:
-        """`enqueued` is called with the deliveries of a command after it is saved."""
+        """`enqueued` is called with the events of a command that have notices, after it is saved."""
         self._database = database
         self._keyring = keyring
         self._enqueued = enqueued
@@ -128,7 +128,7 @@ class CommandStore:
             state = loaded.state
             for event in events:
                 state = aggregate.evolve(state, event.data, event.version, event.timestamp)
-            pending = [delivery for event in events for delivery in deliveries_of(event)]
+            notices = [notice for event in events for notice in notices_of(event)]
             saved = Saved(
                 tenant_id=command.tenant_id,
                 command_id=command.command_id,
@@ -145,13 +145,14 @@ class CommandStore:
                         event_store.event_row(event, self._sealed(event.data, loaded, event.event_id))
                         for event in events
                     ),
-                    *(outbox.delivery_row(command, delivery) for delivery in pending),
+                    *(outbox.notice_row(command.tenant_id, command.command_id, notice) for notice in notices),
                     event_store.command_row(command, loaded.person_id, answer=self._answer(saved, state, loaded)),
                 ],
             )
             for statement in consequences if events else ():
                 await connection.execute(statement)
-        self._enqueued([PendingDelivery(command.tenant_id, one.event_id, command.command_id) for one in pending])
+        of = dict.fromkeys(notice.event_id for notice in notices)
+        self._enqueued([PendingEvent(command.tenant_id, event_id, command.command_id) for event_id in of])
         in_transit = self._keyring.seal_in_transit(state, command.command_id) if state else None
         return saved.model_copy(update={"resource": in_transit})
 

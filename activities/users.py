@@ -111,6 +111,7 @@ class Users:
         if isinstance(command, RegisterUser):
             return Loaded(None, 0, Circumstances(), command.user_id, self._keyring.new_wrapped_key())
         account_id = command.aggregate_id
+        await _lock_administrator(connection, command)
         state = await find_user(connection, account_id)
         security = (await connection.execute(_SECURITY, {"user_id": account_id})).one_or_none()
         if state is None or security is None or security.wrapped_key is None:
@@ -222,6 +223,17 @@ def _consequences(command: Any) -> Sequence[Executable]:
             own = sessions.c.user_id == command.aggregate_id
             return [update(sessions).where(own, sessions.c.session_id == proven).values(second_factor=True)]
     return ()
+
+
+async def _lock_administrator(connection: AsyncConnection, command: Any) -> None:
+    """Lock the rows of an administrator and of the account that they change, in one order.
+
+    Two administrators who demote or suspend each other at once would both succeed otherwise, and the tenant would have
+    none. The second one waits here, and then reads that they are none.
+    """
+    if getattr(command, "account_id", None) is not None:
+        both = users.c.user_id.in_([command.user_id, command.account_id])
+        await connection.execute(select(users.c.user_id).where(both).order_by(users.c.user_id).with_for_update())
 
 
 async def _actor(connection: AsyncConnection, command: Any) -> Actor | None:

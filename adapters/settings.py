@@ -77,6 +77,7 @@ def _public_key(value: str) -> str:
 WHERE_SETTINGS_ARE = "docs/settings.md lists every setting. `make run` sets them itself."
 """The end of the error message about a missing setting."""
 
+Tenant = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 PostgresUrl = Annotated[str, _scheme("postgresql", "postgres")]
 
 
@@ -90,7 +91,7 @@ class Settings(BaseSettings):
     database_app_role: str = "hyderabad_app"
     """Row-level security limits it to the tenant in the session variable `app.tenant`."""
     database_reader_role: str = "hyderabad_all_tenants"
-    """Reads every tenant: used by projections, publishing and reconcile."""
+    """Reads every tenant: used by projections, publishing and reconcile, and by the API for closed sessions."""
     database_pool_size: Annotated[int, Field(ge=1, le=200)] = 10
     """Connections of one pool; Postgres gets no faster with more than a few for each of its cores."""
 
@@ -148,6 +149,15 @@ class Settings(BaseSettings):
     """Twilio's API."""
     sms_dlt_entity_id: Annotated[str, Field(pattern=r"^[0-9]{1,30}$")] | None = None
     """Entity id in the registry of India's operators (DLT), without which they drop text messages."""
+    sms_dlt_templates: Annotated[dict[str, str], NoDecode, BeforeValidator(_json_object)] = {}
+    """JSON object from kind of notice to the id of its registered text (DLT). `make mails` shows the texts to register
+    and their names. Without its id India's operators drop a text."""
+    emails_per_second: Annotated[float, Field(gt=0)] = 100
+    """Mails of all workers together; providers defer or block who sends faster than they allow."""
+    sms_per_second: Annotated[float, Field(gt=0)] = 10
+    """Text messages of all workers together; Twilio queues what exceeds the rate of the sender, and fails it later."""
+    pushes_per_second: Annotated[float, Field(gt=0)] = 200
+    """Deliveries to browsers of all workers together, each to all browsers of a user."""
     vapid_private_key: Annotated[SecretStr, AfterValidator(_vapid_key)] | None = None
     """P-256 private key in PEM or base64url that identifies this server to push services (VAPID, RFC 8292). Without it
     nothing is sent to browsers. A browser's subscription is bound to it."""
@@ -183,8 +193,11 @@ class Settings(BaseSettings):
     """Comma-separated origins that CORS allows."""
     tenant_hosts: Annotated[dict[str, str], NoDecode, BeforeValidator(_json_object)] = {}
     """JSON object from host name to tenant, for portals with a domain of their own."""
-    default_tenant: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "hyderabad"
+    default_tenant: Tenant = "hyderabad"
     """Tenant of every other host name."""
+    verified_email_tenants: Annotated[tuple[Tenant, ...], NoDecode] = ()
+    """Comma-separated tenants whose listings become public only when the owner's e-mail address is verified; the API
+    refuses others with `email-not-verified`. Only workers need it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     """Lowest level that is logged: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
 
@@ -233,7 +246,14 @@ class Settings(BaseSettings):
     reconcile_after_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Reconcile ignores younger events: their command is still publishing them."""
 
-    @field_validator("api_services", "cors_origins", "trusted_proxies", "webauthn_origins", mode="before")
+    @field_validator(
+        "api_services",
+        "cors_origins",
+        "trusted_proxies",
+        "verified_email_tenants",
+        "webauthn_origins",
+        mode="before",
+    )
     @classmethod
     def _comma_separated(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -35,6 +35,7 @@ COMMAND_SECONDS = Histogram(
     ["command"],
     buckets=(0.01, 0.02, 0.03, 0.05, 0.08, 0.13, 0.2, 0.35, 0.6, 1, 2, 5),
 )
+DELIVERIES = Counter("deliveries", "Attempts to deliver a notice by channel and outcome", ["channel", "outcome"])
 OBSERVATIONS = Counter("observations", "Observations by type and outcome", ["type", "outcome"])
 DELIVERY_REPORTS = Counter("delivery_reports", "Reports of providers on deliveries", ["channel", "state"])
 REQUESTS = Counter("http_requests", "Requests by route and status", ["method", "route", "status"])

@@ -7,11 +7,15 @@ later, and it can do nothing but turn off mails of these kinds.
 import base64
 import hmac
 from dataclasses import dataclass
+from urllib.parse import urlencode
 from uuid import UUID
 
 from adapters.sealing import Keyring
 from domain.preferences import OPTIONAL_KINDS, NoticeKind
 
+UNSUBSCRIBE_PATH = "/api/notifications/unsubscribe"
+ONE_CLICK = "List-Unsubscribe=One-Click"
+"""The form that a mail program posts to the link (RFC 8058, section 3.2), which is also the value of a header."""
 _TAG_BYTES = 16
 
 
@@ -32,6 +36,19 @@ def unsubscribe_token(keyring: Keyring, tenant_id: str, user_id: UUID, *kinds: N
     """The token of the link in a mail of `kinds`; a digest may have several. base64url."""
     content = f"{user_id.hex}|{','.join(sorted(kinds))}|{tenant_id}".encode()
     return base64.urlsafe_b64encode(keyring.unsubscribe_tag(content) + content).decode().rstrip("=")
+
+
+def unsubscribe_url(public_api_url: str, token: str) -> str:
+    """The link of a mail: a page with a button for people, and what mail programs post ONE_CLICK to."""
+    return f"{public_api_url}{UNSUBSCRIBE_PATH}?{urlencode({'token': token})}"
+
+
+def unsubscribe_headers(public_api_url: str, token: str) -> dict[str, str]:
+    """The headers of a mail that let a mail program unsubscribe its reader with one click (RFC 8058, section 3.1).
+
+    A signature by DKIM must cover both, or mail programs ignore them.
+    """
+    return {"List-Unsubscribe": f"<{unsubscribe_url(public_api_url, token)}>", "List-Unsubscribe-Post": ONE_CLICK}
 
 
 def read_unsubscribe_token(keyring: Keyring, token: str) -> Unsubscribing:

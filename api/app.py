@@ -10,6 +10,7 @@ from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from api import (
+    admin_users,
     auth,
     command_states,
     errors,
@@ -34,6 +35,7 @@ from api.observations import Observations
 from api.opaque import Signer
 from api.origins import Origins
 from api.passwords import Passwords
+from api.revocations import Revocations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Tokens
@@ -48,6 +50,8 @@ ROUTERS = {
     "passkeys": passkeys.router,
     "second-factor": second_factor.router,
     "users": users.router,
+    # After it, because `/{user_id}` would match `profile` as an invalid id.
+    "admin-users": admin_users.router,
     "auth": auth.router,
     "commands": command_states.router,
     "push": push.router,
@@ -65,7 +69,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         parts = await _parts(settings)
         app.state.parts = parts
+        parts.revocations.start()
         yield
+        await parts.revocations.close()
         await parts.observations.close()
         parts.passwords.close()
         await parts.redis.aclose()
@@ -113,4 +119,6 @@ async def _parts(settings: Settings) -> Parts:
         challenges=Challenges(client),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
         observations=Observations(workflows, database, client, settings),
+        # One connection of its own, so that it waits for no request.
+        revocations=Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))),
     )

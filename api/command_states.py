@@ -30,6 +30,18 @@ class CommandResult(Model):
     event_ids: list[UUID]
 
 
+class DeliveryOutcome(Model):
+    """The deliveries of a command on one channel with the same outcome."""
+
+    channel: Literal["email", "sms", "push", "in-app"]
+    outcome: str
+    """`pending`, `held` until quiet hours end, `sent`, `given_up`, `bad_address`, or what the provider has reported
+    since: `deferred`, `delivered`, `failed`, `dropped`, `bounced`, `spam`."""
+    count: int
+    reason: str | None
+    """Why one of them was given up."""
+
+
 class CommandState(Model):
     """A command. It is COMPLETED once it is saved, even if later stages are pending or failed."""
 
@@ -39,6 +51,8 @@ class CommandState(Model):
     result: CommandResult | None
     problem: Problem | None
     stages: list[Stage]
+    deliveries: list[DeliveryOutcome]
+    """Of notices because of this command: to the user, and to those who have the listing as favourite."""
     started_at: datetime
     trace_url: str
 

@@ -293,10 +293,13 @@ class Commands:
             if recorded is None:
                 return None
             events = await event_store.of_command(connection, command_id)
-            deliveries = await outbox.outcome_of(connection, command_id)
-        return _State(tenant_id, str(recorded.user_id), self._recorded(recorded, events, deliveries))
+            waiting, deliveries = await outbox.outcomes_of(connection, command_id)
+        body = self._recorded(recorded, events, waiting, deliveries)
+        return _State(tenant_id, str(recorded.user_id), body)
 
-    def _recorded(self, recorded: RecordedCommand, events: list[Any], deliveries: outbox.Outcome) -> dict[str, Any]:
+    def _recorded(
+        self, recorded: RecordedCommand, events: list[Any], waiting: bool, deliveries: list[outbox.Outcome]
+    ) -> dict[str, Any]:
         refused = recorded.problem is not None
         result = {"aggregateId": str(recorded.aggregate_id), "eventIds": [str(event.event_id) for event in events]}
         stages = []
@@ -305,13 +308,17 @@ class Commands:
             stages.append(_stage("saved", recorded.finished_at))
             if events:
                 stages.append(_stage("published", max(published) if all(published) else None))
-            if deliveries.count:
-                stages.append(_stage("notified", deliveries.sent_at, failed=deliveries.given_up))
+            if waiting or deliveries:
+                stages.append(_notified(waiting, deliveries))
         return {
             **self._common_fields(recorded.type, recorded.command_id, recorded.status, recorded.started_at),
             "result": None if refused else result,
             "problem": _problem(**recorded.problem) if recorded.problem else None,
             "stages": stages,
+            "deliveries": [
+                {"channel": one.channel, "outcome": one.outcome, "count": one.count, "reason": one.reason}
+                for one in deliveries
+            ],
         }
 
     def _unrecorded_state(self, command_id: UUID, found: _Described) -> _State:
@@ -324,6 +331,7 @@ class Commands:
             "result": None,
             "problem": None if running else _problem("command-failed", None, None),
             "stages": [_stage("saved", None)],
+            "deliveries": [],
         }
         return _State(attributes.get(temporal.TENANT_ID) or "", attributes.get(temporal.USER_ID) or "", body)
 
@@ -410,6 +418,16 @@ def _problem(code: str, detail: str | None, field: str | None) -> dict[str, Any]
 
 def _stage(name: str, at: datetime | None, *, failed: bool = False) -> dict[str, Any]:
     return {"name": name, "status": "DONE" if at else "FAILED" if failed else "PENDING", "at": at}
+
+
+def _notified(waiting: bool, deliveries: list[outbox.Outcome]) -> dict[str, Any]:
+    """The stage of notices: done once each delivery is settled; failed when a channel has only given up ones."""
+    if waiting or any(one.outcome in {"pending", "held"} for one in deliveries):
+        return _stage("notified", None)
+    times = [one.last_sent_at for one in deliveries if one.last_sent_at]
+    sent = {one.channel for one in deliveries if one.reason is None}
+    failed = any(one.channel not in sent for one in deliveries)
+    return _stage("notified", None if failed else max(times, default=None), failed=failed)
 
 
 def _search_attributes(command: Command) -> TypedSearchAttributes:

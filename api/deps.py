@@ -12,17 +12,19 @@ from pydantic import Field
 from redis.asyncio import Redis
 from temporalio.client import Client
 
+from adapters.devices import device_label
 from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from api.ceremonies import Challenges
 from api.commands import Commands
-from api.errors import ApiError
+from api.errors import CHALLENGE, KINDS, ApiError
 from api.limits import Limits
 from api.observations import Observations
 from api.opaque import Signer, Tampered
 from api.passwords import Passwords
+from api.revocations import Revocations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Caller, Tokens
@@ -48,6 +50,7 @@ class Parts:
     challenges: Challenges
     histories: HistoryPages
     observations: Observations
+    revocations: Revocations
     reached: set[str] = field(default_factory=set)
     """Dependencies that were reached at least once since the process started."""
 
@@ -74,19 +77,22 @@ def caller_or_none(request: Request) -> Caller | None:
 def verified_caller(request: Request) -> Caller | None:
     """The caller of a request that has a token, also of a limited one.
 
-    Raises ApiError invalid-token, also for a token of another tenant.
+    Raises ApiError expired-token, session-closed, or invalid-token, also for a token of another tenant.
     """
     header = request.headers.get("authorization")
     if header is None:
         return None
     scheme, _, token = header.partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise ApiError("invalid-token")
+    if scheme.lower() != "bearer":
+        # Without an error code, as RFC 6750, section 3.1, says about a scheme that is not supported.
+        raise ApiError("invalid-token", KINDS["unauthenticated"].advice, headers={"WWW-Authenticate": CHALLENGE})
     parts = parts_of(request)
     caller = parts.tokens.verify(token)
     hosts = parts.settings.tenant_hosts
     if hosts and hosts.get(request.url.hostname or "", caller.tenant_id) != caller.tenant_id:
         raise ApiError("invalid-token", "The token is for another host. Sign in at this one.")
+    if (caller.tenant_id, caller.session_id) in parts.revocations:
+        raise ApiError("session-closed")
     return caller
 
 
@@ -111,6 +117,11 @@ def address_of(request: Request) -> str:
     if isinstance(address, IPv4Address):
         return str(address)
     return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
+
+
+def device_of(request: Request) -> str | None:
+    """The label of the client's device, such as `Chrome on Windows`; None when it is not known."""
+    return device_label(request.headers.get("user-agent"))
 
 
 # A bare key, or a quoted string (RFC 8941), as draft-ietf-httpapi-idempotency-key-header requires; most clients send

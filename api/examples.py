@@ -12,7 +12,7 @@ from domain.property import Property
 from domain.property_commands import PropertyCreated
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
-from domain.user import User, UserStatus
+from domain.user import AccountSummary, User, UserStatus
 
 _USER_ID, _PROPERTY_ID, _COMMAND_ID = (UUID(f"0199c9a4-1f00-7000-8000-00000000000{n}") for n in (1, 2, 3))
 _AT = datetime(2025, 10, 9, 6, 30, tzinfo=UTC)
@@ -97,9 +97,11 @@ BODIES: dict[str, dict[str, Any]] = {
         "lastName": "Kumar",
         "phoneNumber": "98480 12345",
     },
+    "RoleChange": {"role": "AGENT"},
     "SecondFactorConfirmation": {"setupToken": _SETUP_TOKEN, "code": "492039"},
     "StatusChange": {"status": "UNDER_OFFER", "reason": "Two families are interested."},
     "Switch": {"value": True},
+    "UserStatusChange": {"status": "SUSPENDED", "reason": "Listings that do not exist."},
 }
 """An example of each model that is the body of a route. A test fails for a body without an example."""
 
@@ -128,6 +130,7 @@ _USER = User(
     created_at=_AT,
     updated_at=_AT,
 ).model_dump(mode="json", by_alias=True)
+_SUMMARY = [field.alias or name for name, field in AccountSummary.model_fields.items()]
 _EVENT = Event(
     event_id=ids.event_id(_COMMAND_ID, 1),
     aggregate_id=_PROPERTY_ID,
@@ -156,6 +159,10 @@ _PASSKEY = {
 }
 
 RESPONSES: dict[str, Any] = {
+    "AccountPage": {
+        "items": [{name: _USER[name] for name in _SUMMARY}],
+        "nextCursor": "AZnJpB8AfwA",
+    },
     "AcceptedCommand": {
         "commandId": str(_COMMAND_ID),
         "status": "RUNNING",
@@ -171,6 +178,10 @@ RESPONSES: dict[str, Any] = {
             {"name": "saved", "status": "DONE", "at": "2025-10-09T06:30:00Z"},
             {"name": "published", "status": "DONE", "at": "2025-10-09T06:30:00Z"},
             {"name": "notified", "status": "PENDING", "at": None},
+        ],
+        "deliveries": [
+            {"channel": "email", "outcome": "pending", "count": 1, "reason": None},
+            {"channel": "in-app", "outcome": "sent", "count": 1, "reason": None},
         ],
         "startedAt": "2025-10-09T06:30:00Z",
         "traceUrl": f"http://127.0.0.1:8233/namespaces/default/workflows/{_COMMAND_ID}",
@@ -240,6 +251,36 @@ RESPONSES: dict[str, Any] = {
         "qrCode": "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E",
         "expiresIn": 600,
     },
+    "OpenSessions": {
+        "items": [
+            {
+                "id": str(_COMMAND_ID),
+                "device": "Chrome on Windows",
+                "openedAt": "2025-10-09T06:30:00Z",
+                "lastSeenAt": "2025-10-12T15:10:00Z",
+                "current": True,
+            }
+        ]
+    },
+    "SecurityEventPage": {
+        "items": [
+            {
+                "id": str(_EVENT.event_id),
+                "type": "USER_LOGGED_IN",
+                "at": "2025-10-09T06:30:00Z",
+                "userId": str(_USER_ID),
+                "device": "Chrome on Windows",
+                "newDevice": True,
+                "sessionId": str(_COMMAND_ID),
+                "fromRole": None,
+                "toRole": None,
+                "fromStatus": None,
+                "toStatus": None,
+                "passkey": None,
+            }
+        ],
+        "nextCursor": "AZnJpB8AfwA",
+    },
     "SignedIn": {
         "accessToken": "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTk5YzlhNCJ9.c2lnbmF0dXJl",
         "refreshToken": BODIES["RefreshToken"]["refreshToken"],
@@ -247,6 +288,7 @@ RESPONSES: dict[str, Any] = {
         "expiresIn": 900,
         "user": _USER,
     },
+    "User": _USER,
     "jwks": {
         "keys": [
             {
@@ -263,7 +305,7 @@ RESPONSES: dict[str, Any] = {
     "metrics": 'http_requests_total{method="GET",route="/api/properties",status="200"} 12.0\n',
     "readyz": {
         "status": "ready",
-        "dependencies": dict.fromkeys(("postgres", "eventStore", "redis", "temporal"), "reached"),
+        "dependencies": dict.fromkeys(("postgres", "eventStore", "redis", "temporal", "closedSessions"), "reached"),
     },
 }
 """An example of each successful response: by its model, or by the operation of one without a model."""

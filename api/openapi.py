@@ -37,7 +37,7 @@ _TAGS = {
     "properties": "Listings: create, edit and delete them, change their status, feature and verify them; favourites, "
     "views, lists, and the events of a listing.",
     "second-factor": "The second factor of the caller: codes of an authenticator app, and recovery codes.",
-    "users": "The account of the caller.",
+    "users": "The account of the caller; for administrators, the accounts of the tenant.",
 }
 
 _HEADERS: dict[str, dict[str, Any]] = {
@@ -81,10 +81,15 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "description": "Seconds to wait before the next attempt",
         "schema": {"type": "integer", "minimum": 1},
     },
-    "WWW-Authenticate": {"description": "The authentication scheme", "schema": {"type": "string"}},
+    "WWW-Authenticate": {
+        "description": "The authentication scheme; about an access token also what is wrong with it (RFC 6750)",
+        "schema": {"type": "string"},
+        "example": 'Bearer realm="hyderabad-infra", error="invalid_token",'
+        ' error_description="The access token has expired"',
+    },
 }
 
-LIMITED = ("unauthenticated", "invalid-token", "expired-token")
+LIMITED = ("unauthenticated", "invalid-token", "expired-token", "session-closed")
 """The problems of a route that a token is good for which is limited to setting up a second factor."""
 SIGNED_IN = (*LIMITED, "second-factor-needed")
 _MAYBE_SIGNED_IN = SIGNED_IN[1:]

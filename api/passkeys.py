@@ -33,7 +33,7 @@ from api.ceremonies import (
 from api.codes import accept_code
 from api.commands import Accepted, Done
 from api.credentials import CreatedCredential, CreationOptions, RequestOptions, UsedCredential
-from api.deps import LimitedCallerDep, Parts, PartsDep, TenantDep, address_of
+from api.deps import LimitedCallerDep, Parts, PartsDep, TenantDep, address_of, device_of
 from api.errors import ApiError, FieldError, responses
 from api.openapi import LIMITED, command, query
 from api.second_factor import ISSUER, own_account, proving, refuse_unproven, wrong_code
@@ -242,7 +242,9 @@ async def sign_in_by_passkey(
     challenge = challenge_in(body.credential.response.client_data_json)
     await parts.challenges.use(tenant_id, _SIGN_IN, challenge, "")
     session = await _opened(body.credential, challenge, request, parts, tenant_id)
-    await parts.observations.logged_in(tenant_id, session.user.id)
+    await parts.observations.logged_in(
+        tenant_id, session.user.id, device_of(request), session.is_new_device, session.id
+    )
     return signed_in(parts, tenant_id, session, 200, {})
 
 
@@ -265,6 +267,7 @@ async def _opened(
             sign_count=row.sign_count,
         )
     except NotVerified as error:
+        parts.observations.login_failed(tenant_id, row.user_id, device_of(request))
         raise ApiError("invalid-passkey") from error
     count = verified.new_sign_count
     # Authenticators that do not count send 0 always.
@@ -279,7 +282,8 @@ async def _opened(
         # Not if the passkey was removed since it was read, or has signed in with this count or a higher one.
         if (await tx.execute(used)).rowcount != 1:
             raise ApiError("invalid-passkey")
-        return await parts.sessions.open(tx, tenant_id, row.user_id, address_of(request), second_factor=True)
+        address, device = address_of(request), device_of(request)
+        return await parts.sessions.open(tx, tenant_id, row.user_id, address, device, second_factor=True)
 
 
 async def _count_sign_in(parts: Parts, tenant_id: str, request: Request) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from redis.asyncio import Redis
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import exists, or_, select
 
 from adapters.postgres import Database, DatabaseUnavailable
 from adapters.redis import AutoPipeline, RedisError
@@ -165,7 +165,7 @@ class SignInLimits:
 
         Failures from elsewhere then do not keep them from signing in there. Nothing is remembered without Redis.
         """
-        query = select(func.lower(users.c.email), func.lower(users.c.username)).where(users.c.user_id == user_id)
+        query = select(users.c.email_key, users.c.username_key).where(users.c.user_id == user_id)
         async with self._database.statements(tenant_id) as connection:
             names = (await connection.execute(query)).one_or_none() or ()
         with suppress(RedisError):
@@ -209,7 +209,7 @@ class SignInLimits:
             exists().where(
                 sessions.c.user_id == users.c.user_id,
                 sessions.c.address_digest == self._keyring.client_digest(address),
-                or_(func.lower(users.c.email) == name, func.lower(users.c.username) == name),
+                or_(users.c.email_key == name, users.c.username_key == name),
             )
         )
         async with self._database.statements(tenant_id) as connection:

@@ -110,6 +110,17 @@ class ListingClosed(Refusal):
     advice = "The property is sold or rented. Set its status to ACTIVE first."
 
 
+class EmailNotVerified(Refusal):
+    """The portal shows only listings of owners whose e-mail address is verified."""
+
+    code = "email-not-verified"
+    advice = (
+        "Verify your e-mail address by the link in your mail, or ask for a new one at POST"
+        " /api/auth/resend-verification. Then send the request again, with a new Idempotency-Key. Until then you may"
+        " save the listing as a DRAFT."
+    )
+
+
 class StatusRefused(Refusal):
     """The table of transitions has no step from the present status to this one."""
 

@@ -125,6 +125,7 @@ PersonName = Annotated[str, _Text(1, 100)]
 Label = Annotated[str, _Text(1, 60)]
 # In lower case, as accounts are looked up, so that the rate limit counts every spelling of a name together.
 SignInName = Annotated[str, _Text(1, 254, lower=True)]
+SearchText = Annotated[str, _Text(1, 254)]
 NewPassword = Annotated[SecretStr, Field(min_length=8, max_length=128), _SECRET]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=128), _SECRET]
 Code = Annotated[

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from domain.events import Event
 from domain.observations import UserLoggedIn
-from domain.preferences import NoticeKind
+from domain.preferences import ACCOUNT_KINDS, Channel, NoticeKind, Preferences, quiet_end
 from domain.property_commands import PropertyCreated, PropertyPriceChanged, PropertyStatusChanged
 from domain.property_status import PropertyStatus
 from domain.user_events import (
@@ -85,31 +86,54 @@ def _notices(event: Event) -> Iterator[Notice]:
             yield Notice(of, NoticeKind.PRICE_DROPPED, fact.property_id, Audience.FAVORITES)
 
 
-PROPERTY_LISTED = "property-listed"
-_MAILED = frozenset(
-    {NoticeKind.VERIFY_EMAIL, NoticeKind.WELCOME, NoticeKind.PASSWORD_RESET, NoticeKind.PASSWORD_CHANGED}
-)
-"""The kinds whose template is the kind itself. Of the others, only a confirmed listing has a mail."""
-
-
 @dataclass(frozen=True)
-class Delivery:
-    """A mail to send because of an event: its template, its recipient, and the aggregate that it is about."""
+class Reach:
+    """How a user can be reached."""
 
-    event_id: UUID
-    template: str
-    recipient_id: UUID
-    about_id: UUID
-
-
-def deliveries_of(event: Event) -> list[Delivery]:
-    """The deliveries that an event causes."""
-    return list(_deliveries(event))
+    preferences: Preferences
+    may_sign_in: bool
+    has_phone: bool
+    has_browser: bool
+    """Whether a browser of the user is subscribed to messages."""
 
 
-def _deliveries(event: Event) -> Iterator[Delivery]:
-    for notice in notices_of(event):
-        if notice.kind is NoticeKind.LISTING_CONFIRMED:
-            yield Delivery(event.event_id, PROPERTY_LISTED, notice.audience_id, about_id=event.data.property_id)
-        elif notice.kind in _MAILED:
-            yield Delivery(event.event_id, notice.kind.value, notice.audience_id, about_id=notice.audience_id)
+_ONLY_BY_MAIL = frozenset({NoticeKind.VERIFY_EMAIL, NoticeKind.PASSWORD_RESET, NoticeKind.ACCOUNT_ERASED})
+"""Of no use to who is signed in."""
+_SECURITY = frozenset({NoticeKind.PASSWORD_CHANGED, NoticeKind.NEW_SIGN_IN})
+
+
+def channels_of(kind: NoticeKind, reach: Reach) -> frozenset[Channel]:
+    """The channels on which a user gets a notice.
+
+    Those of the account are always mailed. Text messages go to nobody who has not asked for any, because a phone number
+    is not verified: those about the account's security, to who has asked for those of some other kind.
+    """
+    wanted = reach.preferences.channels_of(kind)
+    if kind in ACCOUNT_KINDS:
+        is_about_security = kind in _SECURITY
+        asked = any(channels.sms for channels in reach.preferences.kinds.values())
+        by_sms, by_push, in_app = is_about_security and asked, is_about_security, kind not in _ONLY_BY_MAIL
+        chosen = {Channel.EMAIL: True, Channel.SMS: by_sms, Channel.PUSH: by_push, Channel.IN_APP: in_app}
+    elif reach.may_sign_in:
+        chosen = {
+            Channel.EMAIL: wanted.email,
+            Channel.SMS: wanted.sms,
+            Channel.PUSH: wanted.push,
+            Channel.IN_APP: wanted.in_app,
+        }
+    else:
+        chosen = {}
+    possible = {Channel.SMS: reach.has_phone, Channel.PUSH: reach.has_browser}
+    return frozenset(channel for channel, on in chosen.items() if on and possible.get(channel, True))
+
+
+def held_until(kind: NoticeKind, channel: Channel, preferences: Preferences, now: datetime) -> datetime | None:
+    """The end of the quiet hours for which a delivery has to wait; None when it is sent at once."""
+    if kind in ACCOUNT_KINDS or channel is Channel.IN_APP:
+        return None
+    return quiet_end(preferences.quiet_hours, now)
+
+
+def in_app_id(event_id: UUID, recipient_id: UUID) -> UUID:
+    """The id of the USER_NOTIFIED event of an event and its recipient."""
+    return uuid5(event_id, f"in-app/{recipient_id}")

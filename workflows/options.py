@@ -8,10 +8,13 @@ from temporalio.workflow import ActivityConfig, LocalActivityConfig
 COMMANDS = "commands"
 """Command workflows and their short database and Kafka writes."""
 NOTIFICATIONS = "notifications"
-"""Mails. Mail servers are slow and may fail for hours, so their workers are separate from those of commands."""
+"""The workflows of notices, and their database reads and writes."""
+EMAIL, SMS, PUSH = "email", "sms", "push"
+"""Deliveries, one queue for each channel: providers limit their rates, are slow, and fail each for itself."""
+CHANNELS = (EMAIL, SMS, PUSH)
 MAINTENANCE = "maintenance"
 """The workflow `reconcile`."""
-QUEUES = (COMMANDS, NOTIFICATIONS, MAINTENANCE)
+QUEUES = (COMMANDS, NOTIFICATIONS, *CHANNELS, MAINTENANCE)
 
 SAVE = LocalActivityConfig(
     # A save takes milliseconds. A worker that shuts down waits for the running attempt, so no more than DRAIN.
@@ -29,14 +32,39 @@ PUBLISH = LocalActivityConfig(
     # A longer pause is a timer of the workflow, which ends the workflow task: the update is answered before the pause.
     local_retry_threshold=timedelta(milliseconds=500),
 )
+SEND_BATCH = 10
+"""Deliveries of one activity, sent at the same time. The cap of a queue counts activities, so it is a tenth of the
+cap of messages.
+"""
+EXPAND = ActivityConfig(
+    task_queue=NOTIFICATIONS,
+    # Some ten statements. Without limit of attempts: without its deliveries a notice is lost.
+    start_to_close_timeout=timedelta(seconds=30),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+)
+_RETRY_SENDING = RetryPolicy(initial_interval=timedelta(seconds=5), maximum_interval=timedelta(minutes=30))
+SEND = ActivityConfig(
+    # Ten messages at once, each within 20 s.
+    start_to_close_timeout=timedelta(minutes=1),
+    # RFC 5321, section 4.5.4.1, asks to retry for four to five days.
+    schedule_to_close_timeout=timedelta(days=4),
+    retry_policy=_RETRY_SENDING,
+)
+SEND_TO_FAVORITES = ActivityConfig(
+    start_to_close_timeout=timedelta(minutes=1),
+    # Five attempts within some two minutes slow the pages down while a provider fails. What is pending then is left to
+    # reconcile, so that one mailbox that defers does not hold up the other favourites for days.
+    schedule_to_close_timeout=timedelta(hours=1),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_attempts=5),
+)
 NOTIFY = ActivityConfig(
+    # Only for workflows that a release without channels has started.
     task_queue=NOTIFICATIONS,
     # Fifty mails, ten at a time, each within 20 s; a heartbeat after each ten.
     start_to_close_timeout=timedelta(minutes=5),
     heartbeat_timeout=timedelta(seconds=30),
-    # RFC 5321, section 4.5.4.1, asks to retry for four to five days.
     schedule_to_close_timeout=timedelta(days=4),
-    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_interval=timedelta(minutes=30)),
+    retry_policy=_RETRY_SENDING,
 )
 RECONCILE = ActivityConfig(
     # Time to publish a large backlog. A batch takes a second or two and ends with a heartbeat.
@@ -45,3 +73,8 @@ RECONCILE = ActivityConfig(
     # The schedule starts the next run after a minute.
     retry_policy=RetryPolicy(maximum_attempts=3),
 )
+
+
+def on_channel(config: ActivityConfig, channel: str, summary: str) -> ActivityConfig:
+    """`config` for the queue of a channel, with a summary for the web UI."""
+    return {**config, "task_queue": channel, "summary": summary}

@@ -3,7 +3,7 @@
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from activities.notifications import OverdueDeliveries
+from activities.overdue_deliveries import OverdueDeliveries
 from activities.publishing import Reconciliation
 from activities.verifications import OverdueVerifications
 from workflows import options

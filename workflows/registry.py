@@ -9,8 +9,10 @@ from temporalio import workflow
 
 from workflows import options
 from workflows.command import CommandWorkflow
+from workflows.digest import DigestWorkflow
 from workflows.email_verification import EmailVerificationWorkflow
 from workflows.notify import NotifyWorkflow
+from workflows.notify_favorites import NotifyFavoritesWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.record_activity import RecordActivityWorkflow
 
@@ -25,7 +27,7 @@ COMMANDS: dict[str, type[CommandWorkflow]] = {
 
 WORKFLOWS: dict[str, list[type[Any]]] = {
     options.COMMANDS: [*COMMANDS.values(), RecordActivityWorkflow, EmailVerificationWorkflow],
-    options.NOTIFICATIONS: [NotifyWorkflow],
+    options.NOTIFICATIONS: [NotifyWorkflow, NotifyFavoritesWorkflow, DigestWorkflow],
     options.MAINTENANCE: [ReconcileWorkflow],
 }
 

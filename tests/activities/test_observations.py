@@ -27,7 +27,7 @@ from tests.samples import create_property, login, new_id, record_activity, view
 
 @pytest.fixture
 def observations(database: Database) -> Observations:
-    return Observations(database)
+    return Observations(database, lambda pending: None)
 
 
 @pytest.fixture

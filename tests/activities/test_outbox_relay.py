@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 from temporalio.client import Client, WorkflowExecution
 
-from activities.outbox_relay import MAX_DELIVERIES, DeliveryBatch, OutboxRelay, group_by_tenant
+from activities.notices import DeliveryBatch
+from activities.outbox_relay import MAX_EVENTS, OutboxRelay, group_by_tenant
 from adapters import temporal
-from adapters.outbox import PendingDelivery
+from adapters.outbox import PendingEvent
 from adapters.settings import Settings
 from tests.platform import until
 from tests.samples import new_id, new_tenant
@@ -15,8 +16,8 @@ from tests.samples import new_id, new_tenant
 pytestmark = pytest.mark.temporal
 
 
-def delivery(tenant: str) -> PendingDelivery:
-    return PendingDelivery(tenant, new_id(), new_id())
+def delivery(tenant: str) -> PendingEvent:
+    return PendingEvent(tenant, new_id(), new_id())
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ async def test_deliveries_of_a_second_share_a_workflow(
         [run] = await started(temporal_client, f"CommandIds = '{one.command_id}'", 1)
     assert run.typed_search_attributes[temporal.TENANT_ID] == tenant
     described = await temporal_client.get_workflow_handle(run.id).describe()
-    assert await described.static_summary() == "3 deliveries"
+    assert await described.static_summary() == "3 events"
     [started_with] = (await temporal_client.get_workflow_handle(run.id).fetch_history()).events[:1]
     [payload] = started_with.workflow_execution_started_event_attributes.input.payloads
     assert DeliveryBatch.model_validate_json(payload.data).event_ids == tuple(one.event_id for one in pending)
@@ -82,18 +83,18 @@ async def test_deliveries_are_left_to_reconcile_while_temporal_is_unavailable(
 
     await relay.close()
 
-    assert "1 deliveries are left to reconcile" in caplog.text
+    assert "1 notices are left to reconcile" in caplog.text
 
 
 def test_tenants_do_not_share_a_workflow_and_none_is_too_large() -> None:
     here, there = new_tenant(), new_tenant()
-    pending = [delivery(here if n % 3 else there) for n in range(MAX_DELIVERIES * 3)]
+    pending = [delivery(here if n % 3 else there) for n in range(MAX_EVENTS * 3)]
 
     groups = group_by_tenant(pending)
 
     assert sorted(map(id, pending)) == sorted(id(one) for group in groups for one in group)
     assert all(len({one.tenant_id for one in group}) == 1 for group in groups)
-    assert [len(group) for group in groups] == [MAX_DELIVERIES, MAX_DELIVERIES, MAX_DELIVERIES]
+    assert [len(group) for group in groups] == [MAX_EVENTS, MAX_EVENTS, MAX_EVENTS]
 
 
 def test_work_of_a_later_release_is_read_and_its_further_fields_passed_over() -> None:

@@ -18,7 +18,7 @@ from adapters import event_store
 from adapters.current_state import find_property, find_user
 from adapters.postgres import Database
 from adapters.sealing import Keyring
-from adapters.tables import deliveries, properties, users
+from adapters.tables import notices, properties, users
 from domain.command import FAILED, Change, Command, Saved, SealedCommand
 from domain.errors import Refusal
 from domain.property import Property, PropertyDetails, PropertyPatch
@@ -42,7 +42,7 @@ TABLES = (
     "property_management.properties",
     "user_history.event_store",
     "user_history.commands",
-    "notification.deliveries",
+    "notification.notices",
 )
 
 
@@ -358,6 +358,8 @@ async def test_change_is_a_row_and_events_and_has_the_same_answer_when_it_is_rep
     assert await rows(database, tenant) == before | {
         "user_history.event_store": before["user_history.event_store"] + len(event_types),
         "user_history.commands": before["user_history.commands"] + 1,
+        # Those who have the listing as favourite are notified of a lower price.
+        "notification.notices": before["notification.notices"] + ("PROPERTY_PRICE_CHANGED" in event_types),
     }
 
 
@@ -404,11 +406,13 @@ async def test_deleted_listing_has_no_row_and_a_last_event(database: Database, s
     assert await refusal_of(saving, change(DeleteProperty, made)) == "not-found"
 
 
-async def test_first_publication_of_a_draft_enqueues_its_mail(database: Database, saving: Saving, tenant: str) -> None:
+async def test_first_publication_of_a_draft_enqueues_its_notice(
+    database: Database, saving: Saving, tenant: str
+) -> None:
     owner = await saving.registered(tenant)
     draft = create_property(tenant, owner).model_copy(update={"status": PropertyStatus.DRAFT})
     await saving.property(draft)
-    listed = select(deliveries).where(deliveries.c.about_id == draft.property_id)
+    listed = select(notices).where(notices.c.kind == "LISTING_CONFIRMED")
     async with database.transaction(tenant) as tx:
         before = (await tx.execute(listed)).all()
 
@@ -417,12 +421,12 @@ async def test_first_publication_of_a_draft_enqueues_its_mail(database: Database
         saved = await saving.property(publishing)
 
     async with database.transaction(tenant) as tx:
-        [delivery] = await tx.execute(listed)
+        [notice] = await tx.execute(listed)
     assert before == []
-    assert (delivery.event_id, delivery.recipient_id, delivery.template) == (
+    assert (notice.event_id, notice.audience_id, notice.audience) == (
         saved.events[0].event_id,
         owner,
-        "property-listed",
+        "user",
     )
 
 

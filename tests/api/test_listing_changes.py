@@ -271,7 +271,7 @@ async def test_owner_gets_a_mail_when_a_draft_is_published_first(platform: Platf
         return await stages(answer.headers["command-id"]) == dict.fromkeys(expected, "DONE")
 
     await until(lambda: has_stages(drafted, {"saved", "published"}))
-    assert await platform.mails(person, "listed") == []
+    assert await platform.mails(person, "is public") == []
 
     published = await platform.change(person, "PUT", f"{path}/status", {"status": "ACTIVE"}, if_match='"1"')
     await until(lambda: has_stages(published, {"saved", "published", "notified"}))
@@ -280,7 +280,7 @@ async def test_owner_gets_a_mail_when_a_draft_is_published_first(platform: Platf
     await until(lambda: has_stages(paused, {"saved", "published"}))
     await until(lambda: has_stages(again, {"saved", "published"}))
 
-    [mail] = await platform.mails(person, "listed")
+    [mail] = await platform.mails(person, "is public")
     assert home in mail["text"]
     assert (await platform.http.get(path)).json() == again.json()
 

@@ -365,6 +365,17 @@ async def test_assertion_without_the_user_is_refused(platform: Platform, owner: 
     assert_problem(await sign_in(platform, credential), "invalid-passkey")
 
 
+async def test_forged_assertion_is_a_failed_sign_in_of_the_account(platform: Platform, owner: Person) -> None:
+    forged = replace(await made(platform, owner), key=Authenticator().key)
+    await sign_in(platform, forged.sign(await options(platform)))
+
+    async def is_recorded() -> bool:
+        answer = await platform.http.get("/api/users/profile/security-events", headers=owner.headers)
+        return "LOGIN_FAILED" in {event["type"] for event in answer.json()["items"]}
+
+    await until(is_recorded)
+
+
 async def test_unknown_passkey_and_wrong_signature_get_the_same_problem(platform: Platform, owner: Person) -> None:
     known = replace(await made(platform, owner), key=Authenticator().key)
     unknown = replace(known, credential_id=b"unknown")

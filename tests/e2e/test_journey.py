@@ -50,7 +50,7 @@ async def test_created_property_is_in_history_mailbox_and_temporal(platform: Pla
         return all(stage["status"] == "DONE" for stage in state["stages"])
 
     await until(everything_is_done)
-    [mail] = await until(lambda: platform.mails(person, "listed"))
+    [mail] = await until(lambda: platform.mails(person, "is public"))
     assert home["id"] in mail["text"]
     events = (await platform.http.get(f"/api/properties/{home['id']}/history", headers=person.headers)).json()["items"]
     assert [(event["eventType"], event["eventId"]) for event in events] == [("PROPERTY_CREATED", entries[0]["eventId"])]
@@ -102,7 +102,7 @@ async def test_mail_whose_workflow_was_lost_is_sent(platform: Platform, saving: 
 
     subjects = " | ".join(mail["subject"].lower() for mail in await until(mails))
     assert "verify" in subjects
-    assert "listed" in subjects
+    assert "is public" in subjects
 
 
 async def test_every_page_of_a_history_is_there_once(platform: Platform) -> None:

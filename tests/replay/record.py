@@ -23,11 +23,13 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.testing import WorkflowEnvironment
 
-from activities.outbox_relay import DeliveryBatch
+from activities.notices import DeliveryBatch, DigestOf, Expanded, FavoritesOf
 from activities.verifications import STEPS, Unverified
 from adapters import temporal
+from adapters.outbox import Target
 from domain.command import Command
 from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
+from domain.preferences import Channel
 from domain.property import PropertyPatch
 from domain.property_commands import (
     ChangePropertyStatus,
@@ -59,8 +61,10 @@ from tests.samples import create_property, login, new_id, record_activity, regis
 from tests.workflows.conftest import running
 from tests.workflows.fakes import Script, refusal, unavailable
 from workflows import options
+from workflows.digest import DigestWorkflow
 from workflows.email_verification import EmailVerificationWorkflow
 from workflows.notify import NotifyWorkflow
+from workflows.notify_favorites import NotifyFavoritesWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.record_activity import RecordActivityWorkflow
 from workflows.register_user import RegisterUserWorkflow
@@ -153,12 +157,35 @@ def _of_commands() -> dict[str, Recorded]:
     return paths
 
 
+def targets(count: int) -> tuple[Target, ...]:
+    return tuple(Target(new_id(), new_id()) for _ in range(count))
+
+
 def _of_others() -> dict[str, Recorded]:
     batch = record_activity("hyderabad", view(new_id()), login(new_id()))
     outgoing = DeliveryBatch(tenant_id="hyderabad", event_ids=(new_id(), new_id()))
 
     def recording(script: Script) -> Recorded:
         return Recorded(RecordActivityWorkflow, [batch], script)
+
+    of = FavoritesOf(tenant_id="hyderabad", event_id=new_id(), property_id=new_id(), kind="PRICE_DROPPED")
+    expanded = Expanded(
+        channels={"email": targets(12), "sms": targets(1)},
+        recorded=new_id(),
+        favorites=(of,),
+        digests=(DigestOf(tenant_id="hyderabad", user_id=new_id(), until=OVERDUE),),
+    )
+
+    def pages(count: int) -> list[Expanded]:
+        full = [Expanded(channels={"email": targets(1)}, users=50, next_user=new_id()) for _ in range(count)]
+        return [*full, Expanded(channels={}, users=1)]
+
+    def favorites(script: Script) -> Recorded:
+        return Recorded(NotifyFavoritesWorkflow, [of], script)
+
+    def digest(script: Script, ends_in: timedelta) -> Recorded:
+        waiting = DigestOf(tenant_id="hyderabad", user_id=new_id(), until=datetime.now(UTC) + ends_in)
+        return Recorded(DigestWorkflow, [waiting], script)
 
     def notify(script: Script) -> Recorded:
         return Recorded(NotifyWorkflow, [outgoing], script)
@@ -183,9 +210,24 @@ def _of_others() -> dict[str, Recorded]:
             Script(save_verification_step=unavailable(2), publish=unavailable(2))
         ),
         "reconcile-verifications": reconcile(Script()),
-        "notify-done": notify(Script()),
-        "notify-late": notify(Script(send_deliveries=unavailable(2))),
-        "notify-given_up": notify(Script(send_deliveries=refusal("MailRefused"))),
+        "notify-channels": notify(Script(expanded=expanded, pages=pages(0))),
+        "notify-nothing": notify(Script()),
+        "notify-channels_late": notify(
+            Script(expanded=expanded, pages=pages(0), expand_notices=unavailable(2), send_batch_sms=unavailable(2))
+        ),
+        "notify-channels_left": notify(Script(expanded=expanded, pages=pages(0), send_batch_email=refusal("Refused"))),
+        "notify_favorites-done": favorites(Script(pages=pages(22))),
+        "notify_favorites-late": favorites(
+            Script(
+                pages=pages(1),
+                expand_favorites=unavailable(1),
+                send_batch_email=unavailable(5),
+            )
+        ),
+        "digest-done": digest(Script(held=(Channel.EMAIL, Channel.PUSH)), timedelta(seconds=1)),
+        "digest-overdue": digest(Script(held=(Channel.SMS,), send_digest_sms=unavailable(1)), timedelta(hours=-1)),
+        "digest-nothing": digest(Script(), timedelta(hours=-1)),
+        "digest-given_up": digest(Script(held=(Channel.SMS,), send_digest_sms=refusal("Refused")), timedelta()),
         "reconcile-done": reconcile(Script()),
         "reconcile-unreadable": reconcile(Script(unreadable=1)),
         "reconcile-failed": reconcile(Script(publish_overdue=unavailable(3))),
@@ -196,6 +238,8 @@ def _of_others() -> dict[str, Recorded]:
 PATHS = {**_of_commands(), **_of_others()}
 _QUEUES: dict[Any, str] = {
     NotifyWorkflow: options.NOTIFICATIONS,
+    NotifyFavoritesWorkflow: options.NOTIFICATIONS,
+    DigestWorkflow: options.NOTIFICATIONS,
     ReconcileWorkflow: options.MAINTENANCE,
     EmailVerificationWorkflow: options.COMMANDS,
 }
@@ -212,8 +256,15 @@ async def record(environment: WorkflowEnvironment, name: str) -> str:
             await handle.result()
         except WorkflowFailureError as error:
             sys.stdout.write(f"{name}: ends with {error.cause}\n")
+        history = await handle.fetch_history()
+        for event in history.events:
+            if event.HasField("child_workflow_execution_started_event_attributes"):
+                # A child that runs on would take what the next script has for its own workflow.
+                child = event.child_workflow_execution_started_event_attributes.workflow_execution
+                if path.workflow is NotifyWorkflow:
+                    await environment.client.get_workflow_handle(child.workflow_id).result()
     # Stack traces name folders of the machine that recorded them, and replay does not read them.
-    return _STACK_TRACE.sub(r'\1""', (await handle.fetch_history()).to_json())
+    return _STACK_TRACE.sub(r'\1""', history.to_json())
 
 
 async def started(client: Client, workflow: Any, arguments: list[Any], id: str, queue: str) -> WorkflowHandle[Any, Any]:

@@ -1,7 +1,7 @@
 """The time-skipping server, and workers with fake activities."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -18,6 +18,7 @@ from adapters.settings import Settings
 from embedded.engines import binary
 from tests.platform import until
 from tests.workflows.fakes import Script
+from workflows import options
 from workflows.registry import WORKFLOWS
 
 Workers = Callable[[Client, Script], AbstractAsyncContextManager[None]]
@@ -52,11 +53,12 @@ def workers() -> Workers:
 @asynccontextmanager
 async def running(client: Client, script: Script) -> AsyncIterator[None]:
     """A worker on every queue."""
-    pools = [
-        Worker(client, task_queue=queue, workflows=workflows, activities=script.activities)
-        for queue, workflows in WORKFLOWS.items()
-    ]
-    async with pools[0], pools[1], pools[2]:
+    async with AsyncExitStack() as pools:
+        for queue in options.QUEUES:
+            workflows = WORKFLOWS.get(queue, [])
+            await pools.enter_async_context(
+                Worker(client, task_queue=queue, workflows=workflows, activities=script.activities)
+            )
         yield
 
 

@@ -1,6 +1,6 @@
 """Fake activities with scripted failures, registered under the names of the real ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -9,15 +9,17 @@ from pydantic import TypeAdapter
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.outbox_relay import DeliveryBatch
+from activities.deliveries import Outgoing
+from activities.notices import DeliveryBatch, DigestOf, Expanded, FavoritesOf
 from activities.publishing import PublishedOverdue
 from activities.verifications import VerificationStep
-from domain.command import Actor, Command, Saved, SealedCommand
+from domain.command import Command, Saved, SealedCommand
 from domain.events import new_events
 from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.observations import RecordActivity, RecordedActivity
-from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted
+from domain.preferences import Channel
+from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted, Sender
 from domain.property_commands import decide as decide_property
 from domain.roles import UserRole
 from domain.user_commands import Circumstances, RegisterUser, RequestVerification, UserCommand
@@ -25,15 +27,32 @@ from domain.user_commands import decide as decide_user
 from domain.user_events import UserUpdated, UserVerificationRequested
 from tests.samples import new_id, register_user
 
-_ACTOR = Actor(user_id=UUID(int=1), role=UserRole.USER)
+_ACTOR = Sender(user_id=UUID(int=1), role=UserRole.USER)
 
 
 class Script:
     """Raises the next of `failures` of an activity at each attempt, and records the calls."""
 
-    def __init__(self, *, unreadable: int = 0, changes: bool = True, **failures: list[Exception]) -> None:
-        """`unreadable` is the number of unreadable events of reconcile; `changes`, whether commands cause events."""
+    def __init__(
+        self,
+        *,
+        unreadable: int = 0,
+        changes: bool = True,
+        expanded: Expanded | None = None,
+        pages: Sequence[Expanded] = (),
+        held: tuple[Channel, ...] = (),
+        **failures: list[Exception],
+    ) -> None:
+        """`unreadable` is the number of unreadable events of reconcile; `changes`, whether commands cause events.
+
+        `expanded` is what a batch of notices is expanded to, `pages` what each page of favourites is, and `held` the
+        channels of a digest.
+        """
         self._unreadable = unreadable
+        self._expanded = expanded or Expanded(channels={})
+        self._pages = list(pages)
+        self._held = held
+        self.sent: list[Outgoing] = []
         self._changes = changes
         self._failures = failures
         self.calls: list[str] = []
@@ -127,6 +146,32 @@ class Script:
             return f"{len(batch.event_ids)} mailed"
 
         @activity.defn
+        async def expand_notices(batch: DeliveryBatch) -> Expanded:
+            script._call("expand_notices")
+            return script._expanded
+
+        @activity.defn
+        async def expand_favorites(of: FavoritesOf) -> Expanded:
+            script._call("expand_favorites")
+            return script._pages.pop(0)
+
+        @activity.defn
+        async def find_held(of: DigestOf) -> tuple[Channel, ...]:
+            script._call("find_held")
+            return script._held
+
+        @activity.defn
+        async def send_batch(batch: Outgoing) -> str:
+            script._call(f"send_batch_{batch.channel.value}")
+            script.sent.append(batch)
+            return f"{len(batch.targets)} sent"
+
+        @activity.defn
+        async def send_digest(of: DigestOf) -> str:
+            script._call(f"send_digest_{activity.info().task_queue}")
+            return "2 in one digest"
+
+        @activity.defn
         async def start_overdue() -> int:
             script._call("start_overdue")
             return 3
@@ -146,6 +191,11 @@ class Script:
             save_observations,
             publish_observations,
             send_deliveries,
+            expand_notices,
+            expand_favorites,
+            find_held,
+            send_batch,
+            send_digest,
             start_overdue,
             publish_overdue,
         ]

@@ -9,14 +9,12 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from activities.outbox_relay import DeliveryBatch
 from tests.samples import create_property, new_id, sent
 from tests.workflows.conftest import Workers
 from tests.workflows.fakes import Script, refusal, unavailable
 from worker import DRAIN
 from workflows import options
 from workflows.create_property import CreatePropertyWorkflow
-from workflows.notify import NotifyWorkflow
 from workflows.reconcile import ReconcileWorkflow
 
 
@@ -27,13 +25,6 @@ async def create(environment: WorkflowEnvironment) -> WorkflowHandle[CreatePrope
         sent(command),
         id=f"create-property/{command.command_id}",
         task_queue=options.COMMANDS,
-    )
-
-
-async def notify(environment: WorkflowEnvironment) -> WorkflowHandle[NotifyWorkflow, str]:
-    batch = DeliveryBatch(tenant_id="hyderabad", event_ids=(new_id(), new_id()))
-    return await environment.client.start_workflow(
-        NotifyWorkflow.run, batch, id=f"notify/{new_id()}", task_queue=options.NOTIFICATIONS
     )
 
 
@@ -61,32 +52,6 @@ async def test_command_that_changes_nothing_publishes_nothing(skipping: Workflow
 
     assert script.calls == ["save_property"]
     assert outcome.endswith("version 0: nothing changed")
-
-
-async def test_mails_that_fail_for_hours_are_sent_at_last(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script = Script(send_deliveries=unavailable(14))
-
-    async with workers(skipping.client, script):
-        handle = await notify(skipping)
-        result = await handle.result()
-        took = await lasted(handle)
-
-    assert result == "2 mailed"
-    assert script.attempts("send_deliveries") == 15
-    # 5 s doubled up to half an hour: 5, 10, ... 1280, then 1800 five times.
-    assert timedelta(hours=3) < took < timedelta(hours=4)
-
-
-async def test_mails_that_always_fail_are_given_up_after_days(skipping: WorkflowEnvironment, workers: Workers) -> None:
-    script = Script(send_deliveries=unavailable(1000))
-
-    async with workers(skipping.client, script):
-        handle = await notify(skipping)
-        result = await handle.result()
-        took = await lasted(handle)
-
-    assert result == "given up: connection refused"
-    assert timedelta(days=3) < took < timedelta(days=5)
 
 
 async def test_publishing_waits_for_the_broker(skipping: WorkflowEnvironment, workers: Workers) -> None:
