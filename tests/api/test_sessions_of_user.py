@@ -205,6 +205,21 @@ async def test_sign_in_says_whether_the_device_is_new(platform: Platform, databa
     ]
 
 
+async def test_owner_gets_a_mail_about_a_sign_in_from_a_new_device_only(platform: Platform) -> None:
+    person = await platform.register()
+    for user_agent in (WINDOWS, WINDOWS, ANDROID):
+        await sign_in(platform, person, user_agent)
+
+    async def mails() -> list[dict[str, Any]]:
+        found = await platform.mails(person, "New sign-in")
+        return found if len(found) >= 2 else []
+
+    texts = [str(mail) for mail in await until(mails)]
+    assert len(texts) == 2
+    for device in ("Chrome on Windows", "Chrome on Android"):
+        assert sum(device in mail for mail in texts) == 1
+
+
 async def test_nothing_of_the_header_but_the_label_is_stored(platform: Platform, database: Database) -> None:
     person = await platform.register()
     await sign_in(platform, person, f"Chrome/1 canary-7f3a Windows {person.email}")
