@@ -232,6 +232,8 @@ class Settings(BaseSettings):
     """From one address: an office behind one NAT may sign up at once."""
     links_per_minute: Annotated[int, Field(ge=1)] = 30
     """Requests for links in mails, and uses of them, from one address: an office behind one NAT."""
+    unsubscribes_per_minute: Annotated[int, Field(ge=1)] = 600
+    """From one address: a provider of mailboxes unsubscribes all its users from a few."""
     commands_per_minute: Annotated[int, Field(ge=1)] = 600
     """For one user: more than a manual import needs, less than a runaway script sends. As many reads a minute of the
     state of commands that are not recorded, each of which is searched in Temporal."""

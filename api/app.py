@@ -15,13 +15,16 @@ from api import (
     command_states,
     errors,
     history,
+    notifications,
     openapi,
     operations,
     passkeys,
+    preferences,
     properties,
     push,
     query_names,
     second_factor,
+    unsubscribe,
     users,
     views,
     webhooks,
@@ -40,6 +43,7 @@ from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Tokens
 from projections.history import HistoryPages
+from projections.inbox import Inbox
 
 # The busiest first, because Starlette tries routes in order.
 ROUTERS = {
@@ -54,7 +58,10 @@ ROUTERS = {
     "admin-users": admin_users.router,
     "auth": auth.router,
     "commands": command_states.router,
+    "notifications": notifications.router,
+    "preferences": preferences.router,
     "push": push.router,
+    "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }
 
@@ -118,6 +125,7 @@ async def _parts(settings: Settings) -> Parts:
         sign_ins=SignInLimits(client, database, keyring, settings),
         challenges=Challenges(client),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
+        inbox=Inbox(database, settings.consistency_wait_seconds),
         observations=Observations(workflows, database, client, settings),
         # One connection of its own, so that it waits for no request.
         revocations=Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))),

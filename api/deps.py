@@ -29,6 +29,7 @@ from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Caller, Tokens
 from projections.history import HistoryPages
+from projections.inbox import Inbox
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Parts:
     sign_ins: SignInLimits
     challenges: Challenges
     histories: HistoryPages
+    inbox: Inbox
     observations: Observations
     revocations: Revocations
     reached: set[str] = field(default_factory=set)
@@ -175,13 +177,18 @@ def consistency_cursor(parts: Parts, tenant_id: str, user_id: str, token: str | 
         return None
     owner, _, signed = token.partition(".")
     try:
-        entry = parts.signer.open(consistency_purpose(tenant_id, owner), signed)
+        entry = parts.signer.open(_consistency_purpose(tenant_id, owner), signed)
     except Tampered as error:
         raise ApiError("invalid-consistency-token") from error
     return entry if owner == user_id and entry != NO_ENTRY else None
 
 
-def consistency_purpose(tenant_id: str, user_id: str) -> str:
+def consistency_token(parts: Parts, tenant_id: str, user_id: UUID, entry: Cursor) -> str:
+    """The Consistency-Token of what a user wrote; NO_ENTRY if it was nothing."""
+    return f"{user_id}.{parts.signer.sign(_consistency_purpose(tenant_id, str(user_id)), entry)}"
+
+
+def _consistency_purpose(tenant_id: str, user_id: str) -> str:
     return f"consistency:{tenant_id}:{user_id}"
 
 

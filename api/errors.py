@@ -255,7 +255,8 @@ _PLACES = {"body": "", "query": "query.", "path": "path.", "header": "header.", 
 
 
 def _field(location: Sequence[Any]) -> str:
-    place, *rest = [str(part) for part in location] or ["body"]
+    # pydantic's `[key]` says that the name itself is not valid.
+    place, *rest = [str(part) for part in location if part != "[key]"] or ["body"]
     return (_PLACES.get(place, "") + ".".join(rest)) or "body"
 
 

@@ -31,6 +31,7 @@ _TAGS = {
     "auth": "Accounts and sessions: register, sign in, renew and end a session, and the public key of access tokens.",
     "commands": "The state of a command, with a link to its trace.",
     "history": "The activities of a user, newest first.",
+    "notifications": "What the caller is notified of: the inbox, preferences, and the link in mails that unsubscribes.",
     "operations": "For operators and tools: health, metrics, and the meaning of each problem.",
     "passkeys": "Passkeys (WebAuthn): those of the caller, and sign-in without a password.",
     "push": "The caller's browsers, to which notices are pushed (Web Push).",
@@ -262,8 +263,9 @@ def _finish(operation: dict[str, Any], method: str, path: str) -> None:
         for media in answers[status].get("content", {}).values():
             media["schema"].pop("title", None)  # made up by FastAPI; generated types would get this name
             media["example"] = RESPONSES[_model(media) or operation["operationId"]]
-    if "requestBody" in operation:
+    if "application/json" in operation.get("requestBody", {}).get("content", {}):
         media = operation["requestBody"]["content"]["application/json"]
+        media["schema"] = _without_null(media["schema"])
         described = {**media, "example": BODIES[_model(media)]} if _model(media) in BODIES else media
         operation["requestBody"]["content"] = dict.fromkeys(sorted(MEDIA_TYPES[method]), described)
 
