@@ -203,9 +203,10 @@ class Settings(BaseSettings):
 
     admin_second_factor: bool = False
     """Whether administrators need a second factor: without one, they can only set one up."""
-    webauthn_rp_id: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] | None = None
-    """Domain of passkeys for the hosts below it; by default the host of PUBLIC_URL, or that in TENANT_HOSTS. Browsers
-    take localhost or a domain, not an address. When it changes, the passkeys of before sign in no more."""
+    webauthn_rp_ids: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated domains of passkeys (RP ids), each for itself and the hosts below it; other portals have their
+    host in PUBLIC_URL or TENANT_HOSTS. Browsers take localhost or a domain, not an address. When the domain of a portal
+    changes, its passkeys sign in no more."""
     webauthn_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated origins besides that of PUBLIC_URL whose pages, and Android apps, may use passkeys."""
 
@@ -254,6 +255,7 @@ class Settings(BaseSettings):
         "trusted_proxies",
         "verified_email_tenants",
         "webauthn_origins",
+        "webauthn_rp_ids",
         mode="before",
     )
     @classmethod

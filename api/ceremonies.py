@@ -46,17 +46,13 @@ class RelyingParty:
 def relying_party(settings: Settings, host: str) -> RelyingParty:
     """The relying party of a portal: the one of TENANT_HOSTS at `host`, otherwise that of PUBLIC_URL.
 
-    A portal has its own, because browsers use a passkey only at its domain; WEBAUTHN_RP_ID is that of all its
-    subdomains.
+    A portal has its own, because browsers use a passkey only at its domain and the hosts below it.
     """
     public = urlsplit(settings.public_url)
     name = host if host in settings.tenant_hosts else public.hostname or ""
     port = "" if public.port in {None, _DEFAULT_PORTS[public.scheme]} else f":{public.port}"
-    shared = settings.webauthn_rp_id
-    is_below = shared is not None and (name == shared or name.endswith(f".{shared}"))
-    return RelyingParty(
-        shared if shared and is_below else name, [f"{public.scheme}://{name}{port}", *settings.webauthn_origins]
-    )
+    shared = (domain for domain in settings.webauthn_rp_ids if name == domain or name.endswith(f".{domain}"))
+    return RelyingParty(next(shared, name), [f"{public.scheme}://{name}{port}", *settings.webauthn_origins])
 
 
 class Challenges:

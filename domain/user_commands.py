@@ -313,7 +313,9 @@ def _decided(state: User, command: Any, by: Circumstances) -> list[UserFact]:
                 raise SecondFactorOff()
             if secret is not None and state.second_factor:
                 raise SecondFactorOn()
-            return [UserSecondFactorChanged(is_same_app=secret is None, **_with_changes(state, second_factor=True))]
+            return [
+                UserSecondFactorChanged(only_recovery_codes=secret is None, **_with_changes(state, second_factor=True))
+            ]
         case DisableSecondFactor():
             if not state.second_factor:
                 return []

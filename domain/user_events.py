@@ -83,7 +83,7 @@ class UserStatusChanged(WholeUser):
 class UserSecondFactorChanged(WholeUser):
     """USER_SECOND_FACTOR_CHANGED: sign-in by password needs a code as well, or no longer does."""
 
-    is_same_app: bool = False
+    only_recovery_codes: bool = False
     """Whether only the recovery codes were replaced."""
 
 

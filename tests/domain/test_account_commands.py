@@ -170,7 +170,7 @@ def test_second_factor_is_part_of_the_state() -> None:
     assert with_factor.second_factor
     [replaced] = decide(with_factor, sent(EnableSecondFactor, recovery_code_hashes=("00",)), Circumstances())
     assert isinstance(replaced, UserSecondFactorChanged)
-    assert (replaced.second_factor, replaced.is_same_app) == (True, True)
+    assert (replaced.second_factor, replaced.only_recovery_codes) == (True, True)
     assert not after(with_factor, sent(DisableSecondFactor), Circumstances()).second_factor
     assert decide(ACCOUNT, sent(DisableSecondFactor), Circumstances()) == []
 
