@@ -29,6 +29,7 @@ from activities.notices import Notices
 from activities.observations import Observations
 from activities.outbox_relay import OutboxRelay
 from activities.overdue_deliveries import OverdueDeliveries
+from activities.preferences import NotificationPreferences
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
 from activities.saving import CommandStore
@@ -98,6 +99,7 @@ class Pools:
             activities=[
                 Properties(store, self._settings.verified_email_tenants).save_property,
                 Favorites(store).save_favorite,
+                NotificationPreferences(store).save_preferences,
                 users.save_user,
                 Verifications(users, self._keyring).save_verification_step,
                 Observations(self._tenants, self._relay.enqueued).save_observations,

@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     database_app_role: str = "hyderabad_app"
     """Row-level security limits it to the tenant in the session variable `app.tenant`."""
     database_reader_role: str = "hyderabad_all_tenants"
-    """Reads every tenant: used by projections, publishing and reconcile."""
+    """Reads every tenant: used by projections, publishing and reconcile, and by the API for closed sessions."""
     database_pool_size: Annotated[int, Field(ge=1, le=200)] = 10
     """Connections of one pool; Postgres gets no faster with more than a few for each of its cores."""
 
@@ -224,6 +224,8 @@ class Settings(BaseSettings):
     """From one address: an office behind one NAT may sign up at once."""
     links_per_minute: Annotated[int, Field(ge=1)] = 30
     """Requests for links in mails, and uses of them, from one address: an office behind one NAT."""
+    unsubscribes_per_minute: Annotated[int, Field(ge=1)] = 600
+    """From one address: a provider of mailboxes unsubscribes all its users from a few."""
     commands_per_minute: Annotated[int, Field(ge=1)] = 600
     """For one user: more than a manual import needs, less than a runaway script sends. As many reads a minute of the
     state of commands that are not recorded, each of which is searched in Temporal."""

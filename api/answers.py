@@ -12,7 +12,7 @@ from fastapi import Depends, Header, Request, Response
 from adapters.paging import Cursor
 from api.commands import Accepted, Done
 from api.conditional import versions_in
-from api.deps import NO_ENTRY, CallerDep, KeyDep, Parts, PartsDep, consistency_purpose
+from api.deps import NO_ENTRY, CallerDep, KeyDep, Parts, PartsDep, consistency_token
 from api.errors import ApiError
 from api.openapi import AcceptedCommand
 from api.tokens import Caller
@@ -121,6 +121,6 @@ def command_headers(parts: Parts, user_id: UUID, outcome: Done) -> dict[str, str
     saved = outcome.saved
     newest = saved.events[-1] if saved.events else None
     cursor = Cursor(newest.timestamp, newest.event_id) if newest else NO_ENTRY
-    signed = parts.signer.sign(consistency_purpose(saved.tenant_id, str(user_id)), cursor)
-    headers = {"Command-Id": str(saved.command_id), "Consistency-Token": f"{user_id}.{signed}"}
+    token = consistency_token(parts, saved.tenant_id, user_id, cursor)
+    headers = {"Command-Id": str(saved.command_id), "Consistency-Token": token}
     return headers | ({"Idempotency-Replayed": "true"} if outcome.repeated else {})

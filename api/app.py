@@ -15,11 +15,14 @@ from api import (
     command_states,
     errors,
     history,
+    notifications,
     openapi,
     operations,
+    preferences,
     properties,
     push,
     query_names,
+    unsubscribe,
     users,
     views,
     webhooks,
@@ -32,10 +35,12 @@ from api.observations import Observations
 from api.opaque import Signer
 from api.origins import Origins
 from api.passwords import Passwords
+from api.revocations import Revocations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Tokens
 from projections.history import HistoryPages
+from projections.inbox import Inbox
 
 # The busiest first, because Starlette tries routes in order.
 ROUTERS = {
@@ -47,7 +52,10 @@ ROUTERS = {
     "admin-users": admin_users.router,
     "auth": auth.router,
     "commands": command_states.router,
+    "notifications": notifications.router,
+    "preferences": preferences.router,
     "push": push.router,
+    "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }
 
@@ -62,7 +70,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         parts = await _parts(settings)
         app.state.parts = parts
+        parts.revocations.start()
         yield
+        await parts.revocations.close()
         await parts.observations.close()
         parts.passwords.close()
         await parts.redis.aclose()
@@ -108,5 +118,8 @@ async def _parts(settings: Settings) -> Parts:
         limits=Limits(client),
         sign_ins=SignInLimits(client, database, keyring, settings),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
+        inbox=Inbox(database, settings.consistency_wait_seconds),
         observations=Observations(workflows, database, client, settings),
+        # One connection of its own, so that it waits for no request.
+        revocations=Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))),
     )

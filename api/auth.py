@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
-from api import links
+from api import links, session_routes
 from api.answers import accepted, command_headers
 from api.bodies import BodyOf
 from api.commands import Accepted, new_id
-from api.deps import KeyDep, Parts, PartsDep, TenantDep, address_of
+from api.deps import KeyDep, Parts, PartsDep, TenantDep, address_of, device_of
 from api.errors import ApiError, responses
 from api.openapi import command
-from api.sessions import Session
+from api.sessions import Session, SignInRefused, TokenReused
 from api.tokens import LIFETIME_SECONDS
 from domain import fields as f
 from domain.model import Model
@@ -22,6 +22,7 @@ from domain.user_commands import Account, RegisterUser
 
 router = APIRouter(tags=["auth"])
 router.routes.extend(links.router.routes)
+router.routes.extend(session_routes.router.routes)
 
 
 _BODY = ("invalid-request", "unavailable")
@@ -87,7 +88,7 @@ async def register(
         async with _attempt(parts, tenant_id, address, account.email):
             if not await parts.sessions.password_matches(tenant_id, user_id, password, address):
                 raise ApiError("idempotency-key-reused")
-    session = await parts.sessions.begin(tenant_id, user_id, address)
+    session = await parts.sessions.begin(tenant_id, user_id, address, device_of(request))
     headers = command_headers(parts, outcome.saved.aggregate_id, outcome)
     headers |= {"Location": "/api/users/profile", "ETag": f'"{outcome.saved.version}"'}
     return _signed_in(parts, tenant_id, session, 201, headers)
@@ -100,10 +101,14 @@ async def register(
 )
 async def login(body: BodyOf[Credentials], request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Sign in by e-mail address or username."""
-    name, address = body.email_or_username, address_of(request)
-    async with _attempt(parts, tenant_id, address, name):
-        session = await parts.sessions.sign_in(tenant_id, name, body.password.get_secret_value(), address)
-    await parts.observations.logged_in(tenant_id, session.user.id)
+    name, address, device = body.email_or_username, address_of(request), device_of(request)
+    try:
+        async with _attempt(parts, tenant_id, address, name):
+            session = await parts.sessions.sign_in(tenant_id, name, body.password.get_secret_value(), address, device)
+    except SignInRefused as refused:
+        parts.observations.login_failed(tenant_id, refused.user_id, device)
+        raise
+    await parts.observations.logged_in(tenant_id, session.user.id, device, session.is_new_device, session.id)
     return _signed_in(parts, tenant_id, session, 200, {})
 
 
@@ -114,13 +119,18 @@ async def login(body: BodyOf[Credentials], request: Request, parts: PartsDep, te
 )
 async def refresh(body: BodyOf[RefreshToken], parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Renew a session. A refresh token can be used once; using it again closes the session."""
-    session = await parts.sessions.renew(tenant_id, body.refresh_token.get_secret_value())
+    try:
+        session = await parts.sessions.renew(tenant_id, body.refresh_token.get_secret_value())
+    except TokenReused as reused:
+        if reused.closed:
+            parts.observations.token_reused(tenant_id, *reused.closed)
+        raise
     return _signed_in(parts, tenant_id, session, 200, {})
 
 
 @router.post("/api/auth/logout", status_code=204, response_class=Response, responses=responses(*_BODY))
 async def logout(body: BodyOf[RefreshToken], parts: PartsDep, tenant_id: TenantDep) -> Response:
-    """Close the session of a refresh token. Its access tokens stay valid until they expire, at most 15 minutes."""
+    """Close the session of a refresh token. Its access tokens are refused within a second."""
     await parts.sessions.end(tenant_id, body.refresh_token.get_secret_value())
     return Response(status_code=204)
 

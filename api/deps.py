@@ -12,20 +12,23 @@ from pydantic import Field
 from redis.asyncio import Redis
 from temporalio.client import Client
 
+from adapters.devices import device_label
 from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from api.commands import Commands
-from api.errors import ApiError
+from api.errors import CHALLENGE, KINDS, ApiError
 from api.limits import Limits
 from api.observations import Observations
 from api.opaque import Signer, Tampered
 from api.passwords import Passwords
+from api.revocations import Revocations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Caller, Tokens
 from projections.history import HistoryPages
+from projections.inbox import Inbox
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class Parts:
     limits: Limits
     sign_ins: SignInLimits
     histories: HistoryPages
+    inbox: Inbox
     observations: Observations
+    revocations: Revocations
     reached: set[str] = field(default_factory=set)
     """Dependencies that were reached at least once since the process started."""
 
@@ -62,18 +67,24 @@ def tenant_of(request: Request) -> str:
 
 
 def caller_or_none(request: Request) -> Caller | None:
-    """The caller of a request that has a token. Raises ApiError invalid-token, also for a token of another tenant."""
+    """The caller of a request that has a token.
+
+    Raises ApiError expired-token, session-closed, or invalid-token, also for a token of another tenant.
+    """
     header = request.headers.get("authorization")
     if header is None:
         return None
     scheme, _, token = header.partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise ApiError("invalid-token")
+    if scheme.lower() != "bearer":
+        # Without an error code, as RFC 6750, section 3.1, says about a scheme that is not supported.
+        raise ApiError("invalid-token", KINDS["unauthenticated"].advice, headers={"WWW-Authenticate": CHALLENGE})
     parts = parts_of(request)
     caller = parts.tokens.verify(token)
     hosts = parts.settings.tenant_hosts
     if hosts and hosts.get(request.url.hostname or "", caller.tenant_id) != caller.tenant_id:
         raise ApiError("invalid-token", "The token is for another host. Sign in at this one.")
+    if (caller.tenant_id, caller.session_id) in parts.revocations:
+        raise ApiError("session-closed")
     return caller
 
 
@@ -98,6 +109,11 @@ def address_of(request: Request) -> str:
     if isinstance(address, IPv4Address):
         return str(address)
     return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
+
+
+def device_of(request: Request) -> str | None:
+    """The label of the client's device, such as `Chrome on Windows`; None when it is not known."""
+    return device_label(request.headers.get("user-agent"))
 
 
 # A bare key, or a quoted string (RFC 8941), as draft-ietf-httpapi-idempotency-key-header requires; most clients send
@@ -151,13 +167,18 @@ def consistency_cursor(parts: Parts, tenant_id: str, user_id: str, token: str | 
         return None
     owner, _, signed = token.partition(".")
     try:
-        entry = parts.signer.open(consistency_purpose(tenant_id, owner), signed)
+        entry = parts.signer.open(_consistency_purpose(tenant_id, owner), signed)
     except Tampered as error:
         raise ApiError("invalid-consistency-token") from error
     return entry if owner == user_id and entry != NO_ENTRY else None
 
 
-def consistency_purpose(tenant_id: str, user_id: str) -> str:
+def consistency_token(parts: Parts, tenant_id: str, user_id: UUID, entry: Cursor) -> str:
+    """The Consistency-Token of what a user wrote; NO_ENTRY if it was nothing."""
+    return f"{user_id}.{parts.signer.sign(_consistency_purpose(tenant_id, str(user_id)), entry)}"
+
+
+def _consistency_purpose(tenant_id: str, user_id: str) -> str:
     return f"consistency:{tenant_id}:{user_id}"
 
 

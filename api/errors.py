@@ -78,6 +78,11 @@ KINDS: dict[str, Kind] = {
     "unauthenticated": Kind(401, "Sign in first", "Send `Authorization: Bearer <accessToken>`."),
     "invalid-token": Kind(401, "The access token is not valid", "Sign in again."),
     "expired-token": Kind(401, "The access token has expired", "Use the refresh token, or sign in again."),
+    "session-closed": Kind(
+        401,
+        "The session is closed",
+        "Sign in again. Sessions end by signing out, a new password, a new role, or when the account is suspended.",
+    ),
     "invalid-credentials": Kind(401, "Wrong name or password", "Check both and sign in again."),
     "wrong-password": Kind(403, "Wrong password", "Send the password of your account, or reset it by a link."),
     "weak-password": Kind(422, "The password is easy to guess", "Choose another one; `detail` says why."),
@@ -121,6 +126,13 @@ KINDS: dict[str, Kind] = {
     ),
     "unavailable": Kind(503, "A part of the platform is unavailable", "Send it again after Retry-After seconds."),
 }
+
+
+CHALLENGE = 'Bearer realm="hyderabad-infra"'
+"""`WWW-Authenticate` of every 401 (RFC 9110, section 15.5.2), also of a sign-in that fails, because it is about no
+access token: it says what the API takes otherwise. Browsers ask for no password, as they do for `Basic`."""
+REFUSED_TOKENS = frozenset({"invalid-token", "expired-token", "session-closed"})
+"""The problems of an access token, whose challenge has an error code (RFC 6750, section 3.1)."""
 
 
 class FieldError(Model):
@@ -184,8 +196,14 @@ def answer(error: ApiError, instance: str | None = None) -> Response:
     """The response of an error."""
     status, headers = KINDS[error.kind].status, error.headers
     if status == 401:
-        headers = {"WWW-Authenticate": 'Bearer realm="hyderabad-infra"', **headers}
+        headers = {"WWW-Authenticate": _challenge(error.kind), **headers}
     return Response(orjson.dumps(document(error, instance)), status, headers, MEDIA_TYPE)
+
+
+def _challenge(kind: str) -> str:
+    if kind not in REFUSED_TOKENS:
+        return CHALLENGE
+    return f'{CHALLENGE}, error="invalid_token", error_description="{KINDS[kind].title}"'
 
 
 def example(kind: str) -> dict[str, Any]:
@@ -202,7 +220,8 @@ _PLACES = {"body": "", "query": "query.", "path": "path.", "header": "header.", 
 
 
 def _field(location: Sequence[Any]) -> str:
-    place, *rest = [str(part) for part in location] or ["body"]
+    # pydantic's `[key]` says that the name itself is not valid.
+    place, *rest = [str(part) for part in location if part != "[key]"] or ["body"]
     return (_PLACES.get(place, "") + ".".join(rest)) or "body"
 
 

@@ -8,6 +8,7 @@ from api.errors import KINDS, example
 from domain import ids
 from domain.activity import activity_of
 from domain.events import Event
+from domain.preferences import ACCOUNT_KINDS, OPTIONAL_KINDS, NoticeKind
 from domain.property import Property
 from domain.property_commands import PropertyCreated
 from domain.property_status import PropertyStatus
@@ -42,6 +43,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "Erasure": {"password": "correct horse battery"},
     "LinkToken": {"token": _LINK_TOKEN},
     "NewPasswordByLink": {"token": _LINK_TOKEN, "newPassword": "another lamp orbit nine"},
+    "NewPreferences": {
+        "kinds": {"PRICE_DROPPED": {"email": True, "sms": True, "push": True, "inApp": True}},
+        "quietHours": {"from": "22:00", "to": "07:00"},
+    },
     "NewProperty": {**_LISTING, "status": "DRAFT"},
     "PropertyDetails": _LISTING,
     "NewPushSubscription": {
@@ -55,6 +60,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "PasswordChange": {"currentPassword": "correct horse battery", "newPassword": "another lamp orbit nine"},
     "ProfilePatch": {"city": "Hyderabad", "phoneNumber": None},
     "PropertyPatch": {"price": 8_250_000, "bedrooms": None},
+    "ReadAll": {"newestId": str(_COMMAND_ID)},
     "RefreshToken": {"refreshToken": "vV0hJxq3r1cYwP2mT8sKdE5nLbG7uZ4aQfR9iXo6HyM"},
     "Registration": {
         "username": "ravi",
@@ -152,6 +158,31 @@ RESPONSES: dict[str, Any] = {
         "nextCursor": "AZnJpB8AfwA",
     },
     "LinkRequested": {"status": "ACCEPTED"},
+    "NoticePreferences": {
+        "version": 1,
+        "kinds": {
+            kind: {"email": True, "sms": kind == "PRICE_DROPPED", "push": True, "inApp": True}
+            for kind in OPTIONAL_KINDS
+        },
+        "accountKinds": [kind for kind in NoticeKind if kind in ACCOUNT_KINDS],
+        "quietHours": {"from": "22:00", "to": "07:00"},
+    },
+    "NotificationPage": {
+        "items": [
+            {
+                "id": str(_COMMAND_ID),
+                "kind": "PRICE_DROPPED",
+                "title": "A favourite costs ₹2,50,000 less",
+                "body": "3BHK Apartment in Gachibowli in Gachibowli: ₹82,50,000 instead of ₹85,00,000",
+                "propertyId": str(_PROPERTY_ID),
+                "link": f"/api/properties/{_PROPERTY_ID}",
+                "createdAt": "2025-10-09T06:30:00Z",
+                "read": False,
+            }
+        ],
+        "nextCursor": "AZnJpB8AfwA",
+        "unreadCount": 1,
+    },
     "ProblemKind": {
         "type": "/problems/not-found",
         "title": KINDS["not-found"].title,
@@ -178,6 +209,36 @@ RESPONSES: dict[str, Any] = {
             }
         ]
     },
+    "OpenSessions": {
+        "items": [
+            {
+                "id": str(_COMMAND_ID),
+                "device": "Chrome on Windows",
+                "openedAt": "2025-10-09T06:30:00Z",
+                "lastSeenAt": "2025-10-12T15:10:00Z",
+                "current": True,
+            }
+        ]
+    },
+    "SecurityEventPage": {
+        "items": [
+            {
+                "id": str(_EVENT.event_id),
+                "type": "USER_LOGGED_IN",
+                "at": "2025-10-09T06:30:00Z",
+                "userId": str(_USER_ID),
+                "device": "Chrome on Windows",
+                "newDevice": True,
+                "sessionId": str(_COMMAND_ID),
+                "fromRole": None,
+                "toRole": None,
+                "fromStatus": None,
+                "toStatus": None,
+                "passkey": None,
+            }
+        ],
+        "nextCursor": "AZnJpB8AfwA",
+    },
     "SignedIn": {
         "accessToken": "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTk5YzlhNCJ9.c2lnbmF0dXJl",
         "refreshToken": BODIES["RefreshToken"]["refreshToken"],
@@ -186,6 +247,7 @@ RESPONSES: dict[str, Any] = {
         "user": _USER,
     },
     "User": _USER,
+    "Unsubscribed": {"kinds": ["PRICE_DROPPED"]},
     "jwks": {
         "keys": [
             {
@@ -202,7 +264,9 @@ RESPONSES: dict[str, Any] = {
     "metrics": 'http_requests_total{method="GET",route="/api/properties",status="200"} 12.0\n',
     "readyz": {
         "status": "ready",
-        "dependencies": dict.fromkeys(("postgres", "eventStore", "redis", "temporal"), "reached"),
+        "dependencies": dict.fromkeys(("postgres", "eventStore", "redis", "temporal", "closedSessions"), "reached"),
     },
+    "unsubscribe": '<!DOCTYPE html>\n<html lang="en">...</html>',
+    "unsubscribePage": '<!DOCTYPE html>\n<html lang="en">...</html>',
 }
 """An example of each successful response: by its model, or by the operation of one without a model."""

@@ -31,6 +31,7 @@ _TAGS = {
     "auth": "Accounts and sessions: register, sign in, renew and end a session, and the public key of access tokens.",
     "commands": "The state of a command, with a link to its trace.",
     "history": "The activities of a user, newest first.",
+    "notifications": "What the caller is notified of: the inbox, preferences, and the link in mails that unsubscribes.",
     "operations": "For operators and tools: health, metrics, and the meaning of each problem.",
     "push": "The caller's browsers, to which notices are pushed (Web Push).",
     "properties": "Listings: create, edit and delete them, change their status, feature and verify them; favourites, "
@@ -79,11 +80,16 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "description": "Seconds to wait before the next attempt",
         "schema": {"type": "integer", "minimum": 1},
     },
-    "WWW-Authenticate": {"description": "The authentication scheme", "schema": {"type": "string"}},
+    "WWW-Authenticate": {
+        "description": "The authentication scheme; about an access token also what is wrong with it (RFC 6750)",
+        "schema": {"type": "string"},
+        "example": 'Bearer realm="hyderabad-infra", error="invalid_token",'
+        ' error_description="The access token has expired"',
+    },
 }
 
-_SIGNED_IN = ("unauthenticated", "invalid-token", "expired-token")
-_MAYBE_SIGNED_IN = _SIGNED_IN[1:]
+SIGNED_IN = ("unauthenticated", "invalid-token", "expired-token", "session-closed")
+_MAYBE_SIGNED_IN = SIGNED_IN[1:]
 _COMMAND = (
     "invalid-request",
     "invalid-idempotency-key",
@@ -115,7 +121,7 @@ _SHARED = {"uri-too-long": "UriTooLong", "headers-too-large": "HeadersTooLarge",
 """The only problems of their statuses, which every operation has, with the names of their shared responses."""
 
 SignedIn = Literal["required", "optional", "no"]
-_CALLER: dict[SignedIn, tuple[str, ...]] = {"required": _SIGNED_IN, "optional": _MAYBE_SIGNED_IN, "no": ()}
+_CALLER: dict[SignedIn, tuple[str, ...]] = {"required": SIGNED_IN, "optional": _MAYBE_SIGNED_IN, "no": ()}
 
 
 class AcceptedCommand(Model):
@@ -249,8 +255,9 @@ def _finish(operation: dict[str, Any], method: str, path: str) -> None:
         for media in answers[status].get("content", {}).values():
             media["schema"].pop("title", None)  # made up by FastAPI; generated types would get this name
             media["example"] = RESPONSES[_model(media) or operation["operationId"]]
-    if "requestBody" in operation:
+    if "application/json" in operation.get("requestBody", {}).get("content", {}):
         media = operation["requestBody"]["content"]["application/json"]
+        media["schema"] = _without_null(media["schema"])
         described = {**media, "example": BODIES[_model(media)]} if _model(media) in BODIES else media
         operation["requestBody"]["content"] = dict.fromkeys(sorted(MEDIA_TYPES[method]), described)
 

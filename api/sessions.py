@@ -9,7 +9,7 @@ row first and then closes the sessions: a session is either refused, or it is th
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters import user_sessions
 from adapters.current_state import find_user
 from adapters.postgres import Database, Write, write_rows
 from adapters.sealing import Keyring
@@ -37,6 +38,24 @@ class Session:
     id: UUID
     user: User
     refresh_token: str
+    is_new_device: bool = False
+    """Whether the user has signed in before, but never with such a device."""
+
+
+class SignInRefused(ApiError):
+    """A guess at the password of `user_id`'s account; of no account when it is None."""
+
+    def __init__(self, kind: str, user_id: UUID | None) -> None:
+        super().__init__(kind)
+        self.user_id = user_id
+
+
+class TokenReused(ApiError):
+    """A refresh token was used twice. `closed` is the session that was closed for it, and its user, the first time."""
+
+    def __init__(self, closed: tuple[UUID, UUID] | None) -> None:
+        super().__init__("refresh-token-reused")
+        self.closed = closed
 
 
 class Sessions:
@@ -47,10 +66,10 @@ class Sessions:
         self._keyring = keyring
         self._passwords = passwords
 
-    async def sign_in(self, tenant_id: str, name: str, password: str, address: str) -> Session:
+    async def sign_in(self, tenant_id: str, name: str, password: str, address: str, device: str | None) -> Session:
         """Open a session by password; `name` is an e-mail address or username in lower case (SignInName).
 
-        Raises ApiError invalid-credentials, account-closed, or unavailable when too many sign-ins wait.
+        Raises SignInRefused invalid-credentials, ApiError account-closed, or unavailable when too many sign-ins wait.
         """
         query = select(users.c.user_id, users.c.password_hash).where(
             or_(users.c.email_key == name, users.c.username_key == name)
@@ -60,15 +79,15 @@ class Sessions:
         # Outside the connection: hashing takes longest, and the connection pool is small.
         hashed = row.password_hash if row else None
         if not await self._passwords.matches(password, hashed, address=address) or row is None:
-            raise ApiError("invalid-credentials")
+            raise SignInRefused("invalid-credentials", row.user_id if row else None)
         async with self._database.transaction(tenant_id) as tx:
             await tx.execute(update(users).where(users.c.user_id == row.user_id).values(last_login=func.now()))
-            return await _open(tx, tenant_id, row.user_id, self._keyring.client_digest(address))
+            return await _open(tx, tenant_id, row.user_id, self._keyring.client_digest(address), device)
 
-    async def begin(self, tenant_id: str, user_id: UUID, address: str) -> Session:
+    async def begin(self, tenant_id: str, user_id: UUID, address: str, device: str | None = None) -> Session:
         """Open a session without a password, after a registration."""
         async with self._database.transaction(tenant_id) as tx:
-            return await _open(tx, tenant_id, user_id, self._keyring.client_digest(address))
+            return await _open(tx, tenant_id, user_id, self._keyring.client_digest(address), device)
 
     async def password_matches(self, tenant_id: str, user_id: UUID, password: str, address: str) -> bool:
         """Whether this is the password of the account; `address` is the client's, for fair queuing."""
@@ -87,19 +106,23 @@ class Sessions:
         return await self._passwords.hash(password, address=address, personal=personal, field="newPassword")
 
     async def renew(self, tenant_id: str, token: str) -> Session:
-        """Replace a refresh token by a new one. Raises ApiError invalid-refresh-token or refresh-token-reused."""
+        """Replace a refresh token by a new one. Raises ApiError invalid-refresh-token, or TokenReused."""
         async with self._database.transaction(tenant_id) as tx:
             await _lock_user(tx, _of_token(refresh_tokens.c.user_id, token))
             session = await _locked_session(tx, token)
             if session is None:
                 raise ApiError("invalid-refresh-token")
             if session.revoked_at is None and await _use(tx, token):
+                seen = update(sessions).where(sessions.c.session_id == session.session_id)
+                await tx.execute(seen.values(last_seen_at=func.now()))
                 return await _issue(tx, tenant_id, session.user_id, session.session_id)
             reused = await _was_used(tx, token)
             if reused:
                 await _revoke(tx, token)
         # Raised after the transaction, because an exception inside would roll back the revocation.
-        raise ApiError("refresh-token-reused" if reused else "invalid-refresh-token")
+        if reused:
+            raise TokenReused((session.user_id, session.session_id) if session.revoked_at is None else None)
+        raise ApiError("invalid-refresh-token")
 
     async def end(self, tenant_id: str, token: str) -> None:
         """Close the session of a refresh token; an unknown token is ignored."""
@@ -107,16 +130,24 @@ class Sessions:
             await _revoke(connection, token)
 
 
-async def _open(tx: AsyncConnection, tenant_id: str, user_id: UUID, address_digest: bytes) -> Session:
-    session_id = uuid4()
+async def _open(
+    tx: AsyncConnection, tenant_id: str, user_id: UUID, address_digest: bytes, device: str | None
+) -> Session:
+    session_id, now = uuid4(), datetime.now(UTC)
     row = {
         "tenant_id": tenant_id,
         "session_id": session_id,
         "user_id": user_id,
-        "opened_at": datetime.now(UTC),
+        "opened_at": now,
+        "last_seen_at": now,
         "address_digest": address_digest,
+        "device": device,
     }
-    return await _issue(tx, tenant_id, user_id, session_id, Write(sessions, row))
+    await _lock_user(tx, user_id)
+    is_new_device = await user_sessions.is_new_device(tx, user_id, device)
+    await user_sessions.make_room(tx, user_id)
+    session = await _issue(tx, tenant_id, user_id, session_id, Write(sessions, row))
+    return replace(session, is_new_device=is_new_device)
 
 
 async def _issue(tx: AsyncConnection, tenant_id: str, user_id: UUID, session_id: UUID, *opened: Write) -> Session:

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.current_state import find_user
 from adapters.postgres import DatabaseUnavailable
+from api import security_events
 from api.answers import IfMatchDep, SenderDep, accepted, answered
 from api.bodies import BodyOf
 from api.command_states import progress_token
@@ -23,6 +24,7 @@ from domain.user_commands import ChangePassword, EraseUser, UpdateProfile
 from projections.counts import Kind, counts_of
 
 router = APIRouter(prefix="/api/users", tags=["users"])
+router.routes.extend(security_events.router.routes)
 
 
 class Profile(User):

@@ -29,7 +29,7 @@ from adapters import temporal
 from adapters.outbox import Target
 from domain.command import Command
 from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
-from domain.preferences import Channel
+from domain.preferences import Channel, NewPreferences, NoticeKind, SetPreferences, Unsubscribe
 from domain.property import PropertyPatch
 from domain.property_commands import (
     ChangePropertyStatus,
@@ -124,6 +124,12 @@ def _samples() -> dict[str, Command]:
             **account,
         ),
         RemovePasskey(command_id=new_id(), passkey_id=new_id(), **account),
+        SetPreferences(
+            command_id=new_id(),
+            preferences=NewPreferences.model_validate({"kinds": {"PRICE_DROPPED": {"sms": True}}}),
+            **account,
+        ),
+        Unsubscribe(command_id=new_id(), kinds=(NoticeKind.PRICE_DROPPED,), **account),
         EraseUser(command_id=new_id(), **account),
     ]
     return {command.type: command for command in commands}

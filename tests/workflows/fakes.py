@@ -19,7 +19,8 @@ from domain.events import new_events
 from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.observations import RecordActivity, RecordedActivity
-from domain.preferences import Channel
+from domain.preferences import Channel, PreferencesCommand
+from domain.preferences import decide as decide_preferences
 from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted, Sender
 from domain.property_commands import decide as decide_property
 from domain.roles import UserRole
@@ -106,6 +107,12 @@ class Script:
                 property_id=command.property_id, user_id=command.user_id, **listing
             )
             return script._saved(command, [fact])
+
+        @activity.defn
+        async def save_preferences(sealed: SealedCommand) -> Saved:
+            script._call("save_preferences")
+            command = TypeAdapter[Any](PreferencesCommand).validate_json(orjson.dumps(sealed))
+            return script._saved(command, list(decide_preferences(None, command, None)))
 
         @activity.defn
         async def save_user(sealed: SealedCommand) -> Saved:
@@ -232,6 +239,7 @@ class Script:
         return [
             save_property,
             save_favorite,
+            save_preferences,
             save_user,
             save_verification_step,
             start_overdue_verifications,
