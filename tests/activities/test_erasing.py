@@ -48,7 +48,7 @@ NAME, EMAIL, PHONE = "canarybird", "canarybird@example.com", "+919000000477"
 _OF_USER = (
     *(tables.users, tables.user_profiles, tables.person_keys, tables.refresh_tokens, tables.account_tokens),
     *(tables.totp, tables.recovery_codes, tables.passkeys, tables.preferences, tables.push_subscriptions),
-    *(tables.favorites, tables.user_activity, tables.notifications, tables.read_until),
+    *(tables.favorites, tables.user_activity, tables.notifications),
 )
 
 
@@ -179,7 +179,6 @@ async def add_read_models(all_tenants: Database, account: Account) -> None:
     parked = {"projection": "history", "topic": "user-activity", "key": str(account.id), "payload": b"canary"}
     async with all_tenants.statements() as connection:
         await connection.execute(insert(tables.notifications).values(inbox))
-        await connection.execute(insert(tables.read_until).values(**of_user, generation=1, read_until=now))
         await connection.execute(
             insert(tables.parked_events).values(**parked, digest=account.id.bytes, reason="of a test")
         )
