@@ -25,7 +25,6 @@ from adapters.tables import (
     preferences,
     properties,
     push_subscriptions,
-    read_until,
     recovery_codes,
     refresh_tokens,
     sessions,
@@ -34,6 +33,7 @@ from adapters.tables import (
     user_profiles,
     users,
 )
+from domain.events import USER_ACTIVITY
 from domain.preferences import Channel
 
 _OF_ACCOUNT = (
@@ -117,19 +117,20 @@ def _rows_of(user_id: UUID, last_event: UUID, digests: list[tuple[str, bytes]]) 
 
 
 async def delete_read_models(connection: AsyncConnection, tenant_id: str, user_id: UUID) -> None:
-    """Delete a person's rows of read models, in every generation, and their parked events.
+    """Delete a person's rows of read models, in every generation, and the parked entries of their history.
 
-    The connection is one of all tenants. The projections do not write these rows again.
+    The connection is one of all tenants. The projections do not write these rows again. `projections/notifications.py`
+    knows erased users by `read_until` and by USER_DELETED: both stay, and neither has personal data in the clear.
     """
-    inbox, read = notifications.c, read_until.c
+    inbox = notifications.c
     for statement in (
         delete(user_activity).where(user_activity.c.tenant_id == tenant_id, user_activity.c.user_id == str(user_id)),
-        # The others, without a kind, have a time and nothing else; they are in no index.
+        # All have a kind; the condition is that of the index.
         delete(notifications).where(inbox.tenant_id == tenant_id, inbox.user_id == user_id, inbox.kind.is_not(None)),
-        delete(read_until).where(read.tenant_id == tenant_id, read.user_id == user_id),
     ):
         await connection.execute(statement)
-    await connection.execute(delete(parked_events).where(parked_events.c.key == str(user_id)))
+    of_history = parked_events.c.topic == USER_ACTIVITY, parked_events.c.key == str(user_id)
+    await connection.execute(delete(parked_events).where(*of_history))
 
 
 async def sessions_left(connection: AsyncConnection, user_id: UUID, kept_seconds: int) -> float:

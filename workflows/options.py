@@ -88,7 +88,7 @@ LAST_MAIL = ActivityConfig(
     # Longer than the pauses of a mail server that defers unknown senders. The person has asked to be forgotten, and
     # their address is kept for this mail only.
     schedule_to_close_timeout=timedelta(hours=1),
-    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10)),
 )
 
 
