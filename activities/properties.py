@@ -1,6 +1,6 @@
 """The activity that saves commands on listings."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from domain.errors import AccountClosed
 from domain.property import Property
 from domain.property_commands import PropertyCommand, Sender, decide, evolve
 from domain.roles import UserRole
-from domain.user import MAY_SIGN_IN
+from domain.user import MAY_SIGN_IN, UserStatus
 
 _OWNER = users.alias("owner")
 _OWNER_ID = func.coalesce(properties.c.owner_id, users.c.user_id)
@@ -55,12 +55,18 @@ class Properties:
 
 
 async def _load(
-    connection: AsyncConnection, command: Any, verified_email_tenants: Collection[str] = ()
+    connection: AsyncConnection,
+    command: Any,
+    verified_email_tenants: Collection[str] = (),
+    statuses: Container[str] = MAY_SIGN_IN,
 ) -> Loaded[Property]:
-    """Load the listing, its owner's key, and what the command's decision needs. Raises AccountClosed."""
+    """Load the listing, its owner's key, and what the command's decision needs.
+
+    Raises AccountClosed unless the account of the user who sends the command has one of `statuses`.
+    """
     found = await connection.execute(_LOAD, {"property_id": command.property_id, "actor_id": command.user_id})
     row = found.mappings().one_or_none()
-    if row is None or row["account_status"] not in MAY_SIGN_IN or row["wrapped_key"] is None:
+    if row is None or row["account_status"] not in statuses or row["wrapped_key"] is None:
         raise AccountClosed
     state = property_of(row) if row["property_id"] else None
     must_verify = command.tenant_id in verified_email_tenants and not row["owner_verified"]
@@ -89,3 +95,5 @@ PROPERTY: Aggregate[Property] = Aggregate(
     evolve=evolve,
     rows=_rows,
 )
+ERASED_OWNERS_PROPERTY = replace(PROPERTY, load=partial(_load, statuses={UserStatus.DELETED}))
+"""For the commands of an erasure, whose account is closed."""

@@ -289,6 +289,12 @@ async def mark_unpublished(tx: AsyncConnection, event_ids: Sequence[UUID]) -> No
         await tx.execute(update(event_store).where(*published).values(published_at=None))
 
 
+async def by_id(tx: AsyncConnection, event_id: UUID) -> dict[str, Any] | None:
+    """The message of one event of the transaction's tenant."""
+    row = (await tx.execute(select(*MESSAGE_COLUMNS).where(event_store.c.event_id == event_id))).one_or_none()
+    return message_of(row._mapping) if row else None
+
+
 async def of_user(
     tx: AsyncConnection, user_id: UUID, *, cursor: tuple[datetime, UUID] | None, limit: int
 ) -> list[dict[str, Any]]:

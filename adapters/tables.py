@@ -220,6 +220,20 @@ passkeys = Table(
     schema="user_management",
 )
 
+erasures = Table(
+    "erasures",
+    metadata,
+    _tenant(),
+    Column("user_id", Uuid, primary_key=True),
+    Column("command_id", Uuid, nullable=False),
+    _at("requested_at"),
+    _at("withdrawn_at", nullable=True),
+    _at("deleted_at", nullable=True),
+    _at("erased_at", nullable=True),
+    Index("erasures_pending", "requested_at", postgresql_where=text("erased_at IS NULL")),
+    schema="user_management",
+)
+
 properties = Table(
     "properties",
     metadata,
@@ -500,6 +514,7 @@ deliveries = Table(
     Column("reported", String(20)),
     _at("reported_at", nullable=True),
     Index("deliveries_command", "tenant_id", "command_id"),
+    Index("deliveries_recipient", "tenant_id", "recipient_id"),
     Index(
         "deliveries_held",
         "tenant_id",

@@ -15,15 +15,21 @@ from api import (
     command_states,
     errors,
     history,
+    notifications,
     openapi,
     operations,
+    passkeys,
+    preferences,
     properties,
     push,
     query_names,
+    second_factor,
+    unsubscribe,
     users,
     views,
     webhooks,
 )
+from api.ceremonies import Challenges
 from api.commands import Commands
 from api.deps import Parts
 from api.limits import Limits
@@ -37,18 +43,25 @@ from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Tokens
 from projections.history import HistoryPages
+from projections.inbox import Inbox
 
 # The busiest first, because Starlette tries routes in order.
 ROUTERS = {
     "history": history.router,
     "views": views.router,
     "properties": properties.router,
+    # Before the accounts, whose ids match every path.
+    "passkeys": passkeys.router,
+    "second-factor": second_factor.router,
     "users": users.router,
     # After it, because `/{user_id}` would match `profile` as an invalid id.
     "admin-users": admin_users.router,
     "auth": auth.router,
     "commands": command_states.router,
+    "notifications": notifications.router,
+    "preferences": preferences.router,
     "push": push.router,
+    "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }
 
@@ -107,10 +120,12 @@ async def _parts(settings: Settings) -> Parts:
         signer=signer,
         tokens=Tokens(settings.jwt_private_pem),
         passwords=passwords,
-        sessions=Sessions(database, passwords, keyring),
+        sessions=Sessions(database, passwords, keyring, settings.admin_second_factor),
         limits=Limits(client),
         sign_ins=SignInLimits(client, database, keyring, settings),
+        challenges=Challenges(client),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
+        inbox=Inbox(database, settings.consistency_wait_seconds),
         observations=Observations(workflows, database, client, settings),
         # One connection of its own, so that it waits for no request.
         revocations=Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))),

@@ -94,7 +94,7 @@ async def _request_link(
     So the same work is done before the answer, whether the address has an account or not.
     """
     # Not by name: a digest says nothing about the address to somebody who reads Redis.
-    target = parts.signer.fingerprint("link", body.email.encode())[:32]
+    target = parts.keyring.name_digest(body.email)
     await parts.limits.count(
         tenant_id, "link-address", address_of(request), parts.settings.links_per_minute, fail_closed=True
     )

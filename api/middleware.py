@@ -7,6 +7,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.telemetry import REQUESTS
+from adapters.unsubscribing import UNSUBSCRIBE_PATH
 from api.errors import MAX_HEADER_BYTES, MAX_URI_BYTES, ApiError, answer
 from api.origins import Origins
 from api.quotas import collected
@@ -18,10 +19,11 @@ MEDIA_TYPES = {
     "POST": {"application/json"},
     "PUT": {"application/json"},
     "PATCH": {"application/json", "application/merge-patch+json"},
+    "DELETE": {"application/json"},
 }
 """The methods that have a body, with its media types."""
 _FORM = "application/x-www-form-urlencoded"
-_OTHER_BODIES = {"/api/webhooks/twilio": {_FORM}}
+_OTHER_BODIES = {"/api/webhooks/twilio": {_FORM}, UNSUBSCRIBE_PATH: {_FORM, "multipart/form-data"}}
 """The routes whose body is not JSON, with its media types."""
 _LARGER_BODIES = {"/api/webhooks/sendgrid": 1_048_576}
 """The routes that take more bytes than the others: SendGrid collects up to 768 kB of reports."""
@@ -127,7 +129,7 @@ class RequestChecks:
             if media not in taken:
                 named = " or ".join(sorted(taken))
                 raise ApiError("unsupported-media-type", f"Send {named}, not {media or 'a body without Content-Type'}.")
-            if media != _FORM:
+            if media.endswith("json"):
                 _check_json(body)
         return body
 

@@ -133,6 +133,14 @@ class Observations:
         )
         await self._batches_of(tenant_id).call(_Pending(observation, key))
 
+    async def record(self, tenant_id: str, observation: Observation) -> None:
+        """Record an observation. Returns once it is saved. Raises ApiError unavailable."""
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._batches_of(tenant_id).call(_Pending(observation))
+        except TimeoutError as error:
+            raise unavailable("The command service") from error
+
     async def logged_in(
         self,
         tenant_id: str,

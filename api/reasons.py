@@ -3,8 +3,12 @@
 A message never contains the value, which may be a password.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+_MEMBER = re.compile(r"<\w+\.\w+: (\w+)>")
+"""How pydantic writes a member of an enumeration in a `Literal`."""
 
 SENTENCES: dict[str, str] = {
     "missing": "Send this field; it is required.",
@@ -64,7 +68,7 @@ def reason(fault: Mapping[str, Any]) -> str:
     bounds = dict(fault.get("ctx", {}))
     one = bounds.get("min_length", bounds.get("max_length")) == 1
     bounds["characters"], bounds["entries"] = ("character", "entry") if one else ("characters", "entries")
-    bounds["expected"] = str(bounds.get("expected", "")).replace("'", "")
+    bounds["expected"] = _MEMBER.sub(r"\1", str(bounds.get("expected", "")).replace("'", ""))
     filled = sentence.format(**bounds)
     cannot_be_null = fault["input"] is None and (kind.endswith("_type") or kind in {"enum", "literal_error"})
     return f"{filled.rstrip('.')}; it cannot be null." if cannot_be_null else filled

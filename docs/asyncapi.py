@@ -28,7 +28,9 @@ _OBSERVED: frozenset[str] = frozenset(
     model.model_fields["event_type"].default for model in get_args(get_args(Observation)[0])
 )
 """The types of events that change no aggregate."""
-_AGGREGATE_KEY = "The id of the aggregate, whose events stay in order: of the listing, the favourite or the user"
+_AGGREGATE_KEY = (
+    "The id of the aggregate, whose events stay in order: of the listing, the favourite, the user or preferences"
+)
 
 
 def asyncapi() -> dict[str, Any]:

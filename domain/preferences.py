@@ -60,13 +60,16 @@ class Channel(StrEnum):
     IN_APP = "in-app"
 
 
+_Switch = Annotated[bool, Field(strict=True)]
+
+
 class Channels(Model):
     """The channels of one kind of notice."""
 
-    email: bool = True
-    sms: bool = False
-    push: bool = True
-    in_app: bool = True
+    email: _Switch = True
+    sms: _Switch = False
+    push: _Switch = True
+    in_app: _Switch = True
 
 
 class _HoursAndMinutes:

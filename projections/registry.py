@@ -7,9 +7,11 @@ from redis.asyncio import Redis
 
 from projections.counts import Counts
 from projections.history import History
+from projections.notifications import Notifications
 from projections.projection import Projection
 
 PROJECTIONS: dict[str, Callable[[Redis], Projection[Any]]] = {
     History.name: History,
     Counts.name: lambda _: Counts(),
+    Notifications.name: lambda _: Notifications(),
 }

@@ -5,7 +5,14 @@ import base64
 import pytest
 
 from adapters.sealing import Keyring
-from adapters.unsubscribing import NotUnsubscribing, Unsubscribing, read_unsubscribe_token, unsubscribe_token
+from adapters.unsubscribing import (
+    NotUnsubscribing,
+    Unsubscribing,
+    read_unsubscribe_token,
+    unsubscribe_headers,
+    unsubscribe_token,
+    unsubscribe_url,
+)
 from domain.preferences import NoticeKind
 from tests.samples import new_id
 
@@ -59,3 +66,14 @@ def test_token_of_another_key_is_refused() -> None:
 def test_token_of_a_mail_about_the_account_is_refused() -> None:
     with pytest.raises(NotUnsubscribing):
         read_unsubscribe_token(KEYRING, unsubscribe_token(KEYRING, "hyderabad", USER, NoticeKind.PASSWORD_RESET))
+
+
+def test_headers_of_a_mail_contain_the_link_and_the_form_of_one_click() -> None:
+    token = unsubscribe_token(KEYRING, "hyderabad", USER, NoticeKind.PRICE_DROPPED)
+    link = unsubscribe_url("https://api.example", token)
+
+    assert link == f"https://api.example/api/notifications/unsubscribe?token={token}"
+    assert unsubscribe_headers("https://api.example", token) == {
+        "List-Unsubscribe": f"<{link}>",
+        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+    }

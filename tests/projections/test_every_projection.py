@@ -31,9 +31,9 @@ def projection(request: pytest.FixtureRequest, valkey: Redis) -> AnyProjection:
 
 @pytest.fixture
 async def stored(database: Database, all_tenants: Database, tenant: str) -> list[dict[str, Any]]:
-    """Unpublished events of two users, at least one of every type."""
-    for user in (new_id(), new_id()):
-        events = event_of_each_kind(tenant, user, new_id())
+    """Unpublished events of two users, at least one of every type. The second keeps the account."""
+    for user, without in ((new_id(), ()), (new_id(), ("USER_DELETED",))):
+        events = event_of_each_kind(tenant, user, new_id(), without=without)
         # More listings of the same account, which nothing is taken back of.
         kept = {*(OF_PERSON - OBSERVED), "PROPERTY_DELETED", "PROPERTY_UNFAVORITED"}
         for _ in range(2):

@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 from domain.favorite_commands import FavoriteCommand
+from domain.preferences import PreferencesCommand
 from domain.property_commands import PropertyCommand
 from domain.user_commands import UserCommand
 from workflows.registry import COMMANDS
@@ -14,7 +15,8 @@ def types_of(union: Any) -> set[str]:
 
 
 def test_every_command_has_its_workflow_and_every_workflow_its_command() -> None:
-    commands = types_of(PropertyCommand) | types_of(FavoriteCommand) | types_of(UserCommand)
+    unions = (PropertyCommand, FavoriteCommand, PreferencesCommand, UserCommand)
+    commands = {type for union in unions for type in types_of(union)}
 
     assert set(COMMANDS) == commands - {"expire-verification"}  # a step of the workflow email-verification
     assert all(definition.__module__ == f"workflows.{name.replace('-', '_')}" for name, definition in COMMANDS.items())
