@@ -160,9 +160,10 @@ class Users:
                 token = {"tenant_id": command.tenant_id, "token_hash": bytes.fromhex(used)}
                 yield Write(account_tokens, {**token, "used_at": command.issued_at}, "update")
             case EnableSecondFactor(secret=secret):
-                sealed = self._keyring.seal_text(secret, wrapped_key, command.aggregate_id, "secret")
-                row = {"secret": sealed, "last_step": 0, "created_at": command.issued_at}
-                yield Write(totp, {**key, **row}, "upsert")
+                if secret is not None:
+                    sealed = self._keyring.seal_text(secret, wrapped_key, command.aggregate_id, "secret")
+                    row = {"secret": sealed, "last_step": command.step, "created_at": command.issued_at}
+                    yield Write(totp, {**key, **row}, "upsert")
                 yield Write(recovery_codes, key, "delete")
                 for code in command.recovery_code_hashes:
                     yield Write(recovery_codes, {**key, "code_hash": bytes.fromhex(code)})
@@ -222,7 +223,7 @@ def _account_columns(command: Any, loaded: Loaded[User]) -> dict[str, Any]:
 
 
 def _consequences(command: Any) -> Sequence[Executable]:
-    """Close sessions, and withdraw links that set a password.
+    """Close sessions, withdraw links that set a password, and mark the session that has proven a second factor.
 
     Whoever opens a session locks the account's row until its transaction ends, and the row of this command waits for
     that: these statements then see the session.
@@ -236,6 +237,9 @@ def _consequences(command: Any) -> Sequence[Executable]:
             return [close, withdraw]
         case ChangeRole():  # the role is in every access token
             return [close]
+        case EnableSecondFactor(session_id=UUID() as proven) | AddPasskey(session_id=UUID() as proven):
+            own = sessions.c.user_id == command.aggregate_id
+            return [update(sessions).where(own, sessions.c.session_id == proven).values(second_factor=True)]
     return ()
 
 

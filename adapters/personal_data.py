@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from redis.asyncio import Redis
-from sqlalchemy import Executable, Uuid, cast, delete, func, or_, select, tuple_, update
+from sqlalchemy import Executable, Select, Uuid, cast, delete, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sealing import Keyring
@@ -103,7 +103,11 @@ def _rows_of(user_id: UUID, last_event: UUID, digests: list[tuple[str, bytes]]) 
     yield update(deliveries).where(of_person).values(provider_id=None)
     # Found by the events that caused them: by their audience there is no index.
     caused = select(event_store.c.event_id).where(
-        or_(event_store.c.user_id == str(user_id), event_store.c.aggregate_id == str(user_id))
+        or_(
+            event_store.c.user_id == str(user_id),
+            event_store.c.aggregate_id == str(user_id),
+            event_store.c.aggregate_id.in_(_created_by(user_id)),
+        )
     )
     own = notices.c.audience_id == user_id
     yield delete(notices).where(own, notices.c.event_id.in_(caused), notices.c.event_id != last_event)
@@ -144,10 +148,13 @@ async def sessions_left(connection: AsyncConnection, user_id: UUID, kept_seconds
 
 async def listings_of(connection: AsyncConnection, user_id: UUID) -> list[UUID]:
     """Every listing that the person has created, also deleted ones."""
-    created = select(event_store.c.aggregate_id).where(
+    return [UUID(listing) for listing in (await connection.execute(_created_by(user_id))).scalars()]
+
+
+def _created_by(user_id: UUID) -> Select[str]:
+    return select(event_store.c.aggregate_id).where(
         event_store.c.user_id == str(user_id), event_store.c.event_type == "PROPERTY_CREATED"
     )
-    return [UUID(listing) for listing in (await connection.execute(created)).scalars()]
 
 
 async def owned(connection: AsyncConnection, user_id: UUID, statuses: Iterable[str], after: UUID) -> list[UUID]:

@@ -201,6 +201,15 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     """Lowest level that is logged: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
 
+    admin_second_factor: bool = False
+    """Whether administrators need a second factor: without one, they can only set one up."""
+    webauthn_rp_ids: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated domains of passkeys (RP ids), each for itself and the hosts below it; other portals have their
+    host in PUBLIC_URL or TENANT_HOSTS. Browsers take localhost or a domain, not an address. When the domain of a portal
+    changes, its passkeys sign in no more."""
+    webauthn_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated origins besides that of PUBLIC_URL whose pages, and Android apps, may use passkeys."""
+
     command_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long the API waits for a command to be saved before it answers 202."""
     consistency_wait_seconds: Annotated[float, Field(ge=0, le=30)] = 0.5
@@ -240,7 +249,15 @@ class Settings(BaseSettings):
     reconcile_after_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Reconcile ignores younger events: their command is still publishing them."""
 
-    @field_validator("api_services", "cors_origins", "trusted_proxies", "verified_email_tenants", mode="before")
+    @field_validator(
+        "api_services",
+        "cors_origins",
+        "trusted_proxies",
+        "verified_email_tenants",
+        "webauthn_origins",
+        "webauthn_rp_ids",
+        mode="before",
+    )
     @classmethod
     def _comma_separated(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

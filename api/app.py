@@ -18,15 +18,18 @@ from api import (
     notifications,
     openapi,
     operations,
+    passkeys,
     preferences,
     properties,
     push,
     query_names,
+    second_factor,
     unsubscribe,
     users,
     views,
     webhooks,
 )
+from api.ceremonies import Challenges
 from api.commands import Commands
 from api.deps import Parts
 from api.limits import Limits
@@ -47,6 +50,9 @@ ROUTERS = {
     "history": history.router,
     "views": views.router,
     "properties": properties.router,
+    # Before the accounts, whose ids match every path.
+    "passkeys": passkeys.router,
+    "second-factor": second_factor.router,
     "users": users.router,
     # After it, because `/{user_id}` would match `profile` as an invalid id.
     "admin-users": admin_users.router,
@@ -114,9 +120,10 @@ async def _parts(settings: Settings) -> Parts:
         signer=signer,
         tokens=Tokens(settings.jwt_private_pem),
         passwords=passwords,
-        sessions=Sessions(database, passwords, keyring),
+        sessions=Sessions(database, passwords, keyring, settings.admin_second_factor),
         limits=Limits(client),
         sign_ins=SignInLimits(client, database, keyring, settings),
+        challenges=Challenges(client),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
         inbox=Inbox(database, settings.consistency_wait_seconds),
         observations=Observations(workflows, database, client, settings),

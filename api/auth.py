@@ -42,6 +42,8 @@ class SignedIn(Model):
 class Credentials(Model):
     email_or_username: f.SignInName
     password: f.Password
+    code: f.Code | None = None
+    """Of an account with a second factor: the six digits of the authenticator app, or a recovery code."""
 
 
 class RefreshToken(Model):
@@ -49,7 +51,10 @@ class RefreshToken(Model):
 
 
 @router.post(
-    "/api/auth/register", **command(201, SignedIn, "email-taken", "username-taken", "weak-password", signed_in="no")
+    "/api/auth/register",
+    **command(
+        201, SignedIn, "email-taken", "username-taken", "weak-password", "second-factor-required", signed_in="no"
+    ),
 )
 async def register(
     body: BodyOf[Registration], request: Request, parts: PartsDep, tenant_id: TenantDep, key: KeyDep
@@ -85,31 +90,34 @@ async def register(
     # Another account id: an earlier request with the same key has opened the account.
     if outcome.repeated or outcome.saved.aggregate_id != user_id:
         user_id = outcome.saved.aggregate_id
-        async with _attempt(parts, tenant_id, address, account.email):
+        async with attempt(parts, tenant_id, address, account.email):
             if not await parts.sessions.password_matches(tenant_id, user_id, password, address):
                 raise ApiError("idempotency-key-reused")
     session = await parts.sessions.begin(tenant_id, user_id, address, device_of(request))
     headers = command_headers(parts, outcome.saved.aggregate_id, outcome)
     headers |= {"Location": "/api/users/profile", "ETag": f'"{outcome.saved.version}"'}
-    return _signed_in(parts, tenant_id, session, 201, headers)
+    return signed_in(parts, tenant_id, session, 201, headers)
 
 
 @router.post(
     "/api/auth/login",
     response_model=SignedIn,
-    responses=responses(*_BODY, "invalid-credentials", "account-closed", "too-many-requests"),
+    responses=responses(
+        *_BODY, "invalid-credentials", "second-factor-required", "invalid-code", "account-closed", "too-many-requests"
+    ),
 )
 async def login(body: BodyOf[Credentials], request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
-    """Sign in by e-mail address or username."""
+    """Sign in by e-mail address or username, and with `code` if the account has a second factor."""
     name, address, device = body.email_or_username, address_of(request), device_of(request)
+    password = body.password.get_secret_value()
     try:
-        async with _attempt(parts, tenant_id, address, name):
-            session = await parts.sessions.sign_in(tenant_id, name, body.password.get_secret_value(), address, device)
+        async with attempt(parts, tenant_id, address, name):
+            session = await parts.sessions.sign_in(tenant_id, name, password, address, device, body.code)
     except SignInRefused as refused:
         parts.observations.login_failed(tenant_id, refused.user_id, device)
         raise
     await parts.observations.logged_in(tenant_id, session.user.id, device, session.is_new_device, session.id)
-    return _signed_in(parts, tenant_id, session, 200, {})
+    return signed_in(parts, tenant_id, session, 200, {})
 
 
 @router.post(
@@ -125,7 +133,7 @@ async def refresh(body: BodyOf[RefreshToken], parts: PartsDep, tenant_id: Tenant
         if reused.closed:
             parts.observations.token_reused(tenant_id, *reused.closed)
         raise
-    return _signed_in(parts, tenant_id, session, 200, {})
+    return signed_in(parts, tenant_id, session, 200, {})
 
 
 @router.post("/api/auth/logout", status_code=204, response_class=Response, responses=responses(*_BODY))
@@ -142,7 +150,7 @@ async def jwks(parts: PartsDep) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _attempt(parts: Parts, tenant_id: str, address: str, name: str) -> AsyncIterator[None]:
+async def attempt(parts: Parts, tenant_id: str, address: str, name: str) -> AsyncIterator[None]:
     """Surrounds the verification of a password, see `SignInLimits.attempt`. Raises ApiError too-many-requests."""
     limit = parts.settings.login_attempts_per_minute_per_address
     with parts.passwords.attempt(address):
@@ -152,9 +160,9 @@ async def _attempt(parts: Parts, tenant_id: str, address: str, name: str) -> Asy
             yield
 
 
-def _signed_in(parts: PartsDep, tenant_id: str, session: Session, status: int, headers: dict[str, str]) -> Response:
+def signed_in(parts: Parts, tenant_id: str, session: Session, status: int, headers: dict[str, str]) -> Response:
     body = SignedIn(
-        access_token=parts.tokens.issue(tenant_id, session.user, session.id),
+        access_token=parts.tokens.issue(tenant_id, session.user, session.id, limited=session.limited),
         refresh_token=session.refresh_token,
         expires_in=LIFETIME_SECONDS,
         user=session.user,

@@ -18,7 +18,7 @@ router = APIRouter(prefix="/api/commands", tags=["commands"])
 
 
 class Stage(Model):
-    """One step of a command. FAILED is final: the mail server refused the mail, or did not accept it for four days."""
+    """One step of a command. FAILED is final: no delivery of some channel was accepted within four days."""
 
     name: str
     status: Literal["DONE", "PENDING", "FAILED"]

@@ -173,7 +173,7 @@ class Commands:
         if keyed:
             # While Postgres is unavailable, the workflow id alone detects a repetition.
             with suppress(DatabaseUnavailable):
-                if answer := await self._recorded_answer(command):
+                if answer := await self.recorded_answer(command.tenant_id, command):
                     return answer
         definition: Any = registry.COMMANDS[command.type]
         workflow_id = registry.workflow_id(command.type, command.command_id)
@@ -228,9 +228,12 @@ class Commands:
             raise unavailable("The command service") from error
         return Accepted(command.command_id)
 
-    async def _recorded_answer(self, command: Command) -> Done | None:
-        """The recorded answer of an earlier request with the same key. Raises DatabaseUnavailable."""
-        async with self._database.statements(command.tenant_id) as connection:
+    async def recorded_answer(self, tenant_id: str, command: Command | CommandMetadata) -> Done | None:
+        """The recorded answer of an earlier request with the same key.
+
+        Raises DatabaseUnavailable, or ApiError: the refusal, or idempotency-key-reused.
+        """
+        async with self._database.statements(tenant_id) as connection:
             recorded = await event_store.recorded_command(connection, command.command_id)
             if recorded is None:
                 return None
@@ -250,7 +253,7 @@ class Commands:
             raise unavailable("The command service") from error
         if await described.memo_value("fingerprint", None) != command.fingerprint:
             raise ApiError("idempotency-key-reused") from error
-        if answer := await self._recorded_answer(command):
+        if answer := await self.recorded_answer(command.tenant_id, command):
             return answer
         location = {"Location": f"/api/commands/{command.command_id}", "Retry-After": "1"}
         if described.status is WorkflowExecutionStatus.RUNNING:

@@ -17,6 +17,7 @@ from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
+from api.ceremonies import Challenges
 from api.commands import Commands
 from api.errors import CHALLENGE, KINDS, ApiError
 from api.limits import Limits
@@ -47,6 +48,7 @@ class Parts:
     sessions: Sessions
     limits: Limits
     sign_ins: SignInLimits
+    challenges: Challenges
     histories: HistoryPages
     inbox: Inbox
     observations: Observations
@@ -67,7 +69,15 @@ def tenant_of(request: Request) -> str:
 
 
 def caller_or_none(request: Request) -> Caller | None:
-    """The caller of a request that has a token.
+    """The caller of a request that has a token. Raises ApiError as `verified_caller`, or second-factor-needed."""
+    caller = verified_caller(request)
+    if caller and caller.limited:
+        raise ApiError("second-factor-needed")
+    return caller
+
+
+def verified_caller(request: Request) -> Caller | None:
+    """The caller of a request that has a token, also of a limited one.
 
     Raises ApiError expired-token, session-closed, or invalid-token, also for a token of another tenant.
     """
@@ -199,8 +209,17 @@ async def _tenant(request: Request) -> str:
     return tenant_of(request)
 
 
+async def _limited_caller(request: Request) -> Caller:
+    caller = verified_caller(request)
+    if caller is None:
+        raise ApiError("unauthenticated")
+    return caller
+
+
 PartsDep = Annotated[Parts, Depends(_parts)]
 CallerDep = Annotated[Caller, Depends(_caller)]
+LimitedCallerDep = Annotated[Caller, Depends(_limited_caller)]
+"""Like CallerDep, for the routes that a token is good for which is limited to setting up a second factor."""
 MaybeCallerDep = Annotated[Caller | None, Depends(_caller_or_none)]
 TenantDep = Annotated[str, Depends(_tenant)]
 KeyDep = Annotated[str | None, Depends(idempotency_key)]

@@ -85,6 +85,36 @@ KINDS: dict[str, Kind] = {
     ),
     "invalid-credentials": Kind(401, "Wrong name or password", "Check both and sign in again."),
     "wrong-password": Kind(403, "Wrong password", "Send the password of your account, or reset it by a link."),
+    "second-factor-required": Kind(
+        401,
+        "The account has a second factor",
+        "Send the six digits of the authenticator app, or a recovery code, as `code`.",
+    ),
+    "invalid-code": Kind(
+        401,
+        "The code is not valid",
+        "Send the code that the authenticator app shows now, or another recovery code. Each signs in once.",
+    ),
+    "wrong-code": Kind(
+        403,
+        "The code is not valid",
+        "Send the code that the authenticator app shows now, or another recovery code. Each is accepted once.",
+    ),
+    "second-factor-needed": Kind(
+        403,
+        "Administrators need a second factor",
+        "Set one up with POST /api/users/second-factor, or add a passkey, and then refresh the session. If your account"
+        " has one, sign in again with it.",
+    ),
+    "invalid-challenge": Kind(
+        400, "The challenge is not valid", "It was used before, or has expired. Ask for new options and begin again."
+    ),
+    "invalid-passkey": Kind(
+        401, "The passkey does not sign in", "Choose another passkey of this portal, or sign in with the password."
+    ),
+    "invalid-setup-token": Kind(
+        400, "The setup has expired", "Begin again with POST /api/users/second-factor, and confirm it in ten minutes."
+    ),
     "weak-password": Kind(422, "The password is easy to guess", "Choose another one; `detail` says why."),
     "invalid-refresh-token": Kind(401, "The refresh token is not valid", "Sign in again."),
     "refresh-token-reused": Kind(
@@ -102,6 +132,11 @@ KINDS: dict[str, Kind] = {
     "method-not-allowed": Kind(405, "The method is not allowed for this URL", "Use a method listed in Allow."),
     "email-taken": Kind(409, "The e-mail address has an account", "Sign in instead."),
     "passkey-taken": Kind(409, "The passkey is registered already", "Use another authenticator."),
+    "second-factor-on": Kind(409, "The account has a second factor", "Disable it before you set up another one."),
+    "second-factor-off": Kind(
+        409, "The account has no second factor", "Set one up with POST /api/users/second-factor."
+    ),
+    "too-many-passkeys": Kind(409, "The account has 20 passkeys", "Remove one first."),
     "username-taken": Kind(409, "The username is taken", "Choose another."),
     "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),
     "email-not-verified": Kind(

@@ -33,9 +33,11 @@ _TAGS = {
     "history": "The activities of a user, newest first.",
     "notifications": "What the caller is notified of: the inbox, preferences, and the link in mails that unsubscribes.",
     "operations": "For operators and tools: health, metrics, and the meaning of each problem.",
+    "passkeys": "Passkeys (WebAuthn): those of the caller, and sign-in without a password.",
     "push": "The caller's browsers, to which notices are pushed (Web Push).",
     "properties": "Listings: create, edit and delete them, change their status, feature and verify them; favourites, "
     "views, lists, and the events of a listing.",
+    "second-factor": "The second factor of the caller: codes of an authenticator app, and recovery codes.",
     "users": "The account of the caller; for administrators, the accounts of the tenant.",
 }
 
@@ -88,7 +90,9 @@ _HEADERS: dict[str, dict[str, Any]] = {
     },
 }
 
-SIGNED_IN = ("unauthenticated", "invalid-token", "expired-token", "session-closed")
+LIMITED = ("unauthenticated", "invalid-token", "expired-token", "session-closed")
+"""The problems of a route that a token is good for which is limited to setting up a second factor."""
+SIGNED_IN = (*LIMITED, "second-factor-needed")
 _MAYBE_SIGNED_IN = SIGNED_IN[1:]
 _COMMAND = (
     "invalid-request",
@@ -120,8 +124,13 @@ _OF_A_BODY = (
 _SHARED = {"uri-too-long": "UriTooLong", "headers-too-large": "HeadersTooLarge", "internal": "ServerError"}
 """The only problems of their statuses, which every operation has, with the names of their shared responses."""
 
-SignedIn = Literal["required", "optional", "no"]
-_CALLER: dict[SignedIn, tuple[str, ...]] = {"required": SIGNED_IN, "optional": _MAYBE_SIGNED_IN, "no": ()}
+SignedIn = Literal["required", "limited", "optional", "no"]
+_CALLER: dict[SignedIn, tuple[str, ...]] = {
+    "required": SIGNED_IN,
+    "limited": LIMITED,
+    "optional": _MAYBE_SIGNED_IN,
+    "no": (),
+}
 
 
 class AcceptedCommand(Model):

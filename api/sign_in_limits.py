@@ -21,7 +21,7 @@ from adapters.tables import sessions, users
 from api.errors import ApiError, unavailable
 from api.quotas import Quota, report
 
-_FAILURES = frozenset({"invalid-credentials", "invalid-code", "idempotency-key-reused"})
+_FAILURES = frozenset({"invalid-credentials", "invalid-code", "wrong-password", "wrong-code", "idempotency-key-reused"})
 """The refusals that a guess gets. Others, such as `unavailable`, say nothing about the password."""
 _TRUST_SECONDS = 86_400
 """Long enough to sign in after following a link; from then on a session makes the address known."""

@@ -14,7 +14,7 @@ from api.bodies import BodyOf
 from api.command_states import progress_token
 from api.commands import Accepted
 from api.conditional import is_not_wanted
-from api.deps import CallerDep, PartsDep, address_of
+from api.deps import LimitedCallerDep, PartsDep, address_of
 from api.errors import ApiError, FieldError
 from api.openapi import CHANGE, AcceptedCommand, command, query
 from domain import fields as f
@@ -45,9 +45,9 @@ class Erasure(Model):
     password: f.Password
 
 
-@router.get("/profile", **query(Profile, "account-closed", etag=True))
+@router.get("/profile", **query(Profile, "account-closed", signed_in="limited", etag=True))
 async def own_profile(
-    caller: CallerDep, parts: PartsDep, if_none_match: Annotated[str | None, Header()] = None
+    caller: LimitedCallerDep, parts: PartsDep, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
     """The account of the caller."""
     async with parts.database.statements(caller.tenant_id) as connection:

@@ -81,6 +81,16 @@ class PasskeyTaken(Refusal):
     advice = "This passkey is registered already. Use another authenticator."
 
 
+class SecondFactorOn(Refusal):
+    code = "second-factor-on"
+    advice = "Your account has a second factor. Disable it before you set up another one."
+
+
+class SecondFactorOff(Refusal):
+    code = "second-factor-off"
+    advice = "Your account has no second factor. Set one up with POST /api/users/second-factor."
+
+
 class VersionConflict(Refusal):
     """The aggregate is at another version than those that the command accepts."""
 

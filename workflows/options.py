@@ -52,10 +52,16 @@ SEND = ActivityConfig(
 )
 SEND_TO_FAVORITES = ActivityConfig(
     start_to_close_timeout=timedelta(minutes=1),
-    # Five attempts within some two minutes slow the pages down while a provider fails. What is pending then is left to
-    # reconcile, so that one mailbox that defers does not hold up the other favourites for days.
-    schedule_to_close_timeout=timedelta(hours=1),
-    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_attempts=5),
+    # A page whose channel fails takes some ten seconds, and its deliveries are left to reconcile: otherwise one mailbox
+    # that defers, or one provider that is unavailable, would hold up the other favourites and channels.
+    schedule_to_close_timeout=timedelta(minutes=3),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_attempts=2),
+)
+PUBLISH_IN_APP = LocalActivityConfig(
+    start_to_close_timeout=timedelta(seconds=10),
+    # Reconcile publishes what these attempts do not, and a workflow that waits for the broker would send no mails.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3),
+    local_retry_threshold=timedelta(milliseconds=500),
 )
 NOTIFY = ActivityConfig(
     # Only for workflows that a release without channels has started.

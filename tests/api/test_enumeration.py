@@ -23,6 +23,7 @@ from api.app import create_app
 from api.passwords import FairThreads
 from tests.api.test_contract import assert_problem
 from tests.platform import PASSWORD, Platform, registration, until
+from tests.second_factors import enable
 
 T = TypeVar("T")
 
@@ -162,6 +163,24 @@ async def test_state_of_an_account_is_not_told_without_its_password(
     for name in ("login by e-mail", "forgot-password", "resend-verification"):
         path, body, _ = REQUESTS[name]
         assert await stranger().post(path, body(account["username"])) == await stranger().post(path, body(absent))
+
+
+async def test_second_factor_is_not_told_without_the_password(
+    stranger: Callable[[], Stranger], account: dict[str, Any]
+) -> None:
+    http = stranger().http
+    signed_in = await http.post("/api/auth/login", json={"emailOrUsername": account["email"], "password": PASSWORD})
+    app = await enable(http, {"Authorization": f"Bearer {signed_in.json()['accessToken']}"})
+
+    absent = nobody()
+
+    for code in (app.code(1), app.recovery_codes[0], "000000"):
+        known, unknown = [
+            await stranger().post("/api/auth/login", {**login(name), "code": code})
+            for name in (account["username"], absent)
+        ]
+        assert known == unknown
+        assert known.status == 401
 
 
 @pytest.mark.parametrize(
