@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from adapters import temporal
 from adapters.postgres import Database, DatabaseUnavailable
@@ -78,7 +78,7 @@ async def _found(database: Database, email: str, tenant: str) -> Account:
     """The account with this e-mail address in a tenant. Raises NotChanged."""
     query = select(users.c.tenant_id, users.c.user_id, users.c.email, users.c.status)
     async with database.statements() as connection:
-        rows = (await connection.execute(query.where(func.lower(users.c.email) == email.strip().lower()))).all()
+        rows = (await connection.execute(query.where(users.c.email_key == email.strip().lower()))).all()
     for row in rows:
         if row.tenant_id == tenant:
             return Account(row.tenant_id, row.user_id, row.email, UserStatus(row.status))

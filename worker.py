@@ -23,6 +23,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from activities.channels import ByEmail, ByPush, BySms, ChannelSender
 from activities.deliveries import Deliveries
+from activities.erasing import Erasures, OverdueErasures
 from activities.favorites import Favorites
 from activities.notices import Notices
 from activities.observations import Observations
@@ -35,7 +36,7 @@ from activities.saving import CommandStore
 from activities.texts import Texts
 from activities.users import Users
 from activities.verifications import OverdueVerifications, Verifications
-from adapters import temporal
+from adapters import redis, temporal
 from adapters.kafka import Publisher
 from adapters.postgres import Database
 from adapters.sealing import Keyring
@@ -65,6 +66,7 @@ class Pools:
         self._all_tenants = Database.for_all_tenants(settings)
         self._publisher = Publisher(settings)
         self._relay = OutboxRelay(client, options.NOTIFICATIONS)
+        self._redis = redis.connect(settings)
         self._publishing = Publishing(self._all_tenants, self._publisher)
         self._keyring = Keyring(settings.secret_bytes)
         self._texts = Texts(settings, self._keyring)
@@ -95,7 +97,7 @@ class Pools:
             task_queue=options.COMMANDS,
             workflows=WORKFLOWS[options.COMMANDS],
             activities=[
-                Properties(store).save_property,
+                Properties(store, self._settings.verified_email_tenants).save_property,
                 Favorites(store).save_favorite,
                 NotificationPreferences(store).save_preferences,
                 users.save_user,
@@ -153,6 +155,11 @@ class Pools:
         reconciliation = Reconciliation(self._all_tenants, self._publisher, after)
         deliveries = OverdueDeliveries(self._all_tenants, self._relay, after)
         verifications = OverdueVerifications(self._all_tenants, self._client, options.COMMANDS)
+        overdue = OverdueErasures(self._all_tenants, self._client, options.COMMANDS)
+        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
+        erasures = Erasures(
+            self._tenants, self._all_tenants, self._keyring, store, self._publishing, self._redis, self._client
+        )
         return Worker(
             self._client,
             task_queue=options.MAINTENANCE,
@@ -161,6 +168,15 @@ class Pools:
                 reconciliation.publish_overdue,
                 deliveries.start_overdue,
                 verifications.start_overdue_verifications,
+                overdue.start_overdue_erasures,
+                erasures.withdraw_listings,
+                erasures.ensure_notified,
+                erasures.delete_listings,
+                erasures.delete_executions,
+                erasures.delete_cached,
+                erasures.delete_rows,
+                erasures.destroy_key,
+                erasures.delete_sessions,
             ],
             max_concurrent_workflow_task_polls=2,  # one workflow a minute
             max_concurrent_activity_task_polls=1,
@@ -179,6 +195,7 @@ class Pools:
 
     async def close(self) -> None:
         await asyncio.gather(self._relay.close(), self._publishing.close())
+        await self._redis.aclose()
         await asyncio.gather(*(sender.close() for sender in self._senders.values()))
         await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())
 

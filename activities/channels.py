@@ -4,7 +4,7 @@ import asyncio
 import base64
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID, uuid5
 
 from activities.texts import Row, Texts, message_id
@@ -25,6 +25,7 @@ from adapters.providers import (
 )
 from adapters.push_subscriptions import Stored
 from domain.preferences import Channel
+from notices.render import RenderedSms
 
 _PUSH_TTL = 86_400
 """Seconds for which a push service keeps a message while the browser is offline: news of yesterday is none."""
@@ -70,14 +71,11 @@ class ByEmail:
                 subject=rendered.subject,
                 text=rendered.text,
                 html=rendered.html,
-                message_id=message_id(target.event_id),
+                message_id=message_id(target.event_id, target.recipient_id),
                 headers=headers,
                 tags=_tags(self.channel, target, row),
             )
         )
-
-    async def close(self) -> None:
-        await self._sender.close()
 
     async def send_digest(self, rows: Mapping[Target, Row], until: datetime) -> str | None:
         newest, row = next(iter(rows.items()))
@@ -88,11 +86,14 @@ class ByEmail:
                 subject=rendered.subject,
                 text=rendered.text,
                 html=rendered.html,
-                message_id=message_id(_digest_id(newest.recipient_id, until)),
+                message_id=message_id(_digest_id(newest.recipient_id, until), newest.recipient_id),
                 headers=headers,
                 tags=_tags(self.channel, newest, row),
             )
         )
+
+    async def close(self) -> None:
+        await self._sender.close()
 
 
 class BySms:
@@ -111,14 +112,11 @@ class BySms:
     async def send(self, target: Target, row: Row) -> str | None:
         return await self._send(self._texts.sms(target, row), target, row)
 
-    async def close(self) -> None:
-        await self._sender.close()
-
     async def send_digest(self, rows: Mapping[Target, Row], until: datetime) -> str | None:
         newest, row = next(iter(rows.items()))
         return await self._send(self._texts.digest_sms(list(rows.values())), newest, row)
 
-    async def _send(self, rendered: Any, target: Target, row: Row) -> str | None:
+    async def _send(self, rendered: RenderedSms, target: Target, row: Row) -> str | None:
         if row["phone_number"] is None:
             raise DeliveryRefused("the account has no phone number")
         return await self._sender.send(
@@ -130,6 +128,9 @@ class BySms:
                 tried_since=row["enqueued_at"] if row["tried"] else None,
             )
         )
+
+    async def close(self) -> None:
+        await self._sender.close()
 
 
 class ByPush:
@@ -147,9 +148,6 @@ class ByPush:
     async def send(self, target: Target, row: Row) -> str | None:
         await self._send(row["tenant_id"], target.recipient_id, self._texts.push(target, row), _topic(target.event_id))
         return None
-
-    async def close(self) -> None:
-        await self._sender.close()
 
     async def send_digest(self, rows: Mapping[Target, Row], until: datetime) -> str | None:
         newest, row = next(iter(rows.items()))
@@ -181,6 +179,9 @@ class ByPush:
         except (ProviderUnavailable, DeliveryRefused) as error:
             return error
         return None
+
+    async def close(self) -> None:
+        await self._sender.close()
 
 
 def _tags(channel: Channel, target: Target, row: Row) -> Mapping[str, str]:

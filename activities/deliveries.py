@@ -1,6 +1,7 @@
 """Activities that send deliveries of one channel, and record each outcome, so that a repetition sends nothing."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -20,6 +21,8 @@ from adapters.telemetry import DELIVERIES
 from domain.model import Fact
 from domain.notifications import channels_of
 from domain.preferences import Channel
+
+log = logging.getLogger(__name__)
 
 _MARGIN = timedelta(seconds=1)
 """Added to the pause before the next attempt, which would otherwise find the deliveries still postponed."""
@@ -55,7 +58,13 @@ class Deliveries:
         """
         async with self._database.statements(batch.tenant_id) as connection:
             claimed = await outbox.claim(connection, self._channel, batch.targets)
-        results = await self._send(batch.tenant_id, claimed)
+        wanted, results = await self._checked(batch.tenant_id, claimed)
+        bad = await self._bad(batch.tenant_id, list(wanted.values()))
+        settled = await asyncio.gather(
+            # Each is recorded as soon as it is sent: a slow one must not have the others sent again.
+            *(self._attempt({one: row}, bad, partial(self._sender.send, one, row)) for one, row in wanted.items())
+        )
+        results |= dict(zip(wanted, settled, strict=True))
         async with self._database.statements(batch.tenant_id) as connection:
             count = await outbox.count(connection, self._channel, batch.targets)
         if count.pending:
@@ -66,28 +75,16 @@ class Deliveries:
     async def send_digest(self, of: DigestOf) -> str:
         """Send what was held for a user on this channel, as one message; raises as `send_batch`."""
         async with self._database.statements(of.tenant_id) as connection:
-            held = await outbox.claim_held(connection, self._channel, of.user_id, of.until)
-            reach = (await reach_of(connection, {of.user_id})).get(of.user_id)
-        results, wanted = dict[Target, Settled](), dict[Target, Row]()
-        for target, row in held.items():
-            try:
-                kind = self._texts.check(target, row)
-                if reach is None or self._channel not in channels_of(kind, reach):
-                    raise DeliveryRefused("turned off by its recipient in the meantime")
-                wanted[target] = row
-            except DeliveryRefused as error:
-                results[target] = Settled(GIVEN_UP, str(error))
-            except ProviderUnavailable as error:
-                results[target] = Settled(POSTPONED, str(error))
+            claimed = await outbox.claim_held(connection, self._channel, of.user_id, of.until)
+        wanted, results = await self._checked(of.tenant_id, claimed)
         if wanted:
             bad = await self._bad(of.tenant_id, list(wanted.values()))
-            send = partial(self._sender.send_digest, wanted, of.until)
-            settled = await self._attempt(next(iter(wanted.values())), bad, send)
+            settled = await self._attempt(wanted, bad, partial(self._sender.send_digest, wanted, of.until))
             results |= dict.fromkeys(wanted, settled)
-        await self._settle(of.tenant_id, results)
-        pending = sum(one.outcome == POSTPONED for one in results.values())
+        async with self._database.statements(of.tenant_id) as connection:
+            pending = await outbox.held_count(connection, self._channel, of.user_id, of.until)
         if pending:
-            raise _postponed(f"{pending} of {len(results)} held", results)
+            raise _postponed(f"{pending} held", results)
         sent = sum(one.outcome == SENT for one in results.values())
         return f"{sent} in one digest" + (f", {len(results) - sent} given up" if sent < len(results) else "")
 
@@ -110,30 +107,58 @@ class Deliveries:
             raise failed
         return f"{len(targets)} mailed or given up"
 
-    async def _send(self, tenant_id: str, claimed: Mapping[Target, Row]) -> dict[Target, Settled]:
-        bad = await self._bad(tenant_id, list(claimed.values()))
-        settled = await asyncio.gather(
-            *(self._attempt(row, bad, partial(self._sender.send, target, row)) for target, row in claimed.items())
-        )
-        results = dict(zip(claimed, settled, strict=True))
+    async def _checked(
+        self, tenant_id: str, claimed: Mapping[Target, Row]
+    ) -> tuple[dict[Target, Row], dict[Target, Settled]]:
+        """Those of claimed deliveries that are still wanted, and the recorded results of the others."""
+        async with self._database.statements(tenant_id) as connection:
+            reach = await reach_of(connection, {target.recipient_id for target in claimed})
+        wanted, results = dict[Target, Row](), dict[Target, Settled]()
+        for target, row in claimed.items():
+            try:
+                kind = self._texts.check(target, row)
+                if target.recipient_id not in reach:
+                    raise DeliveryRefused("the account is deleted")
+                if self._channel not in channels_of(kind, reach[target.recipient_id]):
+                    raise DeliveryRefused("turned off by its recipient in the meantime")
+                wanted[target] = row
+            except DeliveryRefused as error:
+                results[target] = Settled(GIVEN_UP, str(error))
+            except ProviderUnavailable as error:
+                results[target] = Settled(POSTPONED, str(error))
         await self._settle(tenant_id, results)
-        return results
+        return wanted, results
 
-    async def _attempt(self, row: Row, bad: set[bytes], send: Callable[[], Awaitable[str | None]]) -> Settled:
+    async def _attempt(
+        self, rows: Mapping[Target, Row], bad: set[bytes], send: Callable[[], Awaitable[str | None]]
+    ) -> Settled:
+        """Send deliveries to one recipient by one message, and record the result."""
+        row = next(iter(rows.values()))
         digest = self._digest(row)
-        if digest in bad:
-            return Settled(BAD_ADDRESS, "an earlier delivery to this address has failed for good")
+        settled, is_bad = await self._sent(digest is not None and digest in bad, send)
+        async with self._database.transaction(row["tenant_id"]) as tx:
+            if is_bad and digest:
+                await bad_addresses.add(tx, row["tenant_id"], self._channel, digest, settled.reason)
+            await outbox.settle(tx, self._channel, self._sender.provider, dict.fromkeys(rows, settled))
+        DELIVERIES.labels(self._channel.value, settled.outcome).inc(len(rows))
+        return settled
+
+    async def _sent(self, is_known_bad: bool, send: Callable[[], Awaitable[str | None]]) -> tuple[Settled, bool]:
+        """The result of sending, and whether the address was found to be bad."""
+        if is_known_bad:
+            return Settled(BAD_ADDRESS, "an earlier delivery to this address has failed for good"), False
         try:
-            return Settled(SENT, provider_id=await send())
+            return Settled(SENT, provider_id=await send()), False
         except ProviderUnavailable as error:
-            return Settled(POSTPONED, str(error), pause=error.retry_after or 0.0)
+            return Settled(POSTPONED, str(error), pause=error.retry_after or 0.0), False
         except DeliveryRefused as error:
-            return Settled(GIVEN_UP, str(error))
+            return Settled(GIVEN_UP, str(error)), False
         except BadAddress as error:
-            if digest:
-                async with self._database.statements(row["tenant_id"]) as connection:
-                    await bad_addresses.add(connection, row["tenant_id"], self._channel, digest, str(error))
-            return Settled(BAD_ADDRESS, str(error))
+            return Settled(BAD_ADDRESS, str(error)), True
+        except Exception as error:
+            # A defect that one delivery meets, such as a template without a value, must not stop the others.
+            log.exception("a delivery failed")
+            return Settled(POSTPONED, f"server error: {type(error).__name__}"), False
 
     async def _bad(self, tenant_id: str, rows: Sequence[Row]) -> set[bytes]:
         """The digests of those addresses of rows to which nothing can be delivered."""
@@ -146,17 +171,18 @@ class Deliveries:
         return self._keyring.address_digest(self._channel.value, address) if address else None
 
     async def _settle(self, tenant_id: str, results: Mapping[Target, Settled]) -> None:
-        for one in results.values():
-            DELIVERIES.labels(self._channel.value, one.outcome).inc()
         async with self._database.statements(tenant_id) as connection:
             await outbox.settle(connection, self._channel, self._sender.provider, results)
+        for one in results.values():
+            DELIVERIES.labels(self._channel.value, one.outcome).inc()
 
 
 def _postponed(how_many: str, results: Mapping[Target, Settled]) -> ApplicationError:
     """The error of an activity that is attempted again."""
     postponed = [one for one in results.values() if one.outcome == POSTPONED]
     reason = postponed[-1].reason if postponed else "another worker has claimed them"
-    pause = max((one.pause for one in postponed), default=0.0)
+    # The others are postponed until their own time by their rows.
+    pause = min((one.pause for one in postponed), default=0.0)
     return ApplicationError(
         f"{how_many} are pending: {reason}",
         type=ProviderUnavailable.__name__,

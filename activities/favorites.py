@@ -1,6 +1,8 @@
 """The activity that saves commands on favourites."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
@@ -16,7 +18,7 @@ from domain.command import Saved, SealedCommand
 from domain.errors import AccountClosed
 from domain.favorite_commands import Favorite, FavoriteCommand, Viewer, decide, evolve
 from domain.roles import UserRole
-from domain.user import MAY_SIGN_IN
+from domain.user import MAY_SIGN_IN, UserStatus
 
 _FAVORITE_STATE = [favorites.c[name].label(f"favorite_{name}") for name in Favorite.model_fields]
 _LOAD = (
@@ -47,11 +49,14 @@ class Favorites:
         return await self._store.save(FAVORITE, command)
 
 
-async def _load(connection: AsyncConnection, command: Any) -> Loaded[Favorite]:
-    """Load the favourite, the listing, and the user who sends the command. Raises AccountClosed."""
+async def _load(connection: AsyncConnection, command: Any, statuses: Container[str] = MAY_SIGN_IN) -> Loaded[Favorite]:
+    """Load the favourite, the listing, and the user who sends the command, whose account has one of `statuses`.
+
+    Raises AccountClosed.
+    """
     ids = {"property_id": command.property_id, "favorite_id": command.aggregate_id, "actor_id": command.user_id}
     row = (await connection.execute(_LOAD, ids)).mappings().one_or_none()
-    if row is None or row["account_status"] not in MAY_SIGN_IN:
+    if row is None or row["account_status"] not in statuses:
         raise AccountClosed
     state = {name: row[f"favorite_{name}"] for name in Favorite.model_fields}
     listing = property_of(row) if row["property_id"] else None
@@ -77,3 +82,5 @@ FAVORITE: Aggregate[Favorite] = Aggregate(
     evolve=evolve,
     rows=_rows,
 )
+ERASED_USERS_FAVORITE = replace(FAVORITE, load=partial(_load, statuses={UserStatus.DELETED}))
+"""For the commands of an erasure, whose account is closed."""

@@ -13,14 +13,15 @@ from temporalio import activity
 from adapters import event_store, outbox
 from adapters.outbox import SENT, Target
 from adapters.postgres import Database
+from adapters.preferences import preferences_of
 from adapters.tables import event_store as events
-from adapters.tables import favorites, notices, preferences, push_subscriptions, user_profiles, users
+from adapters.tables import favorites, notices, push_subscriptions, user_profiles, users
 from adapters.telemetry import DELIVERIES
 from domain.events import observation_events
 from domain.model import Fact
 from domain.notifications import Audience, Reach, channels_of, held_until, in_app_id
 from domain.observations import Notified, RecordActivity, UserNotified
-from domain.preferences import Channel, Channels, NoticeKind, Preferences, QuietHours
+from domain.preferences import Channel, NoticeKind
 from domain.user import MAY_SIGN_IN
 from notices.render import SMS_KINDS, short_values
 
@@ -293,24 +294,12 @@ async def reach_of(tx: AsyncConnection, user_ids: set[UUID]) -> dict[UUID, Reach
             users.c.status,
             user_profiles.c.phone_number.is_not(None).label("has_phone"),
             exists().where(push_subscriptions.c.user_id == users.c.user_id).label("has_browser"),
-            preferences.c.version,
-            preferences.c.kinds,
-            preferences.c.quiet_from,
-            preferences.c.quiet_to,
         )
         .outerjoin(user_profiles, user_profiles.c.user_id == users.c.user_id)
-        .outerjoin(preferences, preferences.c.user_id == users.c.user_id)
         .where(users.c.user_id.in_(user_ids))
     )
+    known = await preferences_of(tx, list(user_ids))
     return {
-        row.user_id: Reach(_preferences(row), row.status in MAY_SIGN_IN, row.has_phone, row.has_browser)
+        row.user_id: Reach(known[row.user_id], row.status in MAY_SIGN_IN, row.has_phone, row.has_browser)
         for row in await tx.execute(query)
     }
-
-
-def _preferences(row: Row[*tuple[Any, ...]]) -> Preferences:
-    if row.version is None:
-        return Preferences(user_id=row.user_id)
-    kinds = {kind: Channels.model_validate(channels) for kind, channels in row.kinds.items()}
-    quiet = QuietHours(from_=row.quiet_from, to=row.quiet_to) if row.quiet_from else None
-    return Preferences(user_id=row.user_id, version=row.version, kinds=kinds, quiet_hours=quiet)

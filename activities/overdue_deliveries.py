@@ -7,7 +7,9 @@ from temporalio import activity
 from activities.notices import DigestOf
 from activities.outbox_relay import OutboxRelay, group_by_tenant
 from adapters import outbox
+from adapters.outbox import GIVEN_UP
 from adapters.postgres import Database
+from adapters.telemetry import DELIVERIES
 
 _GIVEN_UP_AFTER = timedelta(days=4)
 """The `schedule_to_close_timeout` of the activity that sends."""
@@ -30,13 +32,15 @@ class OverdueDeliveries:
         """Give up deliveries that are too old, and start workflows for what is overdue; returns how many events."""
         now = datetime.now(UTC)
         async with self._database.statements() as connection:
-            await outbox.give_up(connection, now - _GIVEN_UP_AFTER, f"not delivered within {_GIVEN_UP_AFTER.days} days")
+            reason = f"not delivered within {_GIVEN_UP_AFTER.days} days"
+            for channel in await outbox.give_up(connection, now - _GIVEN_UP_AFTER, reason):
+                DELIVERIES.labels(channel, GIVEN_UP).inc()
             found = await outbox.overdue(connection, now, self._after, _LOST_AFTER, _LIMIT)
             held = await outbox.overdue_held(connection, now, self._after, _LIMIT)
         started = 0
         for group in group_by_tenant(found):
-            # The same events give the same workflow id, so one that is still running is not started twice.
-            if await self._relay.start(group, f"overdue/{group[0].event_id}"):
+            # An earlier run's workflow may still retry some of these deliveries: this one takes up the others.
+            if await self._relay.start(group, f"overdue/{group[0].event_id}/{int(now.timestamp())}"):
                 started += len(group)
             activity.heartbeat(started)
         for one in held:

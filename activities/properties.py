@@ -1,6 +1,8 @@
 """The activity that saves commands on listings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Container, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
@@ -12,18 +14,27 @@ from activities.saving import Aggregate, CommandStore, Loaded
 from adapters.current_state import PROPERTY_STATE, property_of
 from adapters.postgres import Write
 from adapters.tables import person_keys, properties, users
-from domain.command import Actor, Saved, SealedCommand
+from domain.command import Saved, SealedCommand
 from domain.errors import AccountClosed
 from domain.property import Property
-from domain.property_commands import PropertyCommand, decide, evolve
+from domain.property_commands import PropertyCommand, Sender, decide, evolve
 from domain.roles import UserRole
-from domain.user import MAY_SIGN_IN
+from domain.user import MAY_SIGN_IN, UserStatus
 
+_OWNER = users.alias("owner")
+_OWNER_ID = func.coalesce(properties.c.owner_id, users.c.user_id)
 _LOAD = (
-    select(users.c.role, users.c.status.label("account_status"), person_keys.c.wrapped_key, *PROPERTY_STATE)
+    select(
+        users.c.role,
+        users.c.status.label("account_status"),
+        _OWNER.c.email_verified.label("owner_verified"),
+        person_keys.c.wrapped_key,
+        *PROPERTY_STATE,
+    )
     .select_from(users)
     .outerjoin(properties, properties.c.property_id == bindparam("property_id"))
-    .outerjoin(person_keys, person_keys.c.user_id == func.coalesce(properties.c.owner_id, users.c.user_id))
+    .outerjoin(_OWNER, _OWNER.c.user_id == _OWNER_ID)
+    .outerjoin(person_keys, person_keys.c.user_id == _OWNER_ID)
     .where(users.c.user_id == bindparam("actor_id"))
 )
 
@@ -31,26 +42,38 @@ _LOAD = (
 class Properties:
     """Saves the commands on listings."""
 
-    def __init__(self, store: CommandStore) -> None:
+    def __init__(self, store: CommandStore, verified_email_tenants: Collection[str] = ()) -> None:
+        """In `verified_email_tenants`, only listings of owners with a verified e-mail address become public."""
         self._store = store
+        load = partial(_load, verified_email_tenants=frozenset(verified_email_tenants))
+        self._property = replace(PROPERTY, load=load)
 
     @activity.defn
     async def save_property(self, command: SealedCommand) -> Saved:
         """Save a command, once. Raises the refusals of `domain/property_commands.py` as ApplicationError."""
-        return await self._store.save(PROPERTY, command)
+        return await self._store.save(self._property, command)
 
 
-async def _load(connection: AsyncConnection, command: Any) -> Loaded[Property]:
-    """Load the listing, its owner's key, and the user who sends the command. Raises AccountClosed."""
+async def _load(
+    connection: AsyncConnection,
+    command: Any,
+    verified_email_tenants: Collection[str] = (),
+    statuses: Container[str] = MAY_SIGN_IN,
+) -> Loaded[Property]:
+    """Load the listing, its owner's key, and what the command's decision needs.
+
+    Raises AccountClosed unless the account of the user who sends the command has one of `statuses`.
+    """
     found = await connection.execute(_LOAD, {"property_id": command.property_id, "actor_id": command.user_id})
     row = found.mappings().one_or_none()
-    if row is None or row["account_status"] not in MAY_SIGN_IN or row["wrapped_key"] is None:
+    if row is None or row["account_status"] not in statuses or row["wrapped_key"] is None:
         raise AccountClosed
     state = property_of(row) if row["property_id"] else None
+    must_verify = command.tenant_id in verified_email_tenants and not row["owner_verified"]
     return Loaded(
         state=state,
         version=state.version if state else 0,
-        actor=Actor(user_id=command.user_id, role=UserRole(row["role"])),
+        actor=Sender(user_id=command.user_id, role=UserRole(row["role"]), owner_must_verify=must_verify),
         person_id=state.owner_id if state else command.user_id,
         key=row["wrapped_key"],
     )
@@ -72,3 +95,5 @@ PROPERTY: Aggregate[Property] = Aggregate(
     evolve=evolve,
     rows=_rows,
 )
+ERASED_OWNERS_PROPERTY = replace(PROPERTY, load=partial(_load, statuses={UserStatus.DELETED}))
+"""For the commands of an erasure, whose account is closed."""

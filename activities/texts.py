@@ -96,7 +96,8 @@ class Texts:
         event = row["event_data"]
         if row["email"] is None:
             raise DeliveryRefused("the account is deleted")
-        if "propertyId" in event and row["property_id"] is None:
+        # That a listing is withdrawn is news for those who have it as favourite, also once it is deleted.
+        if "propertyId" in event and row["property_id"] is None and kind is not NoticeKind.STATUS_CHANGED:
             raise DeliveryRefused("the listing is deleted")
         if kind is NoticeKind.VERIFY_EMAIL and row["email_verified"]:
             raise DeliveryRefused("the address is verified already")
@@ -139,6 +140,6 @@ def _payload(short: Short, url: str) -> bytes:
     return json.dumps({"title": short.title, "body": short.body, "url": url}, ensure_ascii=False).encode()
 
 
-def message_id(event_id: UUID) -> str:
+def message_id(event_id: UUID, recipient_id: UUID) -> str:
     """The Message-ID of a mail, the same whenever it is sent."""
-    return f"{event_id}.email@hyderabad-infra"
+    return f"{event_id}.{recipient_id}@hyderabad-infra"

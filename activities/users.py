@@ -15,7 +15,17 @@ from activities.saving import Aggregate, CommandStore, Loaded
 from adapters.current_state import find_user
 from adapters.postgres import Write
 from adapters.sealing import Keyring, token_hash
-from adapters.tables import account_tokens, passkeys, person_keys, recovery_codes, sessions, totp, user_profiles, users
+from adapters.tables import (
+    account_tokens,
+    erasures,
+    passkeys,
+    person_keys,
+    recovery_codes,
+    sessions,
+    totp,
+    user_profiles,
+    users,
+)
 from domain import ids
 from domain.command import Actor, Saved, SealedCommand
 from domain.errors import EmailTaken, PasskeyTaken, UsernameTaken, UserNotFound
@@ -111,6 +121,7 @@ class Users:
         if isinstance(command, RegisterUser):
             return Loaded(None, 0, Circumstances(), command.user_id, self._keyring.new_wrapped_key())
         account_id = command.aggregate_id
+        await _lock_administrator(connection, command)
         state = await find_user(connection, account_id)
         security = (await connection.execute(_SECURITY, {"user_id": account_id})).one_or_none()
         if state is None or security is None or security.wrapped_key is None:
@@ -124,8 +135,9 @@ class Users:
         return Loaded(state, state.version, circumstances, account_id, security.wrapped_key)
 
     def _rows(self, command: Any, loaded: Loaded[User], state: User | None) -> Sequence[Write]:
-        assert state is not None
         key = {"tenant_id": command.tenant_id, "user_id": command.aggregate_id}
+        if state is None:
+            return _rows_of_erasure(command, loaded, key)
         account, profile = state.model_dump(include=_ACCOUNT), state.model_dump(include=_PROFILE)
         if isinstance(command, RegisterUser):
             return [
@@ -148,9 +160,10 @@ class Users:
                 token = {"tenant_id": command.tenant_id, "token_hash": bytes.fromhex(used)}
                 yield Write(account_tokens, {**token, "used_at": command.issued_at}, "update")
             case EnableSecondFactor(secret=secret):
-                sealed = self._keyring.seal_text(secret, wrapped_key, command.aggregate_id, "secret")
-                row = {"secret": sealed, "last_step": 0, "created_at": command.issued_at}
-                yield Write(totp, {**key, **row}, "upsert")
+                if secret is not None:
+                    sealed = self._keyring.seal_text(secret, wrapped_key, command.aggregate_id, "secret")
+                    row = {"secret": sealed, "last_step": command.step, "created_at": command.issued_at}
+                    yield Write(totp, {**key, **row}, "upsert")
                 yield Write(recovery_codes, key, "delete")
                 for code in command.recovery_code_hashes:
                     yield Write(recovery_codes, {**key, "code_hash": bytes.fromhex(code)})
@@ -190,6 +203,13 @@ class Users:
         )
 
 
+def _rows_of_erasure(command: Any, loaded: Loaded[User], key: dict[str, Any]) -> Sequence[Write]:
+    """The account is closed; the workflow deletes it after its last mail, for which the address is needed."""
+    closed = {"status": UserStatus.DELETED, "version": loaded.version + 1, "updated_at": command.issued_at}
+    requested = {"command_id": command.command_id, "requested_at": command.issued_at}
+    return [Write(users, {**key, **closed}, "update"), Write(erasures, {**key, **requested})]
+
+
 def _account_columns(command: Any, loaded: Loaded[User]) -> dict[str, Any]:
     """Columns of `users` that are not part of the account's public state."""
     match command:
@@ -203,7 +223,7 @@ def _account_columns(command: Any, loaded: Loaded[User]) -> dict[str, Any]:
 
 
 def _consequences(command: Any) -> Sequence[Executable]:
-    """Close sessions, and withdraw links that set a password.
+    """Close sessions, withdraw links that set a password, and mark the session that has proven a second factor.
 
     Whoever opens a session locks the account's row until its transaction ends, and the row of this command waits for
     that: these statements then see the session.
@@ -217,7 +237,21 @@ def _consequences(command: Any) -> Sequence[Executable]:
             return [close, withdraw]
         case ChangeRole():  # the role is in every access token
             return [close]
+        case EnableSecondFactor(session_id=UUID() as proven) | AddPasskey(session_id=UUID() as proven):
+            own = sessions.c.user_id == command.aggregate_id
+            return [update(sessions).where(own, sessions.c.session_id == proven).values(second_factor=True)]
     return ()
+
+
+async def _lock_administrator(connection: AsyncConnection, command: Any) -> None:
+    """Lock the rows of an administrator and of the account that they change, in one order.
+
+    Two administrators who demote or suspend each other at once would both succeed otherwise, and the tenant would have
+    none. The second one waits here, and then reads that they are none.
+    """
+    if getattr(command, "account_id", None) is not None:
+        both = users.c.user_id.in_([command.user_id, command.account_id])
+        await connection.execute(select(users.c.user_id).where(both).order_by(users.c.user_id).with_for_update())
 
 
 async def _actor(connection: AsyncConnection, command: Any) -> Actor | None:

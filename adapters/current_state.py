@@ -23,8 +23,12 @@ _PROPERTY = select(*PROPERTY_STATE).where(properties.c.property_id == bindparam(
 _SUMMARIES = select(
     properties.c.property_id, properties.c.owner_id, properties.c.status, properties.c.title, properties.c.location
 ).where(properties.c.property_id == any_(bindparam("property_ids", type_=ARRAY(Uuid))))
-_ACCOUNT = [column for column in users.c if column.name not in {"tenant_id", "password_hash"}]
-_PROFILE = [column for column in user_profiles.c if column.name not in {"tenant_id", "user_id"}]
+_ACCOUNT = [
+    column for column in users.c if column.name not in {"tenant_id", "password_hash"} and column.computed is None
+]
+_PROFILE = [
+    column for column in user_profiles.c if column.name not in {"tenant_id", "user_id"} and column.computed is None
+]
 _USER = (
     select(*_ACCOUNT, *_PROFILE)
     .join(user_profiles, user_profiles.c.user_id == users.c.user_id)

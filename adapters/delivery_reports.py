@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.providers import DeliveryKey
-from adapters.tables import bad_addresses, deliveries
+from adapters.tables import bad_addresses, deliveries, users
 
 
 class Reported(StrEnum):
@@ -100,8 +100,8 @@ _BAD = (
             bindparam("of_channel", type_=_B.channel.type),
             bindparam("digest", type_=_B.address_digest.type),
             bindparam("reason", type_=_B.reason.type),
-        ).where(exists().where(_OF_REPORT)),
+        ).where(exists().where(_OF_REPORT, users.c.user_id == _D.recipient_id)),
     )
     .on_conflict_do_nothing()
 )
-"""Only for a delivery that exists, so that a late report does not bring back what an erasure has deleted."""
+"""Only while delivery and account exist: a late report must not bring back what an erasure has deleted."""

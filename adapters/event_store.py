@@ -20,14 +20,14 @@ from domain.events import Event
 # Postgres stores times and JSON that Python cannot decode: times outside the years 1 to 9999, deep nesting, huge
 # numbers. They are read as None, so that such an event is unreadable by itself and does not fail the whole query.
 _EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
-_HAS_TIME = event_store.c.timestamp.between(_EARLIEST, _LATEST)
-_MESSAGE_COLUMNS = (
+HAS_TIME = event_store.c.timestamp.between(_EARLIEST, _LATEST)
+MESSAGE_COLUMNS = (
     event_store.c.event_id,
     event_store.c.aggregate_id,
     event_store.c.user_id,
     event_store.c.tenant_id,
     event_store.c.event_type,
-    case((_HAS_TIME, event_store.c.timestamp)).label("timestamp"),
+    case((HAS_TIME, event_store.c.timestamp)).label("timestamp"),
     event_store.c.version,
     event_store.c.schema_version,
     event_store.c.command_id,
@@ -177,7 +177,7 @@ _RECORDED = select(*(commands.c[name] for name in RecordedCommand.__dataclass_fi
     commands.c.command_id == bindparam("command_id")
 )
 _UNPUBLISHED_OF = (
-    select(*_MESSAGE_COLUMNS)
+    select(*MESSAGE_COLUMNS)
     .where(
         event_store.c.tenant_id == bindparam("tenant_id"),
         event_store.c.aggregate_id == bindparam("aggregate_id"),
@@ -190,7 +190,7 @@ _UNPUBLISHED_OF = (
     .limit(bindparam("limit"))
 )
 _UNPUBLISHED_OF_COMMAND = (
-    select(*_MESSAGE_COLUMNS)
+    select(*MESSAGE_COLUMNS)
     .where(
         event_store.c.tenant_id == bindparam("tenant_id"),
         event_store.c.command_id == bindparam("command_id"),
@@ -218,7 +218,7 @@ async def of_aggregate(
     tx: AsyncConnection, aggregate_id: UUID, *, after_version: int = 0, limit: int
 ) -> list[dict[str, Any]]:
     """Messages of an aggregate of the transaction's tenant, ordered by version."""
-    query = select(*_MESSAGE_COLUMNS).where(
+    query = select(*MESSAGE_COLUMNS).where(
         event_store.c.aggregate_id == str(aggregate_id), _CHANGED_AGGREGATE, event_store.c.version > after_version
     )
     rows = await tx.execute(query.order_by(event_store.c.version).limit(limit))
@@ -270,7 +270,7 @@ async def unpublished_before(
 
     `after_id` is the last id of the previous page.
     """
-    query = select(event_store.c.id, *_MESSAGE_COLUMNS).where(
+    query = select(event_store.c.id, *MESSAGE_COLUMNS).where(
         event_store.c.published_at.is_(None), event_store.c.timestamp < moment, event_store.c.id > after_id
     )
     rows = await tx.execute(query.order_by(event_store.c.id).limit(limit))
@@ -291,7 +291,7 @@ async def mark_unpublished(tx: AsyncConnection, event_ids: Sequence[UUID]) -> No
 
 async def by_id(tx: AsyncConnection, event_id: UUID) -> dict[str, Any] | None:
     """The message of one event of the transaction's tenant."""
-    row = (await tx.execute(select(*_MESSAGE_COLUMNS).where(event_store.c.event_id == event_id))).one_or_none()
+    row = (await tx.execute(select(*MESSAGE_COLUMNS).where(event_store.c.event_id == event_id))).one_or_none()
     return message_of(row._mapping) if row else None
 
 
@@ -299,7 +299,7 @@ async def of_user(
     tx: AsyncConnection, user_id: UUID, *, cursor: tuple[datetime, UUID] | None, limit: int
 ) -> list[dict[str, Any]]:
     """Messages of a user's events, newest first; with a `cursor` (time and event id), those that are older."""
-    query = select(*_MESSAGE_COLUMNS).where(event_store.c.user_id == str(user_id), _HAS_TIME)
+    query = select(*MESSAGE_COLUMNS).where(event_store.c.user_id == str(user_id), HAS_TIME)
     if cursor:
         query = query.where(tuple_(event_store.c.timestamp, event_store.c.event_id) < tuple_(*cursor))
     newest_first = query.order_by(event_store.c.timestamp.desc(), event_store.c.event_id.desc())

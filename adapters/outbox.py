@@ -6,7 +6,24 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Double, Text, Uuid, and_, bindparam, case, func, or_, select, text, true, union, update
+from sqlalchemy import (
+    ARRAY,
+    Double,
+    Row,
+    Select,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    text,
+    true,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,7 +35,9 @@ from domain.preferences import Channel
 _CLAIMED_FOR = timedelta(seconds=30)
 """The lease on a claimed row; longer than a provider's answer may take (`MAIL_SECONDS`, adapters/mail.py)."""
 _MOST_PENDING = 500
-"""Deliveries that one `notify` workflow takes up; an event with ten thousand leaves the others to reconcile."""
+"""Deliveries that one `notify` workflow takes up, of all its events together; reconcile starts the others later."""
+_TRIED_BY_OTHERS = timedelta(minutes=1)
+"""A delivery that was tried within this time has a workflow; the least pause after which one is overdue."""
 
 
 @dataclass(frozen=True)
@@ -85,20 +104,30 @@ async def store_deliveries(connection: AsyncConnection, rows: Sequence[Mapping[s
 
 
 async def pending_of(connection: AsyncConnection, event_ids: Sequence[UUID]) -> dict[Channel, list[Target]]:
-    """The pending deliveries of events, without held ones and those that a `notify-favorites` workflow sends."""
-    found: dict[Channel, list[Target]] = {}
-    for row in await connection.execute(_PENDING_OF, {"event_ids": list(event_ids), "most": _MOST_PENDING}):
-        found.setdefault(Channel(row.channel), []).append(Target(row.event_id, row.recipient_id))
-    return found
+    """The pending deliveries of events, the oldest of each.
+
+    Without held ones, those that another workflow has tried in the last minute, and those that a `notify-favorites`
+    workflow sends.
+    """
+    most = max(_MOST_PENDING // max(len(event_ids), 1), 1)
+    wanted = {"event_ids": list(event_ids), "most": most, "tried_by_others": _TRIED_BY_OTHERS.total_seconds()}
+    return _by_channel(await connection.execute(_PENDING_OF, wanted))
 
 
 async def pending_among(connection: AsyncConnection, targets: Sequence[Target]) -> dict[Channel, list[Target]]:
     """Those of some deliveries, of any channel, that are pending and not held."""
-    wanted = {"events": [one.event_id for one in targets], "recipients": [one.recipient_id for one in targets]}
+    return _by_channel(await connection.execute(_PENDING_AMONG, _keys(targets)))
+
+
+def _by_channel(rows: Iterable[Row[*tuple[Any, ...]]]) -> dict[Channel, list[Target]]:
     found: dict[Channel, list[Target]] = {}
-    for row in await connection.execute(_PENDING_AMONG, wanted):
+    for row in rows:
         found.setdefault(Channel(row.channel), []).append(Target(row.event_id, row.recipient_id))
     return found
+
+
+def _keys(targets: Sequence[Target]) -> dict[str, list[UUID]]:
+    return {"events": [one.event_id for one in targets], "recipients": [one.recipient_id for one in targets]}
 
 
 async def claim(
@@ -109,7 +138,7 @@ async def claim(
     Returns what is needed to send each: its row, its event, and its recipient and listing, None in every column when
     they are deleted. `tried` is whether an earlier attempt may have been accepted by the provider.
     """
-    wanted = {"events": [one.event_id for one in targets], "recipients": [one.recipient_id for one in targets]}
+    wanted = _keys(targets)
     rows = await connection.execute(
         _CLAIM, {"channel": channel.value, "seconds": _CLAIMED_FOR.total_seconds(), **wanted}
     )
@@ -157,7 +186,7 @@ class Count:
 
 async def count(connection: AsyncConnection, channel: Channel, targets: Sequence[Target]) -> Count:
     """Count deliveries by status; held ones are not pending."""
-    wanted = {"events": [one.event_id for one in targets], "recipients": [one.recipient_id for one in targets]}
+    wanted = _keys(targets)
     [row] = await connection.execute(_COUNT, {"channel": channel.value, **wanted})
     return Count(*row)
 
@@ -206,22 +235,26 @@ async def overdue(
     tried_for = _D.claimed_until - _D.enqueued_at
     pause = func.least(tried_for + tried_for + after, at_latest)
     lost = or_(and_(_D.claimed_until.is_(None), _D.enqueued_at < now - after), _D.claimed_until + pause < now)
-    unsent = select(_D.tenant_id, _D.event_id, _D.command_id, _D.enqueued_at).where(
-        _PENDING, _D.held_until.is_(None), lost
+    parts = (
+        _by_event(_N).where(_N.expanded_at.is_(None), _N.enqueued_at < now - after),
+        _by_event(_D).where(_PENDING, _D.held_until.is_(None), lost),
     )
-    unexpanded = select(_N.tenant_id, _N.event_id, _N.command_id, _N.enqueued_at).where(
-        _N.expanded_at.is_(None), _N.enqueued_at < now - after
-    )
-    found = union(
-        *(part.order_by("enqueued_at", "event_id").limit(limit).subquery().select() for part in (unexpanded, unsent))
-    ).subquery("overdue")
+    found = union_all(*(part.limit(limit).subquery().select() for part in parts)).subquery("overdue")
     query = (
-        select(found.c.tenant_id, found.c.event_id, func.min(found.c.command_id.cast(Text)).cast(Uuid))
+        select(found.c.tenant_id, found.c.event_id, func.min(found.c.command_id).cast(Uuid))
         .group_by(found.c.tenant_id, found.c.event_id)
         .order_by(func.min(found.c.enqueued_at), found.c.event_id)
         .limit(limit)
     )
     return [PendingEvent(*row) for row in await connection.execute(query)]
+
+
+def _by_event(c: Any) -> Select[*tuple[Any, ...]]:
+    """One row for each event, the oldest first: an event may have thousands of deliveries."""
+    oldest = func.min(c.enqueued_at)
+    command_id = func.min(c.command_id.cast(Text)).label("command_id")
+    query = select(c.tenant_id, c.event_id, command_id, oldest.label("enqueued_at"))
+    return query.group_by(c.tenant_id, c.event_id).order_by(oldest, c.event_id)
 
 
 @dataclass(frozen=True)
@@ -264,33 +297,43 @@ async def held_channels(connection: AsyncConnection, user_id: UUID, until: datet
     return tuple(Channel(row.channel) for row in await connection.execute(query.order_by(_D.channel)))
 
 
-async def give_up(connection: AsyncConnection, enqueued_before: datetime, reason: str) -> int:
-    """Mark deliveries of every tenant that are pending since before `enqueued_before` as given up; returns how many."""
-    done = await connection.execute(
-        update(deliveries).where(_PENDING, _D.enqueued_at < enqueued_before).values(given_up=reason)
+async def held_count(connection: AsyncConnection, channel: Channel, user_id: UUID, until: datetime) -> int:
+    """How many pending deliveries of a channel are held for a user until `until` or shorter."""
+    query = select(func.count()).where(
+        _D.channel == channel.value, _D.recipient_id == user_id, _PENDING, _D.held_until <= until
     )
-    return done.rowcount
+    count: int = (await connection.execute(query)).scalar_one()
+    return count
+
+
+async def give_up(connection: AsyncConnection, enqueued_before: datetime, reason: str) -> list[str]:
+    """Give up deliveries of every tenant that are pending since before `enqueued_before`; returns their channels."""
+    given_up = update(deliveries).where(_PENDING, _D.enqueued_at < enqueued_before).values(given_up=reason)
+    return list((await connection.execute(given_up.returning(_D.channel))).scalars())
 
 
 _D, _N = deliveries.c, notices.c
 _PENDING = and_(_D.sent_at.is_(None), _D.given_up.is_(None))
 _PENDING_OF = text("""
-SELECT d.event_id, d.channel, d.recipient_id
-FROM notification.deliveries d
-WHERE d.event_id = ANY(:event_ids) AND d.sent_at IS NULL AND d.given_up IS NULL AND d.held_until IS NULL
-  AND (
-    NOT EXISTS (
-      SELECT FROM notification.notices n
-      WHERE n.event_id = d.event_id AND n.audience = 'favorites' AND n.expanded_at IS NULL
+WITH pending AS (
+  SELECT d.event_id, d.channel, d.recipient_id,
+    row_number() OVER (PARTITION BY d.event_id ORDER BY d.enqueued_at, d.recipient_id, d.channel) AS n
+  FROM notification.deliveries d
+  WHERE d.event_id = ANY(:event_ids) AND d.sent_at IS NULL AND d.given_up IS NULL AND d.held_until IS NULL
+    AND (d.claimed_until IS NULL OR d.claimed_until < now() - make_interval(secs => :tried_by_others))
+    AND (
+      NOT EXISTS (
+        SELECT FROM notification.notices n
+        WHERE n.event_id = d.event_id AND n.audience = 'favorites' AND n.expanded_at IS NULL
+      )
+      OR EXISTS (
+        SELECT FROM notification.notices n
+        WHERE n.event_id = d.event_id AND n.audience = 'user' AND n.audience_id = d.recipient_id
+      )
     )
-    OR EXISTS (
-      SELECT FROM notification.notices n
-      WHERE n.event_id = d.event_id AND n.audience = 'user' AND n.audience_id = d.recipient_id
-    )
-  )
-ORDER BY d.enqueued_at, d.event_id, d.recipient_id
-LIMIT :most
-""").bindparams(bindparam("event_ids", type_=ARRAY(Uuid)))
+)
+SELECT event_id, channel, recipient_id FROM pending WHERE n <= :most ORDER BY n, event_id
+""").bindparams(bindparam("event_ids", type_=ARRAY(Uuid)), bindparam("tried_by_others", type_=Double))
 _TARGETS = "unnest(CAST(:events AS uuid[]), CAST(:recipients AS uuid[]))"
 _PENDING_AMONG = text(f"""
 SELECT d.event_id, d.channel, d.recipient_id

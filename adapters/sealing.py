@@ -22,6 +22,8 @@ from domain.fields import Personal
 from domain.model import Model
 
 _NONCE_BYTES = 12
+_RECOVERY_CODES = 10
+"""Enough for years of lost telephones, and few enough to keep on a sheet of paper."""
 
 
 def derived_key(secret: bytes, purpose: str) -> bytes:
@@ -44,6 +46,8 @@ class Keyring:
         self._link_key = derived_key(secret, "links")
         self._address_key = derived_key(secret, "addresses")
         self._unsubscribe_key = derived_key(secret, "unsubscribe")
+        self._recovery_key = derived_key(secret, "recovery-codes")
+        self._token_key = AESGCM(derived_key(secret, "sealed-tokens"))
         # Wrapping is deterministic (RFC 3394), so a wrapped key identifies its cached plain key.
         self._opened = lru_cache(maxsize=4096)(lambda wrapped: AESGCM(aes_key_unwrap(wrapping_key, wrapped)))
 
@@ -61,6 +65,38 @@ class Keyring:
     def client_digest(self, address: str) -> bytes:
         """Identifies the address of a client (`address_of`) in sessions and in limits of sign-in."""
         return self.address_digest("client", address)
+
+    def name_digest(self, name: str) -> str:
+        """Identifies an e-mail address or username in keys of Redis. 128 bits, in hexadecimal digits.
+
+        Every key of a name contains it, so that an erasure finds them.
+        """
+        return self.address_digest("name", name).hex()[:32]
+
+    def recovery_codes(self, command_id: UUID) -> tuple[str, ...]:
+        """The recovery codes that a command sets; a repeated command has the same. 80 bits each, as base32."""
+        return tuple(
+            base64.b32encode(hmac.digest(self._recovery_key, command_id.bytes + bytes([n]), "sha256")[:10])
+            .decode()
+            .lower()
+            for n in range(_RECOVERY_CODES)
+        )
+
+    def seal_token(self, purpose: str, content: bytes) -> str:
+        """`content` as an opaque text, which a client cannot read, and cannot use for another purpose."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed = nonce + self._token_key.encrypt(nonce, content, purpose.encode())
+        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+
+    def open_token(self, purpose: str, token: str) -> bytes:
+        """Decrypt what `seal_token` sealed. Raises ValueError when it was altered, or sealed for another purpose."""
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        if len(raw) < _NONCE_BYTES:
+            raise ValueError("the token is too short")
+        try:
+            return self._token_key.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], purpose.encode())
+        except InvalidTag as error:
+            raise ValueError("the token was altered, or sealed for another purpose") from error
 
     def unsubscribe_tag(self, content: bytes) -> bytes:
         """The HMAC of what a link to unsubscribe contains. 128 bits."""

@@ -77,6 +77,7 @@ def _public_key(value: str) -> str:
 WHERE_SETTINGS_ARE = "docs/settings.md lists every setting. `make run` sets them itself."
 """The end of the error message about a missing setting."""
 
+Tenant = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 PostgresUrl = Annotated[str, _scheme("postgresql", "postgres")]
 
 
@@ -90,7 +91,7 @@ class Settings(BaseSettings):
     database_app_role: str = "hyderabad_app"
     """Row-level security limits it to the tenant in the session variable `app.tenant`."""
     database_reader_role: str = "hyderabad_all_tenants"
-    """Reads every tenant: used by projections, publishing and reconcile."""
+    """Reads every tenant: used by projections, publishing and reconcile, and by the API for closed sessions."""
     database_pool_size: Annotated[int, Field(ge=1, le=200)] = 10
     """Connections of one pool; Postgres gets no faster with more than a few for each of its cores."""
 
@@ -192,10 +193,22 @@ class Settings(BaseSettings):
     """Comma-separated origins that CORS allows."""
     tenant_hosts: Annotated[dict[str, str], NoDecode, BeforeValidator(_json_object)] = {}
     """JSON object from host name to tenant, for portals with a domain of their own."""
-    default_tenant: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "hyderabad"
+    default_tenant: Tenant = "hyderabad"
     """Tenant of every other host name."""
+    verified_email_tenants: Annotated[tuple[Tenant, ...], NoDecode] = ()
+    """Comma-separated tenants whose listings become public only when the owner's e-mail address is verified; the API
+    refuses others with `email-not-verified`. Only workers need it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     """Lowest level that is logged: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
+
+    admin_second_factor: bool = False
+    """Whether administrators need a second factor: without one, they can only set one up."""
+    webauthn_rp_ids: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated domains of passkeys (RP ids), each for itself and the hosts below it; other portals have their
+    host in PUBLIC_URL or TENANT_HOSTS. Browsers take localhost or a domain, not an address. When the domain of a portal
+    changes, its passkeys sign in no more."""
+    webauthn_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated origins besides that of PUBLIC_URL whose pages, and Android apps, may use passkeys."""
 
     command_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long the API waits for a command to be saved before it answers 202."""
@@ -236,7 +249,15 @@ class Settings(BaseSettings):
     reconcile_after_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Reconcile ignores younger events: their command is still publishing them."""
 
-    @field_validator("api_services", "cors_origins", "trusted_proxies", mode="before")
+    @field_validator(
+        "api_services",
+        "cors_origins",
+        "trusted_proxies",
+        "verified_email_tenants",
+        "webauthn_origins",
+        "webauthn_rp_ids",
+        mode="before",
+    )
     @classmethod
     def _comma_separated(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     Date,
     DateTime,
     Double,
@@ -58,6 +59,11 @@ def _tenant(*, primary_key: bool = True) -> Column[str]:
     return Column("tenant_id", String(63), primary_key=primary_key, nullable=False)
 
 
+def _key(name: str, of: str) -> Column[str]:
+    """The lower-case text by which rows are looked up: see migration 0003."""
+    return Column(name, Text(collation="C"), Computed(f"lower({of})", persisted=True))
+
+
 tenants = Table(
     "tenants",
     metadata,
@@ -85,14 +91,16 @@ users = Table(
     _at("last_login", nullable=True),
     Column("second_factor", Boolean, nullable=False, server_default=text("false")),
     Column("verification_step", SmallInteger, nullable=False, server_default=text("0")),
+    _key("username_key", "username"),
+    _key("email_key", "email"),
     Index("users_newest", "tenant_id", text("created_at DESC"), text("user_id DESC")),
     Index(
         "users_unverified",
         "created_at",
         postgresql_where=text("status = 'PENDING_VERIFICATION' AND verification_step < 3"),
     ),
-    Index("users_username_key", "tenant_id", text("lower(username)"), unique=True),
-    Index("users_email_key", "tenant_id", text("lower(email)"), unique=True),
+    Index("users_username_key", "tenant_id", "username_key", unique=True),
+    Index("users_email_key", "tenant_id", "email_key", unique=True),
     schema="user_management",
 )
 
@@ -110,6 +118,10 @@ user_profiles = Table(
     Column("state", String(200)),
     Column("pincode", String(6)),
     Column("date_of_birth", Date),
+    _key("name_key", "first_name || ' ' || last_name"),
+    _key("last_name_key", "last_name"),
+    Index("user_profiles_name", "tenant_id", "name_key"),
+    Index("user_profiles_last_name", "tenant_id", "last_name_key"),
     schema="user_management",
 )
 
@@ -205,6 +217,20 @@ passkeys = Table(
     _at("last_used_at", nullable=True),
     Index("passkeys_credential_key", "tenant_id", "credential_id", unique=True),
     Index("passkeys_user", "tenant_id", "user_id"),
+    schema="user_management",
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    _tenant(),
+    Column("user_id", Uuid, primary_key=True),
+    Column("command_id", Uuid, nullable=False),
+    _at("requested_at"),
+    _at("withdrawn_at", nullable=True),
+    _at("deleted_at", nullable=True),
+    _at("erased_at", nullable=True),
+    Index("erasures_pending", "requested_at", postgresql_where=text("erased_at IS NULL")),
     schema="user_management",
 )
 
@@ -488,6 +514,7 @@ deliveries = Table(
     Column("reported", String(20)),
     _at("reported_at", nullable=True),
     Index("deliveries_command", "tenant_id", "command_id"),
+    Index("deliveries_recipient", "tenant_id", "recipient_id"),
     Index(
         "deliveries_held",
         "tenant_id",

@@ -3,15 +3,17 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from importlib.metadata import packages_distributions
 from typing import TypeVar
 
 from pydantic import ValidationError
+from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import Client
@@ -35,6 +37,8 @@ _CONNECT_SECONDS = 10
 """Time limit of a connection attempt, for a server that drops packets instead of refusing them."""
 _PROPAGATION_SECONDS = 120
 """How long the server may take to apply a new namespace or search attribute; its caches expire after a minute."""
+_EMPTY_ANSWERS, _INDEX_SECONDS = 3, 1.0
+"""The index follows within some 0.1 s, and under load within a second or two."""
 
 COMMAND_ID = SearchAttributeKey.for_keyword("CommandId")
 AGGREGATE_ID = SearchAttributeKey.for_keyword("AggregateId")
@@ -153,6 +157,33 @@ async def ensure_prepared(client: Client) -> None:
                 f"Temporal's namespace {client.namespace!r} lacks search attributes: run `python -m migrations`"
             ) from error
         raise
+
+
+async def delete_executions(client: Client, queries: Sequence[str], progress: Callable[[int], None]) -> int:
+    """Delete the workflows that queries find, running ones too; returns how many.
+
+    The index follows the workflows with a delay, in both directions: it is asked until it finds nothing several times.
+    """
+    deleted, empty = 0, 0
+    while empty < _EMPTY_ANSWERS:
+        found = [execution for query in queries async for execution in client.list_workflows(query)]
+        empty = 0 if found else empty + 1
+        for execution in found:
+            request = DeleteWorkflowExecutionRequest(
+                namespace=client.namespace,
+                workflow_execution=WorkflowExecution(workflow_id=execution.id, run_id=execution.run_id),
+            )
+            try:
+                await client.workflow_service.delete_workflow_execution(request)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                continue  # it is deleted, and the index has not followed yet
+            deleted += 1
+            progress(deleted)
+        progress(deleted)
+        await asyncio.sleep(_INDEX_SECONDS)
+    return deleted
 
 
 async def ensure_search_attributes(settings: Settings) -> None:

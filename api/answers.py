@@ -1,6 +1,6 @@
 """Sending a command for the caller of a request, and the HTTP response to its outcome."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
@@ -10,9 +10,9 @@ import orjson
 from fastapi import Depends, Header, Request, Response
 
 from adapters.paging import Cursor
-from api.commands import Accepted, Done
+from api.commands import Accepted, CommandMetadata, Done
 from api.conditional import versions_in
-from api.deps import NO_ENTRY, CallerDep, KeyDep, Parts, PartsDep, consistency_token
+from api.deps import NO_ENTRY, CallerDep, KeyDep, LimitedCallerDep, Parts, PartsDep, consistency_token
 from api.errors import ApiError
 from api.openapi import AcceptedCommand
 from api.tokens import Caller
@@ -35,13 +35,29 @@ class Sender:
     key: str | None
     route: str
 
-    async def send(self, command: type[C], body: Model, summary: str, **fields: Any) -> Done | Accepted:
+    def metadata(self, body: Model, expected_versions: Sequence[int] | None = None) -> CommandMetadata:
+        """The metadata of a command; without an Idempotency-Key of another command at each call."""
+        caller = self.caller
+        return self.parts.commands.metadata(
+            caller.tenant_id, str(caller.user_id), self.route, self.key, body, expected_versions
+        )
+
+    async def repeated(self, metadata: CommandMetadata) -> Done | None:
+        """The answer to an earlier request with the same Idempotency-Key, whose proof may have been used up by it.
+
+        Raises ApiError idempotency-key-reused, or the refusal of the earlier request.
+        """
+        if metadata.fingerprint is None:
+            return None
+        return await self.parts.commands.recorded_answer(self.caller.tenant_id, metadata)
+
+    async def send(
+        self, command: type[C], body: Model, summary: str, metadata: CommandMetadata | None = None, **fields: Any
+    ) -> Done | Accepted:
         """Run a command. Raises ApiError too-many-requests, or as `Commands.run` does."""
         tenant_id, user_id = self.caller.tenant_id, str(self.caller.user_id)
         await self.parts.limits.count(tenant_id, "commands", user_id, self.parts.settings.commands_per_minute)
-        metadata = self.parts.commands.metadata(
-            tenant_id, user_id, self.route, self.key, body, fields.get("expected_versions")
-        )
+        metadata = metadata or self.metadata(body, fields.get("expected_versions"))
         sent = command(
             command_id=metadata.command_id,
             tenant_id=tenant_id,
@@ -57,7 +73,13 @@ async def _sender(request: Request, parts: PartsDep, caller: CallerDep, key: Key
     return Sender(parts, caller, key, f"{request.method} {request.url.path}")
 
 
+async def _limited_sender(request: Request, parts: PartsDep, caller: LimitedCallerDep, key: KeyDep) -> Sender:
+    return Sender(parts, caller, key, f"{request.method} {request.url.path}")
+
+
 SenderDep = Annotated[Sender, Depends(_sender)]
+LimitedSenderDep = Annotated[Sender, Depends(_limited_sender)]
+"""Like SenderDep, for the commands that set up a second factor."""
 
 
 async def expected_versions(
@@ -83,9 +105,12 @@ async def expected_versions(
 IfMatchDep = Annotated[tuple[int, ...] | None, Depends(expected_versions)]
 
 
-def accepted(outcome: Accepted) -> Response:
-    """202: the command is durable, and Location is the URL of its state."""
-    location = f"/api/commands/{outcome.command_id}"
+def accepted(outcome: Accepted, token: str = "") -> Response:
+    """202: the command is durable, and Location is the URL of its state.
+
+    With a `token` (`progress_token`) the URL can be read without signing in.
+    """
+    location = f"/api/commands/{outcome.command_id}" + (f"?token={token}" if token else "")
     body = AcceptedCommand(command_id=outcome.command_id, status="RUNNING", location=location)
     headers = {"Location": location, "Command-Id": str(outcome.command_id), "Retry-After": "1"}
     return Response(body.model_dump_json(by_alias=True), 202, headers, "application/json")

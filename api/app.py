@@ -10,6 +10,7 @@ from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from api import (
+    admin_users,
     auth,
     command_states,
     errors,
@@ -17,15 +18,18 @@ from api import (
     notifications,
     openapi,
     operations,
+    passkeys,
     preferences,
     properties,
     push,
     query_names,
+    second_factor,
     unsubscribe,
     users,
     views,
     webhooks,
 )
+from api.ceremonies import Challenges
 from api.commands import Commands
 from api.deps import Parts
 from api.limits import Limits
@@ -34,6 +38,7 @@ from api.observations import Observations
 from api.opaque import Signer
 from api.origins import Origins
 from api.passwords import Passwords
+from api.revocations import Revocations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Tokens
@@ -45,7 +50,12 @@ ROUTERS = {
     "history": history.router,
     "views": views.router,
     "properties": properties.router,
+    # Before the accounts, whose ids match every path.
+    "passkeys": passkeys.router,
+    "second-factor": second_factor.router,
     "users": users.router,
+    # After it, because `/{user_id}` would match `profile` as an invalid id.
+    "admin-users": admin_users.router,
     "auth": auth.router,
     "commands": command_states.router,
     "notifications": notifications.router,
@@ -66,7 +76,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         parts = await _parts(settings)
         app.state.parts = parts
+        parts.revocations.start()
         yield
+        await parts.revocations.close()
         await parts.observations.close()
         parts.passwords.close()
         await parts.redis.aclose()
@@ -108,10 +120,13 @@ async def _parts(settings: Settings) -> Parts:
         signer=signer,
         tokens=Tokens(settings.jwt_private_pem),
         passwords=passwords,
-        sessions=Sessions(database, passwords, keyring),
+        sessions=Sessions(database, passwords, keyring, settings.admin_second_factor),
         limits=Limits(client),
         sign_ins=SignInLimits(client, database, keyring, settings),
+        challenges=Challenges(client),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
         inbox=Inbox(database, settings.consistency_wait_seconds),
         observations=Observations(workflows, database, client, settings),
+        # One connection of its own, so that it waits for no request.
+        revocations=Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))),
     )

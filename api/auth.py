@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
-from api import links
+from api import links, session_routes
 from api.answers import accepted, command_headers
 from api.bodies import BodyOf
 from api.commands import Accepted, new_id
-from api.deps import KeyDep, Parts, PartsDep, TenantDep, address_of
+from api.deps import KeyDep, Parts, PartsDep, TenantDep, address_of, device_of
 from api.errors import ApiError, responses
 from api.openapi import command
-from api.sessions import Session
+from api.sessions import Session, SignInRefused, TokenReused
 from api.tokens import LIFETIME_SECONDS
 from domain import fields as f
 from domain.model import Model
@@ -22,6 +22,7 @@ from domain.user_commands import Account, RegisterUser
 
 router = APIRouter(tags=["auth"])
 router.routes.extend(links.router.routes)
+router.routes.extend(session_routes.router.routes)
 
 
 _BODY = ("invalid-request", "unavailable")
@@ -41,6 +42,8 @@ class SignedIn(Model):
 class Credentials(Model):
     email_or_username: f.SignInName
     password: f.Password
+    code: f.Code | None = None
+    """Of an account with a second factor: the six digits of the authenticator app, or a recovery code."""
 
 
 class RefreshToken(Model):
@@ -48,7 +51,10 @@ class RefreshToken(Model):
 
 
 @router.post(
-    "/api/auth/register", **command(201, SignedIn, "email-taken", "username-taken", "weak-password", signed_in="no")
+    "/api/auth/register",
+    **command(
+        201, SignedIn, "email-taken", "username-taken", "weak-password", "second-factor-required", signed_in="no"
+    ),
 )
 async def register(
     body: BodyOf[Registration], request: Request, parts: PartsDep, tenant_id: TenantDep, key: KeyDep
@@ -84,27 +90,34 @@ async def register(
     # Another account id: an earlier request with the same key has opened the account.
     if outcome.repeated or outcome.saved.aggregate_id != user_id:
         user_id = outcome.saved.aggregate_id
-        async with _attempt(parts, tenant_id, address, account.email):
+        async with attempt(parts, tenant_id, address, account.email):
             if not await parts.sessions.password_matches(tenant_id, user_id, password, address):
                 raise ApiError("idempotency-key-reused")
-    session = await parts.sessions.begin(tenant_id, user_id, address)
+    session = await parts.sessions.begin(tenant_id, user_id, address, device_of(request))
     headers = command_headers(parts, outcome.saved.aggregate_id, outcome)
     headers |= {"Location": "/api/users/profile", "ETag": f'"{outcome.saved.version}"'}
-    return _signed_in(parts, tenant_id, session, 201, headers)
+    return signed_in(parts, tenant_id, session, 201, headers)
 
 
 @router.post(
     "/api/auth/login",
     response_model=SignedIn,
-    responses=responses(*_BODY, "invalid-credentials", "account-closed", "too-many-requests"),
+    responses=responses(
+        *_BODY, "invalid-credentials", "second-factor-required", "invalid-code", "account-closed", "too-many-requests"
+    ),
 )
 async def login(body: BodyOf[Credentials], request: Request, parts: PartsDep, tenant_id: TenantDep) -> Response:
-    """Sign in by e-mail address or username."""
-    name, address = body.email_or_username, address_of(request)
-    async with _attempt(parts, tenant_id, address, name):
-        session = await parts.sessions.sign_in(tenant_id, name, body.password.get_secret_value(), address)
-    await parts.observations.logged_in(tenant_id, session.user.id)
-    return _signed_in(parts, tenant_id, session, 200, {})
+    """Sign in by e-mail address or username, and with `code` if the account has a second factor."""
+    name, address, device = body.email_or_username, address_of(request), device_of(request)
+    password = body.password.get_secret_value()
+    try:
+        async with attempt(parts, tenant_id, address, name):
+            session = await parts.sessions.sign_in(tenant_id, name, password, address, device, body.code)
+    except SignInRefused as refused:
+        parts.observations.login_failed(tenant_id, refused.user_id, device)
+        raise
+    await parts.observations.logged_in(tenant_id, session.user.id, device, session.is_new_device, session.id)
+    return signed_in(parts, tenant_id, session, 200, {})
 
 
 @router.post(
@@ -114,13 +127,18 @@ async def login(body: BodyOf[Credentials], request: Request, parts: PartsDep, te
 )
 async def refresh(body: BodyOf[RefreshToken], parts: PartsDep, tenant_id: TenantDep) -> Response:
     """Renew a session. A refresh token can be used once; using it again closes the session."""
-    session = await parts.sessions.renew(tenant_id, body.refresh_token.get_secret_value())
-    return _signed_in(parts, tenant_id, session, 200, {})
+    try:
+        session = await parts.sessions.renew(tenant_id, body.refresh_token.get_secret_value())
+    except TokenReused as reused:
+        if reused.closed:
+            parts.observations.token_reused(tenant_id, *reused.closed)
+        raise
+    return signed_in(parts, tenant_id, session, 200, {})
 
 
 @router.post("/api/auth/logout", status_code=204, response_class=Response, responses=responses(*_BODY))
 async def logout(body: BodyOf[RefreshToken], parts: PartsDep, tenant_id: TenantDep) -> Response:
-    """Close the session of a refresh token. Its access tokens stay valid until they expire, at most 15 minutes."""
+    """Close the session of a refresh token. Its access tokens are refused within a second."""
     await parts.sessions.end(tenant_id, body.refresh_token.get_secret_value())
     return Response(status_code=204)
 
@@ -132,7 +150,7 @@ async def jwks(parts: PartsDep) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _attempt(parts: Parts, tenant_id: str, address: str, name: str) -> AsyncIterator[None]:
+async def attempt(parts: Parts, tenant_id: str, address: str, name: str) -> AsyncIterator[None]:
     """Surrounds the verification of a password, see `SignInLimits.attempt`. Raises ApiError too-many-requests."""
     limit = parts.settings.login_attempts_per_minute_per_address
     with parts.passwords.attempt(address):
@@ -142,9 +160,9 @@ async def _attempt(parts: Parts, tenant_id: str, address: str, name: str) -> Asy
             yield
 
 
-def _signed_in(parts: PartsDep, tenant_id: str, session: Session, status: int, headers: dict[str, str]) -> Response:
+def signed_in(parts: Parts, tenant_id: str, session: Session, status: int, headers: dict[str, str]) -> Response:
     body = SignedIn(
-        access_token=parts.tokens.issue(tenant_id, session.user, session.id),
+        access_token=parts.tokens.issue(tenant_id, session.user, session.id, limited=session.limited),
         refresh_token=session.refresh_token,
         expires_in=LIFETIME_SECONDS,
         user=session.user,

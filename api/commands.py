@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,7 +32,7 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters import event_store, outbox, temporal
+from adapters import erasures, event_store, outbox, temporal
 from adapters.event_store import RecordedCommand
 from adapters.postgres import Database, DatabaseUnavailable
 from adapters.sealing import Keyring
@@ -44,6 +44,7 @@ from api.opaque import Signer
 from domain import ids
 from domain.command import Command, Saved
 from domain.model import Model
+from domain.user_commands import EraseUser
 from workflows import options, registry
 
 log = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ class Commands:
         if keyed:
             # While Postgres is unavailable, the workflow id alone detects a repetition.
             with suppress(DatabaseUnavailable):
-                if answer := await self._recorded_answer(command):
+                if answer := await self.recorded_answer(command.tenant_id, command):
                     return answer
         definition: Any = registry.COMMANDS[command.type]
         workflow_id = registry.workflow_id(command.type, command.command_id)
@@ -227,9 +228,12 @@ class Commands:
             raise unavailable("The command service") from error
         return Accepted(command.command_id)
 
-    async def _recorded_answer(self, command: Command) -> Done | None:
-        """The recorded answer of an earlier request with the same key. Raises DatabaseUnavailable."""
-        async with self._database.statements(command.tenant_id) as connection:
+    async def recorded_answer(self, tenant_id: str, command: Command | CommandMetadata) -> Done | None:
+        """The recorded answer of an earlier request with the same key.
+
+        Raises DatabaseUnavailable, or ApiError: the refusal, or idempotency-key-reused.
+        """
+        async with self._database.statements(tenant_id) as connection:
             recorded = await event_store.recorded_command(connection, command.command_id)
             if recorded is None:
                 return None
@@ -249,7 +253,7 @@ class Commands:
             raise unavailable("The command service") from error
         if await described.memo_value("fingerprint", None) != command.fingerprint:
             raise ApiError("idempotency-key-reused") from error
-        if answer := await self._recorded_answer(command):
+        if answer := await self.recorded_answer(command.tenant_id, command):
             return answer
         location = {"Location": f"/api/commands/{command.command_id}", "Retry-After": "1"}
         if described.status is WorkflowExecutionStatus.RUNNING:
@@ -291,7 +295,11 @@ class Commands:
                 return None
             events = await event_store.of_command(connection, command_id)
             waiting, deliveries = await outbox.outcomes_of(connection, command_id)
+            later: Mapping[erasures.Stage, datetime | None] = {}
+            if recorded.type == EraseUser.model_fields["type"].default and recorded.problem is None:
+                later = await erasures.stages_of(connection, recorded.user_id)
         body = self._recorded(recorded, events, waiting, deliveries)
+        body["stages"] += [_stage(name, at) for name, at in later.items()]
         return _State(tenant_id, str(recorded.user_id), body)
 
     def _recorded(

@@ -12,16 +12,19 @@ from pydantic import Field
 from redis.asyncio import Redis
 from temporalio.client import Client
 
+from adapters.devices import device_label
 from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
+from api.ceremonies import Challenges
 from api.commands import Commands
-from api.errors import ApiError
+from api.errors import CHALLENGE, KINDS, ApiError
 from api.limits import Limits
 from api.observations import Observations
 from api.opaque import Signer, Tampered
 from api.passwords import Passwords
+from api.revocations import Revocations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Caller, Tokens
@@ -45,9 +48,11 @@ class Parts:
     sessions: Sessions
     limits: Limits
     sign_ins: SignInLimits
+    challenges: Challenges
     histories: HistoryPages
     inbox: Inbox
     observations: Observations
+    revocations: Revocations
     reached: set[str] = field(default_factory=set)
     """Dependencies that were reached at least once since the process started."""
 
@@ -64,18 +69,32 @@ def tenant_of(request: Request) -> str:
 
 
 def caller_or_none(request: Request) -> Caller | None:
-    """The caller of a request that has a token. Raises ApiError invalid-token, also for a token of another tenant."""
+    """The caller of a request that has a token. Raises ApiError as `verified_caller`, or second-factor-needed."""
+    caller = verified_caller(request)
+    if caller and caller.limited:
+        raise ApiError("second-factor-needed")
+    return caller
+
+
+def verified_caller(request: Request) -> Caller | None:
+    """The caller of a request that has a token, also of a limited one.
+
+    Raises ApiError expired-token, session-closed, or invalid-token, also for a token of another tenant.
+    """
     header = request.headers.get("authorization")
     if header is None:
         return None
     scheme, _, token = header.partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise ApiError("invalid-token")
+    if scheme.lower() != "bearer":
+        # Without an error code, as RFC 6750, section 3.1, says about a scheme that is not supported.
+        raise ApiError("invalid-token", KINDS["unauthenticated"].advice, headers={"WWW-Authenticate": CHALLENGE})
     parts = parts_of(request)
     caller = parts.tokens.verify(token)
     hosts = parts.settings.tenant_hosts
     if hosts and hosts.get(request.url.hostname or "", caller.tenant_id) != caller.tenant_id:
         raise ApiError("invalid-token", "The token is for another host. Sign in at this one.")
+    if (caller.tenant_id, caller.session_id) in parts.revocations:
+        raise ApiError("session-closed")
     return caller
 
 
@@ -100,6 +119,11 @@ def address_of(request: Request) -> str:
     if isinstance(address, IPv4Address):
         return str(address)
     return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
+
+
+def device_of(request: Request) -> str | None:
+    """The label of the client's device, such as `Chrome on Windows`; None when it is not known."""
+    return device_label(request.headers.get("user-agent"))
 
 
 # A bare key, or a quoted string (RFC 8941), as draft-ietf-httpapi-idempotency-key-header requires; most clients send
@@ -185,8 +209,17 @@ async def _tenant(request: Request) -> str:
     return tenant_of(request)
 
 
+async def _limited_caller(request: Request) -> Caller:
+    caller = verified_caller(request)
+    if caller is None:
+        raise ApiError("unauthenticated")
+    return caller
+
+
 PartsDep = Annotated[Parts, Depends(_parts)]
 CallerDep = Annotated[Caller, Depends(_caller)]
+LimitedCallerDep = Annotated[Caller, Depends(_limited_caller)]
+"""Like CallerDep, for the routes that a token is good for which is limited to setting up a second factor."""
 MaybeCallerDep = Annotated[Caller | None, Depends(_caller_or_none)]
 TenantDep = Annotated[str, Depends(_tenant)]
 KeyDep = Annotated[str | None, Depends(idempotency_key)]

@@ -78,8 +78,43 @@ KINDS: dict[str, Kind] = {
     "unauthenticated": Kind(401, "Sign in first", "Send `Authorization: Bearer <accessToken>`."),
     "invalid-token": Kind(401, "The access token is not valid", "Sign in again."),
     "expired-token": Kind(401, "The access token has expired", "Use the refresh token, or sign in again."),
+    "session-closed": Kind(
+        401,
+        "The session is closed",
+        "Sign in again. Sessions end by signing out, a new password, a new role, or when the account is suspended.",
+    ),
     "invalid-credentials": Kind(401, "Wrong name or password", "Check both and sign in again."),
     "wrong-password": Kind(403, "Wrong password", "Send the password of your account, or reset it by a link."),
+    "second-factor-required": Kind(
+        401,
+        "The account has a second factor",
+        "Send the six digits of the authenticator app, or a recovery code, as `code`.",
+    ),
+    "invalid-code": Kind(
+        401,
+        "The code is not valid",
+        "Send the code that the authenticator app shows now, or another recovery code. Each signs in once.",
+    ),
+    "wrong-code": Kind(
+        403,
+        "The code is not valid",
+        "Send the code that the authenticator app shows now, or another recovery code. Each is accepted once.",
+    ),
+    "second-factor-needed": Kind(
+        403,
+        "Administrators need a second factor",
+        "Set one up with POST /api/users/second-factor, or add a passkey, and then refresh the session. If your account"
+        " has one, sign in again with it.",
+    ),
+    "invalid-challenge": Kind(
+        400, "The challenge is not valid", "It was used before, or has expired. Ask for new options and begin again."
+    ),
+    "invalid-passkey": Kind(
+        401, "The passkey does not sign in", "Choose another passkey of this portal, or sign in with the password."
+    ),
+    "invalid-setup-token": Kind(
+        400, "The setup has expired", "Begin again with POST /api/users/second-factor, and confirm it in ten minutes."
+    ),
     "weak-password": Kind(422, "The password is easy to guess", "Choose another one; `detail` says why."),
     "invalid-refresh-token": Kind(401, "The refresh token is not valid", "Sign in again."),
     "refresh-token-reused": Kind(
@@ -97,8 +132,16 @@ KINDS: dict[str, Kind] = {
     "method-not-allowed": Kind(405, "The method is not allowed for this URL", "Use a method listed in Allow."),
     "email-taken": Kind(409, "The e-mail address has an account", "Sign in instead."),
     "passkey-taken": Kind(409, "The passkey is registered already", "Use another authenticator."),
+    "second-factor-on": Kind(409, "The account has a second factor", "Disable it before you set up another one."),
+    "second-factor-off": Kind(
+        409, "The account has no second factor", "Set one up with POST /api/users/second-factor."
+    ),
+    "too-many-passkeys": Kind(409, "The account has 20 passkeys", "Remove one first."),
     "username-taken": Kind(409, "The username is taken", "Choose another."),
     "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),
+    "email-not-verified": Kind(
+        409, "The e-mail address of the owner is not verified", "Verify it by the link in the mail, then send it again."
+    ),
     "status-refused": Kind(409, "The status cannot be changed to this one", "Choose a status that `detail` lists."),
     "gone": Kind(410, "The listing was deleted", "Its events can still be read, at /history below its URL."),
     "version-conflict": Kind(
@@ -118,6 +161,13 @@ KINDS: dict[str, Kind] = {
     ),
     "unavailable": Kind(503, "A part of the platform is unavailable", "Send it again after Retry-After seconds."),
 }
+
+
+CHALLENGE = 'Bearer realm="hyderabad-infra"'
+"""`WWW-Authenticate` of every 401 (RFC 9110, section 15.5.2), also of a sign-in that fails, because it is about no
+access token: it says what the API takes otherwise. Browsers ask for no password, as they do for `Basic`."""
+REFUSED_TOKENS = frozenset({"invalid-token", "expired-token", "session-closed"})
+"""The problems of an access token, whose challenge has an error code (RFC 6750, section 3.1)."""
 
 
 class FieldError(Model):
@@ -181,8 +231,14 @@ def answer(error: ApiError, instance: str | None = None) -> Response:
     """The response of an error."""
     status, headers = KINDS[error.kind].status, error.headers
     if status == 401:
-        headers = {"WWW-Authenticate": 'Bearer realm="hyderabad-infra"', **headers}
+        headers = {"WWW-Authenticate": _challenge(error.kind), **headers}
     return Response(orjson.dumps(document(error, instance)), status, headers, MEDIA_TYPE)
+
+
+def _challenge(kind: str) -> str:
+    if kind not in REFUSED_TOKENS:
+        return CHALLENGE
+    return f'{CHALLENGE}, error="invalid_token", error_description="{KINDS[kind].title}"'
 
 
 def example(kind: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from domain.property import Property
 from domain.property_commands import PropertyCreated
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
-from domain.user import User, UserStatus
+from domain.user import AccountSummary, User, UserStatus
 
 _USER_ID, _PROPERTY_ID, _COMMAND_ID = (UUID(f"0199c9a4-1f00-7000-8000-00000000000{n}") for n in (1, 2, 3))
 _AT = datetime(2025, 10, 9, 6, 30, tzinfo=UTC)
@@ -37,9 +37,16 @@ _LISTING: dict[str, Any] = {
 
 _LINK_TOKEN = "3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
+_CREDENTIAL_ID = "tOjx2ssmRg6Gz7mNn1Yy4cQ0b3zZrWvS"
+_CLIENT_DATA = "eyJ0eXBlIjoid2ViYXV0aG4uZ2V0IiwiY2hhbGxlbmdlIjoiQUFBQSIsIm9yaWdpbiI6Imh0dHBzOi8vaG9tZXMuZXhhbXBsZSJ9"
+_CHALLENGE = "7Wq3yq0m2yB5mZf7nq1oX2a0d3bS8rVYkJp4cT6hG9E"
+_SETUP_TOKEN = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k"
+
 BODIES: dict[str, dict[str, Any]] = {
     "Credentials": {"emailOrUsername": "ravi@example.com", "password": "correct horse battery"},
+    "CodeProof": {"password": "correct horse battery", "code": "492039"},
     "EmailAddress": {"email": "ravi@example.com"},
+    "Erasure": {"password": "correct horse battery"},
     "LinkToken": {"token": _LINK_TOKEN},
     "NewPasswordByLink": {"token": _LINK_TOKEN, "newPassword": "another lamp orbit nine"},
     "NewPreferences": {
@@ -48,6 +55,19 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "NewProperty": {**_LISTING, "status": "DRAFT"},
     "PropertyDetails": _LISTING,
+    "NewPasskey": {
+        "credential": {
+            "id": _CREDENTIAL_ID,
+            "rawId": _CREDENTIAL_ID,
+            "type": "public-key",
+            "response": {
+                "clientDataJSON": _CLIENT_DATA,
+                "attestationObject": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVikSZYN5YgOjGh0NBcPZHZgW4_krrmi",
+                "transports": ["internal", "hybrid"],
+            },
+        },
+        "name": "My telephone",
+    },
     "NewPushSubscription": {
         "endpoint": "https://updates.push.services.mozilla.com/wpush/v2/gAAAAABo",
         "expirationTime": None,
@@ -56,6 +76,21 @@ BODIES: dict[str, dict[str, Any]] = {
             "auth": "BTBZMqHH6r4Tts7J_aSIgg",
         },
     },
+    "PasskeyProof": {"password": "correct horse battery"},
+    "PasskeySignIn": {
+        "credential": {
+            "id": _CREDENTIAL_ID,
+            "rawId": _CREDENTIAL_ID,
+            "type": "public-key",
+            "response": {
+                "clientDataJSON": _CLIENT_DATA,
+                "authenticatorData": "SZYN5YgOjGh0NBcPZHZgW4_krrmihjLHmVzzuoMdl2MFAAAAAQ",
+                "signature": "MEUCIQDKg4Zg1aXQmVbC3YJ8V6Xq3w3m2Vt0p0nE0WqgQ0uF8wIgZ0o3v0m9t7Wc4y8G6k3x",
+                "userHandle": "AZnJpB8AcACAAAAAAAAAAQ",
+            },
+        }
+    },
+    "PasswordProof": {"password": "correct horse battery"},
     "PasswordChange": {"currentPassword": "correct horse battery", "newPassword": "another lamp orbit nine"},
     "ProfilePatch": {"city": "Hyderabad", "phoneNumber": None},
     "PropertyPatch": {"price": 8_250_000, "bedrooms": None},
@@ -69,8 +104,11 @@ BODIES: dict[str, dict[str, Any]] = {
         "lastName": "Kumar",
         "phoneNumber": "98480 12345",
     },
+    "RoleChange": {"role": "AGENT"},
+    "SecondFactorConfirmation": {"setupToken": _SETUP_TOKEN, "code": "492039"},
     "StatusChange": {"status": "UNDER_OFFER", "reason": "Two families are interested."},
     "Switch": {"value": True},
+    "UserStatusChange": {"status": "SUSPENDED", "reason": "Listings that do not exist."},
 }
 """An example of each model that is the body of a route. A test fails for a body without an example."""
 
@@ -99,6 +137,7 @@ _USER = User(
     created_at=_AT,
     updated_at=_AT,
 ).model_dump(mode="json", by_alias=True)
+_SUMMARY = [field.alias or name for name, field in AccountSummary.model_fields.items()]
 _EVENT = Event(
     event_id=ids.event_id(_COMMAND_ID, 1),
     aggregate_id=_PROPERTY_ID,
@@ -119,7 +158,18 @@ _EVENT = Event(
 _ACTIVITY = activity_of(_EVENT)
 assert _ACTIVITY is not None
 
+_PASSKEY = {
+    "id": str(_COMMAND_ID),
+    "name": "My telephone",
+    "createdAt": "2025-10-09T06:30:00Z",
+    "lastUsedAt": None,
+}
+
 RESPONSES: dict[str, Any] = {
+    "AccountPage": {
+        "items": [{name: _USER[name] for name in _SUMMARY}],
+        "nextCursor": "AZnJpB8AfwA",
+    },
     "AcceptedCommand": {
         "commandId": str(_COMMAND_ID),
         "status": "RUNNING",
@@ -201,6 +251,68 @@ RESPONSES: dict[str, Any] = {
             }
         ]
     },
+    "CreationOptions": {
+        "rp": {"id": "homes.example", "name": "Hyderabad Infra"},
+        "user": {"id": "AZnJpB8AcACAAAAAAAAAAQ", "name": "ravi@example.com", "displayName": "Ravi Kumar"},
+        "challenge": _CHALLENGE,
+        "pubKeyCredParams": [{"type": "public-key", "alg": alg} for alg in (-7, -8, -257)],
+        "timeout": 300_000,
+        "excludeCredentials": [],
+        "authenticatorSelection": {
+            "residentKey": "required",
+            "requireResidentKey": True,
+            "userVerification": "required",
+        },
+        "attestation": "none",
+    },
+    "Passkey": _PASSKEY,
+    "Passkeys": {"items": [_PASSKEY]},
+    "RequestOptions": {
+        "challenge": _CHALLENGE,
+        "timeout": 300_000,
+        "rpId": "homes.example",
+        "allowCredentials": [],
+        "userVerification": "required",
+    },
+    "RecoveryCodes": {"recoveryCodes": ["lcqd3h4kmvx2a7yt", "w5n6gzr3bjoe4s2f"]},
+    "SecondFactorSetup": {
+        "setupToken": _SETUP_TOKEN,
+        "secret": "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP",
+        "uri": "otpauth://totp/Hyderabad%20Infra:ravi%40example.com?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+        "&issuer=Hyderabad%20Infra",
+        "qrCode": "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E",
+        "expiresIn": 600,
+    },
+    "OpenSessions": {
+        "items": [
+            {
+                "id": str(_COMMAND_ID),
+                "device": "Chrome on Windows",
+                "openedAt": "2025-10-09T06:30:00Z",
+                "lastSeenAt": "2025-10-12T15:10:00Z",
+                "current": True,
+            }
+        ]
+    },
+    "SecurityEventPage": {
+        "items": [
+            {
+                "id": str(_EVENT.event_id),
+                "type": "USER_LOGGED_IN",
+                "at": "2025-10-09T06:30:00Z",
+                "userId": str(_USER_ID),
+                "device": "Chrome on Windows",
+                "newDevice": True,
+                "sessionId": str(_COMMAND_ID),
+                "fromRole": None,
+                "toRole": None,
+                "fromStatus": None,
+                "toStatus": None,
+                "passkey": None,
+            }
+        ],
+        "nextCursor": "AZnJpB8AfwA",
+    },
     "SignedIn": {
         "accessToken": "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTk5YzlhNCJ9.c2lnbmF0dXJl",
         "refreshToken": BODIES["RefreshToken"]["refreshToken"],
@@ -208,6 +320,7 @@ RESPONSES: dict[str, Any] = {
         "expiresIn": 900,
         "user": _USER,
     },
+    "User": _USER,
     "Unsubscribed": {"kinds": ["PRICE_DROPPED"]},
     "jwks": {
         "keys": [
@@ -225,7 +338,7 @@ RESPONSES: dict[str, Any] = {
     "metrics": 'http_requests_total{method="GET",route="/api/properties",status="200"} 12.0\n',
     "readyz": {
         "status": "ready",
-        "dependencies": dict.fromkeys(("postgres", "eventStore", "redis", "temporal"), "reached"),
+        "dependencies": dict.fromkeys(("postgres", "eventStore", "redis", "temporal", "closedSessions"), "reached"),
     },
     "unsubscribe": '<!DOCTYPE html>\n<html lang="en">...</html>',
     "unsubscribePage": '<!DOCTYPE html>\n<html lang="en">...</html>',

@@ -4,7 +4,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from adapters.sealing import token_hash
 from adapters.tables import account_tokens, users
@@ -94,12 +94,12 @@ async def _request_link(
     So the same work is done before the answer, whether the address has an account or not.
     """
     # Not by name: a digest says nothing about the address to somebody who reads Redis.
-    target = parts.signer.fingerprint("link", body.email.encode())[:32]
+    target = parts.keyring.name_digest(body.email)
     await parts.limits.count(
         tenant_id, "link-address", address_of(request), parts.settings.links_per_minute, fail_closed=True
     )
     await parts.limits.count(tenant_id, "link", target, _LINKS_PER_HOUR, seconds=_HOUR, fail_closed=True)
-    query = select(users.c.user_id).where(func.lower(users.c.email) == body.email)
+    query = select(users.c.user_id).where(users.c.email_key == body.email)
     async with parts.database.statements(tenant_id) as connection:
         user_id = (await connection.execute(query)).scalar_one_or_none()
     metadata = parts.commands.metadata(tenant_id, "", "", None, body)

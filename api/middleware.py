@@ -19,6 +19,7 @@ MEDIA_TYPES = {
     "POST": {"application/json"},
     "PUT": {"application/json"},
     "PATCH": {"application/json", "application/merge-patch+json"},
+    "DELETE": {"application/json"},
 }
 """The methods that have a body, with its media types."""
 _FORM = "application/x-www-form-urlencoded"

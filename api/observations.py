@@ -2,8 +2,7 @@
 
 import asyncio
 import hmac
-import logging
-from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -11,16 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from redis.asyncio import Redis
-from temporalio.client import (
-    Client,
-    WithStartWorkflowOperation,
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
-)
-from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
-from temporalio.service import RPCError
+from temporalio.client import Client
 
-from adapters import temporal
 from adapters.current_state import ListingSummary, find_properties
 from adapters.postgres import Database
 from adapters.redis import AutoPipeline, CircuitBreaker, RedisError
@@ -30,12 +21,20 @@ from adapters.telemetry import OBSERVATIONS
 from api.batching import BatchedCalls
 from api.commands import new_id
 from api.errors import ApiError, unavailable
+from api.observation_batches import save_observations
 from api.tokens import Caller
-from domain.observations import ANONYMOUS, Login, Observation, PropertyViewed, RecordActivity, UserLoggedIn, View
-from workflows import options, registry
-from workflows.record_activity import RecordActivityWorkflow
-
-log = logging.getLogger(__name__)
+from domain.observations import (
+    ANONYMOUS,
+    FailedLogin,
+    Login,
+    LoginFailed,
+    Observation,
+    PropertyViewed,
+    RefreshTokenReused,
+    ReusedToken,
+    UserLoggedIn,
+    View,
+)
 
 _BATCH_SECONDS = 0.004
 """A tenth of the time that saving takes. Under load batches are larger, because items wait for the running batch."""
@@ -51,6 +50,10 @@ _SAME_VISITOR_SECONDS = 1800
 """Repeated views within half an hour are one view: the length of a session in web analytics."""
 _LOGIN_WAIT_SECONDS = 1.0
 """Longer than saving usually takes. A login does not wait longer, because it must work without Temporal."""
+_FAILURES_SECONDS = 1.0
+"""Failed sign-ins are collected for longer than views, because nobody waits for them."""
+_MAX_FAILURES = 1000
+"""Failed sign-ins of one process that wait to be saved. Their limits allow far fewer; further ones are left out."""
 _COUNTED = b"counted"
 
 
@@ -71,6 +74,15 @@ class _Pending:
     key: str | None = None
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """A failed sign-in: to the account of a user, or to none."""
+
+    user_id: UUID | None
+    device: str | None
+    at: datetime
+
+
 class Observations:
     """Records the observations of requests, and waits until they are saved."""
 
@@ -84,7 +96,8 @@ class Observations:
         self._salt = lru_cache(maxsize=2)(lambda day: derived_key(settings.secret_bytes, f"visitors of {day}"))
         self._batches: dict[str, BatchedCalls[_Pending, None]] = {}
         self._listings: dict[str, BatchedCalls[UUID, ListingSummary | None]] = {}
-        self._logins: set[asyncio.Task[None]] = set()
+        self._failures: dict[str, BatchedCalls[_Failure, None]] = {}
+        self._recordings: set[asyncio.Task[None]] = set()
 
     async def viewed(self, tenant_id: str, property_id: UUID, visitor: Visitor) -> None:
         """Record a view of a listing, except the owner's or a repeated one within half an hour.
@@ -128,7 +141,14 @@ class Observations:
         except TimeoutError as error:
             raise unavailable("The command service") from error
 
-    async def logged_in(self, tenant_id: str, user_id: UUID) -> None:
+    async def logged_in(
+        self,
+        tenant_id: str,
+        user_id: UUID,
+        device: str | None = None,
+        is_new_device: bool = False,
+        session_id: UUID | None = None,
+    ) -> None:
         """Record a login. Returns once it is saved, or after a second; raises no error, so that the login succeeds.
 
         After the second it is still being saved, and is lost if its batch fails.
@@ -138,22 +158,51 @@ class Observations:
             aggregate_id=user_id,
             user_id=user_id,
             timestamp=datetime.now(UTC),
-            data=UserLoggedIn(user_id=user_id),
+            data=UserLoggedIn(user_id=user_id, device=device, new_device=is_new_device, session_id=session_id),
         )
-        recording = asyncio.create_task(self._batches_of(tenant_id).call(_Pending(observation)))
-        self._logins.add(recording)
-        recording.add_done_callback(self._login_recorded)
+        recording = self._record(self._batches_of(tenant_id).call(_Pending(observation)))
         await asyncio.wait({recording}, timeout=_LOGIN_WAIT_SECONDS)
 
-    def _login_recorded(self, recording: asyncio.Task[None]) -> None:
-        self._logins.discard(recording)
-        # Read the exception, which `_save` has logged and counted; otherwise asyncio logs it as never retrieved.
+    def login_failed(self, tenant_id: str, user_id: UUID | None, device: str | None) -> None:
+        """Record a failed login to the account of `user_id`, within about a second; nothing of it waits, or fails.
+
+        It is called for names without an account as well, with None. Those are left out only when the batch is saved,
+        and a batch of them is saved like others, so that a request does the same work in both cases.
+        """
+        if len(self._recordings) >= _MAX_FAILURES:
+            OBSERVATIONS.labels("LOGIN_FAILED", "failed").inc()
+            return
+        self._record(self._failures_of(tenant_id).call(_Failure(user_id, device, datetime.now(UTC))))
+
+    def token_reused(self, tenant_id: str, user_id: UUID, session_id: UUID) -> None:
+        """Record that a refresh token was used twice, which has closed its session. Nothing of it waits, or fails."""
+        observation = ReusedToken(
+            event_id=new_id(),
+            aggregate_id=user_id,
+            user_id=user_id,
+            timestamp=datetime.now(UTC),
+            data=RefreshTokenReused(user_id=user_id, session_id=session_id),
+        )
+        self._record(self._batches_of(tenant_id).call(_Pending(observation)))
+
+    def _record(self, call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a call after its request, if need be."""
+        recording = asyncio.create_task(call)
+        self._recordings.add(recording)
+        recording.add_done_callback(self._recorded)
+        return recording
+
+    def _recorded(self, recording: asyncio.Task[None]) -> None:
+        self._recordings.discard(recording)
+        # Read the exception, which is logged and counted; otherwise asyncio logs it as never retrieved.
         if not recording.cancelled():
             recording.exception()
 
     async def close(self) -> None:
         """Wait until the pending batches are saved; those of logins may be left after their requests."""
+        await asyncio.sleep(0)  # a recording that has just begun is not in its batch yet
         await asyncio.gather(*(batches.close() for batches in self._batches.values()))
+        await asyncio.gather(*(batches.close() for batches in self._failures.values()))
 
     def _visitor_id(self, visitor: Visitor, day: date) -> str:
         """The id of the account, or a hash of address and browser with a salt of the day: days cannot be linked."""
@@ -200,7 +249,7 @@ class Observations:
         if tenant_id not in self._batches:
 
             async def save(batch: list[_Pending]) -> list[None]:
-                await self._save(tenant_id, [pending.observation for pending in batch])
+                await save_observations(self._client, tenant_id, [one.observation for one in batch], self._wait_seconds)
                 await self._set_counted([pending.key for pending in batch if pending.key])
                 return [None] * len(batch)
 
@@ -209,46 +258,18 @@ class Observations:
             )
         return self._batches[tenant_id]
 
-    async def _save(self, tenant_id: str, observations: list[Observation]) -> None:
-        """Start the workflow of a batch and wait until it is saved. Raises ApiError unavailable."""
-        batch = RecordActivity(command_id=new_id(), tenant_id=tenant_id, observations=tuple(observations))
-        definition: Any = RecordActivityWorkflow  # the library's types have no case for an update without an argument
-        start = WithStartWorkflowOperation(
-            definition.run,
-            batch,
-            id=registry.workflow_id("record-activity", batch.command_id),
-            task_queue=options.COMMANDS,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,  # a retry by the SDK joins the first call
-            search_attributes=TypedSearchAttributes(
-                [
-                    SearchAttributePair(temporal.TENANT_ID, tenant_id),
-                    SearchAttributePair(temporal.COMMAND_ID, str(batch.command_id)),
-                ]
-            ),
-            static_summary=f"{len(observations)} observations",
-        )
-        outcome = "failed"
-        try:
-            async with asyncio.timeout(self._wait_seconds):
-                await self._client.execute_update_with_start_workflow(
-                    definition.saved, start_workflow_operation=start, id="saved"
-                )
-            outcome = "saved"
-        except (
-            TimeoutError,
-            WorkflowUpdateFailedError,
-            WorkflowUpdateRPCTimeoutOrCancelledError,
-            RPCError,
-            RuntimeError,  # raised by the SDK's lazy connection when the server is unavailable
-        ) as error:
-            log.warning("%d observations were not saved in time: %r", len(observations), error)
-            raise unavailable("The command service") from error
-        finally:
-            for event_type, count in Counter(one.event_type for one in observations).items():
-                OBSERVATIONS.labels(event_type, outcome).inc(count)
-            # The SDK sets the error on `workflow_handle()` too; asyncio would log it as never retrieved.
-            if start._workflow_handle.done():
-                start._workflow_handle.exception()
+    def _failures_of(self, tenant_id: str) -> BatchedCalls[_Failure, None]:
+        if tenant_id not in self._failures:
+
+            async def save(batch: list[_Failure]) -> list[None]:
+                of_accounts = [_failed_login(one, one.user_id) for one in batch if one.user_id]
+                await save_observations(self._client, tenant_id, of_accounts, self._wait_seconds)
+                return [None] * len(batch)
+
+            self._failures[tenant_id] = BatchedCalls(
+                save, seconds=_FAILURES_SECONDS, max_size=MAX_BATCH, max_concurrent=_MAX_BATCHES
+            )
+        return self._failures[tenant_id]
 
     async def _set_counted(self, keys: list[str]) -> None:
         """Set keys to `counted`. If that fails, a repetition has the same event id and is stored once anyway."""
@@ -261,3 +282,13 @@ class Observations:
                 await pipe.execute()
         except RedisError:
             self._breaker.trip()
+
+
+def _failed_login(failure: _Failure, user_id: UUID) -> FailedLogin:
+    return FailedLogin(
+        event_id=new_id(),
+        aggregate_id=user_id,
+        user_id=user_id,
+        timestamp=failure.at,
+        data=LoginFailed(user_id=user_id, device=failure.device),
+    )

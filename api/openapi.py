@@ -33,10 +33,12 @@ _TAGS = {
     "history": "The activities of a user, newest first.",
     "notifications": "What the caller is notified of: the inbox, preferences, and the link in mails that unsubscribes.",
     "operations": "For operators and tools: health, metrics, and the meaning of each problem.",
+    "passkeys": "Passkeys (WebAuthn): those of the caller, and sign-in without a password.",
     "push": "The caller's browsers, to which notices are pushed (Web Push).",
     "properties": "Listings: create, edit and delete them, change their status, feature and verify them; favourites, "
     "views, lists, and the events of a listing.",
-    "users": "The account of the caller.",
+    "second-factor": "The second factor of the caller: codes of an authenticator app, and recovery codes.",
+    "users": "The account of the caller; for administrators, the accounts of the tenant.",
 }
 
 _HEADERS: dict[str, dict[str, Any]] = {
@@ -80,11 +82,18 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "description": "Seconds to wait before the next attempt",
         "schema": {"type": "integer", "minimum": 1},
     },
-    "WWW-Authenticate": {"description": "The authentication scheme", "schema": {"type": "string"}},
+    "WWW-Authenticate": {
+        "description": "The authentication scheme; about an access token also what is wrong with it (RFC 6750)",
+        "schema": {"type": "string"},
+        "example": 'Bearer realm="hyderabad-infra", error="invalid_token",'
+        ' error_description="The access token has expired"',
+    },
 }
 
-_SIGNED_IN = ("unauthenticated", "invalid-token", "expired-token")
-_MAYBE_SIGNED_IN = _SIGNED_IN[1:]
+LIMITED = ("unauthenticated", "invalid-token", "expired-token", "session-closed")
+"""The problems of a route that a token is good for which is limited to setting up a second factor."""
+SIGNED_IN = (*LIMITED, "second-factor-needed")
+_MAYBE_SIGNED_IN = SIGNED_IN[1:]
 _COMMAND = (
     "invalid-request",
     "invalid-idempotency-key",
@@ -115,8 +124,13 @@ _OF_A_BODY = (
 _SHARED = {"uri-too-long": "UriTooLong", "headers-too-large": "HeadersTooLarge", "internal": "ServerError"}
 """The only problems of their statuses, which every operation has, with the names of their shared responses."""
 
-SignedIn = Literal["required", "optional", "no"]
-_CALLER: dict[SignedIn, tuple[str, ...]] = {"required": _SIGNED_IN, "optional": _MAYBE_SIGNED_IN, "no": ()}
+SignedIn = Literal["required", "limited", "optional", "no"]
+_CALLER: dict[SignedIn, tuple[str, ...]] = {
+    "required": SIGNED_IN,
+    "limited": LIMITED,
+    "optional": _MAYBE_SIGNED_IN,
+    "no": (),
+}
 
 
 class AcceptedCommand(Model):
@@ -129,7 +143,7 @@ class AcceptedCommand(Model):
 
 
 def command(
-    status: Literal[200, 201, 204],
+    status: Literal[200, 201, 202, 204],
     model: type[Model] | None,
     *problems: str,
     signed_in: SignedIn = "required",
@@ -137,7 +151,8 @@ def command(
     """Decorator arguments for the route of a command: `@router.post("", **command(201, Property, "account-closed"))`.
 
     The response has `status` and a `model` as its body, or none with 204. `problems` are those of this command; the
-    problems of all commands, the response 202 and the headers are added.
+    problems of all commands, the response 202 and the headers are added. A command with `status` 202 and `model`
+    AcceptedCommand goes on after it is saved, and is answered so in any case.
     """
     headers = ["Command-Id", "Consistency-Token", "Idempotency-Replayed"]
     headers += ["ETag"] if model else []
@@ -153,7 +168,7 @@ def command(
         **({} if model else {"response_class": Response}),
         "responses": {
             status: {"headers": header_references(*headers)},
-            202: accepted,
+            202: accepted if status != 202 else accepted | {"description": "The command is durable, and goes on"},
             **responses(*_CALLER[signed_in], *_COMMAND, *problems),
         },
     }

@@ -36,7 +36,8 @@ async def readyz(parts: PartsDep, response: Response) -> dict[str, Any]:
 
     503 until every dependency was reached once, then always 200: without one of them most routes still work, so no
     replica should be taken out of service; `status` is `degraded` then. `eventStore` reports a database that was
-    restored from a dump and needs its events renumbered, `temporal` a missing namespace or search attribute.
+    restored from a dump and needs its events renumbered, `temporal` a missing namespace or search attribute,
+    `closedSessions` that this process does not know which access tokens to refuse.
     """
     states = await _states(parts)
     parts.reached.update(name for name, state in states.items() if state == "reached")
@@ -57,7 +58,8 @@ async def _states(parts: Parts) -> dict[str, str]:
     results = await asyncio.gather(
         *(asyncio.wait_for(probe, _PROBE_SECONDS) for probe in probes.values()), return_exceptions=True
     )
-    return {name: _state(result) for name, result in zip(probes, results, strict=True)}
+    states = {name: _state(result) for name, result in zip(probes, results, strict=True)}
+    return {**states, "closedSessions": "reached" if parts.revocations.is_current else "unavailable (not read)"}
 
 
 async def _ensure_order(database: Database) -> None:

@@ -56,7 +56,7 @@ class Switch(Model):
     value: bool
 
 
-@router.post("", **command(201, CountedProperty, "account-closed"))
+@router.post("", **command(201, CountedProperty, "account-closed", "email-not-verified"))
 async def create_property(body: BodyOf[NewProperty], sender: SenderDep) -> Response:
     """List a property. It is public at once unless it is a draft. A history entry and a mail to the owner follow."""
     property_id = new_id()
@@ -106,7 +106,7 @@ async def delete_property(changer: ChangerDep) -> Response:
     return await changer.send(DeleteProperty, NoBody(), "delete")
 
 
-@router.put("/{property_id}/status", **command(200, CountedProperty, *CHANGE, "status-refused"))
+@router.put("/{property_id}/status", **command(200, CountedProperty, *CHANGE, "status-refused", "email-not-verified"))
 async def change_property_status(body: BodyOf[StatusChange], changer: ChangerDep) -> Response:
     """Change the status of a listing. docs/reference/statuses.md is the table of transitions and who may make each."""
     return await changer.send(ChangePropertyStatus, body, body.status.value, status=body.status, reason=body.reason)

@@ -14,12 +14,10 @@ from adapters.push import checked_endpoint, checked_keys, public_key
 from api.bodies import BodyOf
 from api.deps import CallerDep, PartsDep
 from api.errors import ApiError, FieldError, responses
-from api.openapi import query
+from api.openapi import SIGNED_IN, query
 from domain.model import Model
 
 router = APIRouter(prefix="/api/notifications", tags=["push"])
-
-_SIGNED_IN = ("unauthenticated", "invalid-token", "expired-token")
 
 
 class PushKey(Model):
@@ -79,7 +77,7 @@ async def push_key(parts: PartsDep) -> PushKey:
     response_model=PushSubscriptionId,
     responses={
         201: {"model": PushSubscriptionId, "description": "The browser is subscribed"},
-        **responses(*_SIGNED_IN, "account-closed", "invalid-request", "unavailable"),
+        **responses(*SIGNED_IN, "account-closed", "invalid-request", "unavailable"),
     },
 )
 async def subscribe(
@@ -121,7 +119,7 @@ async def list_push_subscriptions(caller: CallerDep, parts: PartsDep, response: 
     "/push-subscriptions/{subscription_id}",
     status_code=204,
     response_class=Response,
-    responses=responses(*_SIGNED_IN, "not-found", "invalid-request", "unavailable"),
+    responses=responses(*SIGNED_IN, "not-found", "invalid-request", "unavailable"),
 )
 async def unsubscribe_browser(subscription_id: UUID, caller: CallerDep, parts: PartsDep) -> Response:
     """Push nothing more to a browser of the caller."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from redis.asyncio import Redis
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import exists, or_, select
 
 from adapters.postgres import Database, DatabaseUnavailable
 from adapters.redis import AutoPipeline, RedisError
@@ -21,7 +21,7 @@ from adapters.tables import sessions, users
 from api.errors import ApiError, unavailable
 from api.quotas import Quota, report
 
-_FAILURES = frozenset({"invalid-credentials", "invalid-code", "idempotency-key-reused"})
+_FAILURES = frozenset({"invalid-credentials", "invalid-code", "wrong-password", "wrong-code", "idempotency-key-reused"})
 """The refusals that a guess gets. Others, such as `unavailable`, say nothing about the password."""
 _TRUST_SECONDS = 86_400
 """Long enough to sign in after following a link; from then on a session makes the address known."""
@@ -165,7 +165,7 @@ class SignInLimits:
 
         Failures from elsewhere then do not keep them from signing in there. Nothing is remembered without Redis.
         """
-        query = select(func.lower(users.c.email), func.lower(users.c.username)).where(users.c.user_id == user_id)
+        query = select(users.c.email_key, users.c.username_key).where(users.c.user_id == user_id)
         async with self._database.statements(tenant_id) as connection:
             names = (await connection.execute(query)).one_or_none() or ()
         with suppress(RedisError):
@@ -209,7 +209,7 @@ class SignInLimits:
             exists().where(
                 sessions.c.user_id == users.c.user_id,
                 sessions.c.address_digest == self._keyring.client_digest(address),
-                or_(func.lower(users.c.email) == name, func.lower(users.c.username) == name),
+                or_(users.c.email_key == name, users.c.username_key == name),
             )
         )
         async with self._database.statements(tenant_id) as connection:
@@ -217,12 +217,7 @@ class SignInLimits:
 
     def _keys(self, tenant_id: str, name: str, address: str) -> tuple[str, list[str]]:
         """The key of the trust, and of each limit the counter and the pause. They contain no name and no address."""
-        digests = (
-            self._keyring.address_digest("login-pair", f"{address} {name}"),
-            self._keyring.client_digest(address),
-            self._keyring.address_digest("login-account", name),
-        )
-        pair, at, account = (digest.hex()[:32] for digest in digests)
-        prefix = f"{tenant_id}:failed-logins"
+        at, account = self._keyring.client_digest(address).hex()[:32], self._keyring.name_digest(name)
+        prefix, pair = f"{tenant_id}:failed-logins", f"{account}:{at}"
         found = (f"{prefix}:pair:{pair}", f"{prefix}:address:{at}", f"{prefix}:account:{account}")
         return f"{prefix}:trust:{pair}", [key for counter in found for key in (counter, f"{counter}:pause")]

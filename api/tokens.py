@@ -31,6 +31,8 @@ class Caller:
     tenant_id: str
     role: UserRole
     session_id: UUID
+    limited: bool = False
+    """Whether the token is good only for setting up a second factor."""
 
     @property
     def is_admin(self) -> bool:
@@ -51,7 +53,8 @@ class Tokens:
         # A cache: verifying a signature takes longer than the rest of a history page. Expiry is checked each time.
         self._verified: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
 
-    def issue(self, tenant_id: str, user: User, session_id: UUID) -> str:
+    def issue(self, tenant_id: str, user: User, session_id: UUID, *, limited: bool = False) -> str:
+        """An access token of a session; `limited` for an administrator who has yet to set up a second factor."""
         now = int(time.time())
         claims = {
             "iss": _ISSUER,
@@ -63,6 +66,7 @@ class Tokens:
             "iat": now,
             "exp": now + LIFETIME_SECONDS,
             "jti": uuid4().hex,
+            **({"limited": True} if limited else {}),
         }
         return jwt.encode(claims, self._private, algorithm=_ALGORITHM, headers={"kid": self.key_id})
 
@@ -86,7 +90,13 @@ class Tokens:
                 issuer=_ISSUER,
                 options={"require": ["exp", "iat", "sub", "iss", "aud"]},
             )
-            caller = Caller(UUID(claims["sub"]), str(claims["tenant"]), UserRole(claims["role"]), UUID(claims["sid"]))
+            caller = Caller(
+                user_id=UUID(claims["sub"]),
+                tenant_id=str(claims["tenant"]),
+                role=UserRole(claims["role"]),
+                session_id=UUID(claims["sid"]),
+                limited=bool(claims.get("limited", False)),
+            )
         except jwt.ExpiredSignatureError as error:
             raise ApiError("expired-token") from error
         except (jwt.PyJWTError, KeyError, ValueError) as error:

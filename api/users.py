@@ -8,20 +8,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.current_state import find_user
 from adapters.postgres import DatabaseUnavailable
+from api import security_events
 from api.answers import IfMatchDep, SenderDep, accepted, answered
 from api.bodies import BodyOf
+from api.command_states import progress_token
 from api.commands import Accepted
 from api.conditional import is_not_wanted
-from api.deps import CallerDep, PartsDep, address_of
+from api.deps import LimitedCallerDep, PartsDep, address_of
 from api.errors import ApiError, FieldError
-from api.openapi import CHANGE, command, query
+from api.openapi import CHANGE, AcceptedCommand, command, query
 from domain import fields as f
 from domain.model import Model
 from domain.user import MAY_SIGN_IN, ProfilePatch, User
-from domain.user_commands import ChangePassword, UpdateProfile
+from domain.user_commands import ChangePassword, EraseUser, UpdateProfile
 from projections.counts import Kind, counts_of
 
 router = APIRouter(prefix="/api/users", tags=["users"])
+router.routes.extend(security_events.router.routes)
 
 
 class Profile(User):
@@ -36,9 +39,15 @@ class PasswordChange(Model):
     new_password: f.NewPassword
 
 
-@router.get("/profile", **query(Profile, "account-closed", etag=True))
+class Erasure(Model):
+    """The password of the account, because erasing cannot be undone."""
+
+    password: f.Password
+
+
+@router.get("/profile", **query(Profile, "account-closed", signed_in="limited", etag=True))
 async def own_profile(
-    caller: CallerDep, parts: PartsDep, if_none_match: Annotated[str | None, Header()] = None
+    caller: LimitedCallerDep, parts: PartsDep, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
     """The account of the caller."""
     async with parts.database.statements(caller.tenant_id) as connection:
@@ -89,6 +98,26 @@ async def change_password(body: BodyOf[PasswordChange], request: Request, sender
         ChangePassword, body, "Change the password", password_hash=hashed, session_id=caller.session_id
     )
     return answered(sender, outcome, 204)
+
+
+@router.delete("/profile", **command(202, AcceptedCommand, "not-found", "wrong-password"))
+async def erase_user(body: BodyOf[Erasure], request: Request, sender: SenderDep) -> Response:
+    """Erase the account and the person's data. This cannot be undone.
+
+    Sessions are closed at once; listings, personal data and the key that encrypts it follow within minutes. The URL in
+    Location shows the progress without signing in.
+    """
+    parts, caller = sender.parts, sender.caller
+    who, limit = str(caller.user_id), parts.settings.login_attempts_per_minute
+    await parts.limits.count(caller.tenant_id, "password", who, limit, fail_closed=True)
+    password, address = body.password.get_secret_value(), address_of(request)
+    if not await parts.sessions.password_matches(caller.tenant_id, caller.user_id, password, address):
+        fault = FieldError(field="password", reason="This is not the password of your account.")
+        raise ApiError("wrong-password", errors=[fault])
+    outcome = await sender.send(EraseUser, body, "Erase the account")
+    command_id = outcome.command_id if isinstance(outcome, Accepted) else outcome.saved.command_id
+    token = progress_token(parts, caller.tenant_id, caller.user_id, command_id)
+    return accepted(Accepted(command_id), token)
 
 
 async def _property_count(connection: AsyncConnection, user_id: UUID) -> int:

@@ -29,6 +29,7 @@ _VIEW = Parameters("/{property_id}/views", _ViewParameters)
         "invalid-request",
         "invalid-token",
         "expired-token",
+        "session-closed",
         "not-found",
         "too-many-requests",
         "unavailable",

@@ -127,6 +127,8 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
         case UserStatusChanged():
             change = {"fromStatus": fact.from_status, "toStatus": fact.status}
             return f"Status of an account changed to {fact.status}", {"accountId": str(fact.user_id), **change}
+        case UserSecondFactorChanged(only_recovery_codes=True):
+            return "User replaced the recovery codes", {}
         case UserSecondFactorChanged():
             state = "enabled" if fact.second_factor else "disabled"
             return f"User {state} the second factor", {}

@@ -81,6 +81,16 @@ class PasskeyTaken(Refusal):
     advice = "This passkey is registered already. Use another authenticator."
 
 
+class SecondFactorOn(Refusal):
+    code = "second-factor-on"
+    advice = "Your account has a second factor. Disable it before you set up another one."
+
+
+class SecondFactorOff(Refusal):
+    code = "second-factor-off"
+    advice = "Your account has no second factor. Set one up with POST /api/users/second-factor."
+
+
 class VersionConflict(Refusal):
     """The aggregate is at another version than those that the command accepts."""
 
@@ -98,6 +108,17 @@ class InvalidChange(Refusal):
 class ListingClosed(Refusal):
     code = "listing-closed"
     advice = "The property is sold or rented. Set its status to ACTIVE first."
+
+
+class EmailNotVerified(Refusal):
+    """The portal shows only listings of owners whose e-mail address is verified."""
+
+    code = "email-not-verified"
+    advice = (
+        "Verify your e-mail address by the link in your mail, or ask for a new one at POST"
+        " /api/auth/resend-verification. Then send the request again, with a new Idempotency-Key. Until then you may"
+        " save the listing as a DRAFT."
+    )
 
 
 class StatusRefused(Refusal):

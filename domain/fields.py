@@ -125,8 +125,17 @@ PersonName = Annotated[str, _Text(1, 100)]
 Label = Annotated[str, _Text(1, 60)]
 # In lower case, as accounts are looked up, so that the rate limit counts every spelling of a name together.
 SignInName = Annotated[str, _Text(1, 254, lower=True)]
+SearchText = Annotated[str, _Text(1, 254)]
 NewPassword = Annotated[SecretStr, Field(min_length=8, max_length=128), _SECRET]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=128), _SECRET]
+Code = Annotated[
+    str,
+    _matching(
+        r"^[0-9A-Za-z][0-9A-Za-z -]{4,38}[0-9A-Za-z]$",
+        "Give the six digits that the authenticator app shows, or a recovery code.",
+    ),
+]
+SetupToken = Annotated[str, _matching(r"^[A-Za-z0-9_-]{20,200}$", "Send the token of the setup unchanged.")]
 Token = Annotated[SecretStr, Field(min_length=1, max_length=200), _SECRET]
 Pincode = Annotated[str, _matching(r"^[1-9][0-9]{5}$", "Give six digits, of which the first is not 0.")]
 ReraId = Annotated[str, _matching(r"^P0[0-9]{10}$", "Give P0 and ten digits, such as P02400001234.")]

@@ -30,6 +30,8 @@ class UserLoggedIn(Fact):
     """Browser and operating system, such as `Chrome on Windows`; None when they are not known."""
     new_device: bool = False
     """Whether the user has signed in before, but never with such a device."""
+    session_id: UUID | None = None
+    """The session that was opened; None in events of releases that did not keep it."""
 
 
 class LoginFailed(Fact):

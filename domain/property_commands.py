@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from domain import fields as f
 from domain.command import Actor, Change, Command
 from domain.errors import (
+    EmailNotVerified,
     InvalidChange,
     ListingClosed,
     NotAdmin,
@@ -140,13 +141,28 @@ class PropertyDeleted(Fact):
     location: f.Place
 
 
+class Sender(Actor):
+    """The user who sends a command, and what else its decision needs."""
+
+    owner_must_verify: bool = False
+    """Whether the portal requires a verified e-mail address of the listing's owner, who has none."""
+
+
 PropertyFact = PropertyCreated | PropertyUpdated | PropertyPriceChanged | PropertyStatusChanged | PropertyDeleted
 
 _STATE_FIELDS = [name for name in _WholeProperty.model_fields if name != "property_id"]
 
 
-def decide(state: Property | None, command: PropertyCommand, by: Actor) -> list[PropertyFact]:
+def decide(state: Property | None, command: PropertyCommand, by: Sender) -> list[PropertyFact]:
     """The events that `command` causes; empty when it changes nothing. Raises Refusal."""
+    facts = _decided(state, command, by)
+    if by.owner_must_verify and any(_makes_active(state, fact) for fact in facts):
+        is_owner = state is None or by.user_id == state.owner_id
+        raise EmailNotVerified(None if is_owner else "The owner must verify the e-mail address of the account first.")
+    return facts
+
+
+def _decided(state: Property | None, command: PropertyCommand, by: Actor) -> list[PropertyFact]:
     if isinstance(command, CreateProperty):
         return [_created(command)] if state is None else []
     listing = _checked(state, command, by)
@@ -203,6 +219,13 @@ def transitions_of(status: PropertyStatus, of: ListingType) -> dict[PropertyStat
     """The transitions from a status: a listing for sale cannot be RENTED, and any other cannot be SOLD."""
     other_deal = PropertyStatus.RENTED if of is ListingType.SALE else PropertyStatus.SOLD
     return {to: who for to, who in TRANSITIONS[status].items() if to is not other_deal}
+
+
+def _makes_active(state: Property | None, fact: PropertyFact) -> bool:
+    """Whether a listing becomes ACTIVE, the only status by which it becomes public."""
+    if isinstance(fact, PropertyDeleted) or fact.status is not PropertyStatus.ACTIVE:
+        return False
+    return state is None or state.status is not PropertyStatus.ACTIVE
 
 
 def _created(command: CreateProperty) -> PropertyCreated:

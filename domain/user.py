@@ -74,3 +74,20 @@ class User(Fact):
     created_at: datetime
     updated_at: datetime
     last_login: datetime | None = None
+
+
+class AccountSummary(Fact):
+    """An account in the list of administrators: by what it is found and judged, without address and birthday."""
+
+    id: UUID
+    version: int
+    username: f.Username
+    email: f.Email
+    first_name: f.PersonName
+    last_name: f.PersonName
+    role: UserRole
+    status: UserStatus
+    email_verified: bool
+    second_factor: bool
+    created_at: datetime
+    last_login: datetime | None

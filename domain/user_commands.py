@@ -14,6 +14,8 @@ from domain.errors import (
     NotAdmin,
     OwnAccount,
     PasskeyNotFound,
+    SecondFactorOff,
+    SecondFactorOn,
     UserNotFound,
     check_version,
 )
@@ -152,13 +154,20 @@ class ChangeUserStatus(_AnyAccount):
 
 
 class EnableSecondFactor(_OwnAccount):
-    """Require a code of an authenticator app at sign-in by password. The API has verified a first code."""
+    """Require a code of an authenticator app at sign-in by password, or replace the recovery codes.
+
+    The API has verified a code.
+    """
 
     type: Literal["enable-second-factor"] = "enable-second-factor"
-    secret: Annotated[str, f.PERSONAL]
-    """The base32 secret of RFC 6238."""
+    secret: Annotated[str | None, f.PERSONAL] = None
+    """The base32 secret of RFC 6238; None keeps the present one, and only the recovery codes are replaced."""
     recovery_code_hashes: tuple[str, ...]
     """SHA-256 of each recovery code, in hexadecimal digits."""
+    step: int = 0
+    """The time step of the code that was verified: codes up to it sign in no more."""
+    session_id: UUID | None = None
+    """The session in which the code was given: it counts as opened with a second factor."""
 
 
 class DisableSecondFactor(_OwnAccount):
@@ -178,6 +187,8 @@ class AddPasskey(_OwnAccount):
     """base64url of the COSE key."""
     sign_count: int
     transports: tuple[str, ...] = ()
+    session_id: UUID | None = None
+    """The session in which the passkey was made: it counts as opened with a second factor."""
     name: f.Label
 
 
@@ -208,7 +219,8 @@ UserCommand = Annotated[
     | EnableSecondFactor
     | DisableSecondFactor
     | AddPasskey
-    | RemovePasskey,
+    | RemovePasskey
+    | EraseUser,
     Field(discriminator="type"),
 ]
 """The commands that are saved. `expire-verification` is a step of the workflow `email-verification`."""
@@ -233,7 +245,8 @@ _STATE_FIELDS = [name for name in WholeUser.model_fields if name != "user_id"]
 def decide(state: User | None, command: Command, by: Circumstances) -> list[UserFact]:
     """The events that `command` causes; empty when it changes nothing.
 
-    Raises UserNotFound, VersionConflict, NotAdmin, OwnAccount, InvalidChange, InvalidToken or PasskeyNotFound.
+    Raises UserNotFound, VersionConflict, NotAdmin, OwnAccount, InvalidChange, InvalidToken, SecondFactorOn,
+    SecondFactorOff or PasskeyNotFound.
     """
     if isinstance(command, RegisterUser):
         if state is not None:
@@ -296,8 +309,14 @@ def _decided(state: User, command: Any, by: Circumstances) -> list[UserFact]:
                 return []
             change = {"from_status": state.status, "reason": command.reason}
             return [UserStatusChanged(**change, **_with_changes(state, status=status))]
-        case EnableSecondFactor():
-            return [UserSecondFactorChanged(**_with_changes(state, second_factor=True))]
+        case EnableSecondFactor(secret=secret):
+            if secret is None and not state.second_factor:
+                raise SecondFactorOff()
+            if secret is not None and state.second_factor:
+                raise SecondFactorOn()
+            return [
+                UserSecondFactorChanged(only_recovery_codes=secret is None, **_with_changes(state, second_factor=True))
+            ]
         case DisableSecondFactor():
             if not state.second_factor:
                 return []
@@ -316,11 +335,13 @@ def _decided(state: User, command: Any, by: Circumstances) -> list[UserFact]:
 _USABLE = frozenset({UserStatus.PENDING_VERIFICATION, UserStatus.ACTIVE})
 
 
-def evolve(state: User | None, fact: UserFact, version: int, at: datetime) -> User:
-    """The state after an event, whose personal fields must be decrypted."""
+def evolve(state: User | None, fact: UserFact, version: int, at: datetime) -> User | None:
+    """The state after an event, whose personal fields must be decrypted; None after an erasure.
+
+    The answer to a command contains the state: that of an erasure must contain nothing of the person.
+    """
     if isinstance(fact, UserDeleted):
-        assert state is not None
-        return state.model_copy(update={"status": UserStatus.DELETED, "version": version, "updated_at": at})
+        return None
     known = dict(state) if state else {"id": fact.user_id, "created_at": at}
     fields = {name: getattr(fact, name) for name in _STATE_FIELDS}
     return User(**{**known, **fields, "version": version, "updated_at": at})

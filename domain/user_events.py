@@ -83,6 +83,9 @@ class UserStatusChanged(WholeUser):
 class UserSecondFactorChanged(WholeUser):
     """USER_SECOND_FACTOR_CHANGED: sign-in by password needs a code as well, or no longer does."""
 
+    only_recovery_codes: bool = False
+    """Whether only the recovery codes were replaced."""
+
 
 class UserPasskeyAdded(WholeUser):
     """USER_PASSKEY_ADDED: the account has one more passkey, with which its owner signs in without a password."""

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -80,17 +81,24 @@ def is_free(port: int) -> bool:
 def load_or_create_secrets(folder: Path) -> dict[str, str]:
     """The passwords and keys of this checkout's stack: created once, in a file that only its owner may read."""
     file = folder / "secrets.json"
-    if file.exists():
-        kept: dict[str, str] = json.loads(file.read_text())
-        return kept
+    kept: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
     signing_key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    push_key = ec.generate_private_key(ec.SECP256R1()).private_numbers().private_value.to_bytes(32)
     made = {
         "POSTGRES_PASSWORD": secrets.token_urlsafe(24),
         "SECRET_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
         "JWT_PRIVATE_KEY": signing_key.decode(),
+        "VAPID_PRIVATE_KEY": base64.urlsafe_b64encode(push_key).decode().rstrip("="),
     }
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+    # An earlier release has made fewer.
+    if made.keys() <= kept.keys():
+        return kept
+    made |= kept
+    unfinished = file.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
         json.dump(made, out, indent=1)
+    unfinished.replace(file)
     return made
 
 

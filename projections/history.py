@@ -19,11 +19,12 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 from redis.asyncio import Redis
-from sqlalchemy import select, true, tuple_
+from sqlalchemy import delete, select, true, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import event_store
+from adapters.erasures import erased_among
 from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.redis import AutoPipeline, CircuitBreaker, RedisError
@@ -44,6 +45,7 @@ _LEASE_SECONDS = 10
 _MAX_TIES = 16
 """Entries with the timestamp of the cursor that a page may have to skip: several commands may have the same time."""
 _POLL_SECONDS = 0.01
+_ERASED = "USER_DELETED"
 _TIMESTAMP_FIELD = b'"timestamp":"'
 _ID = slice(len('{"eventId":"'), len('{"eventId":"') + 36)
 
@@ -120,7 +122,11 @@ class History(Projection[Activity]):
             raise UnreadableEvent(f"{'.'.join(map(str, first['loc'])) or 'message'}: {first['msg']}") from error
 
     async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
-        """Insert entries; existing ones are skipped."""
+        """Insert entries; existing ones are skipped. An erased user has none, in whatever order their events come."""
+        erased = await erased_among(tx, {(activity.tenant_id, activity.user_id) for activity in activities})
+        for tenant_id, user_id in sorted(erased):
+            of_user = user_activity.c.tenant_id == tenant_id, user_activity.c.user_id == str(user_id)
+            await tx.execute(delete(user_activity).where(*of_user, user_activity.c.generation == generation))
         rows = [
             {
                 "tenant_id": activity.tenant_id,
@@ -133,12 +139,13 @@ class History(Projection[Activity]):
                 "timestamp": activity.timestamp,
             }
             for activity in sorted(activities, key=lambda activity: activity.event_id.int)
+            if (activity.tenant_id, activity.user_id) not in erased
         ]
         if rows:
             await tx.execute(insert(user_activity).on_conflict_do_nothing(), rows)
 
     async def update_cache(self, activities: Sequence[Activity], generation: int) -> None:
-        """Add entries to the sets that exist in Redis. Raises RedisError."""
+        """Add entries to the sets that exist in Redis, and delete those of erased users. Raises RedisError."""
         by_user: dict[tuple[str, str], list[str | bytes]] = defaultdict(list)
         for activity in activities:
             by_user[activity.tenant_id, str(activity.user_id)] += [str(_cursor(activity).score), entry_json(activity)]
@@ -146,6 +153,7 @@ class History(Projection[Activity]):
             for (tenant_id, user_id), entries in by_user.items():
                 await self._add(keys=_keys(tenant_id, user_id, generation), args=[MAX_CACHED, *entries], client=pipe)
             await pipe.execute()
+        await self.drop_cached(self.cache_keys([one for one in activities if one.activity_type == _ERASED]), generation)
 
     def cache_keys(self, activities: Sequence[Activity]) -> set[CacheKey]:
         """The users whose sets the entries are in."""

@@ -176,7 +176,8 @@ async def platform(stack: Stack) -> AsyncIterator[Platform]:
     """Workers, projections and API as processes, as `make run` starts them."""
     port = Ports(stack.data / "api-port.json")["api"]
     more = {
-        "TENANT_HOSTS": '{"second.localhost": "second"}',
+        "TENANT_HOSTS": '{"second.localhost": "second", "strict.localhost": "strict"}',
+        "VERIFIED_EMAIL_TENANTS": "strict",
         "CORS_ORIGINS": "https://portal.example",
         "COMMANDS_PER_MINUTE": "100000",
         "REGISTRATIONS_PER_MINUTE": "100000",

@@ -69,9 +69,10 @@ class Platform:
         sent = {**person.headers, **({} if if_match is None else {"If-Match": if_match}), **(headers or {})}
         return await self.http.request(method, path, json=body, headers=sent)
 
-    async def login(self, person: Person) -> Person:
+    async def login(self, person: Person, host: str | None = None) -> Person:
         """The same person with new tokens, which contain the account's current role."""
-        answer = await self.http.post("/api/auth/login", json={"emailOrUsername": person.email, "password": PASSWORD})
+        body = {"emailOrUsername": person.email, "password": PASSWORD}
+        answer = await self.http.post("/api/auth/login", json=body, headers={"Host": host} if host else {})
         assert answer.status_code == 200, answer.text
         body = answer.json()
         return Person(person.id, person.email, person.username, body["accessToken"], body["refreshToken"])

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from domain import ids
-from domain.command import Actor, Command, SealedCommand
+from domain.command import Command, SealedCommand
 from domain.events import KINDS, Event
 from domain.favorite_commands import PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
@@ -35,6 +35,7 @@ from domain.property_commands import (
     PropertyPriceChanged,
     PropertyStatusChanged,
     PropertyUpdated,
+    Sender,
 )
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
@@ -127,8 +128,8 @@ def record_activity(tenant: str, *observations: Observation) -> RecordActivity:
     return RecordActivity(command_id=new_id(), tenant_id=tenant, observations=observations)
 
 
-def actor(user_id: UUID, role: UserRole = UserRole.USER) -> Actor:
-    return Actor(user_id=user_id, role=role)
+def actor(user_id: UUID, role: UserRole = UserRole.USER) -> Sender:
+    return Sender(user_id=user_id, role=role)
 
 
 def sent(command: Command) -> SealedCommand:

@@ -6,6 +6,7 @@ import os
 import sys
 
 import pytest
+from pydantic import ValidationError
 
 from adapters.settings import Settings
 from embedded.paths import ROOT
@@ -58,3 +59,15 @@ async def test_api_says_where_the_settings_are_described_that_it_alone_has(env: 
     assert code == 2
     assert told[0].startswith(("JWT_PRIVATE_KEY", "API_SERVICES"))
     assert "docs/settings.md" in told[-1]
+
+
+def test_tenants_with_verified_addresses_are_comma_separated() -> None:
+    assert Settings(secret_key=SECRET_KEY).verified_email_tenants == ()
+    given = Settings(secret_key=SECRET_KEY, verified_email_tenants="hyderabad, second")
+    assert given.verified_email_tenants == ("hyderabad", "second")
+
+
+@pytest.mark.parametrize("tenants", ["Hyderabad", "hyderabad second", "2nd", "x" * 64])
+def test_name_that_no_tenant_has_is_refused(tenants: str) -> None:
+    with pytest.raises(ValidationError, match="verified_email_tenants"):
+        Settings(secret_key=SECRET_KEY, verified_email_tenants=tenants)

@@ -9,7 +9,7 @@ from workflows.command import CommandWorkflow
 
 @workflow.defn(name="change-role")
 class ChangeRoleWorkflow(CommandWorkflow):
-    """A command of the operator."""
+    """A command of an administrator, or of the operator."""
 
     @workflow.run
     async def run(self, command: SealedCommand) -> str:

@@ -7,7 +7,7 @@ from workflows import options
 from workflows.delivering import deliver, start_digests
 
 _PAGES = 20
-"""Pages of one run, each with at most fifteen activities: a history of some two thousand events."""
+"""Pages of one run: at night, when each recipient gets a digest, its history has some five thousand events."""
 
 
 @workflow.defn(name="notify-favorites")

@@ -13,7 +13,7 @@ EMAIL, SMS, PUSH = "email", "sms", "push"
 """Deliveries, one queue for each channel: providers limit their rates, are slow, and fail each for itself."""
 CHANNELS = (EMAIL, SMS, PUSH)
 MAINTENANCE = "maintenance"
-"""The workflow `reconcile`."""
+"""The workflow `reconcile`, and the steps of an erasure, which take longer than a local activity may."""
 QUEUES = (COMMANDS, NOTIFICATIONS, *CHANNELS, MAINTENANCE)
 
 SAVE = LocalActivityConfig(
@@ -52,10 +52,16 @@ SEND = ActivityConfig(
 )
 SEND_TO_FAVORITES = ActivityConfig(
     start_to_close_timeout=timedelta(minutes=1),
-    # Five attempts within some two minutes slow the pages down while a provider fails. What is pending then is left to
-    # reconcile, so that one mailbox that defers does not hold up the other favourites for days.
-    schedule_to_close_timeout=timedelta(hours=1),
-    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_attempts=5),
+    # A page whose channel fails takes some ten seconds, and its deliveries are left to reconcile: otherwise one mailbox
+    # that defers, or one provider that is unavailable, would hold up the other favourites and channels.
+    schedule_to_close_timeout=timedelta(minutes=3),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_attempts=2),
+)
+PUBLISH_IN_APP = LocalActivityConfig(
+    start_to_close_timeout=timedelta(seconds=10),
+    # Reconcile publishes what these attempts do not, and a workflow that waits for the broker would send no mails.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3),
+    local_retry_threshold=timedelta(milliseconds=500),
 )
 NOTIFY = ActivityConfig(
     # Only for workflows that a release without channels has started.
@@ -72,6 +78,23 @@ RECONCILE = ActivityConfig(
     heartbeat_timeout=timedelta(seconds=15),
     # The schedule starts the next run after a minute.
     retry_policy=RetryPolicy(maximum_attempts=3),
+)
+ERASE = ActivityConfig(
+    task_queue=MAINTENANCE,
+    # Thousands of listings, each a command of some 20 ms; a heartbeat after each. No statement takes longer than 10 s.
+    start_to_close_timeout=timedelta(minutes=30),
+    heartbeat_timeout=timedelta(seconds=20),
+    # What was saved is done once everything is available again, so there is no limit of attempts.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+)
+LAST_MAIL = ActivityConfig(
+    task_queue=MAINTENANCE,
+    # One query; it fails until the mail is sent.
+    start_to_close_timeout=timedelta(seconds=10),
+    # Longer than the pauses of a mail server that defers unknown senders. The person has asked to be forgotten, and
+    # their address is kept for this mail only.
+    schedule_to_close_timeout=timedelta(hours=1),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10)),
 )
 
 

@@ -3,6 +3,7 @@
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
+from activities.erasing import OverdueErasures
 from activities.overdue_deliveries import OverdueDeliveries
 from activities.publishing import Reconciliation
 from activities.verifications import OverdueVerifications
@@ -11,7 +12,7 @@ from workflows import options
 
 @workflow.defn(name="reconcile")
 class ReconcileWorkflow:
-    """One run: overdue deliveries, overdue events, then accounts whose reminders are lost."""
+    """One run: overdue deliveries, overdue events, then accounts whose reminders or erasures are lost."""
 
     @workflow.run
     async def run(self) -> str:
@@ -27,6 +28,11 @@ class ReconcileWorkflow:
             verifications = await workflow.execute_activity_method(
                 OverdueVerifications.start_overdue_verifications, **options.RECONCILE
             )
+        erasures = 0
+        if workflow.patched("erasures"):
+            erasures = await workflow.execute_activity_method(
+                OverdueErasures.start_overdue_erasures, **options.RECONCILE
+            )
         if failed:
             raise failed
         done = f"{overdue.published} overdue events published"
@@ -35,5 +41,7 @@ class ReconcileWorkflow:
         done += f", {deliveries} overdue deliveries started"
         if verifications:
             done += f", the reminders of {verifications} accounts started again"
+        if erasures:
+            done += f", {erasures} erasures started again"
         workflow.set_current_details(done.capitalize())
         return done

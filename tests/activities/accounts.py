@@ -1,6 +1,6 @@
 """Saves commands by the real activities, and creates accounts that own listings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -19,8 +19,9 @@ C = TypeVar("C", bound=Change)
 class Saving:
     """Saves commands as a worker does: encrypted for Temporal, by the activity of their aggregate."""
 
-    def __init__(self, store: CommandStore, keyring: Keyring) -> None:
-        self._properties, self._users = Properties(store), Users(store, keyring)
+    def __init__(self, store: CommandStore, keyring: Keyring, verified_email_tenants: Collection[str] = ()) -> None:
+        self._properties = Properties(store, verified_email_tenants)
+        self._users = Users(store, keyring)
         self._keyring = keyring
 
     async def property(self, command: Command) -> Saved:

@@ -12,7 +12,15 @@ from adapters.postgres import Database
 from domain.command import Command
 from domain.roles import UserRole
 from domain.user import ProfilePatch
-from domain.user_commands import AddPasskey, ChangePassword, ChangeRole, RequestPasswordReset, UpdateProfile
+from domain.user_commands import (
+    AddPasskey,
+    ChangePassword,
+    ChangeRole,
+    DisableSecondFactor,
+    EnableSecondFactor,
+    RequestPasswordReset,
+    UpdateProfile,
+)
 from tests.activities.accounts import Saving
 from tests.samples import new_id
 
@@ -88,3 +96,58 @@ async def test_passkey_has_one_account(saving: Saving, tenant: str) -> None:
         await saving.user(on(tenant, other, AddPasskey, passkey_id=new_id(), **key))
 
     assert refused.value.type == "passkey-taken"
+
+
+async def factors(database: Database, tenant: str, user_id: UUID) -> tuple[list[int], set[str], set[UUID]]:
+    """The last steps of the user's app, the hashes of unused recovery codes, and the sessions with a second factor."""
+    steps = "SELECT last_step FROM user_management.totp WHERE user_id = :user"
+    codes = "SELECT encode(code_hash, 'hex') FROM user_management.recovery_codes WHERE user_id = :user"
+    proven = "SELECT session_id FROM user_management.sessions WHERE user_id = :user AND second_factor"
+    async with database.statements(tenant) as connection:
+        queries = [text(query) for query in (steps, codes, proven)]
+        found = [(await connection.execute(query, {"user": user_id})).scalars().all() for query in queries]
+    return list(found[0]), set(found[1]), set(found[2])
+
+
+async def test_enabled_second_factor_is_stored_once_with_the_session_that_has_proven_it(
+    database: Database, saving: Saving, tenant: str
+) -> None:
+    user_id = await saving.registered(tenant)
+    session, _ = [await opened(database, tenant, user_id) for _ in range(2)]
+    enable = on(
+        tenant, user_id, EnableSecondFactor, secret="S", step=7, recovery_code_hashes=("aa", "bb"), session_id=session
+    )
+
+    first, again = [await saving.user(enable) for _ in range(2)]
+
+    assert saving.answer(again) == saving.answer(first)
+    assert await factors(database, tenant, user_id) == ([7], {"aa", "bb"}, {session})
+
+
+async def test_replaced_recovery_codes_leave_the_app_as_it_is(database: Database, saving: Saving, tenant: str) -> None:
+    user_id = await saving.registered(tenant)
+    await saving.user(on(tenant, user_id, EnableSecondFactor, secret="S", step=7, recovery_code_hashes=("aa",)))
+    replace = on(tenant, user_id, EnableSecondFactor, recovery_code_hashes=("cc",))
+
+    for _ in range(2):
+        await saving.user(replace)
+    assert await factors(database, tenant, user_id) == ([7], {"cc"}, set())
+
+    for _ in range(2):
+        await saving.user(on(tenant, user_id, DisableSecondFactor))
+    assert await factors(database, tenant, user_id) == ([], set(), set())
+
+
+async def test_session_in_which_a_passkey_was_made_has_a_second_factor(
+    database: Database, saving: Saving, tenant: str
+) -> None:
+    user_id, other = await saving.registered(tenant), await saving.registered(tenant)
+    session, others = [await opened(database, tenant, who) for who in (user_id, other)]
+    key = {"public_key": "a2V5", "sign_count": 0, "name": "Phone"}
+    for id, session_id in (("YQ", session), ("Yg", others)):
+        add = on(tenant, user_id, AddPasskey, passkey_id=new_id(), credential_id=id, session_id=session_id, **key)
+        for _ in range(2):
+            await saving.user(add)
+
+    assert (await factors(database, tenant, user_id))[2] == {session}
+    assert (await factors(database, tenant, other))[2] == set()

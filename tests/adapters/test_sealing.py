@@ -1,5 +1,7 @@
 """Encryption of personal fields."""
 
+import base64
+import re
 from uuid import uuid4
 
 import pytest
@@ -86,3 +88,30 @@ def test_sealed_value_cannot_be_decrypted_in_another_context() -> None:
         KEYRING.unseal({"contactPhone": sealed["contactName"]}, key, context)
     with pytest.raises(ValueError, match="another key"):
         KEYRING.unseal(sealed, KEYRING.new_wrapped_key(), context)
+
+
+def test_token_is_opened_for_its_purpose_only() -> None:
+    token = KEYRING.seal_token("setup:ravi", b"the secret")
+
+    assert KEYRING.open_token("setup:ravi", token) == b"the secret"
+    assert b"the secret" not in base64.urlsafe_b64decode(token + "==")
+    for purpose, altered in (
+        ("setup:sita", token),
+        ("setup:ravi", ("B" if token[0] == "A" else "A") + token[1:]),
+        ("setup:ravi", "AAAA"),
+        ("", "!"),
+    ):
+        with pytest.raises(ValueError, match=r"altered|short|base64|Only"):
+            KEYRING.open_token(purpose, altered)
+    with pytest.raises(ValueError, match="altered"):
+        Keyring(b"l" * 32).open_token("setup:ravi", token)
+
+
+def test_recovery_codes_are_those_of_their_command() -> None:
+    command = uuid4()
+    codes = KEYRING.recovery_codes(command)
+
+    assert codes == KEYRING.recovery_codes(command)
+    assert len(set(codes)) == 10
+    assert all(re.fullmatch("[a-z2-7]{16}", code) for code in codes)
+    assert not set(codes) & {*KEYRING.recovery_codes(uuid4()), *Keyring(b"l" * 32).recovery_codes(command)}

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
 
 from adapters.postgres import Database
-from api.errors import KINDS
+from api.errors import CHALLENGE, KINDS, REFUSED_TOKENS
 from domain.errors import Refusal
 from embedded.paths import ROOT
 from tests.platform import Person, Platform, registration, until
@@ -169,14 +169,44 @@ async def test_invalid_tokens_are_refused(platform: Platform, stack: Any, owner:
             "/api/properties", json=listing(), headers={"Authorization": f"Bearer {token}"}
         )
         assert_problem(answer, kind)
-        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert answer.headers["www-authenticate"] == (
+            f'{CHALLENGE}, error="invalid_token", error_description="{KINDS[kind].title}"'
+        )
 
 
-@pytest.mark.parametrize("header", [{}, {"Authorization": "Basic cmF2aTpwdw=="}, {"Authorization": "Bearer"}])
-async def test_request_without_a_token_is_unauthenticated(platform: Platform, header: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("header", "has_error"),
+    [({}, False), ({"Authorization": "Basic cmF2aTpwdw=="}, False), ({"Authorization": "Bearer"}, True)],
+)
+async def test_request_without_a_token_is_unauthenticated(
+    platform: Platform, header: dict[str, str], has_error: bool
+) -> None:
+    """Without an error code when no bearer token was tried (RFC 6750, section 3.1)."""
     answer = await platform.http.post("/api/properties", json=listing(), headers=header)
 
     assert_problem(answer, "invalid-token" if header else "unauthenticated")
+    challenge = answer.headers["www-authenticate"]
+    assert challenge.startswith(CHALLENGE)
+    assert ("error" in challenge) == has_error
+
+
+async def test_challenge_of_a_failed_sign_in_says_nothing_of_a_token(platform: Platform) -> None:
+    """Every 401 has a challenge (RFC 9110, section 15.5.2), but no access token was refused."""
+    wrong = {"emailOrUsername": "nobody@example.com", "password": "not the password"}
+    answers = {
+        "invalid-credentials": await platform.http.post("/api/auth/login", json=wrong),
+        "invalid-refresh-token": await platform.http.post("/api/auth/refresh", json={"refreshToken": "made-up"}),
+    }
+
+    for kind, answer in answers.items():
+        assert_problem(answer, kind)
+        assert answer.headers["www-authenticate"] == CHALLENGE
+
+
+def test_title_of_a_refused_token_may_be_in_a_header() -> None:
+    """`error_description` has neither quotes nor backslashes (RFC 6750, section 3)."""
+    for kind in REFUSED_TOKENS:
+        assert re.fullmatch(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+", KINDS[kind].title)
 
 
 async def test_resources_of_other_users_are_not_found(platform: Platform, owner: Person) -> None:

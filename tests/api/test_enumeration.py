@@ -23,6 +23,7 @@ from api.app import create_app
 from api.passwords import FairThreads
 from tests.api.test_contract import assert_problem
 from tests.platform import PASSWORD, Platform, registration, until
+from tests.second_factors import enable
 
 T = TypeVar("T")
 
@@ -164,6 +165,24 @@ async def test_state_of_an_account_is_not_told_without_its_password(
         assert await stranger().post(path, body(account["username"])) == await stranger().post(path, body(absent))
 
 
+async def test_second_factor_is_not_told_without_the_password(
+    stranger: Callable[[], Stranger], account: dict[str, Any]
+) -> None:
+    http = stranger().http
+    signed_in = await http.post("/api/auth/login", json={"emailOrUsername": account["email"], "password": PASSWORD})
+    app = await enable(http, {"Authorization": f"Bearer {signed_in.json()['accessToken']}"})
+
+    absent = nobody()
+
+    for code in (app.code(1), app.recovery_codes[0], "000000"):
+        known, unknown = [
+            await stranger().post("/api/auth/login", {**login(name), "code": code})
+            for name in (account["username"], absent)
+        ]
+        assert known == unknown
+        assert known.status == 401
+
+
 @pytest.mark.parametrize(
     ("path", "command"),
     [
@@ -194,15 +213,27 @@ async def test_request_for_a_link_starts_one_workflow_with_and_without_an_accoun
         assert await listed() == started
 
 
-async def test_failed_sign_in_starts_as_many_workflows_with_and_without_an_account(
-    stranger: Callable[[], Stranger], account: dict[str, Any], temporal_client: Client, tenant: str
+async def test_failed_sign_in_starts_one_workflow_with_and_without_an_account(
+    stranger: Callable[[], Stranger], account: dict[str, Any], temporal_client: Client, tenant: str, database: Database
 ) -> None:
-    """Compared to those of a request for a link, which is listed once everything older is listed."""
+    """It saves the failure about a second later, or nothing; and no other has started once a later one is listed."""
+    own = f"TenantId = '{tenant}' AND WorkflowType = 'record-activity'"
+
     for name in (account["username"], nobody()):
         before = await _settled(stranger, temporal_client, tenant)
         await stranger().post("/api/auth/login", login(name))
 
-        assert await _settled(stranger, temporal_client, tenant) == before + Counter({"request-password-reset": 1})
+        async def started(before: Counter[str] = before) -> bool:
+            return (await temporal_client.count_workflows(own)).count > before["record-activity"]
+
+        await until(started)
+        assert await _settled(stranger, temporal_client, tenant) == before + Counter(
+            {"record-activity": 1, "request-password-reset": 1}
+        )
+
+    stored = text("SELECT count(*) FROM user_history.event_store WHERE event_type = 'LOGIN_FAILED'")
+    async with database.statements(tenant) as connection:
+        assert (await connection.execute(stored)).scalar_one() == 1
 
 
 async def _settled(stranger: Callable[[], Stranger], client: Client, tenant: str) -> Counter[str]:

@@ -20,6 +20,7 @@ from adapters.postgres import Database
 from adapters.settings import Settings
 from adapters.tables import event_store, user_activity
 from adapters.telemetry import OBSERVATIONS
+from api import observations as observations_module
 from api.errors import ApiError
 from api.observations import MAX_BATCH, Observations, Visitor
 from domain.events import PROPERTY_EVENTS, USER_ACTIVITY
@@ -363,3 +364,37 @@ async def test_login_does_not_fail_without_temporal(without_temporal: Observatio
     await without_temporal.close()
 
     assert lost() == before + 1
+
+
+async def test_failed_sign_in_is_saved_after_its_request_and_one_to_no_account_is_not(
+    observations: Observations, all_tenants: Database, tenant: str
+) -> None:
+    user_id = new_id()
+
+    observations.login_failed(tenant, user_id, "Chrome on Android")
+    observations.login_failed(tenant, None, "Chrome on Android")
+    await observations.close()
+
+    query = select(event_store).where(event_store.c.tenant_id == tenant)
+    async with all_tenants.transaction() as tx:
+        [row] = await tx.execute(query)
+    assert (row.event_type, row.aggregate_id, row.version) == ("LOGIN_FAILED", str(user_id), 0)
+    assert row.event_data == {"userId": str(user_id), "device": "Chrome on Android"}
+
+
+async def test_failed_sign_ins_that_cannot_be_saved_are_bounded_and_disturb_nobody(
+    without_temporal: Observations, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observations_module, "_MAX_FAILURES", 3)
+
+    def lost() -> float:
+        return float(OBSERVATIONS.labels("LOGIN_FAILED", "failed")._value.get())
+
+    before = lost()
+    for _ in range(5):
+        without_temporal.login_failed(tenant, new_id(), None)
+    assert lost() == before + 2
+
+    await without_temporal.close()
+
+    assert lost() == before + 5

@@ -144,7 +144,7 @@ async def test_key_of_the_portal_is_public_where_it_pushes(settings: Settings) -
         answer = await client.get("/api/notifications/push-key")
         key = public_key(settings.model_copy(update={"vapid_private_key": SecretStr(RAW)}))
         assert answer.json() == {"publicKey": key}
-    async with api(settings) as (client, _):
+    async with api(settings, vapid_private_key=None) as (client, _):
         assert_problem(await client.get("/api/notifications/push-key"), "not-found")
 
 

@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 import pytest
 
 from docs.statuses import statuses
-from domain.command import Actor
 from domain.errors import Refusal
 from domain.property import ListingType
-from domain.property_commands import ChangePropertyStatus, decide, evolve
+from domain.property_commands import ChangePropertyStatus, Sender, decide, evolve
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
 from tests.samples import actor, create_property, new_id
@@ -20,7 +19,7 @@ def documented() -> set[tuple[str, str, str, str]]:
     return {(start, to, who, which) for start, to, who, which in rows if start != "from"}
 
 
-def allowed(start: PropertyStatus, to: PropertyStatus, kind: ListingType, by: Actor, owner: Actor) -> bool:
+def allowed(start: PropertyStatus, to: PropertyStatus, kind: ListingType, by: Sender, owner: Sender) -> bool:
     """Whether `decide` lets `by` change the status of a listing of `owner`."""
     created = create_property("t", owner.user_id, listingType=kind)
     [fact] = decide(None, created, owner)

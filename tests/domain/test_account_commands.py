@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 
 from domain.command import Actor, Command
-from domain.errors import InvalidToken, NotAdmin, OwnAccount, PasskeyNotFound, Refusal, UserNotFound
+from domain.errors import (
+    InvalidToken,
+    NotAdmin,
+    OwnAccount,
+    PasskeyNotFound,
+    Refusal,
+    SecondFactorOff,
+    SecondFactorOn,
+    UserNotFound,
+)
 from domain.roles import UserRole
 from domain.user import ProfilePatch, User, UserStatus
 from domain.user_commands import (
@@ -44,7 +53,9 @@ from tests.samples import new_id, register_user
 
 OPENING = register_user("hyderabad", phoneNumber="9848022338")
 [OPENED] = decide(None, OPENING, Circumstances())
-ACCOUNT = evolve(None, OPENED, 1, OPENING.issued_at)
+_ACCOUNT = evolve(None, OPENED, 1, OPENING.issued_at)
+assert _ACCOUNT
+ACCOUNT = _ACCOUNT
 ADMIN = Circumstances(actor=Actor(user_id=new_id(), role=UserRole.ADMIN))
 BY_LINK = Circumstances(token_is_valid=True)
 
@@ -65,7 +76,9 @@ def suspend(**fields: Any) -> Command:
 def after(state: User, command: Command, by: Circumstances) -> User:
     """The state after a command that causes one event."""
     [fact] = decide(state, command, by)
-    return evolve(state, fact, state.version + 1, command.issued_at)
+    changed = evolve(state, fact, state.version + 1, command.issued_at)
+    assert changed
+    return changed
 
 
 PASSKEY = {"passkey_id": new_id(), "credential_id": "Y3JlZA", "public_key": "a2V5", "sign_count": 0, "name": "Phone"}
@@ -159,12 +172,18 @@ def test_second_factor_is_part_of_the_state() -> None:
     with_factor = after(ACCOUNT, CHANGES["factor"][0], Circumstances())
 
     assert with_factor.second_factor
+    [replaced] = decide(with_factor, sent(EnableSecondFactor, recovery_code_hashes=("00",)), Circumstances())
+    assert isinstance(replaced, UserSecondFactorChanged)
+    assert (replaced.second_factor, replaced.only_recovery_codes) == (True, True)
     assert not after(with_factor, sent(DisableSecondFactor), Circumstances()).second_factor
     assert decide(ACCOUNT, sent(DisableSecondFactor), Circumstances()) == []
 
 
-def test_erased_account_is_deleted() -> None:
-    assert after(ACCOUNT, sent(EraseUser), Circumstances()).status is UserStatus.DELETED
+def test_erased_account_has_no_state() -> None:
+    command = sent(EraseUser)
+    [fact] = decide(ACCOUNT, command, Circumstances())
+
+    assert evolve(ACCOUNT, fact, 2, command.issued_at) is None
 
 
 @pytest.mark.parametrize(
@@ -173,6 +192,7 @@ def test_erased_account_is_deleted() -> None:
         (sent(ResetPassword, password_hash="h", token_hash="00"), Circumstances(), InvalidToken, "invalid-link"),
         (sent(VerifyEmail, token_hash="00"), Circumstances(), InvalidToken, "invalid-link"),
         (sent(RemovePasskey, passkey_id=new_id()), Circumstances(), PasskeyNotFound, "not-found"),
+        (sent(EnableSecondFactor, recovery_code_hashes=()), Circumstances(), SecondFactorOff, "second-factor-off"),
         (suspend(), Circumstances(), NotAdmin, "forbidden"),
         (suspend(), Circumstances(actor=Actor(user_id=new_id(), role=UserRole.AGENT)), NotAdmin, "forbidden"),
         (suspend(user_id=ACCOUNT.id), ADMIN, OwnAccount, "forbidden"),
@@ -183,3 +203,12 @@ def test_command_is_refused(command: Command, by: Circumstances, refusal: type[R
         decide(ACCOUNT, command, by)
 
     assert refused.value.code == code
+
+
+def test_second_factor_is_not_replaced_by_another() -> None:
+    with_factor = after(ACCOUNT, CHANGES["factor"][0], Circumstances())
+
+    with pytest.raises(SecondFactorOn) as refused:
+        decide(with_factor, CHANGES["factor"][0], Circumstances())
+
+    assert refused.value.code == "second-factor-on"

@@ -8,7 +8,6 @@ import pytest
 
 from domain import ids
 from domain.activity import activity_of
-from domain.command import Actor
 from domain.errors import PropertyNotFound
 from domain.events import Event, new_events, read_event
 from domain.favorite_commands import (
@@ -27,14 +26,14 @@ from domain.property_commands import decide as decide_property
 from domain.property_commands import evolve as evolve_property
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
-from tests.samples import create_property, new_id
+from tests.samples import actor, create_property, new_id
 
 OWNER, FAN = new_id(), new_id()
 
 
 def listed(status: PropertyStatus = PropertyStatus.ACTIVE) -> Property:
     command = create_property("hyderabad", OWNER)
-    by = Actor(user_id=OWNER, role=UserRole.USER)
+    by = actor(OWNER)
     state = evolve_property(None, decide_property(None, command, by)[0], 1, command.issued_at)
     assert state is not None
     return state.model_copy(update={"status": status})

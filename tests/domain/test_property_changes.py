@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from domain.command import Actor
 from domain.errors import (
+    EmailNotVerified,
     InvalidChange,
     ListingClosed,
     NotAdmin,
@@ -30,6 +30,7 @@ from domain.property_commands import (
     PropertyPriceChanged,
     PropertyStatusChanged,
     PropertyUpdated,
+    Sender,
     UpdateProperty,
     VerifyProperty,
     decide,
@@ -194,7 +195,7 @@ def test_sold_property_refuses_price_change(closed: PropertyStatus) -> None:
     ],
 )
 def test_listing_is_changed_by_its_owner_and_administrators(
-    by: Actor, status: PropertyStatus, refusal: type[Refusal] | None
+    by: Sender, status: PropertyStatus, refusal: type[Refusal] | None
 ) -> None:
     state = listed(status)
     commands = [patch(state, bedrooms=1), change(DeleteProperty, state)]
@@ -253,7 +254,7 @@ def test_tombstone_contains_no_personal_data() -> None:
 @pytest.mark.parametrize("by", [actor(OWNER), ADMIN], ids=["owner", "admin"])
 @pytest.mark.parametrize("start", list(PropertyStatus))
 @pytest.mark.parametrize("to", list(PropertyStatus))
-def test_status_follows_the_table(start: PropertyStatus, to: PropertyStatus, by: Actor) -> None:
+def test_status_follows_the_table(start: PropertyStatus, to: PropertyStatus, by: Sender) -> None:
     state = listed(start)
     party = Party.ADMIN if by.is_admin else Party.OWNER
     allowed = TRANSITIONS[start].get(to, frozenset())
@@ -303,3 +304,55 @@ def test_every_status_is_reachable_and_has_transitions() -> None:
 
     assert TRANSITIONS.keys() == set(PropertyStatus)
     assert reached | {PropertyStatus.DRAFT} == set(PropertyStatus)
+
+
+UNVERIFIED = {"owner_must_verify": True}
+
+
+@pytest.mark.parametrize("by", [actor(OWNER), ADMIN], ids=["owner", "admin"])
+@pytest.mark.parametrize("start", list(PropertyStatus))
+@pytest.mark.parametrize("to", list(PropertyStatus))
+def test_listing_of_an_unverified_owner_does_not_become_active(
+    start: PropertyStatus, to: PropertyStatus, by: Sender
+) -> None:
+    state = listed(start)
+    try:
+        allowed = decide(state, status(state, to), by)
+    except Refusal as refusal:
+        with pytest.raises(type(refusal)):
+            decide(state, status(state, to), by.model_copy(update=UNVERIFIED))
+        return
+
+    if allowed and to is PropertyStatus.ACTIVE:
+        advice = "Verify your" if by.user_id == OWNER else "The owner must verify"
+        with pytest.raises(EmailNotVerified, match=advice):
+            decide(state, status(state, to), by.model_copy(update=UNVERIFIED))
+    else:
+        assert decide(state, status(state, to), by.model_copy(update=UNVERIFIED)) == allowed
+
+
+def test_unverified_owner_creates_drafts_only() -> None:
+    active, by = create_property("hyderabad", OWNER), actor(OWNER).model_copy(update=UNVERIFIED)
+
+    assert len(decide(None, active.model_copy(update={"status": PropertyStatus.DRAFT}), by)) == 1
+    with pytest.raises(EmailNotVerified):
+        decide(None, active, by)
+    assert decide(listed(), active, by) == []
+
+
+@pytest.mark.parametrize("start", list(PropertyStatus))
+def test_unverified_owner_changes_a_listing_that_is_listed_already(start: PropertyStatus) -> None:
+    by = actor(OWNER, UserRole.ADMIN).model_copy(update=UNVERIFIED)
+    state = listed(start)
+
+    if start not in CLOSED_STATUSES:
+        assert decide(state, patch(state, price=9), by)
+    for command in (FeatureProperty, VerifyProperty):
+        assert decide(state, change(command, state, value=True), by)
+    assert decide(state, change(DeleteProperty, state), by)
+
+
+def test_listing_becomes_public_as_active_only() -> None:
+    published = {to for start in set(PropertyStatus) - PUBLIC_STATUSES for to in TRANSITIONS[start]} & PUBLIC_STATUSES
+
+    assert published == {PropertyStatus.ACTIVE}

@@ -42,6 +42,8 @@ def test_role_is_changed_once_and_other_fields_stay() -> None:
     [event] = decide(account, command, Circumstances())
     changed = evolve(account, event, 2, command.issued_at)
 
+    assert account
+    assert changed
     assert isinstance(event, UserRoleChanged)
     assert (event.from_role, changed.role, changed.version) == (UserRole.USER, UserRole.ADMIN, 2)
     assert changed == account.model_copy(update={"role": UserRole.ADMIN, "version": 2})

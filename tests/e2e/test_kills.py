@@ -10,6 +10,7 @@ from functools import partial
 import httpx
 import pytest
 
+from tests.api.test_erasure import erase, erased
 from tests.platform import Person, Platform, until
 
 
@@ -57,6 +58,23 @@ async def test_worker_killed_between_saving_and_publishing_loses_nothing(platfor
     await until(lambda: _history_is(platform, person, {listed}), seconds=60)
     events = (await platform.http.get(f"/api/properties/{listed}/history", headers=person.headers)).json()["items"]
     assert len(events) == 1
+    await until(lambda: _is_ready(platform), seconds=60)
+
+
+@pytest.mark.temporal
+async def test_erasure_goes_on_after_its_worker_is_killed(platform: Platform) -> None:
+    person = await platform.register()
+    await platform.create(person)
+    answer = await erase(platform, person)
+
+    for _ in range(3):
+        worker = platform.stack.processes["worker"].pid
+        assert worker
+        os.kill(worker, signal.SIGKILL)
+        await until(partial(_is_another, platform, "worker", worker))
+
+    state = await erased(platform, answer.headers["location"])
+    assert state["status"] == "COMPLETED"
     await until(lambda: _is_ready(platform), seconds=60)
 
 

@@ -189,6 +189,16 @@ def test_secrets_are_created_once_and_only_their_owner_may_read_them(tmp_path: P
     assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0
 
 
+def test_secrets_of_an_earlier_release_are_kept_beside_those_that_it_did_not_have(tmp_path: Path) -> None:
+    (tmp_path / "secrets.json").write_text('{"SECRET_KEY": "kept"}')
+
+    made = load_or_create_secrets(tmp_path)
+
+    assert made["SECRET_KEY"] == "kept"
+    assert made["VAPID_PRIVATE_KEY"]
+    assert load_or_create_secrets(tmp_path) == made
+
+
 async def test_s3_leaves_no_socket_behind(tmp_path: Path) -> None:
     def of_all() -> set[Path]:
         return set(Path("/tmp").glob("seaweedfs-*.sock"))

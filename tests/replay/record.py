@@ -49,6 +49,7 @@ from domain.user_commands import (
     ChangeUserStatus,
     DisableSecondFactor,
     EnableSecondFactor,
+    EraseUser,
     RemovePasskey,
     RequestPasswordReset,
     RequestVerification,
@@ -63,6 +64,7 @@ from tests.workflows.fakes import Script, refusal, unavailable
 from workflows import options
 from workflows.digest import DigestWorkflow
 from workflows.email_verification import EmailVerificationWorkflow
+from workflows.erase_user import EraseUserWorkflow
 from workflows.notify import NotifyWorkflow
 from workflows.notify_favorites import NotifyFavoritesWorkflow
 from workflows.reconcile import ReconcileWorkflow
@@ -128,6 +130,7 @@ def _samples() -> dict[str, Command]:
             **account,
         ),
         Unsubscribe(command_id=new_id(), kinds=(NoticeKind.PRICE_DROPPED,), **account),
+        EraseUser(command_id=new_id(), **account),
     ]
     return {command.type: command for command in commands}
 
@@ -203,6 +206,11 @@ def _of_others() -> dict[str, Recorded]:
     def reconcile(script: Script) -> Recorded:
         return Recorded(ReconcileWorkflow, [], script)
 
+    account = {"tenant_id": "hyderabad", "user_id": new_id(), "issued_at": OVERDUE}
+
+    def erasing(script: Script) -> Recorded:
+        return Recorded(EraseUserWorkflow, [sent(EraseUser(command_id=new_id(), **account))], script)
+
     return {
         "record_activity-done": recording(Script()),
         "record_activity-saved_late": recording(Script(save_observations=unavailable(3))),
@@ -216,6 +224,22 @@ def _of_others() -> dict[str, Recorded]:
             Script(save_verification_step=unavailable(2), publish=unavailable(2))
         ),
         "reconcile-verifications": reconcile(Script()),
+        "reconcile-erasures": reconcile(Script()),
+        "erase_user-late": erasing(
+            Script(
+                withdraw_listings=unavailable(1),
+                ensure_notified=unavailable(2),
+                delete_listings=unavailable(1),
+                delete_executions=unavailable(1),
+                delete_cached=unavailable(1),
+                delete_rows=unavailable(1),
+                destroy_key=unavailable(1),
+                delete_sessions=unavailable(1),
+            )
+        ),
+        # As when the hour is over: the step fails for good.
+        "erase_user-not_notified": erasing(Script(ensure_notified=refusal("NotNotified"))),
+        "erase_user-sessions_kept": erasing(Script(sessions_kept=[1.0, 0.5])),
         "notify-channels": notify(Script(expanded=expanded, pages=pages(0))),
         "notify-nothing": notify(Script()),
         "notify-channels_late": notify(

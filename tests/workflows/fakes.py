@@ -10,25 +10,26 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.deliveries import Outgoing
+from activities.erasing import Erasing
 from activities.notices import DeliveryBatch, DigestOf, Expanded, FavoritesOf
 from activities.publishing import PublishedOverdue
 from activities.verifications import VerificationStep
-from domain.command import Actor, Command, Saved, SealedCommand
+from domain.command import Command, Saved, SealedCommand
 from domain.events import new_events
 from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.observations import RecordActivity, RecordedActivity
 from domain.preferences import Channel, PreferencesCommand
 from domain.preferences import decide as decide_preferences
-from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted
+from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted, Sender
 from domain.property_commands import decide as decide_property
 from domain.roles import UserRole
-from domain.user_commands import Circumstances, RegisterUser, RequestVerification, UserCommand
+from domain.user_commands import Circumstances, EraseUser, RegisterUser, RequestVerification, UserCommand
 from domain.user_commands import decide as decide_user
-from domain.user_events import UserUpdated, UserVerificationRequested
+from domain.user_events import UserDeleted, UserUpdated, UserVerificationRequested
 from tests.samples import new_id, register_user
 
-_ACTOR = Actor(user_id=UUID(int=1), role=UserRole.USER)
+_ACTOR = Sender(user_id=UUID(int=1), role=UserRole.USER)
 
 
 class Script:
@@ -39,6 +40,7 @@ class Script:
         *,
         unreadable: int = 0,
         changes: bool = True,
+        sessions_kept: Sequence[float] = (),
         expanded: Expanded | None = None,
         pages: Sequence[Expanded] = (),
         held: tuple[Channel, ...] = (),
@@ -47,8 +49,10 @@ class Script:
         """`unreadable` is the number of unreadable events of reconcile; `changes`, whether commands cause events.
 
         `expanded` is what a batch of notices is expanded to, `pages` what each page of favourites is, and `held` the
-        channels of a digest.
+        channels of a digest. `sessions_kept` are the seconds that the attempts to delete the sessions of an erased
+        user ask to wait.
         """
+        self._sessions_kept = list(sessions_kept)
         self._unreadable = unreadable
         self._expanded = expanded or Expanded(channels={})
         self._pages = list(pages)
@@ -116,6 +120,8 @@ class Script:
             command = TypeAdapter[Any](UserCommand).validate_json(orjson.dumps(sealed))
             if isinstance(command, RegisterUser):
                 return script._saved(command, list(decide_user(None, command, Circumstances())))
+            if isinstance(command, EraseUser):
+                return script._saved(command, [UserDeleted(user_id=command.user_id)])
             opened = decide_user(None, register_user(command.tenant_id), Circumstances())[0]
             return script._saved(command, [UserUpdated(**dict(opened), changed=("role",))])
 
@@ -131,6 +137,48 @@ class Script:
         async def start_overdue_verifications() -> int:
             script._call("start_overdue_verifications")
             return 0
+
+        @activity.defn
+        async def start_overdue_erasures() -> int:
+            script._call("start_overdue_erasures")
+            return 0
+
+        @activity.defn
+        async def withdraw_listings(erasing: Erasing) -> int:
+            script._call("withdraw_listings")
+            return 2
+
+        @activity.defn
+        async def ensure_notified(erasing: Erasing) -> None:
+            script._call("ensure_notified")
+
+        @activity.defn
+        async def delete_listings(erasing: Erasing) -> int:
+            script._call("delete_listings")
+            return 2
+
+        @activity.defn
+        async def delete_executions(erasing: Erasing) -> int:
+            script._call("delete_executions")
+            return 5
+
+        @activity.defn
+        async def delete_cached(erasing: Erasing) -> int:
+            script._call("delete_cached")
+            return 3
+
+        @activity.defn
+        async def delete_rows(erasing: Erasing) -> None:
+            script._call("delete_rows")
+
+        @activity.defn
+        async def destroy_key(erasing: Erasing) -> None:
+            script._call("destroy_key")
+
+        @activity.defn
+        async def delete_sessions(erasing: Erasing) -> float:
+            script._call("delete_sessions")
+            return script._sessions_kept.pop(0) if script._sessions_kept else 0.0
 
         @activity.defn
         async def publish(saved: Saved) -> int:
@@ -195,6 +243,15 @@ class Script:
             save_user,
             save_verification_step,
             start_overdue_verifications,
+            start_overdue_erasures,
+            withdraw_listings,
+            ensure_notified,
+            delete_listings,
+            delete_executions,
+            delete_cached,
+            delete_rows,
+            destroy_key,
+            delete_sessions,
             publish,
             save_observations,
             publish_observations,

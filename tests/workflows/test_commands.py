@@ -134,7 +134,12 @@ async def test_reconcile_starts_deliveries_then_publishes_overdue_then_lost_even
         )
 
     assert result == "2 overdue events published, 3 overdue deliveries started"
-    assert script.calls == ["start_overdue", *["publish_overdue"] * 2, "start_overdue_verifications"]
+    assert script.calls == [
+        "start_overdue",
+        *["publish_overdue"] * 2,
+        "start_overdue_verifications",
+        "start_overdue_erasures",
+    ]
 
 
 async def test_reconcile_reports_the_number_of_unreadable_events(
@@ -158,4 +163,8 @@ async def test_failed_deliveries_do_not_stop_reconcile(skipping: WorkflowEnviron
                 ReconcileWorkflow.run, id=f"reconcile-{new_id()}", task_queue=options.MAINTENANCE
             )
 
-    assert script.calls == ["start_overdue"] * 3 + ["publish_overdue", "start_overdue_verifications"]
+    assert script.calls == ["start_overdue"] * 3 + [
+        "publish_overdue",
+        "start_overdue_verifications",
+        "start_overdue_erasures",
+    ]

@@ -1,0 +1,512 @@
+"""The steps of an erasure on real servers, each of them twice."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import Table, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.erasing import Erasing, Erasures, OverdueErasures
+from activities.favorites import Favorites
+from activities.publishing import Publishing
+from activities.saving import CommandStore
+from adapters import event_store, tables
+from adapters.event_store import Position
+from adapters.kafka import Publisher
+from adapters.postgres import Database
+from adapters.sealing import Keyring
+from api.commands import _search_attributes
+from domain import ids
+from domain.events import read_event
+from domain.favorite_commands import FavoriteProperty
+from domain.preferences import Channel
+from domain.property_commands import ChangePropertyStatus, CreateProperty, FeatureProperty
+from domain.property_status import PropertyStatus
+from domain.roles import UserRole
+from domain.user import ProfilePatch
+from domain.user_commands import ChangeRole, EraseUser, RequestPasswordReset, UpdateProfile
+from projections.generations import generation_of
+from projections.history import History, HistoryPages
+from projections.projection import as_consumed
+from projections.rebuild import rebuild
+from tests.activities.accounts import Saving, change
+from tests.activities.test_accounts import on, opened
+from tests.platform import until
+from tests.projections.messages import stored_messages
+from tests.samples import create_property, new_id
+from workflows.create_property import CreatePropertyWorkflow
+
+STEPS = ("withdraw_listings", "delete_listings", "delete_executions", "delete_cached", "delete_rows", "destroy_key")
+NAME, EMAIL, PHONE = "canarybird", "canarybird@example.com", "+919000000477"
+_OF_USER = (
+    *(tables.users, tables.user_profiles, tables.person_keys, tables.refresh_tokens, tables.account_tokens),
+    *(tables.totp, tables.recovery_codes, tables.passkeys, tables.preferences, tables.push_subscriptions),
+    *(tables.favorites, tables.user_activity, tables.notifications),
+)
+
+
+class Account:
+    """A person with a listing, a favourite and everything else, whose erasure is saved."""
+
+    def __init__(self, tenant: str, user_id: UUID, listed: CreateProperty, saving: Saving) -> None:
+        self.tenant, self.id, self.listed, self._saving = tenant, user_id, listed, saving
+        self.command = on(tenant, user_id, EraseUser)
+        self.erasing = Erasing(tenant_id=tenant, user_id=user_id, command_id=self.command.command_id)
+
+    async def erase(self) -> None:
+        await self._saving.user(self.command)
+
+
+@pytest.fixture
+async def publishing(all_tenants: Database, publisher: Publisher) -> AsyncIterator[Publishing]:
+    publishing = Publishing(all_tenants, publisher)
+    yield publishing
+    await publishing.close()
+
+
+@pytest.fixture
+def erasures(
+    database: Database,
+    all_tenants: Database,
+    keyring: Keyring,
+    store: CommandStore,
+    publishing: Publishing,
+    valkey: Redis,
+    temporal_client: Client,
+) -> Erasures:
+    return Erasures(database, all_tenants, keyring, store, publishing, valkey, temporal_client)
+
+
+async def run(erasures: Erasures, step: str, account: Account) -> Any:
+    return await ActivityEnvironment().run(getattr(erasures, step), account.erasing)
+
+
+async def done(erasures: Erasures, account: Account, *, times: int = 1) -> None:
+    """Save the erasure and take each step, without its last mail."""
+    await account.erase()
+    for step in STEPS:
+        for _ in range(times):
+            await run(erasures, step, account)
+
+
+@pytest.fixture
+async def account(database: Database, store: CommandStore, saving: Saving, keyring: Keyring, tenant: str) -> Account:
+    """Has a row in each table of persons."""
+    user_id = await saving.registered(tenant, username=NAME, email=EMAIL, phoneNumber=PHONE)
+    listed = create_property(tenant, user_id, contactPhone=PHONE, contactName="Canary Bird")
+    await saving.property(listed)
+    others = await saving.listed(tenant)
+    favorite = on(tenant, user_id, FavoriteProperty, property_id=others.property_id)
+    await Favorites(store).save_favorite(keyring.seal_in_transit(favorite, favorite.command_id))
+    await saving.user(on(tenant, user_id, UpdateProfile, changes=ProfilePatch(address="12 Canary Street")))
+    await saving.user(on(tenant, user_id, RequestPasswordReset))
+    await opened(database, tenant, user_id)
+    await add_rows(database, keyring, tenant, user_id)
+    return Account(tenant, user_id, listed, saving)
+
+
+async def add_rows(database: Database, keyring: Keyring, tenant: str, user_id: UUID) -> None:
+    """A row in each table of persons that no command of these tests writes."""
+    now, of_user = datetime.now(UTC), {"tenant_id": tenant, "user_id": user_id}
+    rows: list[tuple[Table, dict[str, Any]]] = [
+        (
+            tables.refresh_tokens,
+            {**of_user, "token_hash": b"t", "session_id": new_id(), "issued_at": now, "expires_at": now},
+        ),
+        (tables.totp, {**of_user, "secret": {"sealed": "x"}, "created_at": now}),
+        (tables.recovery_codes, {**of_user, "code_hash": b"c"}),
+        (
+            tables.passkeys,
+            {
+                **of_user,
+                "passkey_id": new_id(),
+                "credential_id": user_id.bytes,
+                "name": "Canary's phone",
+                "public_key": b"k",
+                "sign_count": 0,
+                "created_at": now,
+            },
+        ),
+        (tables.preferences, {**of_user, "version": 1, "kinds": {}, "updated_at": now}),
+        (
+            tables.push_subscriptions,
+            {
+                **of_user,
+                "subscription_id": new_id(),
+                "endpoint": f"https://push.example/{user_id}",
+                "p256dh": "p",
+                "auth": "a",
+            },
+        ),
+        (
+            tables.bad_addresses,
+            {
+                "tenant_id": tenant,
+                "channel": "sms",
+                "address_digest": keyring.address_digest(Channel.SMS, PHONE),
+                "reason": "unknown",
+            },
+        ),
+        (
+            tables.deliveries,
+            {
+                "tenant_id": tenant,
+                "event_id": new_id(),
+                "channel": "email",
+                "recipient_id": user_id,
+                "command_id": new_id(),
+                "template": "PRICE_DROPPED",
+                "provider_id": "canary",
+            },
+        ),
+    ]
+    async with database.statements(tenant) as connection:
+        for table, row in rows:
+            await connection.execute(insert(table).values(row))
+
+
+async def add_read_models(all_tenants: Database, account: Account) -> None:
+    """Rows that projections write, and a parked event."""
+    now, of_user = datetime.now(UTC), {"tenant_id": account.tenant, "user_id": account.id}
+    inbox = {**of_user, "notification_id": new_id(), "generation": 1, "kind": "WELCOME", "data": {}, "created_at": now}
+    parked = {"projection": "history", "topic": "user-activity", "key": str(account.id), "payload": b"canary"}
+    async with all_tenants.statements() as connection:
+        await connection.execute(insert(tables.notifications).values(inbox))
+        await connection.execute(
+            insert(tables.parked_events).values(**parked, digest=account.id.bytes, reason="of a test")
+        )
+
+
+async def project(all_tenants: Database, history: History, tenant: str) -> None:
+    """Apply every stored event of a tenant to the history."""
+    messages = as_consumed(history, await stored_messages(all_tenants, tenant), where="test").messages
+    read = [history.read(message.topic, message.value) for message in messages]
+    async with all_tenants.transaction() as tx:
+        generation = await generation_of(tx, history.name)
+        await history.apply(tx, read, generation)
+    await history.update_cache(read, generation)
+
+
+async def count(all_tenants: Database, table: Table, *where: Any) -> int:
+    async with all_tenants.statements() as connection:
+        await connection.execute(text("SET ROLE NONE"))  # to the owner of the tables, who reads all of them
+        try:
+            return int((await connection.execute(select(func.count()).select_from(table).where(*where))).scalar_one())
+        finally:
+            await connection.execute(text("SET ROLE hyderabad_all_tenants"))
+
+
+async def rows_of(all_tenants: Database, user_id: UUID) -> dict[str, int]:
+    """How many rows each table has of a user."""
+    counts = {
+        table.name: await count(
+            all_tenants, table, table.c.user_id == (str(user_id) if table is tables.user_activity else user_id)
+        )
+        for table in _OF_USER
+    }
+    counts["properties"] = await count(all_tenants, tables.properties, tables.properties.c.owner_id == user_id)
+    counts["deliveries"] = await count(all_tenants, tables.deliveries, tables.deliveries.c.recipient_id == user_id)
+    counts["parked_events"] = await count(all_tenants, tables.parked_events, tables.parked_events.c.key == str(user_id))
+    return counts
+
+
+@pytest.mark.temporal
+async def test_every_step_taken_twice_leaves_no_row_of_the_person_and_every_row_of_others(
+    erasures: Erasures, account: Account, saving: Saving, all_tenants: Database, valkey: Redis, keyring: Keyring
+) -> None:
+    await add_read_models(all_tenants, account)
+    await add_last_mail(all_tenants, account)
+    neighbour = await saving.registered(account.tenant)
+    await project(all_tenants, History(valkey), account.tenant)
+    before, of_neighbour = await rows_of(all_tenants, account.id), await rows_of(all_tenants, neighbour)
+    bad = tables.bad_addresses.c.address_digest == keyring.address_digest(Channel.SMS, PHONE)
+
+    await done(erasures, account, times=2)
+
+    assert all(before.values()), before
+    after = await rows_of(all_tenants, account.id)
+    assert {name: left for name, left in after.items() if left} == {"deliveries": 1}  # the mail about the erasure
+    assert await count(all_tenants, tables.notices, tables.notices.c.audience_id == account.id) == 1
+    assert await rows_of(all_tenants, neighbour) == of_neighbour
+    assert await count(all_tenants, tables.bad_addresses, bad, tables.bad_addresses.c.tenant_id == account.tenant) == 0
+
+
+async def test_erased_address_is_free(erasures: Erasures, account: Account, saving: Saving) -> None:
+    again = {"username": NAME, "email": EMAIL}
+    await account.erase()
+    with pytest.raises(ApplicationError):
+        await saving.registered(account.tenant, **again)
+
+    await run(erasures, "delete_rows", account)
+
+    assert await saving.registered(account.tenant, **again) != account.id
+
+
+async def test_listings_are_withdrawn_then_deleted_and_favourites_removed_once(
+    erasures: Erasures, account: Account, saving: Saving, all_tenants: Database
+) -> None:
+    draft = create_property(account.tenant, account.id)
+    sold = create_property(account.tenant, account.id)
+    for listed in (draft, sold):
+        await saving.property(listed)
+    await saving.property(change(ChangePropertyStatus, sold, status=PropertyStatus.SOLD))
+    await account.erase()
+
+    counts = [await run(erasures, "withdraw_listings", account) for _ in range(2)]
+    deleted = [await run(erasures, "delete_listings", account) for _ in range(2)]
+
+    assert (counts, deleted) == ([3, 0], [3, 0])
+    types = [message["eventType"] for message in await stored_messages(all_tenants, account.tenant)]
+    # The sold one cannot be withdrawn.
+    assert types.count("PROPERTY_STATUS_CHANGED") == 1 + 2
+    assert types.count("PROPERTY_UNFAVORITED") == 1
+    assert types.count("PROPERTY_DELETED") == 3
+
+
+async def test_event_store_is_whole_and_sealed_and_read_models_are_rebuilt_without_the_person(
+    erasures: Erasures,
+    account: Account,
+    saving: Saving,
+    database: Database,
+    all_tenants: Database,
+    keyring: Keyring,
+    valkey: Redis,
+) -> None:
+    neighbour = await saving.listed(account.tenant)
+    before = await stored_messages(all_tenants, account.tenant)
+    history = History(valkey)
+    await project(all_tenants, history, account.tenant)
+    pages = HistoryPages(database, valkey, wait_seconds=0)
+    of_neighbour = (await pages.page(account.tenant, str(neighbour.user_id), 100)).entries
+
+    await done(erasures, account)
+    await project(all_tenants, history, account.tenant)  # as when all events are delivered again
+    await rebuild(all_tenants, history, lambda _: None)
+
+    stored = await stored_messages(all_tenants, account.tenant)
+    assert stored[: len(before)] == before
+    versions: dict[str, list[int]] = {}
+    for message in stored:
+        event = read_event(message)
+        if event.version:
+            versions.setdefault(str(event.aggregate_id), []).append(event.version)
+    assert all(found == list(range(1, len(found) + 1)) for found in versions.values())
+    registered = next(message for message in stored if message["aggregateId"] == str(account.id))
+    assert registered["data"]["email"].keys() == {"sealed"}
+    assert keyring.unseal(registered["data"], None, UUID(registered["eventId"]))["email"] is None
+    assert (await pages.page(account.tenant, str(account.id), 100)).entries == []
+    assert (await pages.page(account.tenant, str(neighbour.user_id), 100)).entries == of_neighbour
+    async with all_tenants.statements() as connection:
+        assert await event_store.in_order(connection, Position(), 1)
+
+
+async def test_late_events_bring_no_history_back(
+    account: Account, database: Database, all_tenants: Database, valkey: Redis
+) -> None:
+    """In any order: the account is erased when the first event comes, or the last."""
+    history, pages = History(valkey), HistoryPages(database, valkey, wait_seconds=0)
+    await project(all_tenants, history, account.tenant)
+    assert (await pages.page(account.tenant, str(account.id), 100)).entries  # cached in Redis, too
+    await account.erase()
+
+    await project(all_tenants, history, account.tenant)
+
+    assert (await pages.page(account.tenant, str(account.id), 100)).entries == []
+    assert await valkey.keys(f"*{account.id}*:history:*") != []  # an empty one, of the read before
+    await project(all_tenants, history, account.tenant)
+    assert (await pages.page(account.tenant, str(account.id), 100)).entries == []
+
+
+async def test_last_mail_is_waited_for(
+    erasures: Erasures, account: Account, database: Database, all_tenants: Database
+) -> None:
+    await account.erase()  # which stores the notice
+
+    async def is_settled() -> bool:
+        try:
+            await run(erasures, "ensure_notified", account)
+        except ApplicationError as error:
+            return error.type != "NotNotified" or error.non_retryable
+        return True
+
+    assert not await is_settled()
+    await add_last_mail(all_tenants, account)
+    of_event = tables.deliveries.c.event_id == _last_event(account)
+    for statement, settled in (
+        (update(tables.notices).values(expanded_at=func.now()), False),
+        (update(tables.deliveries).values(sent_at=func.now()).where(of_event), True),
+        (update(tables.deliveries).values(sent_at=None).where(of_event), False),
+        (update(tables.deliveries).values(given_up="rejected").where(of_event), True),
+        (update(tables.notices).values(expanded_at=None), False),
+    ):
+        async with database.statements(account.tenant) as connection:
+            await connection.execute(statement)
+        assert await is_settled() is settled
+
+
+async def add_last_mail(all_tenants: Database, account: Account) -> None:
+    """The delivery of the mail about the erasure, pending."""
+    row = {
+        "tenant_id": account.tenant,
+        "event_id": _last_event(account),
+        "channel": "email",
+        "recipient_id": account.id,
+        "command_id": account.command.command_id,
+        "template": "ACCOUNT_ERASED",
+        "provider_id": "canary",
+    }
+    async with all_tenants.statements() as connection:
+        await connection.execute(text("SET ROLE NONE"))  # to the owner of the tables
+        await connection.execute(insert(tables.deliveries).values(row).on_conflict_do_nothing())
+        await connection.execute(text("SET ROLE hyderabad_all_tenants"))
+
+
+def _last_event(account: Account) -> UUID:
+    return ids.event_id(account.command.command_id, 1)
+
+
+async def test_sessions_are_deleted_once_their_access_tokens_have_expired(
+    erasures: Erasures, account: Account, database: Database, all_tenants: Database
+) -> None:
+    of_user = tables.sessions.c.user_id == account.id
+    await done(erasures, account)
+
+    left = await run(erasures, "delete_sessions", account)
+
+    assert 900 < left <= 960
+    assert await count(all_tenants, tables.sessions, of_user, tables.sessions.c.revoked_at.is_not(None)) == 1
+    async with database.statements(account.tenant) as connection:
+        closed = func.now() - timedelta(minutes=17)
+        await connection.execute(update(tables.sessions).where(of_user).values(revoked_at=closed))
+    assert [await run(erasures, "delete_sessions", account) for _ in range(2)] == [0, 0]
+    assert await count(all_tenants, tables.sessions, of_user) == 0
+
+
+async def test_redis_keys_of_the_person_are_deleted_and_those_of_others_kept(
+    erasures: Erasures, account: Account, keyring: Keyring, valkey: Redis
+) -> None:
+    tenant, by_name, by_email = account.tenant, keyring.name_digest(NAME), keyring.name_digest(EMAIL)
+    others = [f"{tenant}:limit:commands:{new_id()}", f"{tenant}:failed-logins:account:{keyring.name_digest('other')}"]
+    own = [
+        f"{{{tenant}:{account.id}}}:history:1",
+        f"{{{tenant}:{account.id}}}:history:1:lease",
+        f"{tenant}:limit:commands:{account.id}",
+        f"{tenant}:viewed:{new_id()}:{account.id}",
+        f"{tenant}:limit:link:{by_email}",
+        f"{tenant}:failed-logins:account:{by_name}:pause",
+        f"{tenant}:failed-logins:pair:{by_email}:00",
+        f"{tenant}:failed-logins:trust:{by_name}:00",
+    ]
+    for key in (*own, *others):
+        await valkey.set(key, 1, ex=600)
+    await account.erase()
+
+    deleted = [await run(erasures, "delete_cached", account) for _ in range(2)]
+
+    assert deleted == [len(own), 0]
+    assert await valkey.exists(*own) == 0
+    assert await valkey.exists(*others) == len(others)
+
+
+@pytest.mark.temporal
+async def test_workflows_of_the_person_and_of_their_listings_are_deleted_running_ones_too(
+    erasures: Erasures, account: Account, temporal_client: Client, keyring: Keyring
+) -> None:
+    """They wait in a queue without a worker, as while the worker is down."""
+    admin, tenant = new_id(), account.tenant
+    by_admin = change(FeatureProperty, account.listed, admin, value=True)
+    of_account = on(tenant, admin, ChangeRole, role=UserRole.AGENT, account_id=account.id)
+    unrelated = create_property(tenant, new_id())
+    commands = [account.listed, by_admin, of_account, account.command, unrelated]
+    for command in commands:
+        await temporal_client.start_workflow(
+            CreatePropertyWorkflow.run if command is not account.command else "erase-user",
+            keyring.seal_in_transit(command, command.command_id),
+            id=f"{command.type}/{command.command_id}",
+            task_queue="nobody-works-here",
+            search_attributes=_search_attributes(command),
+        )
+    await account.erase()
+
+    async def listed() -> set[str]:
+        # Without those that reconcile starts, when the platform is running.
+        query = f"TenantId = '{tenant}' AND TaskQueue = 'nobody-works-here'"
+        return {one.id async for one in temporal_client.list_workflows(query)}
+
+    await until(lambda: _equal(listed, {f"{command.type}/{command.command_id}" for command in commands}))
+
+    deleted = [await run(erasures, "delete_executions", account) for _ in range(2)]
+
+    assert deleted == [3, 0]
+    kept = {f"{command.type}/{command.command_id}" for command in (account.command, unrelated)}
+    await until(lambda: _equal(listed, kept))
+    for workflow_id in kept:
+        await temporal_client.get_workflow_handle(workflow_id).terminate()
+
+
+async def _equal(found: Callable[[], Any], expected: object) -> bool:
+    return bool(await found() == expected)
+
+
+@pytest.mark.temporal
+async def test_lost_erasure_is_started_again_once(
+    account: Account, all_tenants: Database, database: Database, temporal_client: Client
+) -> None:
+    overdue = OverdueErasures(all_tenants, temporal_client, "nobody-works-here")
+    handle = temporal_client.get_workflow_handle(f"erase-user/{account.command.command_id}")
+    await account.erase()
+    assert await ActivityEnvironment().run(overdue.start_overdue_erasures) == 0
+    old = datetime.now(UTC) - timedelta(hours=3)
+    async with database.statements(account.tenant) as connection:
+        await connection.execute(update(tables.erasures).values(requested_at=old))
+
+    started = [await ActivityEnvironment().run(overdue.start_overdue_erasures) for _ in range(2)]
+
+    assert started == [1, 0]
+    assert (await handle.describe()).workflow_type == "erase-user"
+    await handle.terminate()
+    async with database.statements(account.tenant) as connection:
+        await connection.execute(update(tables.erasures).values(erased_at=old))
+    assert await ActivityEnvironment().run(overdue.start_overdue_erasures) == 0
+
+
+async def test_erasure_is_saved_once_and_its_answer_has_nothing_of_the_person(
+    account: Account, saving: Saving, keyring: Keyring, database: Database, all_tenants: Database
+) -> None:
+    first, again = [await saving.user(account.command) for _ in range(2)]
+
+    assert first == again
+    assert first.resource is None
+    assert [event.event_type for event in first.events] == ["USER_DELETED"]
+    of_user = tables.sessions.c.user_id == account.id
+    assert await count(all_tenants, tables.sessions, of_user, tables.sessions.c.revoked_at.is_(None)) == 0
+    with pytest.raises(ApplicationError) as refused:
+        await saving.property(create_property(account.tenant, account.id))
+    assert refused.value.type == "account-closed"
+
+
+async def test_erasure_of_one_tenant_is_not_seen_by_another(account: Account, database: Database) -> None:
+    await account.erase()
+
+    async with database.statements("another") as connection:
+        assert (await connection.execute(select(tables.erasures))).all() == []
+    async with database.statements(account.tenant) as connection:
+        assert len((await connection.execute(select(tables.erasures))).all()) == 1
+
+
+async def test_steps_of_another_tenant_do_nothing(erasures: Erasures, account: Account, all_tenants: Database) -> None:
+    await account.erase()
+    before = await rows_of(all_tenants, account.id)
+    elsewhere = account.erasing.model_copy(update={"tenant_id": "another"})
+
+    for step in ("withdraw_listings", "delete_listings", "delete_rows", "destroy_key", "delete_sessions"):
+        await ActivityEnvironment().run(getattr(erasures, step), elsewhere)
+
+    assert await rows_of(all_tenants, account.id) == before
