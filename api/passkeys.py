@@ -40,6 +40,7 @@ from api.second_factor import ISSUER, own_account, proving, refuse_unproven, wro
 from api.sessions import Session, note_sign_in
 from domain import fields as f
 from domain.model import Model
+from domain.user import User
 from domain.user_commands import AddPasskey, RemovePasskey
 
 router = APIRouter(tags=["passkeys"])
@@ -123,7 +124,7 @@ async def passkey_options(
         user_id=user.id.bytes,
         user_name=user.email,
         user_display_name=f"{user.first_name} {user.last_name}",
-        challenge=await parts.challenges.create(caller.tenant_id, _REGISTER, _holder(sender)),
+        challenge=await parts.challenges.create(caller.tenant_id, _REGISTER, _holder(sender, user)),
         timeout=CHALLENGE_SECONDS * 1000,
         authenticator_selection=AuthenticatorSelectionCriteria(
             resident_key=ResidentKeyRequirement.REQUIRED, user_verification=UserVerificationRequirement.REQUIRED
@@ -156,8 +157,9 @@ async def add_passkey(body: BodyOf[NewPasskey], request: Request, sender: Limite
         who, limit = str(caller.user_id), parts.settings.login_attempts_per_minute
         await parts.limits.count(caller.tenant_id, "passkey", who, limit, fail_closed=True)
         challenge = challenge_in(body.credential.response.client_data_json)
-        await parts.challenges.use(caller.tenant_id, _REGISTER, challenge, _holder(sender))
-        await refuse_unproven(sender, await own_account(sender))
+        user = await own_account(sender)
+        await parts.challenges.use(caller.tenant_id, _REGISTER, challenge, _holder(sender, user))
+        await refuse_unproven(sender, user)
         try:
             made = verified_registration(
                 _as_sent(body.credential), challenge, relying_party(parts.settings, _host(request))
@@ -307,9 +309,12 @@ def _as_sent(credential: CreatedCredential | UsedCredential) -> dict[str, Any]:
     return credential.model_dump(mode="json", by_alias=True)
 
 
-def _holder(sender: Sender) -> str:
-    """Who may answer a challenge: the session in which the password was given."""
-    return f"{sender.caller.user_id}:{sender.caller.session_id}"
+def _holder(sender: Sender, user: User) -> str:
+    """Who may answer a challenge: the session in which the password was given, and a code if the account needs one.
+
+    A challenge that was made before a second factor was enabled was made without its code.
+    """
+    return f"{sender.caller.user_id}:{sender.caller.session_id}:{user.second_factor}"
 
 
 def _host(request: Request) -> str:

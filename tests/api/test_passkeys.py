@@ -114,6 +114,17 @@ async def test_adding_a_passkey_needs_the_password_and_the_code_of_the_second_fa
     assert (await begin(platform, person, app.code(1))).status_code == 200
 
 
+async def test_challenge_made_before_the_second_factor_was_enabled_adds_no_passkey(platform: Platform) -> None:
+    person = await platform.register()
+    credential = Authenticator(origin=platform.url).make((await begin(platform, person)).json())
+    app = await enable(platform.http, person.headers)
+
+    assert_problem(await add(platform, person, credential), "invalid-challenge")
+    assert await listed(platform, person) == []
+    again = Authenticator(origin=platform.url).make((await begin(platform, person, app.code(1))).json())
+    assert (await add(platform, person, again)).status_code == 201
+
+
 async def test_added_passkey_is_answered_again_with_the_same_key(platform: Platform) -> None:
     person, key = await platform.register(), {"Idempotency-Key": str(uuid4())}
     credential = Authenticator(origin=platform.url).make((await begin(platform, person)).json())
