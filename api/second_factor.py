@@ -121,7 +121,10 @@ async def begin_second_factor(
     ),
 )
 async def confirm_second_factor(body: BodyOf[SecondFactorConfirmation], sender: LimitedSenderDep) -> Response:
-    """Enable the second factor with a first code. The same Idempotency-Key and body get the same recovery codes."""
+    """Enable the second factor with a first code. Every other session of the account is closed.
+
+    The same Idempotency-Key and body get the same recovery codes.
+    """
     metadata = sender.metadata(body)
     outcome: Done | Accepted | None = await sender.repeated(metadata)
     if outcome is None:
