@@ -14,7 +14,7 @@ from api.answers import LimitedSenderDep, Sender, SenderDep, accepted, answered,
 from api.bodies import BodyOf
 from api.codes import accept_code, has_passkey, matching_step, recovery_hash
 from api.commands import Accepted, CommandMetadata, Done
-from api.deps import LimitedCallerDep, PartsDep, address_of
+from api.deps import LimitedCallerDep, PartsDep, address_of, device_of
 from api.errors import ApiError, FieldError, responses
 from api.openapi import LIMITED, command
 from api.tokens import Caller
@@ -161,21 +161,30 @@ async def disable_second_factor(body: BodyOf[CodeProof], request: Request, sende
 
 
 @asynccontextmanager
-async def proving(sender: Sender, request: Request, password: str) -> AsyncIterator[None]:
-    """Verifies the caller's password; the body may verify a code. Failures of both are limited like those of sign-in.
+async def proving(sender: Sender, request: Request, *passwords: str, field: str = "password") -> AsyncIterator[None]:
+    """Verifies that the caller's password is one of `passwords`; the body may verify a code.
 
-    Raises ApiError wrong-password, too-many-requests or unavailable.
+    Failures of both are limited like those of sign-in, and recorded like them. `field` is that of the password in the
+    request. Raises ApiError wrong-password, too-many-requests or unavailable.
     """
     parts, caller, address = sender.parts, sender.caller, address_of(request)
     limit = parts.settings.login_attempts_per_minute
     with parts.passwords.attempt(address):
         await parts.limits.count(caller.tenant_id, "password", str(caller.user_id), limit, fail_closed=True)
-        # No name of an account has a capital letter here: a stranger who fails to sign in pauses no owner.
-        async with parts.sign_ins.attempt(caller.tenant_id, f"Account {caller.user_id}", address):
-            if not await parts.sessions.password_matches(caller.tenant_id, caller.user_id, password, address):
-                fault = FieldError(field="password", reason="This is not the password of your account.")
-                raise ApiError("wrong-password", errors=[fault])
-            yield
+        try:
+            # No name of an account has a capital letter here: a stranger who fails to sign in pauses no owner.
+            async with parts.sign_ins.attempt(caller.tenant_id, f"Account {caller.user_id}", address):
+                for password in passwords:
+                    if await parts.sessions.password_matches(caller.tenant_id, caller.user_id, password, address):
+                        break
+                else:
+                    fault = FieldError(field=field, reason="This is not the password of your account.")
+                    raise ApiError("wrong-password", errors=[fault])
+                yield
+        except ApiError as error:
+            if error.kind in {"wrong-password", "wrong-code"}:
+                parts.observations.login_failed(caller.tenant_id, caller.user_id, device_of(request))
+            raise
 
 
 def wrong_code() -> ApiError:

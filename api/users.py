@@ -15,8 +15,9 @@ from api.command_states import progress_token
 from api.commands import Accepted
 from api.conditional import is_not_wanted
 from api.deps import LimitedCallerDep, PartsDep, address_of
-from api.errors import ApiError, FieldError
+from api.errors import ApiError
 from api.openapi import CHANGE, AcceptedCommand, command, query
+from api.second_factor import proving
 from domain import fields as f
 from domain.model import Model
 from domain.user import MAY_SIGN_IN, ProfilePatch, User
@@ -82,18 +83,11 @@ async def update_profile(body: BodyOf[ProfilePatch], sender: SenderDep, expected
 async def change_password(body: BodyOf[PasswordChange], request: Request, sender: SenderDep) -> Response:
     """Change the password. Every other session of the account is closed."""
     parts, caller = sender.parts, sender.caller
-    who, limit = str(caller.user_id), parts.settings.login_attempts_per_minute
-    await parts.limits.count(caller.tenant_id, "password", who, limit, fail_closed=True)
     current, new = body.current_password.get_secret_value(), body.new_password.get_secret_value()
-    address = address_of(request)
-    is_owner = await parts.sessions.password_matches(caller.tenant_id, caller.user_id, current, address)
-    if not is_owner and sender.key:
-        # A repetition of a request that has changed the password; its recorded answer is sent again.
-        is_owner = await parts.sessions.password_matches(caller.tenant_id, caller.user_id, new, address)
-    if not is_owner:
-        fault = FieldError(field="currentPassword", reason="This is not the password of your account.")
-        raise ApiError("wrong-password", errors=[fault])
-    hashed = await parts.sessions.hash_of_new(caller.tenant_id, caller.user_id, new, address)
+    # With a key, it may repeat a request that has changed the password, whose recorded answer is sent again.
+    async with proving(sender, request, *((current, new) if sender.key else (current,)), field="currentPassword"):
+        pass
+    hashed = await parts.sessions.hash_of_new(caller.tenant_id, caller.user_id, new, address_of(request))
     outcome = await sender.send(
         ChangePassword, body, "Change the password", password_hash=hashed, session_id=caller.session_id
     )
@@ -108,12 +102,8 @@ async def erase_user(body: BodyOf[Erasure], request: Request, sender: SenderDep)
     Location shows the progress without signing in.
     """
     parts, caller = sender.parts, sender.caller
-    who, limit = str(caller.user_id), parts.settings.login_attempts_per_minute
-    await parts.limits.count(caller.tenant_id, "password", who, limit, fail_closed=True)
-    password, address = body.password.get_secret_value(), address_of(request)
-    if not await parts.sessions.password_matches(caller.tenant_id, caller.user_id, password, address):
-        fault = FieldError(field="password", reason="This is not the password of your account.")
-        raise ApiError("wrong-password", errors=[fault])
+    async with proving(sender, request, body.password.get_secret_value()):
+        pass
     outcome = await sender.send(EraseUser, body, "Erase the account")
     command_id = outcome.command_id if isinstance(outcome, Accepted) else outcome.saved.command_id
     token = progress_token(parts, caller.tenant_id, caller.user_id, command_id)
