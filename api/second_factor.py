@@ -38,6 +38,12 @@ class PasswordProof(Model):
     password: f.Password
 
 
+class Proof(PasswordProof):
+    """The password of the account, and a code if it has a second factor."""
+
+    code: f.Code | None = None
+
+
 class CodeProof(Model):
     """The password of the account, and a code of its second factor."""
 
@@ -187,6 +193,29 @@ async def proving(sender: Sender, request: Request, *passwords: str, field: str 
             raise
 
 
+async def proven(sender: Sender, request: Request, body: Proof, metadata: CommandMetadata) -> Done | None:
+    """Verify the password, and the code of an account with a second factor.
+
+    Returns the answer of an earlier request with the same key, which has used up the code. Raises ApiError
+    wrong-password, wrong-code or account-closed.
+    """
+    async with proving(sender, request, body.password.get_secret_value()):
+        if repeated := await sender.repeated(metadata):
+            return repeated
+        await verify_code(sender, await own_account(sender), body.code)
+    return None
+
+
+async def verify_code(sender: Sender, user: User, code: str | None) -> None:
+    """Use up a code of the account if it has a second factor. Raises ApiError wrong-code."""
+    if not user.second_factor:
+        return
+    parts, tenant_id = sender.parts, sender.caller.tenant_id
+    async with parts.database.transaction(tenant_id) as tx:
+        if code is None or not await accept_code(tx, parts.keyring, user.id, code):
+            raise wrong_code()
+
+
 def wrong_code() -> ApiError:
     fault = FieldError(field="code", reason="Send the code that the authenticator app shows now.")
     return ApiError("wrong-code", errors=[fault])
@@ -230,15 +259,13 @@ async def _with_code(
 
     Raises ApiError wrong-password, wrong-code or second-factor-off.
     """
-    parts, caller = sender.parts, sender.caller
     async with proving(sender, request, body.password.get_secret_value()):
         if repeated := await sender.repeated(metadata):
             return repeated
-        if not (await own_account(sender)).second_factor:
+        user = await own_account(sender)
+        if not user.second_factor:
             raise ApiError("second-factor-off")
-        async with parts.database.transaction(caller.tenant_id) as tx:
-            if not await accept_code(tx, parts.keyring, caller.user_id, body.code):
-                raise wrong_code()
+        await verify_code(sender, user, body.code)
     return None
 
 

@@ -12,12 +12,12 @@ from api import security_events
 from api.answers import IfMatchDep, SenderDep, accepted, answered
 from api.bodies import BodyOf
 from api.command_states import progress_token
-from api.commands import Accepted
+from api.commands import Accepted, Done
 from api.conditional import is_not_wanted
 from api.deps import LimitedCallerDep, PartsDep, address_of
 from api.errors import ApiError
 from api.openapi import CHANGE, AcceptedCommand, command, query
-from api.second_factor import proving
+from api.second_factor import Proof, proven, proving
 from domain import fields as f
 from domain.model import Model
 from domain.user import MAY_SIGN_IN, ProfilePatch, User
@@ -40,10 +40,8 @@ class PasswordChange(Model):
     new_password: f.NewPassword
 
 
-class Erasure(Model):
-    """The password of the account, because erasing cannot be undone."""
-
-    password: f.Password
+class Erasure(Proof):
+    """The password of the account, and a code if it has a second factor, because erasing cannot be undone."""
 
 
 @router.get("/profile", **query(Profile, "account-closed", signed_in="limited", etag=True))
@@ -94,7 +92,18 @@ async def change_password(body: BodyOf[PasswordChange], request: Request, sender
     return answered(sender, outcome, 204)
 
 
-@router.delete("/profile", **command(202, AcceptedCommand, "not-found", "wrong-password"))
+@router.delete(
+    "/profile",
+    **command(
+        202,
+        AcceptedCommand,
+        "not-found",
+        "account-closed",
+        "wrong-password",
+        "second-factor-required",
+        "invalid-code",
+    ),
+)
 async def erase_user(body: BodyOf[Erasure], request: Request, sender: SenderDep) -> Response:
     """Erase the account and the person's data. This cannot be undone.
 
@@ -102,9 +111,17 @@ async def erase_user(body: BodyOf[Erasure], request: Request, sender: SenderDep)
     Location shows the progress without signing in.
     """
     parts, caller = sender.parts, sender.caller
-    async with proving(sender, request, body.password.get_secret_value()):
-        pass
-    outcome = await sender.send(EraseUser, body, "Erase the account")
+    metadata = sender.metadata(body)
+    outcome: Done | Accepted | None
+    try:
+        outcome = await proven(sender, request, body, metadata)
+    except ApiError as error:
+        if error.kind != "wrong-code":
+            raise
+        # As at sign-in.
+        raise ApiError("invalid-code" if body.code else "second-factor-required") from error
+    if outcome is None:
+        outcome = await sender.send(EraseUser, body, "Erase the account", metadata)
     command_id = outcome.command_id if isinstance(outcome, Accepted) else outcome.saved.command_id
     token = progress_token(parts, caller.tenant_id, caller.user_id, command_id)
     return accepted(Accepted(command_id), token)

@@ -200,7 +200,7 @@ class RemovePasskey(_OwnAccount):
 
 
 class EraseUser(_OwnAccount):
-    """Erase the account and the person's data. The API has verified the password."""
+    """Erase the account and the person's data. The API has verified the password, and a code if one is required."""
 
     type: Literal["erase-user"] = "erase-user"
 
