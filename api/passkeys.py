@@ -18,7 +18,7 @@ from webauthn.helpers.structs import (
 )
 
 from adapters.tables import passkeys
-from api.answers import LimitedSenderDep, NoBody, Sender, SenderDep, accepted, answered, command_headers
+from api.answers import LimitedSenderDep, Sender, SenderDep, accepted, answered, command_headers
 from api.auth import SignedIn, signed_in
 from api.bodies import BodyOf
 from api.ceremonies import (
@@ -30,13 +30,12 @@ from api.ceremonies import (
     verified_authentication,
     verified_registration,
 )
-from api.codes import accept_code
 from api.commands import Accepted, Done
 from api.credentials import CreatedCredential, CreationOptions, RequestOptions, UsedCredential
 from api.deps import LimitedCallerDep, Parts, PartsDep, TenantDep, address_of, device_of
 from api.errors import ApiError, FieldError, responses
 from api.openapi import LIMITED, command, query
-from api.second_factor import ISSUER, own_account, proving, refuse_unproven, wrong_code
+from api.second_factor import ISSUER, Proof, own_account, proven, proving, refuse_unproven, verify_code
 from api.sessions import Session, note_sign_in
 from domain import fields as f
 from domain.model import Model
@@ -52,11 +51,8 @@ _MAX_PASSKEYS = 20
 _TRANSPORTS = {transport.value for transport in AuthenticatorTransport}
 
 
-class PasskeyProof(Model):
+class PasskeyProof(Proof):
     """The password of the account, and a code if it has a second factor."""
-
-    password: f.Password
-    code: f.Code | None = None
 
 
 class NewPasskey(Model):
@@ -110,11 +106,8 @@ async def passkey_options(
     async with proving(sender, request, body.password.get_secret_value()):
         user = await own_account(sender)
         await refuse_unproven(sender, user)
-        if user.second_factor:
-            # Otherwise who has the password, and an open session, would add a passkey and sign in without a code.
-            async with parts.database.transaction(caller.tenant_id) as tx:
-                if body.code is None or not await accept_code(tx, parts.keyring, caller.user_id, body.code):
-                    raise wrong_code()
+        # Otherwise who has the password, and an open session, would add a passkey and sign in without a code.
+        await verify_code(sender, user, body.code)
     known = await _of_user(parts, caller.tenant_id, caller.user_id)
     if len(known) >= _MAX_PASSKEYS:
         raise ApiError("too-many-passkeys")
@@ -202,10 +195,16 @@ async def list_passkeys(caller: LimitedCallerDep, parts: PartsDep, response: Res
     )
 
 
-@router.delete("/api/users/passkeys/{passkey_id}", **command(204, None, "account-closed", "not-found"))
-async def remove_passkey(passkey_id: UUID, sender: SenderDep) -> Response:
+@router.delete(
+    "/api/users/passkeys/{passkey_id}",
+    **command(204, None, "account-closed", "not-found", "wrong-password", "wrong-code"),
+)
+async def remove_passkey(passkey_id: UUID, body: BodyOf[PasskeyProof], request: Request, sender: SenderDep) -> Response:
     """Remove a passkey of the caller: it no longer signs in."""
-    outcome = await sender.send(RemovePasskey, NoBody(), "Remove a passkey", passkey_id=passkey_id)
+    metadata = sender.metadata(body)
+    outcome: Done | Accepted | None = await proven(sender, request, body, metadata)
+    if outcome is None:
+        outcome = await sender.send(RemovePasskey, body, "Remove a passkey", metadata, passkey_id=passkey_id)
     return answered(sender, outcome, 204)
 
 
