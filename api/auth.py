@@ -93,7 +93,11 @@ async def register(
         async with attempt(parts, tenant_id, address, account.email):
             if not await parts.sessions.password_matches(tenant_id, user_id, password, address):
                 raise ApiError("idempotency-key-reused")
-    session = await parts.sessions.begin(tenant_id, user_id, address, device_of(request))
+    try:
+        session = await parts.sessions.begin(tenant_id, user_id, address, device_of(request))
+    except SignInRefused as refused:
+        parts.observations.login_failed(tenant_id, refused.user_id, device_of(request))
+        raise
     headers = command_headers(parts, outcome.saved.aggregate_id, outcome)
     headers |= {"Location": "/api/users/profile", "ETag": f'"{outcome.saved.version}"'}
     return signed_in(parts, tenant_id, session, 201, headers)

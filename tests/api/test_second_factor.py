@@ -181,7 +181,21 @@ async def test_wrong_code_is_a_failed_sign_in_of_the_account(platform: Platform)
     await until(is_recorded)
 
 
-async def test_asking_for_the_code_is_no_failure(platform: Platform) -> None:
+async def test_right_password_without_a_code_is_recorded_as_a_failed_sign_in(platform: Platform) -> None:
+    """Somebody knows the password."""
+    person, app = await protected(platform)
+    assert_problem(await login(platform, person), "second-factor-required")
+
+    async def types() -> list[str]:
+        answer = await platform.http.get("/api/users/profile/security-events", headers=person.headers)
+        return [event["type"] for event in answer.json()["items"] if event["type"].startswith(("LOGIN", "USER_LOG"))]
+
+    assert await until(types) == ["LOGIN_FAILED"]
+    assert (await login(platform, person, app.code(1))).status_code == 200
+    assert await types() == ["USER_LOGGED_IN", "LOGIN_FAILED"]
+
+
+async def test_asking_for_the_code_is_limited_by_no_pause(platform: Platform) -> None:
     person, app = await protected(platform)
 
     for _ in range(7):
