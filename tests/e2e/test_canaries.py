@@ -166,7 +166,7 @@ class Canary:
         self.person = Person(user["id"], user["email"], user["username"], body["accessToken"], body["refreshToken"])
 
     async def _everything_is_done(self) -> None:
-        """Every event is published, and every mail sent."""
+        """Every event is published, and every mail sent; the push service cannot be reached from here."""
 
         async def settled() -> bool:
             async with self._database.statements("hyderabad") as connection:
@@ -174,7 +174,8 @@ class Canary:
                     "SELECT (SELECT count(*) FROM user_history.event_store"
                     " WHERE user_id = :user AND published_at IS NULL)"
                     " + (SELECT count(*) FROM notification.deliveries"
-                    " WHERE recipient_id = CAST(:user AS uuid) AND sent_at IS NULL AND given_up IS NULL)"
+                    " WHERE recipient_id = CAST(:user AS uuid) AND channel = 'email'"
+                    " AND sent_at IS NULL AND given_up IS NULL)"
                 )
                 left = (await connection.execute(text(query), {"user": self.person.id})).scalar_one()
             return bool(left == 0)
