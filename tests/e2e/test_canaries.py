@@ -4,7 +4,6 @@ it is erased.
 
 import asyncio
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,21 +21,19 @@ from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.tables import person_keys, users
-from api.commands import Commands, Done
-from api.opaque import Signer
 from domain.events import read_event
-from domain.user_commands import AddPasskey, EnableSecondFactor
 from projections.history import History
 from projections.rebuild import rebuild
-from tests.activities.test_accounts import on
 from tests.api.test_accounts import ask, change_password, change_profile, link, reset, verify
 from tests.api.test_erasure import erase, erased
 from tests.api.test_push import PATH as PUSH
 from tests.api.test_push import subscription
+from tests.authenticator import Authenticator
 from tests.e2e.searching import Everywhere, Found, payloads_of
 from tests.platform import Person, Platform, registration, until
 from tests.projections.messages import stored_messages
 from tests.samples import listing
+from tests.second_factors import App, begin, confirm
 
 pytestmark = pytest.mark.temporal
 
@@ -44,9 +41,9 @@ pytestmark = pytest.mark.temporal
 class Canary:
     """A person with values that occur nowhere else, who does all that a user can."""
 
-    def __init__(self, platform: Platform, database: Database, keyring: Keyring, commands: Commands) -> None:
+    def __init__(self, platform: Platform, database: Database, keyring: Keyring) -> None:
         self._platform, self._http = platform, platform.http
-        self._database, self._keyring, self._commands = database, keyring, commands
+        self._database, self._keyring = database, keyring
         mark, digits = f"canary{uuid4().hex[:10]}", f"{Random().randrange(10**8):08}"
         born = date(1921, 1, 1) + timedelta(days=Random().randrange(3650))
         self.account = {
@@ -64,8 +61,6 @@ class Canary:
         }
         self.endpoint = f"https://updates.push.services.mozilla.com/wpush/v2/{mark}"
         self.passwords = [f"{mark} battery one", f"{mark} battery two", f"{mark} battery three"]
-        self.totp_secret = f"CANARY{secrets.token_hex(8).upper()}"
-        self.recovery_code = f"{mark}-recovery"
         self.tokens: list[str] = []
         self.person: Person
 
@@ -78,7 +73,7 @@ class Canary:
 
     @property
     def secrets(self) -> list[str]:
-        return [*self.passwords, *self.tokens, self.totp_secret, self.recovery_code]
+        return [*self.passwords, *self.tokens]
 
     async def password_hash(self) -> str:
         async with self._database.statements("hyderabad") as connection:
@@ -135,14 +130,22 @@ class Canary:
         assert changed.status_code == 204, changed.text
         subscribed = await self._http.put(PUSH, json=subscription(self.endpoint), headers=self.person.headers)
         assert subscribed.status_code == 201, subscribed.text
-        user_id = UUID(self.person.id)
-        hashed = (self._keyring.address_digest("code", self.recovery_code).hex(),)
-        key: dict[str, Any] = {"credential_id": uuid4().hex, "public_key": "a2V5", "sign_count": 0, "name": "Phone"}
-        for command in (
-            on("hyderabad", user_id, EnableSecondFactor, secret=self.totp_secret, recovery_code_hashes=hashed),
-            on("hyderabad", user_id, AddPasskey, passkey_id=uuid4(), **key),
-        ):
-            assert isinstance(await self._commands.run(command, "A command of a test"), Done)
+        setup = (await begin(self._http, self.person.headers, self.passwords[2])).json()
+        app = App(setup["secret"])
+        confirmed = await confirm(self._http, self.person.headers, setup["setupToken"], app.code())
+        recovery, *_ = codes = confirmed.json()["recoveryCodes"]
+        self.tokens += [setup["setupToken"], app.secret, *codes]
+        proof = {"password": self.passwords[2], "code": app.code(1)}
+        path = "/api/users/passkeys"
+        options = await self._http.post(f"{path}/options", json=proof, headers=self.person.headers)
+        credential = Authenticator(origin=self._platform.url).make(options.json())
+        body = {"credential": credential, "name": "Phone"}
+        added = await self._http.post(path, json=body, headers=self.person.headers)
+        assert added.status_code == 201, added.text
+        # Options that are not answered, so that their challenge stays.
+        proof = {"password": self.passwords[2], "code": recovery}
+        unanswered = await self._http.post(f"{path}/options", json=proof, headers=self.person.headers)
+        assert unanswered.status_code == 200, unanswered.text
 
     async def _list(self) -> None:
         created = await self._http.post("/api/properties", json=listing(**self.contact), headers=self.person.headers)
@@ -186,11 +189,8 @@ def everywhere(settings: Settings, temporal_client: Client, valkey: Redis, data:
 
 
 @pytest.fixture
-async def canary(
-    platform: Platform, database: Database, keyring: Keyring, temporal_client: Client, settings: Settings
-) -> Canary:
-    commands = Commands(temporal_client, database, keyring, Signer(settings.secret_bytes), settings)
-    canary = Canary(platform, database, keyring, commands)
+async def canary(platform: Platform, database: Database, keyring: Keyring) -> Canary:
+    canary = Canary(platform, database, keyring)
     await canary.live()
     return canary
 
