@@ -4,7 +4,6 @@ it is erased.
 
 import asyncio
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
@@ -25,7 +24,7 @@ from adapters.tables import person_keys, users
 from api.commands import Commands, Done
 from api.opaque import Signer
 from domain.events import read_event
-from domain.user_commands import AddPasskey, EnableSecondFactor
+from domain.user_commands import AddPasskey
 from projections.history import History
 from projections.rebuild import rebuild
 from tests.activities.test_accounts import on
@@ -37,6 +36,7 @@ from tests.e2e.searching import Everywhere, Found, payloads_of
 from tests.platform import Person, Platform, registration, until
 from tests.projections.messages import stored_messages
 from tests.samples import listing
+from tests.second_factors import App, begin, confirm
 
 pytestmark = pytest.mark.temporal
 
@@ -64,9 +64,8 @@ class Canary:
         }
         self.endpoint = f"https://updates.push.services.mozilla.com/wpush/v2/{mark}"
         self.passwords = [f"{mark} battery one", f"{mark} battery two", f"{mark} battery three"]
-        self.totp_secret = f"CANARY{secrets.token_hex(8).upper()}"
-        self.recovery_code = f"{mark}-recovery"
         self.tokens: list[str] = []
+        """Of sessions and links, and those of the second factor."""
         self.person: Person
 
     @property
@@ -78,7 +77,7 @@ class Canary:
 
     @property
     def secrets(self) -> list[str]:
-        return [*self.passwords, *self.tokens, self.totp_secret, self.recovery_code]
+        return [*self.passwords, *self.tokens]
 
     async def password_hash(self) -> str:
         async with self._database.statements("hyderabad") as connection:
@@ -135,14 +134,17 @@ class Canary:
         assert changed.status_code == 204, changed.text
         subscribed = await self._http.put(PUSH, json=subscription(self.endpoint), headers=self.person.headers)
         assert subscribed.status_code == 201, subscribed.text
-        user_id = UUID(self.person.id)
-        hashed = (self._keyring.address_digest("code", self.recovery_code).hex(),)
+        await self._enable_second_factor()
         key: dict[str, Any] = {"credential_id": uuid4().hex, "public_key": "a2V5", "sign_count": 0, "name": "Phone"}
-        for command in (
-            on("hyderabad", user_id, EnableSecondFactor, secret=self.totp_secret, recovery_code_hashes=hashed),
-            on("hyderabad", user_id, AddPasskey, passkey_id=uuid4(), **key),
-        ):
-            assert isinstance(await self._commands.run(command, "A command of a test"), Done)
+        passkey = on("hyderabad", UUID(self.person.id), AddPasskey, passkey_id=uuid4(), **key)
+        assert isinstance(await self._commands.run(passkey, "A command of a test"), Done)
+
+    async def _enable_second_factor(self) -> None:
+        setup = (await begin(self._http, self.person.headers, self.passwords[2])).json()
+        app = App(setup["secret"])
+        confirmed = await confirm(self._http, self.person.headers, setup["setupToken"], app.code())
+        assert confirmed.status_code == 200, confirmed.text
+        self.tokens += [setup["secret"], setup["setupToken"], *confirmed.json()["recoveryCodes"]]
 
     async def _list(self) -> None:
         created = await self._http.post("/api/properties", json=listing(**self.contact), headers=self.person.headers)
