@@ -63,10 +63,11 @@ async def make_room(tx: AsyncConnection, user_id: UUID) -> None:
         .where(_S.user_id == user_id, _IS_OPEN)
         .order_by(_LAST_SEEN.desc(), _S.session_id.desc())
         .offset(MOST - 1)
-        # Concurrent sign-ins would wait for each other's sessions in different orders, which is a deadlock.
-        .with_for_update(skip_locked=True)
     )
-    await tx.execute(update(sessions).where(_S.session_id.in_(surplus)).values(revoked_at=func.now()))
+    # By itself, because rows that OFFSET skips would be locked too. SKIP LOCKED, because concurrent sign-ins would wait
+    # for each other's sessions in different orders, which is a deadlock.
+    locked = select(_S.session_id).where(_S.session_id.in_(surplus)).with_for_update(skip_locked=True)
+    await tx.execute(update(sessions).where(_S.session_id.in_(locked)).values(revoked_at=func.now()))
 
 
 async def is_new_device(connection: AsyncConnection, user_id: UUID, device: str | None) -> bool:

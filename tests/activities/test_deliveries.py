@@ -11,16 +11,17 @@ from uuid import UUID
 import httpx
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from sqlalchemy import text
+from sqlalchemy import func, text
 
 from adapters import outbox
+from adapters.outbox import Target
 from adapters.postgres import Database
 from adapters.settings import Settings
-from adapters.tables import deliveries, notices, properties
+from adapters.tables import deliveries, notices, preferences, properties
 from adapters.telemetry import DELIVERIES
 from domain import ids
 from domain.command import Command
-from domain.preferences import Channel
+from domain.preferences import Channel, Channels
 from domain.property_commands import CreateProperty
 from domain.user_commands import RequestPasswordReset, RequestVerification
 from embedded.mailbox import Mailbox
@@ -181,6 +182,64 @@ async def test_deferred_mail_does_not_delay_the_others(
         pipeline = Pipeline(database, settings, tenant, mail=mailer)
         assert await pipeline.mail(*event_ids(*commands)) == "13 sent, 1 given up"
     assert len(Mailbox(tmp_path / "later")) == 1
+
+
+async def test_delivery_that_meets_a_defect_does_not_have_the_others_sent_again(
+    database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
+) -> None:
+    """Its kind does not fit its event, so that its template lacks a value."""
+    commands = await listed(saving, tenant, *(f"{n}-{tenant}@example.com" for n in range(10)))
+
+    async with mail_server(Mailbox(tmp_path)) as (mailer, _):
+        pipeline = Pipeline(database, settings, tenant, mail=mailer)
+        await pipeline.expand(*event_ids(*commands))
+        async with database.transaction(tenant) as tx:
+            of_first = deliveries.c.event_id == event_ids(commands[0])[0]
+            await tx.execute(deliveries.update().where(of_first).values(template="STATUS_CHANGED"))
+        for _ in range(2):
+            assert "1 of 10 are pending: server error" in await pipeline.mail(*event_ids(*commands))
+
+    assert len(Mailbox(tmp_path)) == 9
+
+
+async def test_mail_that_was_turned_off_while_it_was_postponed_is_not_sent(
+    database: Database, saving: Saving, settings: Settings, tmp_path: Path, tenant: str
+) -> None:
+    [command] = await listed(saving, tenant, f"later-{tenant}@example.com")
+    async with mail_server(ByRecipient(tmp_path)) as (mailer, _):
+        await Pipeline(database, settings, tenant, mail=mailer).mail(*event_ids(command))
+    off = {"LISTING_CONFIRMED": Channels(email=False).model_dump(by_alias=True)}
+    row = {"tenant_id": tenant, "user_id": command.user_id, "version": 1, "kinds": off, "updated_at": func.now()}
+    async with database.transaction(tenant) as tx:
+        await tx.execute(preferences.insert().values(row))
+
+    assert await Pipeline(database, settings, tenant).mail(*event_ids(command)) == "0 sent, 1 given up"
+
+
+async def test_event_with_many_deliveries_leaves_room_for_those_of_others(
+    database: Database, pipeline: Pipeline, saving: Saving, tenant: str
+) -> None:
+    """As reconcile starts them: in one workflow, the oldest first."""
+    large, small = await listed(saving, tenant, f"1-{tenant}@example.com", f"2-{tenant}@example.com")
+    await pipeline.expand(*event_ids(large, small))
+    async with database.transaction(tenant) as tx:
+        copied = """
+            INSERT INTO notification.deliveries
+              (tenant_id, event_id, channel, recipient_id, command_id, template, enqueued_at)
+            SELECT tenant_id, event_id, channel, gen_random_uuid(), command_id, template, now() - interval '1 hour'
+            FROM notification.deliveries, generate_series(1, 1000)
+            WHERE event_id = :event AND channel = 'email'
+        """
+        await tx.execute(text(copied), {"event": event_ids(large)[0]})
+
+    async with database.statements(tenant) as connection:
+        first = (await outbox.pending_of(connection, event_ids(large, small)))[Channel.EMAIL]
+        await outbox.claim(connection, Channel.EMAIL, first)
+        second = (await outbox.pending_of(connection, event_ids(large, small)))[Channel.EMAIL]
+
+    assert Target(event_ids(small)[0], small.user_id) in first
+    assert len(first) == 251
+    assert (len(second), set(second) & set(first)) == (250, set())  # what is being sent is left to its workflow
 
 
 async def test_nothing_more_is_sent_to_a_bad_address(

@@ -1,5 +1,6 @@
 """The open sessions of a user: listed, closed by their owner only, and bounded; and sign-ins from new devices."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,8 +15,9 @@ from adapters import user_sessions
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.tables import event_store, sessions
+from api.errors import ApiError
 from api.passwords import Passwords
-from api.sessions import Sessions
+from api.sessions import Session, Sessions
 from tests.activities.accounts import Saving
 from tests.api.test_contract import assert_problem
 from tests.api.test_sessions import HERE
@@ -159,11 +161,18 @@ async def test_session_that_can_no_longer_be_renewed_is_not_listed(platform: Pla
     assert session_of(phone) not in {one["id"] for one in await listed(platform, laptop)}
 
 
-async def test_least_recently_seen_session_of_more_than_100_is_closed(
-    opener: Sessions, saving: Saving, database: Database, tenant: str
+@pytest.fixture
+def most(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A smaller number of sessions that a user may have."""
+    monkeypatch.setattr(user_sessions, "MOST", 5)
+    return 5
+
+
+async def test_least_recently_seen_session_is_closed_when_there_are_too_many(
+    opener: Sessions, saving: Saving, database: Database, tenant: str, most: int
 ) -> None:
     user_id = await saving.registered(tenant)
-    opened = [await opener.begin(tenant, user_id, HERE) for _ in range(user_sessions.MOST)]
+    opened = [await opener.begin(tenant, user_id, HERE) for _ in range(most)]
     await opener.renew(tenant, opened[0].refresh_token)
 
     newest = await opener.begin(tenant, user_id, HERE)
@@ -173,6 +182,29 @@ async def test_least_recently_seen_session_of_more_than_100_is_closed(
         closed = select(sessions.c.session_id).where(sessions.c.revoked_at.is_not(None))
         assert (await connection.execute(closed)).scalars().all() == [opened[1].id]
     assert found == [newest.id, opened[0].id, *(one.id for one in reversed(opened[2:]))]
+
+
+async def test_sign_ins_and_renewals_at_once_neither_fail_nor_leave_too_many_sessions(
+    opener: Sessions, saving: Saving, database: Database, tenant: str, most: int
+) -> None:
+    user_id = await saving.registered(tenant)
+    opened = [await opener.begin(tenant, user_id, HERE) for _ in range(most)]
+
+    outcomes = await asyncio.gather(
+        *(opener.begin(tenant, user_id, HERE) for _ in range(8)),
+        *(opener.renew(tenant, one.refresh_token) for one in opened[-2:]),
+        return_exceptions=True,
+    )
+    refused = [one for one in outcomes if not isinstance(one, Session)]
+    assert all(isinstance(one, ApiError) and one.kind == "invalid-refresh-token" for one in refused), refused
+    assert len(refused) <= 2  # renewals of sessions that were closed before
+    last = await opener.begin(tenant, user_id, HERE)
+
+    is_open = select(sessions.c.session_id).where(sessions.c.revoked_at.is_(None))
+    async with database.statements(tenant) as connection:
+        found = set((await connection.execute(is_open)).scalars())
+    assert last.id in found
+    assert len(found) == most
 
 
 async def signed_in_events(database: Database, tenant: str, user_id: object) -> list[tuple[str | None, bool]]:

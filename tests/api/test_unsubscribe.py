@@ -236,3 +236,29 @@ async def test_click_is_durable_while_the_api_does_not_reach_postgres(
         return await mails(database, person) == {PRICE}
 
     await until(is_off)
+
+
+async def test_link_of_a_mail_that_was_sent_unsubscribes_and_the_inbox_goes_on(
+    platform: Platform, database: Database
+) -> None:
+    owner = await platform.register()
+    await platform.create(owner)
+
+    async def links() -> list[str]:
+        texts = " ".join(mail["text"] for mail in await platform.mails(owner, "Your listing is public"))
+        return re.findall(r"/api/notifications/unsubscribe\?token=[\w-]+", texts)
+
+    async def inbox() -> list[str]:
+        items = (await platform.http.get("/api/notifications", headers=owner.headers)).json()["items"]
+        return [item["title"] for item in items if item["kind"] == NoticeKind.LISTING_CONFIRMED]
+
+    [link] = await until(links)
+    assert (await click(platform, link)).json() == {"kinds": [NoticeKind.LISTING_CONFIRMED]}
+    assert await mails(database, owner) == {NoticeKind.LISTING_CONFIRMED}
+    await platform.create(owner)
+
+    async def both_arrived() -> bool:
+        return await inbox() == ["Your listing is public"] * 2
+
+    await until(both_arrived)
+    assert await links() == [link]

@@ -24,7 +24,7 @@ from adapters.postgres import Database
 from adapters.providers import DeliveryKey
 from adapters.sealing import Keyring
 from adapters.settings import Settings
-from adapters.tables import deliveries
+from adapters.tables import deliveries, users
 from domain.preferences import Channel
 from tests.api.test_contract import assert_problem
 from tests.api.test_push import api
@@ -47,10 +47,17 @@ async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def delivered(database: Database, tenant: str, channel: Channel, provider_id: str | None = None) -> DeliveryKey:
-    """The key of a delivery that the provider has accepted."""
+async def delivered(
+    database: Database, tenant: str, channel: Channel, provider_id: str | None = None, *, erased: bool = False
+) -> DeliveryKey:
+    """The key of a delivery that the provider has accepted; its recipient has an account unless it is erased."""
     key = DeliveryKey(tenant, new_id(), channel, new_id())
     async with database.transaction(tenant) as tx:
+        name, now = key.recipient_id.hex, datetime.now(UTC)
+        account = {"username": name, "email": f"{name}@example.com", "password_hash": "", "role": "USER"}
+        owner = {"tenant_id": tenant, "user_id": key.recipient_id, "version": 1, "status": "ACTIVE"}
+        if not erased:
+            await tx.execute(users.insert().values(**owner, **account, created_at=now, updated_at=now))
         row = {
             "tenant_id": tenant,
             "event_id": key.event_id,
@@ -188,6 +195,19 @@ async def test_address_of_a_mail_that_bounced_is_not_tried_again(
     assert await is_bad(database, keyring, tenant, Channel.EMAIL, EMAIL.lower()) is bad
     assert not await is_bad(database, keyring, new_tenant(), Channel.EMAIL, EMAIL)
     assert not await is_bad(database, keyring, tenant, Channel.SMS, EMAIL)
+
+
+async def test_late_report_about_an_erased_account_brings_back_no_digest_of_its_address(
+    client: httpx.AsyncClient, database: Database, keyring: Keyring, tenant: str
+) -> None:
+    key = await delivered(database, tenant, Channel.EMAIL, erased=True)
+    body = orjson.dumps([event(key, "bounce", type="bounce")])
+
+    answer = await client.post("/api/webhooks/sendgrid", content=body, headers=signed(body))
+
+    assert answer.status_code == 204
+    assert (await reported(database, key))[0] == "bounced"
+    assert not await is_bad(database, keyring, tenant, Channel.EMAIL, EMAIL)
 
 
 async def test_deliveries_of_one_mail_are_found_by_the_id_of_the_provider(
