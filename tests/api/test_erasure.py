@@ -98,7 +98,7 @@ async def test_closed_account_does_nothing_more(platform: Platform) -> None:
 
     async def refused() -> bool:
         profile = await platform.http.get("/api/users/profile", headers=person.headers)
-        return bool(profile.json()["type"] == "/problems/invalid-token")
+        return bool(profile.json()["type"] == "/problems/session-closed")
 
     await until(refused)
 
