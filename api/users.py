@@ -80,15 +80,19 @@ async def update_profile(body: BodyOf[ProfilePatch], sender: SenderDep, expected
 @router.post("/password", **command(204, None, "account-closed", "wrong-password", "weak-password"))
 async def change_password(body: BodyOf[PasswordChange], request: Request, sender: SenderDep) -> Response:
     """Change the password. Every other session of the account is closed."""
-    parts, caller = sender.parts, sender.caller
+    parts, caller, address = sender.parts, sender.caller, address_of(request)
     current, new = body.current_password.get_secret_value(), body.new_password.get_secret_value()
     # With a key, it may repeat a request that has changed the password, whose recorded answer is sent again.
     async with proving(sender, request, *((current, new) if sender.key else (current,)), field="currentPassword"):
         pass
-    hashed = await parts.sessions.hash_of_new(caller.tenant_id, caller.user_id, new, address_of(request))
+    hashed = await parts.sessions.hash_of_new(caller.tenant_id, caller.user_id, new, address)
     outcome = await sender.send(
         ChangePassword, body, "Change the password", password_hash=hashed, session_id=caller.session_id
     )
+    # Passwords are not part of what is stored with the key.
+    is_repeated = isinstance(outcome, Done) and outcome.repeated
+    if is_repeated and not await parts.sessions.password_matches(caller.tenant_id, caller.user_id, new, address):
+        raise ApiError("idempotency-key-reused")
     return answered(sender, outcome, 204)
 
 
