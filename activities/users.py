@@ -243,7 +243,10 @@ def _consequences(command: Any) -> Sequence[Executable]:
             return [close]
         case EnableSecondFactor(session_id=UUID() as proven) | AddPasskey(session_id=UUID() as proven):
             own = sessions.c.user_id == command.aggregate_id
-            return [update(sessions).where(own, sessions.c.session_id == proven).values(second_factor=True)]
+            prove = update(sessions).where(own, sessions.c.session_id == proven).values(second_factor=True)
+            # The others were opened by the password alone. Replacing the recovery codes has no secret.
+            enabled = getattr(command, "secret", None) is not None
+            return [prove, close.where(sessions.c.session_id != proven)] if enabled else [prove]
     return ()
 
 

@@ -156,7 +156,7 @@ class ChangeUserStatus(_AnyAccount):
 class EnableSecondFactor(_OwnAccount):
     """Require a code of an authenticator app at sign-in by password, or replace the recovery codes.
 
-    The API has verified a code.
+    The API has verified a code. Requiring one closes the other sessions, which were opened without.
     """
 
     type: Literal["enable-second-factor"] = "enable-second-factor"
@@ -200,7 +200,7 @@ class RemovePasskey(_OwnAccount):
 
 
 class EraseUser(_OwnAccount):
-    """Erase the account and the person's data. The API has verified the password."""
+    """Erase the account and the person's data. The API has verified the password, and a code if one is required."""
 
     type: Literal["erase-user"] = "erase-user"
 

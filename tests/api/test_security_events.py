@@ -24,7 +24,7 @@ from tests.api.test_contract import assert_problem
 from tests.api.test_push import api
 from tests.api.test_revocations import become_administrator, suspend
 from tests.api.test_sessions_of_user import ANDROID, WINDOWS, renewal, session_of, sign_in
-from tests.platform import PASSWORD, Person, Platform, until
+from tests.platform import PASSWORD, Person, Platform, registration, until
 from tests.samples import event_of_each_kind, new_id
 
 OWN = "/api/users/profile/security-events"
@@ -102,6 +102,23 @@ async def test_owner_sees_sign_ins_and_failed_ones_with_their_devices(platform: 
     assert {one["userId"] for one in found} == {person.id}
     assert sorted((one["at"] for one in found), reverse=True) == [one["at"] for one in found]
     assert (await read(platform, laptop)).headers["cache-control"] == "private, no-store"
+
+
+async def test_repeated_registration_is_a_sign_in_with_its_device(platform: Platform) -> None:
+    body, key = registration(), {"Idempotency-Key": str(new_id())}
+    first, again = [
+        (await platform.http.post("/api/auth/register", json=body, headers={**key, "User-Agent": device})).json()
+        for device in (WINDOWS, ANDROID)
+    ]
+    headers = {"Authorization": f"Bearer {again['accessToken']}"}
+    assert first["user"]["id"] == again["user"]["id"]
+
+    async def found() -> Items:
+        items: Items = (await platform.http.get(OWN, headers=headers)).json()["items"]
+        return items
+
+    [event] = await until(found)
+    assert (event["type"], event["device"], event["newDevice"]) == ("USER_LOGGED_IN", "Chrome on Android", True)
 
 
 async def test_failed_sign_in_is_in_the_history_of_the_account(platform: Platform) -> None:
