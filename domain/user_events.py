@@ -99,6 +99,8 @@ class UserPasskeyRemoved(WholeUser):
 
     passkey_id: UUID
     name: f.Label
+    removed: bool = True
+    """Always true: the notice reads by it that a passkey was not added."""
 
 
 class UserDeleted(Fact):
