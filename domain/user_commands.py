@@ -154,7 +154,7 @@ class ChangeUserStatus(_AnyAccount):
 
     type: Literal["change-user-status"] = "change-user-status"
     status: Literal[UserStatus.ACTIVE, UserStatus.SUSPENDED]
-    reason: f.Note | None = None
+    reason: Annotated[f.Note | None, f.PERSONAL] = None
 
 
 class EnableSecondFactor(_OwnAccount):
@@ -193,7 +193,7 @@ class AddPasskey(_OwnAccount):
     transports: tuple[str, ...] = ()
     session_id: UUID | None = None
     """The session in which the passkey was made: it counts as opened with a second factor."""
-    name: f.Label
+    name: Annotated[f.Label, f.PERSONAL]
 
 
 class RemovePasskey(_OwnAccount):
