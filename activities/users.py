@@ -20,6 +20,7 @@ from adapters.tables import (
     erasures,
     passkeys,
     person_keys,
+    push_subscriptions,
     recovery_codes,
     sessions,
     totp,
@@ -225,18 +226,21 @@ def _account_columns(command: Any, loaded: Loaded[User]) -> dict[str, Any]:
 
 
 def _consequences(command: Any) -> Sequence[Executable]:
-    """Close sessions, withdraw links that set a password, and mark the session that has proven a second factor.
+    """Close sessions, withdraw links and browsers, and mark the session that has proven a second factor.
+
+    Whoever had a closed session may have subscribed a browser of their own; the owner's subscribes again by itself.
 
     Whoever opens a session locks the account's row until its transaction ends, and the row of this command waits for
     that: these statements then see the session.
     """
     close = _CLOSE_SESSIONS.where(sessions.c.user_id == command.aggregate_id)
     withdraw = _WITHDRAW_RESETS.where(account_tokens.c.user_id == command.aggregate_id)
+    unsubscribe = delete(push_subscriptions).where(push_subscriptions.c.user_id == command.aggregate_id)
     match command:
         case ChangePassword(session_id=kept):
-            return [close.where(sessions.c.session_id != kept), withdraw]
+            return [close.where(sessions.c.session_id != kept), withdraw, unsubscribe]
         case ResetPassword() | EraseUser() | ChangeUserStatus(status=UserStatus.SUSPENDED):
-            return [close, withdraw]
+            return [close, withdraw, unsubscribe]
         case ChangeRole():  # the role is in every access token
             return [close]
         case EnableSecondFactor(session_id=UUID() as proven) | AddPasskey(session_id=UUID() as proven):

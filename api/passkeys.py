@@ -46,6 +46,8 @@ router = APIRouter(tags=["passkeys"])
 
 _REGISTER, _SIGN_IN = "register", "sign-in"
 """The purposes of challenges."""
+_ANYONE = "anyone"
+"""The holder of the challenge of a sign-in: its user is not known yet."""
 _MAX_PASSKEYS = 20
 """Of one account: more than somebody's devices."""
 _TRANSPORTS = {transport.value for transport in AuthenticatorTransport}
@@ -156,7 +158,7 @@ async def add_passkey(body: BodyOf[NewPasskey], request: Request, sender: Limite
         who, limit = str(caller.user_id), parts.settings.login_attempts_per_minute
         await parts.limits.count(caller.tenant_id, "passkey", who, limit, fail_closed=True)
         challenge = challenge_in(body.credential.response.client_data_json)
-        await parts.challenges.use(caller.tenant_id, _REGISTER, challenge, _holder(sender))
+        await parts.challenges.use(caller.tenant_id, _REGISTER, _holder(sender), challenge)
         await refuse_unproven(sender, await own_account(sender))
         try:
             made = verified_registration(
@@ -219,7 +221,7 @@ async def passkey_sign_in_options(
     await _count_sign_in(parts, tenant_id, request)
     options = generate_authentication_options(
         rp_id=relying_party(parts.settings, _host(request)).id,
-        challenge=await parts.challenges.create(tenant_id, _SIGN_IN, ""),
+        challenge=await parts.challenges.create(tenant_id, _SIGN_IN, _ANYONE),
         timeout=CHALLENGE_SECONDS * 1000,
         user_verification=UserVerificationRequirement.REQUIRED,
     )
@@ -240,7 +242,7 @@ async def sign_in_by_passkey(
     """Sign in by passkey. The authenticator has verified its user, so no code is needed."""
     await _count_sign_in(parts, tenant_id, request)
     challenge = challenge_in(body.credential.response.client_data_json)
-    await parts.challenges.use(tenant_id, _SIGN_IN, challenge, "")
+    await parts.challenges.use(tenant_id, _SIGN_IN, _ANYONE, challenge)
     session = await _opened(body.credential, challenge, request, parts, tenant_id)
     await parts.observations.logged_in(
         tenant_id, session.user.id, device_of(request), session.is_new_device, session.id

@@ -12,7 +12,7 @@ from api import security_events
 from api.answers import IfMatchDep, SenderDep, accepted, answered
 from api.bodies import BodyOf
 from api.command_states import progress_token
-from api.commands import Accepted
+from api.commands import Accepted, Done
 from api.conditional import is_not_wanted
 from api.deps import LimitedCallerDep, PartsDep, address_of
 from api.errors import ApiError, FieldError
@@ -97,6 +97,10 @@ async def change_password(body: BodyOf[PasswordChange], request: Request, sender
     outcome = await sender.send(
         ChangePassword, body, "Change the password", password_hash=hashed, session_id=caller.session_id
     )
+    # Passwords are not part of what is stored with the key.
+    is_repeated = isinstance(outcome, Done) and outcome.repeated
+    if is_repeated and not await parts.sessions.password_matches(caller.tenant_id, caller.user_id, new, address):
+        raise ApiError("idempotency-key-reused")
     return answered(sender, outcome, 204)
 
 

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 from temporalio.exceptions import ApplicationError
 
+from adapters import push_subscriptions
 from adapters.postgres import Database
 from adapters.sealing import Keyring, token_hash
 from domain import ids
@@ -26,6 +27,7 @@ from domain.user_commands import (
     VerifyEmail,
 )
 from tests.activities.accounts import Saving
+from tests.adapters.test_push import Browser
 from tests.samples import new_id, register_user
 
 
@@ -64,6 +66,9 @@ async def test_changed_password_closes_other_sessions_and_withdraws_links_once(
     user_id, other = await saving.registered(tenant), await saving.registered(tenant)
     kept, _, others = [await opened(database, tenant, who) for who in (user_id, user_id, other)]
     await saving.user(on(tenant, user_id, RequestPasswordReset))
+    async with database.transaction(tenant) as tx:
+        subscription = Browser().subscription("https://push.example/1")
+        await push_subscriptions.put(tx, tenant, user_id, subscription, datetime.now(UTC))
     change = on(tenant, user_id, ChangePassword, password_hash="$argon2id$", session_id=kept)
 
     first = await saving.user(change)
@@ -74,6 +79,8 @@ async def test_changed_password_closes_other_sessions_and_withdraws_links_once(
     assert await open_sessions(database, tenant, user_id) == {kept, later}
     assert await open_sessions(database, tenant, other) == {others}
     assert await reset_links(database, tenant, user_id) == 0
+    async with database.statements(tenant) as connection:
+        assert await push_subscriptions.of_users(connection, [user_id]) == {}
 
 
 async def test_changed_role_closes_every_session_and_an_unchanged_one_none(

@@ -7,13 +7,12 @@ from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import Table, func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import func, select, update
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.erasing import Erasing, Erasures, OverdueErasures
+from activities.erasing import Erasures, OverdueErasures
 from activities.favorites import Favorites
 from activities.publishing import Publishing
 from activities.saving import CommandStore
@@ -23,20 +22,30 @@ from adapters.kafka import Publisher
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from api.commands import _search_attributes
-from domain import ids
 from domain.events import read_event
 from domain.favorite_commands import FavoriteProperty
 from domain.preferences import Channel
-from domain.property_commands import ChangePropertyStatus, CreateProperty, FeatureProperty
+from domain.property_commands import ChangePropertyStatus, FeatureProperty
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
 from domain.user import ProfilePatch
-from domain.user_commands import ChangeRole, EraseUser, RequestPasswordReset, UpdateProfile
-from projections.generations import generation_of
+from domain.user_commands import ChangeRole, RequestPasswordReset, UpdateProfile
 from projections.history import History, HistoryPages
-from projections.projection import as_consumed
 from projections.rebuild import rebuild
 from tests.activities.accounts import Saving, change
+from tests.activities.erased import (
+    EMAIL,
+    NAME,
+    PHONE,
+    Account,
+    add_last_mail,
+    add_read_models,
+    add_rows,
+    count,
+    last_event,
+    project,
+    rows_of,
+)
 from tests.activities.test_accounts import on, opened
 from tests.platform import until
 from tests.projections.messages import stored_messages
@@ -44,24 +53,6 @@ from tests.samples import create_property, new_id
 from workflows.create_property import CreatePropertyWorkflow
 
 STEPS = ("withdraw_listings", "delete_listings", "delete_executions", "delete_cached", "delete_rows", "destroy_key")
-NAME, EMAIL, PHONE = "canarybird", "canarybird@example.com", "+919000000477"
-_OF_USER = (
-    *(tables.users, tables.user_profiles, tables.person_keys, tables.refresh_tokens, tables.account_tokens),
-    *(tables.totp, tables.recovery_codes, tables.passkeys, tables.preferences, tables.push_subscriptions),
-    *(tables.favorites, tables.user_activity, tables.notifications),
-)
-
-
-class Account:
-    """A person with a listing, a favourite and everything else, whose erasure is saved."""
-
-    def __init__(self, tenant: str, user_id: UUID, listed: CreateProperty, saving: Saving) -> None:
-        self.tenant, self.id, self.listed, self._saving = tenant, user_id, listed, saving
-        self.command = on(tenant, user_id, EraseUser)
-        self.erasing = Erasing(tenant_id=tenant, user_id=user_id, command_id=self.command.command_id)
-
-    async def erase(self) -> None:
-        await self._saving.user(self.command)
 
 
 @pytest.fixture
@@ -110,111 +101,6 @@ async def account(database: Database, store: CommandStore, saving: Saving, keyri
     await opened(database, tenant, user_id)
     await add_rows(database, keyring, tenant, user_id)
     return Account(tenant, user_id, listed, saving)
-
-
-async def add_rows(database: Database, keyring: Keyring, tenant: str, user_id: UUID) -> None:
-    """A row in each table of persons that no command of these tests writes."""
-    now, of_user = datetime.now(UTC), {"tenant_id": tenant, "user_id": user_id}
-    rows: list[tuple[Table, dict[str, Any]]] = [
-        (
-            tables.refresh_tokens,
-            {**of_user, "token_hash": b"t", "session_id": new_id(), "issued_at": now, "expires_at": now},
-        ),
-        (tables.totp, {**of_user, "secret": {"sealed": "x"}, "created_at": now}),
-        (tables.recovery_codes, {**of_user, "code_hash": b"c"}),
-        (
-            tables.passkeys,
-            {
-                **of_user,
-                "passkey_id": new_id(),
-                "credential_id": user_id.bytes,
-                "name": "Canary's phone",
-                "public_key": b"k",
-                "sign_count": 0,
-                "created_at": now,
-            },
-        ),
-        (tables.preferences, {**of_user, "version": 1, "kinds": {}, "updated_at": now}),
-        (
-            tables.push_subscriptions,
-            {
-                **of_user,
-                "subscription_id": new_id(),
-                "endpoint": f"https://push.example/{user_id}",
-                "p256dh": "p",
-                "auth": "a",
-            },
-        ),
-        (
-            tables.bad_addresses,
-            {
-                "tenant_id": tenant,
-                "channel": "sms",
-                "address_digest": keyring.address_digest(Channel.SMS, PHONE),
-                "reason": "unknown",
-            },
-        ),
-        (
-            tables.deliveries,
-            {
-                "tenant_id": tenant,
-                "event_id": new_id(),
-                "channel": "email",
-                "recipient_id": user_id,
-                "command_id": new_id(),
-                "template": "PRICE_DROPPED",
-                "provider_id": "canary",
-            },
-        ),
-    ]
-    async with database.statements(tenant) as connection:
-        for table, row in rows:
-            await connection.execute(insert(table).values(row))
-
-
-async def add_read_models(all_tenants: Database, account: Account) -> None:
-    """Rows that projections write, and a parked event."""
-    now, of_user = datetime.now(UTC), {"tenant_id": account.tenant, "user_id": account.id}
-    inbox = {**of_user, "notification_id": new_id(), "generation": 1, "kind": "WELCOME", "data": {}, "created_at": now}
-    parked = {"projection": "history", "topic": "user-activity", "key": str(account.id), "payload": b"canary"}
-    async with all_tenants.statements() as connection:
-        await connection.execute(insert(tables.notifications).values(inbox))
-        await connection.execute(
-            insert(tables.parked_events).values(**parked, digest=account.id.bytes, reason="of a test")
-        )
-
-
-async def project(all_tenants: Database, history: History, tenant: str) -> None:
-    """Apply every stored event of a tenant to the history."""
-    messages = as_consumed(history, await stored_messages(all_tenants, tenant), where="test").messages
-    read = [history.read(message.topic, message.value) for message in messages]
-    async with all_tenants.transaction() as tx:
-        generation = await generation_of(tx, history.name)
-        await history.apply(tx, read, generation)
-    await history.update_cache(read, generation)
-
-
-async def count(all_tenants: Database, table: Table, *where: Any) -> int:
-    async with all_tenants.statements() as connection:
-        await connection.execute(text("SET ROLE NONE"))  # to the owner of the tables, who reads all of them
-        try:
-            return int((await connection.execute(select(func.count()).select_from(table).where(*where))).scalar_one())
-        finally:
-            await connection.execute(text("SET ROLE hyderabad_all_tenants"))
-
-
-async def rows_of(all_tenants: Database, user_id: UUID) -> dict[str, int]:
-    """How many rows each table has of a user."""
-    counts = {
-        table.name: await count(
-            all_tenants, table, table.c.user_id == (str(user_id) if table is tables.user_activity else user_id)
-        )
-        for table in _OF_USER
-    }
-    counts["properties"] = await count(all_tenants, tables.properties, tables.properties.c.owner_id == user_id)
-    counts["deliveries"] = await count(all_tenants, tables.deliveries, tables.deliveries.c.recipient_id == user_id)
-    counts["parked_events"] = await count(all_tenants, tables.parked_events, tables.parked_events.c.key == str(user_id))
-    return counts
 
 
 @pytest.mark.temporal
@@ -338,7 +224,7 @@ async def test_last_mail_is_waited_for(
 
     assert not await is_settled()
     await add_last_mail(all_tenants, account)
-    of_event = tables.deliveries.c.event_id == _last_event(account)
+    of_event = tables.deliveries.c.event_id == last_event(account)
     for statement, settled in (
         (update(tables.notices).values(expanded_at=func.now()), False),
         (update(tables.deliveries).values(sent_at=func.now()).where(of_event), True),
@@ -349,27 +235,6 @@ async def test_last_mail_is_waited_for(
         async with database.statements(account.tenant) as connection:
             await connection.execute(statement)
         assert await is_settled() is settled
-
-
-async def add_last_mail(all_tenants: Database, account: Account) -> None:
-    """The delivery of the mail about the erasure, pending."""
-    row = {
-        "tenant_id": account.tenant,
-        "event_id": _last_event(account),
-        "channel": "email",
-        "recipient_id": account.id,
-        "command_id": account.command.command_id,
-        "template": "ACCOUNT_ERASED",
-        "provider_id": "canary",
-    }
-    async with all_tenants.statements() as connection:
-        await connection.execute(text("SET ROLE NONE"))  # to the owner of the tables
-        await connection.execute(insert(tables.deliveries).values(row).on_conflict_do_nothing())
-        await connection.execute(text("SET ROLE hyderabad_all_tenants"))
-
-
-def _last_event(account: Account) -> UUID:
-    return ids.event_id(account.command.command_id, 1)
 
 
 async def test_sessions_are_deleted_once_their_access_tokens_have_expired(

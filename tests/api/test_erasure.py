@@ -96,6 +96,12 @@ async def test_closed_account_does_nothing_more(platform: Platform) -> None:
     ):
         assert answer.status_code in {401, 403, 404}, answer.text
 
+    async def refused() -> bool:
+        profile = await platform.http.get("/api/users/profile", headers=person.headers)
+        return bool(profile.json()["type"] == "/problems/session-closed")
+
+    await until(refused)
+
 
 async def test_progress_is_read_with_its_token_only(platform: Platform, settings: Settings) -> None:
     person = await platform.register()

@@ -288,13 +288,10 @@ async def test_challenge_of_a_new_passkey_is_for_one_session_and_one_use(platfor
     stolen = made_by.make((await begin(platform, owner)).json())
     other_session = await platform.login(owner)
 
-    assert_problem(await add(platform, person, stolen), "invalid-challenge")
-    assert_problem(await add(platform, owner, stolen), "invalid-challenge")  # used up
-    credential = made_by.make((await begin(platform, owner)).json())
-    assert_problem(await add(platform, other_session, credential), "invalid-challenge")
-    credential = made_by.make((await begin(platform, owner)).json())
-    assert (await add(platform, owner, credential)).status_code == 201
-    assert_problem(await add(platform, owner, credential), "invalid-challenge")
+    for thief in (person, other_session):
+        assert_problem(await add(platform, thief, stolen), "invalid-challenge")
+    assert (await add(platform, owner, stolen)).status_code == 201
+    assert_problem(await add(platform, owner, stolen), "invalid-challenge")
 
 
 async def test_challenges_are_of_one_purpose_and_expire(platform: Platform, owner: Person, valkey: Redis) -> None:
@@ -306,7 +303,7 @@ async def test_challenges_are_of_one_purpose_and_expire(platform: Platform, owne
     assert_problem(await sign_in(platform, crossed), "invalid-challenge")
     made_up = authenticator.sign({**signing, "challenge": bytes_to_base64url(bytes(32))})
     assert_problem(await sign_in(platform, made_up), "invalid-challenge")
-    key = f"hyderabad:passkey-challenge:sign-in:{base64url_to_bytes(signing['challenge']).hex()}"
+    key = f"hyderabad:passkey-challenge:sign-in:anyone:{base64url_to_bytes(signing['challenge']).hex()}"
     assert 0 < await valkey.ttl(key) <= 300
     await valkey.delete(key)
     assert_problem(await sign_in(platform, authenticator.sign(signing)), "invalid-challenge")

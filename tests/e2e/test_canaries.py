@@ -4,17 +4,14 @@ it is erased.
 
 import asyncio
 import re
-import secrets
 from collections.abc import Iterable, Mapping
-from datetime import date, timedelta
 from pathlib import Path
-from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import select, text
+from sqlalchemy import select
 from temporalio.client import Client
 
 from adapters import objects
@@ -22,162 +19,16 @@ from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.tables import person_keys, users
-from api.commands import Commands, Done
-from api.opaque import Signer
 from domain.events import read_event
-from domain.user_commands import AddPasskey, EnableSecondFactor
 from projections.history import History
 from projections.rebuild import rebuild
-from tests.activities.test_accounts import on
-from tests.api.test_accounts import ask, change_password, change_profile, link, reset, verify
 from tests.api.test_erasure import erase, erased
-from tests.api.test_push import PATH as PUSH
-from tests.api.test_push import subscription
+from tests.e2e.canary import Canary
 from tests.e2e.searching import Everywhere, Found, payloads_of
-from tests.platform import Person, Platform, registration, until
+from tests.platform import Platform, until
 from tests.projections.messages import stored_messages
-from tests.samples import listing
 
 pytestmark = pytest.mark.temporal
-
-
-class Canary:
-    """A person with values that occur nowhere else, who does all that a user can."""
-
-    def __init__(self, platform: Platform, database: Database, keyring: Keyring, commands: Commands) -> None:
-        self._platform, self._http = platform, platform.http
-        self._database, self._keyring, self._commands = database, keyring, commands
-        mark, digits = f"canary{uuid4().hex[:10]}", f"{Random().randrange(10**8):08}"
-        born = date(1921, 1, 1) + timedelta(days=Random().randrange(3650))
-        self.account = {
-            "username": f"{mark}-user",
-            "email": f"{mark}-mail@example.com",
-            "firstName": f"{mark}-first",
-            "lastName": f"{mark}-last",
-            "phoneNumber": f"+9170{digits}",
-        }
-        self.profile = {"address": f"{mark}-street 12", "dateOfBirth": born.isoformat()}
-        self.contact = {
-            "contactName": f"{mark}-contact",
-            "contactEmail": f"{mark}-contact@example.com",
-            "contactPhone": f"+9171{digits}",
-        }
-        self.endpoint = f"https://updates.push.services.mozilla.com/wpush/v2/{mark}"
-        self.passwords = [f"{mark} battery one", f"{mark} battery two", f"{mark} battery three"]
-        self.totp_secret = f"CANARY{secrets.token_hex(8).upper()}"
-        self.recovery_code = f"{mark}-recovery"
-        self.tokens: list[str] = []
-        self.person: Person
-
-    @property
-    def personal(self) -> list[str]:
-        """What names or reaches the person."""
-        # A date of birth is of others too.
-        values = [*self.account.values(), self.profile["address"], *self.contact.values(), self.endpoint]
-        return [str(value) for value in values]
-
-    @property
-    def secrets(self) -> list[str]:
-        return [*self.passwords, *self.tokens, self.totp_secret, self.recovery_code]
-
-    async def password_hash(self) -> str:
-        async with self._database.statements("hyderabad") as connection:
-            query = select(users.c.password_hash).where(users.c.user_id == UUID(self.person.id))
-            return str((await connection.execute(query)).scalar_one())
-
-    async def live(self) -> None:
-        """Register, sign in and fail to, use every link, change the account, list, favour and view."""
-        await self._register()
-        await self._use_links()
-        await self._change_account()
-        await self._list()
-        others = await self._platform.register()
-        home = (await self._platform.create(others)).headers["location"]
-        for answer in (
-            await self._http.put(f"{home}/favorite", headers=self.person.headers),
-            await self._http.post(f"{home}/views", headers=self.person.headers),
-        ):
-            assert answer.is_success, answer.text
-        await self._everything_is_done()
-
-    async def _register(self) -> None:
-        body = registration(**self.account, password=self.passwords[0])
-        answer = await self._http.post("/api/auth/register", json=body)
-        assert answer.status_code == 201, answer.text
-        self._enter(answer.json())
-        # Refused by a unique index of Postgres, which would log the address.
-        assert (await self._http.post("/api/auth/register", json=body)).status_code == 409
-        await self._sign_in(self.passwords[0])
-        wrong = {"emailOrUsername": self.account["email"], "password": self.passwords[2]}
-        assert (await self._http.post("/api/auth/login", json=wrong)).status_code == 401
-        broken = b'{"email": "' + self.account["email"].encode() + b'", "password": "' + self.passwords[0].encode()
-        await self._http.post("/api/auth/login", content=broken, headers={"Content-Type": "application/json"})
-        renewed = await self._http.post("/api/auth/refresh", json={"refreshToken": self.person.refresh_token})
-        self._enter(renewed.json())
-
-    async def _use_links(self) -> None:
-        of_person = UUID(self.person.id)
-        verifying = await link(self._database, self._keyring, str(of_person), "USER_REGISTERED")
-        self.tokens.append(verifying)
-        assert (await verify(self._platform, verifying)).status_code == 204
-        for what in ("forgot-password", "resend-verification"):
-            assert (await ask(self._platform, what, self.account["email"])).status_code == 202
-        resetting = await link(self._database, self._keyring, str(of_person), "USER_PASSWORD_RESET_REQUESTED")
-        self.tokens.append(resetting)
-        assert (await reset(self._platform, resetting, self.passwords[1])).status_code == 204
-        assert (await reset(self._platform, resetting, self.passwords[1])).status_code == 400
-        await self._sign_in(self.passwords[1])
-
-    async def _change_account(self) -> None:
-        changed = await change_profile(self._platform, self.person, self.profile)
-        assert changed.status_code == 200, changed.text
-        changed = await change_password(self._platform, self.person, self.passwords[1], self.passwords[2])
-        assert changed.status_code == 204, changed.text
-        subscribed = await self._http.put(PUSH, json=subscription(self.endpoint), headers=self.person.headers)
-        assert subscribed.status_code == 201, subscribed.text
-        user_id = UUID(self.person.id)
-        hashed = (self._keyring.address_digest("code", self.recovery_code).hex(),)
-        key: dict[str, Any] = {"credential_id": uuid4().hex, "public_key": "a2V5", "sign_count": 0, "name": "Phone"}
-        for command in (
-            on("hyderabad", user_id, EnableSecondFactor, secret=self.totp_secret, recovery_code_hashes=hashed),
-            on("hyderabad", user_id, AddPasskey, passkey_id=uuid4(), **key),
-        ):
-            assert isinstance(await self._commands.run(command, "A command of a test"), Done)
-
-    async def _list(self) -> None:
-        created = await self._http.post("/api/properties", json=listing(**self.contact), headers=self.person.headers)
-        assert created.status_code == 201, created.text
-        for body in ({"price": 8_000_000}, {"contactName": self.contact["contactName"].upper()}):
-            answer = await self._platform.change(self.person, "PATCH", created.headers["location"], body)
-            assert answer.status_code == 200, answer.text
-
-    async def _sign_in(self, password: str) -> None:
-        body = {"emailOrUsername": self.account["email"], "password": password}
-        answer = await self._http.post("/api/auth/login", json=body)
-        assert answer.status_code == 200, answer.text
-        self._enter(answer.json())
-
-    def _enter(self, body: Mapping[str, Any]) -> None:
-        self.tokens += [body["accessToken"], body["refreshToken"]]
-        user = body["user"]
-        self.person = Person(user["id"], user["email"], user["username"], body["accessToken"], body["refreshToken"])
-
-    async def _everything_is_done(self) -> None:
-        """Every event is published, and every mail sent; the push service cannot be reached from here."""
-
-        async def settled() -> bool:
-            async with self._database.statements("hyderabad") as connection:
-                query = (
-                    "SELECT (SELECT count(*) FROM user_history.event_store"
-                    " WHERE user_id = :user AND published_at IS NULL)"
-                    " + (SELECT count(*) FROM notification.deliveries"
-                    " WHERE recipient_id = CAST(:user AS uuid) AND channel = 'email'"
-                    " AND sent_at IS NULL AND given_up IS NULL)"
-                )
-                left = (await connection.execute(text(query), {"user": self.person.id})).scalar_one()
-            return bool(left == 0)
-
-        await until(settled)
 
 
 @pytest.fixture
@@ -186,11 +37,8 @@ def everywhere(settings: Settings, temporal_client: Client, valkey: Redis, data:
 
 
 @pytest.fixture
-async def canary(
-    platform: Platform, database: Database, keyring: Keyring, temporal_client: Client, settings: Settings
-) -> Canary:
-    commands = Commands(temporal_client, database, keyring, Signer(settings.secret_bytes), settings)
-    canary = Canary(platform, database, keyring, commands)
+async def canary(platform: Platform, database: Database, keyring: Keyring) -> Canary:
+    canary = Canary(platform, database, keyring)
     await canary.live()
     return canary
 

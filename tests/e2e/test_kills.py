@@ -65,15 +65,18 @@ async def test_worker_killed_between_saving_and_publishing_loses_nothing(platfor
 async def test_erasure_goes_on_after_its_worker_is_killed(platform: Platform) -> None:
     person = await platform.register()
     await platform.create(person)
-    answer = await erase(platform, person)
+    location = (await erase(platform, person)).headers["location"]
+    worker = platform.stack.processes["worker"].pid
+    assert worker
 
-    for _ in range(3):
-        worker = platform.stack.processes["worker"].pid
-        assert worker
-        os.kill(worker, signal.SIGKILL)
-        await until(partial(_is_another, platform, "worker", worker))
+    async def deleting() -> bool:
+        stages = (await platform.http.get(location)).json()["stages"]
+        return {"name": "deleted", "status": "PENDING", "at": None} in stages and stages[2]["status"] == "DONE"
 
-    state = await erased(platform, answer.headers["location"])
+    await until(deleting)
+    os.kill(worker, signal.SIGKILL)
+
+    state = await erased(platform, location)
     assert state["status"] == "COMPLETED"
     await until(lambda: _is_ready(platform), seconds=60)
 
