@@ -148,10 +148,10 @@ class Users:
                 self._link(command, VERIFY),
             ]
         account |= _account_columns(command, loaded)
-        others = self._other_rows(command, key, loaded.key)
+        others = self._other_rows(command, key, loaded)
         return [Write(users, {**key, **account}, "update"), Write(user_profiles, {**key, **profile}, "update"), *others]
 
-    def _other_rows(self, command: Any, key: dict[str, Any], wrapped_key: bytes) -> Iterator[Write]:
+    def _other_rows(self, command: Any, key: dict[str, Any], loaded: Loaded[User]) -> Iterator[Write]:
         match command:
             case RequestVerification():
                 yield self._link(command, VERIFY)
@@ -160,9 +160,11 @@ class Users:
             case VerifyEmail(token_hash=used) | ResetPassword(token_hash=used):
                 token = {"tenant_id": command.tenant_id, "token_hash": bytes.fromhex(used)}
                 yield Write(account_tokens, {**token, "used_at": command.issued_at}, "update")
+                if isinstance(command, ResetPassword) and loaded.state and not loaded.state.email_verified:
+                    yield from (Write(factor, key, "delete") for factor in (totp, recovery_codes, passkeys))
             case EnableSecondFactor(secret=secret):
                 if secret is not None:
-                    sealed = self._keyring.seal_text(secret, wrapped_key, command.aggregate_id, "secret")
+                    sealed = self._keyring.seal_text(secret, loaded.key, command.aggregate_id, "secret")
                     row = {"secret": sealed, "last_step": command.step, "created_at": command.issued_at}
                     yield Write(totp, {**key, **row}, "upsert")
                 yield Write(recovery_codes, key, "delete")

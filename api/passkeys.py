@@ -165,7 +165,7 @@ async def add_passkey(body: BodyOf[NewPasskey], request: Request, sender: Limite
         outcome = await sender.send(
             AddPasskey,
             body,
-            body.name,
+            "Add a passkey",
             metadata,
             passkey_id=metadata.command_id,
             credential_id=bytes_to_base64url(made.credential_id),

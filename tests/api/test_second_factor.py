@@ -12,7 +12,7 @@ from sqlalchemy import text
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from api import second_factor
-from tests.api.test_accounts import change_password, refresh, reset, reset_link
+from tests.api.test_accounts import change_password, link, refresh, reset, reset_link, verify
 from tests.api.test_contract import assert_problem
 from tests.platform import PASSWORD, Person, Platform, registration, until
 from tests.second_factors import App, begin, confirm, enable, forget_steps
@@ -214,11 +214,23 @@ async def test_repeated_registration_needs_the_second_factor(platform: Platform)
 
 async def test_reset_password_keeps_the_second_factor(platform: Platform, database: Database, keyring: Keyring) -> None:
     person, app = await protected(platform)
+    verifying = await link(database, keyring, person.id, "USER_REGISTERED")
+    assert (await verify(platform, verifying)).status_code == 204
     token = await reset_link(platform, database, keyring, person)
     assert (await reset(platform, token, "staple lamp orbit nine")).status_code == 204
 
     assert_problem(await login(platform, person, password="staple lamp orbit nine"), "second-factor-required")
     assert (await login(platform, person, app.code(1), "staple lamp orbit nine")).status_code == 200
+
+
+async def test_second_factor_of_whoever_registered_with_an_address_does_not_keep_its_owner_out(
+    platform: Platform, database: Database, keyring: Keyring
+) -> None:
+    person, _ = await protected(platform)
+    token = await reset_link(platform, database, keyring, person)
+    assert (await reset(platform, token, "staple lamp orbit nine")).status_code == 204
+
+    assert (await login(platform, person, password="staple lamp orbit nine")).status_code == 200
 
 
 async def test_password_is_changed_in_an_open_session_without_a_code(platform: Platform) -> None:
