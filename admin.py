@@ -1,8 +1,9 @@
 """`python -m admin --email ravi@example.com` (or `make admin EMAIL=...`): give an account a role, by default ADMIN.
 
 It runs the command `change-role`, so the change has an event, an entry in the user's history and a trace in Temporal.
-The role takes effect at the next sign-in: the sessions of the account are closed. The program needs the environment
-variables of a worker.
+The role takes effect at the next sign-in: the sessions of the account are closed. With `--disable-second-factor` it
+runs the command of that name instead, for an owner who has lost both the authenticator app and the recovery codes. The
+program needs the environment variables of a worker.
 """
 
 import argparse
@@ -25,16 +26,16 @@ from api.errors import ApiError
 from api.opaque import Signer
 from domain.roles import UserRole
 from domain.user import MAY_SIGN_IN, UserStatus
-from domain.user_commands import ChangeRole
+from domain.user_commands import ChangeRole, DisableSecondFactor
 
 
 class NotChanged(Exception):
-    """The role was not changed. The text has the reason and what to do."""
+    """The account was not changed. The text has the reason and what to do."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """The account whose role is changed."""
+    """The account that is changed."""
 
     tenant_id: str
     user_id: UUID
@@ -42,33 +43,46 @@ class Account:
     status: UserStatus
 
 
-async def run(settings: Settings, email: str, tenant: str, role: UserRole) -> str:
-    """Change the role; returns the text to print. Raises NotChanged."""
+_ROLE = (
+    "{email} will be {role}",
+    "{email} is {role} from the next sign-in on.",
+    "{email} is {role} already.",
+)
+_SECOND_FACTOR = (
+    "{email} will sign in without a second factor",
+    "{email} signs in without a code from now on. Passkeys are as they were.",
+    "{email} has no authenticator app.",
+)
+"""The texts while the command is not saved, once it is, and when nothing has changed."""
+
+
+async def run(settings: Settings, email: str, tenant: str, role: UserRole | None) -> str:
+    """Change the role, or disable the second factor for None; returns the text to print. Raises NotChanged."""
+    what, change = ("role", f"to {role}") if role else ("second factor", "Disable the second factor")
     database, all_tenants = Database.for_tenants(settings), Database.for_all_tenants(settings)
     try:
         account = await _found(all_tenants, email, tenant)
         keyring, signer = Keyring(settings.secret_bytes), Signer(settings.secret_bytes)
         commands = Commands(await temporal.connect(settings), database, keyring, signer, settings)
-        command = ChangeRole(
-            command_id=new_id(),
-            tenant_id=account.tenant_id,
-            user_id=account.user_id,
-            issued_at=datetime.now(UTC),
-            role=role,
-        )
-        outcome = await commands.run(command, f"to {role}")
+        command: ChangeRole | DisableSecondFactor
+        sent = {"command_id": new_id(), "tenant_id": account.tenant_id, "user_id": account.user_id}
+        if role:
+            command = ChangeRole(**sent, issued_at=datetime.now(UTC), role=role)
+        else:
+            command = DisableSecondFactor(**sent, issued_at=datetime.now(UTC))
+        outcome = await commands.run(command, change)
     except DatabaseUnavailable as error:
         raise NotChanged(f"Postgres is unavailable: {error}. Nothing was changed; try again.") from error
     except ApiError as error:
-        raise NotChanged(f"The role of {email} was not changed: {error.detail}") from error
+        raise NotChanged(f"The {what} of {email} was not changed: {error.detail}") from error
     finally:
         await asyncio.gather(database.close(), all_tenants.close())
+    will_be, is_done, was_done = _ROLE if role else _SECOND_FACTOR
     if isinstance(outcome, Accepted):
-        done = f"{account.email} will be {role}: the command is started, and is not saved yet. Follow it by its trace."
-    elif outcome.saved.events:
-        done = f"{account.email} is {role} from the next sign-in on."
+        done = f"{will_be}: the command is started, and is not saved yet. Follow it by its trace."
     else:
-        done = f"{account.email} is {role} already. Nothing was changed."
+        done = is_done if outcome.saved.events else f"{was_done} Nothing was changed."
+    done = done.format(email=account.email, role=role)
     if account.status not in MAY_SIGN_IN:
         done += f"\nThe account is {account.status} and cannot sign in."
     return f"{done}\nTrace: {trace_url(settings, command.type, command.command_id)}"
@@ -96,11 +110,17 @@ def main() -> int:
     parser.add_argument(
         "--role", type=UserRole, choices=list(UserRole), default=UserRole.ADMIN, help="the role (default: %(default)s)"
     )
+    parser.add_argument(
+        "--disable-second-factor",
+        action="store_true",
+        help="leave the role, and have the account sign in by password alone; first make sure who asks for it",
+    )
     chosen = parser.parse_args()
     settings = load_settings()
     set_up_logging(settings)
+    role = None if chosen.disable_second_factor else chosen.role
     try:
-        done = asyncio.run(run(settings, chosen.email, chosen.tenant or settings.default_tenant, chosen.role))
+        done = asyncio.run(run(settings, chosen.email, chosen.tenant or settings.default_tenant, role))
     except NotChanged as error:
         sys.stderr.write(f"{error}\n")
         return 1

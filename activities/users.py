@@ -20,6 +20,7 @@ from adapters.tables import (
     erasures,
     passkeys,
     person_keys,
+    push_subscriptions,
     recovery_codes,
     sessions,
     totp,
@@ -147,10 +148,10 @@ class Users:
                 self._link(command, VERIFY),
             ]
         account |= _account_columns(command, loaded)
-        others = self._other_rows(command, key, loaded.key)
+        others = self._other_rows(command, key, loaded)
         return [Write(users, {**key, **account}, "update"), Write(user_profiles, {**key, **profile}, "update"), *others]
 
-    def _other_rows(self, command: Any, key: dict[str, Any], wrapped_key: bytes) -> Iterator[Write]:
+    def _other_rows(self, command: Any, key: dict[str, Any], loaded: Loaded[User]) -> Iterator[Write]:
         match command:
             case RequestVerification():
                 yield self._link(command, VERIFY)
@@ -159,9 +160,11 @@ class Users:
             case VerifyEmail(token_hash=used) | ResetPassword(token_hash=used):
                 token = {"tenant_id": command.tenant_id, "token_hash": bytes.fromhex(used)}
                 yield Write(account_tokens, {**token, "used_at": command.issued_at}, "update")
+                if isinstance(command, ResetPassword) and loaded.state and not loaded.state.email_verified:
+                    yield from (Write(factor, key, "delete") for factor in (totp, recovery_codes, passkeys))
             case EnableSecondFactor(secret=secret):
                 if secret is not None:
-                    sealed = self._keyring.seal_text(secret, wrapped_key, command.aggregate_id, "secret")
+                    sealed = self._keyring.seal_text(secret, loaded.key, command.aggregate_id, "secret")
                     row = {"secret": sealed, "last_step": command.step, "created_at": command.issued_at}
                     yield Write(totp, {**key, **row}, "upsert")
                 yield Write(recovery_codes, key, "delete")
@@ -223,23 +226,29 @@ def _account_columns(command: Any, loaded: Loaded[User]) -> dict[str, Any]:
 
 
 def _consequences(command: Any) -> Sequence[Executable]:
-    """Close sessions, withdraw links that set a password, and mark the session that has proven a second factor.
+    """Close sessions, withdraw links and browsers, and mark the session that has proven a second factor.
+
+    Whoever had a closed session may have subscribed a browser of their own; the owner's subscribes again by itself.
 
     Whoever opens a session locks the account's row until its transaction ends, and the row of this command waits for
     that: these statements then see the session.
     """
     close = _CLOSE_SESSIONS.where(sessions.c.user_id == command.aggregate_id)
     withdraw = _WITHDRAW_RESETS.where(account_tokens.c.user_id == command.aggregate_id)
+    unsubscribe = delete(push_subscriptions).where(push_subscriptions.c.user_id == command.aggregate_id)
     match command:
         case ChangePassword(session_id=kept):
-            return [close.where(sessions.c.session_id != kept), withdraw]
+            return [close.where(sessions.c.session_id != kept), withdraw, unsubscribe]
         case ResetPassword() | EraseUser() | ChangeUserStatus(status=UserStatus.SUSPENDED):
-            return [close, withdraw]
+            return [close, withdraw, unsubscribe]
         case ChangeRole():  # the role is in every access token
             return [close]
         case EnableSecondFactor(session_id=UUID() as proven) | AddPasskey(session_id=UUID() as proven):
             own = sessions.c.user_id == command.aggregate_id
-            return [update(sessions).where(own, sessions.c.session_id == proven).values(second_factor=True)]
+            prove = update(sessions).where(own, sessions.c.session_id == proven).values(second_factor=True)
+            # The others were opened by the password alone. Replacing the recovery codes has no secret.
+            enabled = getattr(command, "secret", None) is not None
+            return [prove, close.where(sessions.c.session_id != proven)] if enabled else [prove]
     return ()
 
 

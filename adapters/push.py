@@ -38,6 +38,7 @@ _SIGNED_FOR = 12 * 3600
 """Validity of a VAPID token in seconds; push services accept up to 24 hours (RFC 8292, section 2)."""
 _MAX_TOKENS = 256
 """Cached tokens, one for each push service; users name the services, so there may be any number."""
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -245,6 +246,9 @@ def is_public(text: str) -> bool:
     """Whether an IP address is on the internet, also the IPv4 address that an IPv6 address is translated to."""
     address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
     if isinstance(address, IPv6Address):
+        # Not is_global alone: it is true for local NAT64 (RFC 8215) and for forms that some networks translate.
+        if address not in _GLOBAL_UNICAST and address not in _NAT64 and address.ipv4_mapped is None:
+            return False
         inner = address.ipv4_mapped or address.sixtofour
         address = inner or (IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address)
     return address.is_global and not address.is_multicast

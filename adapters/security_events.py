@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.event_store import HAS_TIME, MESSAGE_COLUMNS, message_of
 from adapters.paging import Cursor
-from adapters.tables import SECURITY_EVENTS, event_store
+from adapters.tables import SECURITY_EVENTS, event_store, person_keys
 
 _SEARCHED = 1000
 """Events in which the devices of sign-ins are searched: years of them, and a bound while somebody guesses passwords."""
@@ -33,6 +33,13 @@ async def of_account(
         query = query.where(tuple_(_E.timestamp, _E.event_id) < tuple_(cursor.timestamp, cursor.id))
     rows = await connection.execute(query, {"account_id": str(account_id)})
     return [message_of(row._mapping) for row in rows]
+
+
+async def key_of_account(connection: AsyncConnection, account_id: UUID) -> bytes | None:
+    """The wrapped key of the account's personal data; None when it was erased."""
+    query = select(person_keys.c.wrapped_key).where(person_keys.c.user_id == account_id)
+    key: bytes | None = (await connection.execute(query)).scalar_one_or_none()
+    return key
 
 
 async def devices_of_sign_ins(connection: AsyncConnection, account_id: UUID) -> Sequence[str]:

@@ -63,7 +63,8 @@ async def register(
 
     No hash of the password is stored with the key: a repetition is checked against the password of the account.
     """
-    address, per_address = address_of(request), parts.settings.registrations_per_minute
+    address, device = address_of(request), device_of(request)
+    per_address = parts.settings.registrations_per_minute
     await parts.limits.count(tenant_id, "register", address, per_address, fail_closed=True)
     account = Account(**{name: value for name, value in body if name != "password"})
     password = body.password.get_secret_value()
@@ -88,12 +89,19 @@ async def register(
     if isinstance(outcome, Accepted):
         return accepted(outcome)
     # Another account id: an earlier request with the same key has opened the account.
-    if outcome.repeated or outcome.saved.aggregate_id != user_id:
+    is_again = outcome.repeated or outcome.saved.aggregate_id != user_id
+    if is_again:
         user_id = outcome.saved.aggregate_id
         async with attempt(parts, tenant_id, address, account.email):
             if not await parts.sessions.password_matches(tenant_id, user_id, password, address):
                 raise ApiError("idempotency-key-reused")
-    session = await parts.sessions.begin(tenant_id, user_id, address, device_of(request))
+    try:
+        session = await parts.sessions.begin(tenant_id, user_id, address, device)
+    except SignInRefused as refused:
+        parts.observations.login_failed(tenant_id, refused.user_id, device)
+        raise
+    if is_again:
+        await parts.observations.logged_in(tenant_id, user_id, device, session.is_new_device, session.id)
     headers = command_headers(parts, outcome.saved.aggregate_id, outcome)
     headers |= {"Location": "/api/users/profile", "ETag": f'"{outcome.saved.version}"'}
     return signed_in(parts, tenant_id, session, 201, headers)

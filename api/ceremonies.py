@@ -64,13 +64,12 @@ class Challenges:
     async def create(self, tenant_id: str, purpose: str, holder: str) -> bytes:
         """A challenge that `holder` may answer once, within five minutes. Raises ApiError unavailable."""
         challenge = secrets.token_bytes(32)
-        await self._execute("SET", _key(tenant_id, purpose, challenge), holder, "EX", CHALLENGE_SECONDS)
+        await self._execute("SET", _key(tenant_id, purpose, holder, challenge), 1, "EX", CHALLENGE_SECONDS)
         return challenge
 
-    async def use(self, tenant_id: str, purpose: str, challenge: bytes, holder: str) -> None:
+    async def use(self, tenant_id: str, purpose: str, holder: str, challenge: bytes) -> None:
         """Use up a challenge. Raises ApiError invalid-challenge or unavailable."""
-        found = await self._execute("GETDEL", _key(tenant_id, purpose, challenge))
-        if found is None or not secrets.compare_digest(found, holder.encode()):
+        if await self._execute("GETDEL", _key(tenant_id, purpose, holder, challenge)) is None:
             raise ApiError("invalid-challenge")
 
     async def _execute(self, *command: str | int) -> Any:
@@ -80,8 +79,9 @@ class Challenges:
             raise unavailable("The store of challenges") from error
 
 
-def _key(tenant_id: str, purpose: str, challenge: bytes) -> str:
-    return f"{tenant_id}:passkey-challenge:{purpose}:{challenge.hex()}"
+def _key(tenant_id: str, purpose: str, holder: str, challenge: bytes) -> str:
+    """It names its holder, so that an erasure finds it."""
+    return f"{tenant_id}:passkey-challenge:{purpose}:{holder}:{challenge.hex()}"
 
 
 def challenge_in(client_data: str) -> bytes:

@@ -91,7 +91,7 @@ def verified_caller(request: Request) -> Caller | None:
     parts = parts_of(request)
     caller = parts.tokens.verify(token)
     hosts = parts.settings.tenant_hosts
-    if hosts and hosts.get(request.url.hostname or "", caller.tenant_id) != caller.tenant_id:
+    if hosts and hosts.get((request.url.hostname or "").rstrip("."), caller.tenant_id) != caller.tenant_id:
         raise ApiError("invalid-token", "The token is for another host. Sign in at this one.")
     if (caller.tenant_id, caller.session_id) in parts.revocations:
         raise ApiError("session-closed")

@@ -126,6 +126,11 @@ async def reset_password(
         ResetPassword, body, "Set a new password by a link", password_hash=hashed, token_hash=used
     )
     if isinstance(outcome, Done):
+        if outcome.repeated and not await parts.sessions.password_matches(
+            tenant_id, user_id, body.new_password.get_secret_value(), address
+        ):
+            # Passwords are not part of what is stored with the key.
+            raise ApiError("idempotency-key-reused")
         await parts.sign_ins.trust(tenant_id, user_id, address)
     return answered(sender, outcome, 204)
 

@@ -18,7 +18,7 @@ from webauthn.helpers.structs import (
 )
 
 from adapters.tables import passkeys
-from api.answers import LimitedSenderDep, NoBody, Sender, SenderDep, accepted, answered, command_headers
+from api.answers import LimitedSenderDep, Sender, SenderDep, accepted, answered, command_headers
 from api.auth import SignedIn, signed_in
 from api.bodies import BodyOf
 from api.ceremonies import (
@@ -30,32 +30,31 @@ from api.ceremonies import (
     verified_authentication,
     verified_registration,
 )
-from api.codes import accept_code
 from api.commands import Accepted, Done
 from api.credentials import CreatedCredential, CreationOptions, RequestOptions, UsedCredential
 from api.deps import LimitedCallerDep, Parts, PartsDep, TenantDep, address_of, device_of
 from api.errors import ApiError, FieldError, responses
 from api.openapi import LIMITED, command, query
-from api.second_factor import ISSUER, own_account, proving, refuse_unproven, wrong_code
+from api.second_factor import ISSUER, Proof, own_account, proven, proving, refuse_unproven, verify_code
 from api.sessions import Session, note_sign_in
 from domain import fields as f
 from domain.model import Model
+from domain.user import User
 from domain.user_commands import AddPasskey, RemovePasskey
 
 router = APIRouter(tags=["passkeys"])
 
 _REGISTER, _SIGN_IN = "register", "sign-in"
 """The purposes of challenges."""
+_ANYONE = "anyone"
+"""The holder of the challenge of a sign-in: its user is not known yet."""
 _MAX_PASSKEYS = 20
 """Of one account: more than somebody's devices."""
 _TRANSPORTS = {transport.value for transport in AuthenticatorTransport}
 
 
-class PasskeyProof(Model):
+class PasskeyProof(Proof):
     """The password of the account, and a code if it has a second factor."""
-
-    password: f.Password
-    code: f.Code | None = None
 
 
 class NewPasskey(Model):
@@ -109,11 +108,8 @@ async def passkey_options(
     async with proving(sender, request, body.password.get_secret_value()):
         user = await own_account(sender)
         await refuse_unproven(sender, user)
-        if user.second_factor:
-            # Otherwise who has the password, and an open session, would add a passkey and sign in without a code.
-            async with parts.database.transaction(caller.tenant_id) as tx:
-                if body.code is None or not await accept_code(tx, parts.keyring, caller.user_id, body.code):
-                    raise wrong_code()
+        # Otherwise who has the password, and an open session, would add a passkey and sign in without a code.
+        await verify_code(sender, user, body.code)
     known = await _of_user(parts, caller.tenant_id, caller.user_id)
     if len(known) >= _MAX_PASSKEYS:
         raise ApiError("too-many-passkeys")
@@ -123,7 +119,7 @@ async def passkey_options(
         user_id=user.id.bytes,
         user_name=user.email,
         user_display_name=f"{user.first_name} {user.last_name}",
-        challenge=await parts.challenges.create(caller.tenant_id, _REGISTER, _holder(sender)),
+        challenge=await parts.challenges.create(caller.tenant_id, _REGISTER, _holder(sender, user)),
         timeout=CHALLENGE_SECONDS * 1000,
         authenticator_selection=AuthenticatorSelectionCriteria(
             resident_key=ResidentKeyRequirement.REQUIRED, user_verification=UserVerificationRequirement.REQUIRED
@@ -156,8 +152,9 @@ async def add_passkey(body: BodyOf[NewPasskey], request: Request, sender: Limite
         who, limit = str(caller.user_id), parts.settings.login_attempts_per_minute
         await parts.limits.count(caller.tenant_id, "passkey", who, limit, fail_closed=True)
         challenge = challenge_in(body.credential.response.client_data_json)
-        await parts.challenges.use(caller.tenant_id, _REGISTER, challenge, _holder(sender))
-        await refuse_unproven(sender, await own_account(sender))
+        user = await own_account(sender)
+        await parts.challenges.use(caller.tenant_id, _REGISTER, _holder(sender, user), challenge)
+        await refuse_unproven(sender, user)
         try:
             made = verified_registration(
                 _as_sent(body.credential), challenge, relying_party(parts.settings, _host(request))
@@ -168,7 +165,7 @@ async def add_passkey(body: BodyOf[NewPasskey], request: Request, sender: Limite
         outcome = await sender.send(
             AddPasskey,
             body,
-            body.name,
+            "Add a passkey",
             metadata,
             passkey_id=metadata.command_id,
             credential_id=bytes_to_base64url(made.credential_id),
@@ -200,10 +197,16 @@ async def list_passkeys(caller: LimitedCallerDep, parts: PartsDep, response: Res
     )
 
 
-@router.delete("/api/users/passkeys/{passkey_id}", **command(204, None, "account-closed", "not-found"))
-async def remove_passkey(passkey_id: UUID, sender: SenderDep) -> Response:
+@router.delete(
+    "/api/users/passkeys/{passkey_id}",
+    **command(204, None, "account-closed", "not-found", "wrong-password", "wrong-code"),
+)
+async def remove_passkey(passkey_id: UUID, body: BodyOf[PasskeyProof], request: Request, sender: SenderDep) -> Response:
     """Remove a passkey of the caller: it no longer signs in."""
-    outcome = await sender.send(RemovePasskey, NoBody(), "Remove a passkey", passkey_id=passkey_id)
+    metadata = sender.metadata(body)
+    outcome: Done | Accepted | None = await proven(sender, request, body, metadata)
+    if outcome is None:
+        outcome = await sender.send(RemovePasskey, body, "Remove a passkey", metadata, passkey_id=passkey_id)
     return answered(sender, outcome, 204)
 
 
@@ -219,7 +222,7 @@ async def passkey_sign_in_options(
     await _count_sign_in(parts, tenant_id, request)
     options = generate_authentication_options(
         rp_id=relying_party(parts.settings, _host(request)).id,
-        challenge=await parts.challenges.create(tenant_id, _SIGN_IN, ""),
+        challenge=await parts.challenges.create(tenant_id, _SIGN_IN, _ANYONE),
         timeout=CHALLENGE_SECONDS * 1000,
         user_verification=UserVerificationRequirement.REQUIRED,
     )
@@ -240,7 +243,7 @@ async def sign_in_by_passkey(
     """Sign in by passkey. The authenticator has verified its user, so no code is needed."""
     await _count_sign_in(parts, tenant_id, request)
     challenge = challenge_in(body.credential.response.client_data_json)
-    await parts.challenges.use(tenant_id, _SIGN_IN, challenge, "")
+    await parts.challenges.use(tenant_id, _SIGN_IN, _ANYONE, challenge)
     session = await _opened(body.credential, challenge, request, parts, tenant_id)
     await parts.observations.logged_in(
         tenant_id, session.user.id, device_of(request), session.is_new_device, session.id
@@ -307,9 +310,12 @@ def _as_sent(credential: CreatedCredential | UsedCredential) -> dict[str, Any]:
     return credential.model_dump(mode="json", by_alias=True)
 
 
-def _holder(sender: Sender) -> str:
-    """Who may answer a challenge: the session in which the password was given."""
-    return f"{sender.caller.user_id}:{sender.caller.session_id}"
+def _holder(sender: Sender, user: User) -> str:
+    """Who may answer a challenge: the session in which the password was given, and a code if the account needs one.
+
+    A challenge that was made before a second factor was enabled was made without its code.
+    """
+    return f"{sender.caller.user_id}:{sender.caller.session_id}:{user.second_factor}"
 
 
 def _host(request: Request) -> str:

@@ -14,7 +14,7 @@ from api.answers import LimitedSenderDep, Sender, SenderDep, accepted, answered,
 from api.bodies import BodyOf
 from api.codes import accept_code, has_passkey, matching_step, recovery_hash
 from api.commands import Accepted, CommandMetadata, Done
-from api.deps import LimitedCallerDep, PartsDep, address_of
+from api.deps import LimitedCallerDep, PartsDep, address_of, device_of
 from api.errors import ApiError, FieldError, responses
 from api.openapi import LIMITED, command
 from api.tokens import Caller
@@ -36,6 +36,12 @@ class PasswordProof(Model):
     """The password of the account."""
 
     password: f.Password
+
+
+class Proof(PasswordProof):
+    """The password of the account, and a code if it has a second factor."""
+
+    code: f.Code | None = None
 
 
 class CodeProof(Model):
@@ -121,7 +127,10 @@ async def begin_second_factor(
     ),
 )
 async def confirm_second_factor(body: BodyOf[SecondFactorConfirmation], sender: LimitedSenderDep) -> Response:
-    """Enable the second factor with a first code. The same Idempotency-Key and body get the same recovery codes."""
+    """Enable the second factor with a first code. Every other session of the account is closed.
+
+    The same Idempotency-Key and body get the same recovery codes.
+    """
     metadata = sender.metadata(body)
     outcome: Done | Accepted | None = await sender.repeated(metadata)
     if outcome is None:
@@ -158,21 +167,53 @@ async def disable_second_factor(body: BodyOf[CodeProof], request: Request, sende
 
 
 @asynccontextmanager
-async def proving(sender: Sender, request: Request, password: str) -> AsyncIterator[None]:
-    """Verifies the caller's password; the body may verify a code. Failures of both are limited like those of sign-in.
+async def proving(sender: Sender, request: Request, *passwords: str, field: str = "password") -> AsyncIterator[None]:
+    """Verifies that the caller's password is one of `passwords`; the body may verify a code.
 
-    Raises ApiError wrong-password, too-many-requests or unavailable.
+    Failures of both are limited like those of sign-in, and recorded like them. `field` is that of the password in the
+    request. Raises ApiError wrong-password, too-many-requests or unavailable.
     """
     parts, caller, address = sender.parts, sender.caller, address_of(request)
     limit = parts.settings.login_attempts_per_minute
     with parts.passwords.attempt(address):
         await parts.limits.count(caller.tenant_id, "password", str(caller.user_id), limit, fail_closed=True)
-        # No name of an account has a capital letter here: a stranger who fails to sign in pauses no owner.
-        async with parts.sign_ins.attempt(caller.tenant_id, f"Account {caller.user_id}", address):
-            if not await parts.sessions.password_matches(caller.tenant_id, caller.user_id, password, address):
-                fault = FieldError(field="password", reason="This is not the password of your account.")
-                raise ApiError("wrong-password", errors=[fault])
-            yield
+        try:
+            # No name of an account has a capital letter here: a stranger who fails to sign in pauses no owner.
+            async with parts.sign_ins.attempt(caller.tenant_id, f"Account {caller.user_id}", address):
+                for password in passwords:
+                    if await parts.sessions.password_matches(caller.tenant_id, caller.user_id, password, address):
+                        break
+                else:
+                    fault = FieldError(field=field, reason="This is not the password of your account.")
+                    raise ApiError("wrong-password", errors=[fault])
+                yield
+        except ApiError as error:
+            if error.kind in {"wrong-password", "wrong-code"}:
+                parts.observations.login_failed(caller.tenant_id, caller.user_id, device_of(request))
+            raise
+
+
+async def proven(sender: Sender, request: Request, body: Proof, metadata: CommandMetadata) -> Done | None:
+    """Verify the password, and the code of an account with a second factor.
+
+    Returns the answer of an earlier request with the same key, which has used up the code. Raises ApiError
+    wrong-password, wrong-code or account-closed.
+    """
+    async with proving(sender, request, body.password.get_secret_value()):
+        if repeated := await sender.repeated(metadata):
+            return repeated
+        await verify_code(sender, await own_account(sender), body.code)
+    return None
+
+
+async def verify_code(sender: Sender, user: User, code: str | None) -> None:
+    """Use up a code of the account if it has a second factor. Raises ApiError wrong-code."""
+    if not user.second_factor:
+        return
+    parts, tenant_id = sender.parts, sender.caller.tenant_id
+    async with parts.database.transaction(tenant_id) as tx:
+        if code is None or not await accept_code(tx, parts.keyring, user.id, code):
+            raise wrong_code()
 
 
 def wrong_code() -> ApiError:
@@ -218,15 +259,13 @@ async def _with_code(
 
     Raises ApiError wrong-password, wrong-code or second-factor-off.
     """
-    parts, caller = sender.parts, sender.caller
     async with proving(sender, request, body.password.get_secret_value()):
         if repeated := await sender.repeated(metadata):
             return repeated
-        if not (await own_account(sender)).second_factor:
+        user = await own_account(sender)
+        if not user.second_factor:
             raise ApiError("second-factor-off")
-        async with parts.database.transaction(caller.tenant_id) as tx:
-            if not await accept_code(tx, parts.keyring, caller.user_id, body.code):
-                raise wrong_code()
+        await verify_code(sender, user, body.code)
     return None
 
 

@@ -11,12 +11,14 @@ from fastapi import APIRouter, Query, Response
 from adapters import security_events
 from adapters.current_state import find_user
 from adapters.paging import Cursor
+from adapters.sealing import Keyring
 from adapters.telemetry import EVENTS_UNREADABLE
 from api.deps import CallerDep, CursorText, Parts, PartsDep
 from api.errors import ApiError
 from api.openapi import query
 from api.paging import opened
 from domain.events import Event, UnreadableEvent, read_event
+from domain.fields import Sealed
 from domain.model import Model
 from domain.observations import LoginFailed, RefreshTokenReused, UserLoggedIn
 from domain.roles import UserRole
@@ -60,7 +62,7 @@ class SecurityEvent(Model):
     from_status: UserStatus | None = None
     to_status: UserStatus | None = None
     passkey: str | None = None
-    """The name of the passkey that was added or removed."""
+    """The name of the passkey that was added or removed; null once the account is erased."""
 
 
 class SecurityEventPage(Model):
@@ -113,15 +115,17 @@ async def _page(parts: Parts, tenant_id: str, account_id: UUID, limit: int, curs
     after = opened(parts.signer.open, purpose, cursor)
     async with parts.database.statements(tenant_id) as connection:
         found = await security_events.of_account(connection, account_id, cursor=after, limit=limit + 1)
+        key = await security_events.key_of_account(connection, account_id)
     next_cursor = parts.signer.sign(purpose, _cursor(found[limit - 1])) if len(found) > limit else None
-    return SecurityEventPage(items=tuple(filter(None, map(_shown, found[:limit]))), next_cursor=next_cursor)
+    shown = (_shown(message, parts.keyring, key) for message in found[:limit])
+    return SecurityEventPage(items=tuple(filter(None, shown)), next_cursor=next_cursor)
 
 
 def _cursor(message: Mapping[str, Any]) -> Cursor:
     return Cursor(datetime.fromisoformat(message["timestamp"]), UUID(message["eventId"]))
 
 
-def _shown(message: Mapping[str, Any]) -> SecurityEvent | None:
+def _shown(message: Mapping[str, Any], keyring: Keyring, key: bytes | None) -> SecurityEvent | None:
     """What is shown of an event; None, and logged and counted, when this release cannot read it."""
     try:
         event = read_event(message)
@@ -130,10 +134,10 @@ def _shown(message: Mapping[str, Any]) -> SecurityEvent | None:
         log.error("the list of security events skips event %s: %s", message["eventId"], error)
         return None
     shown = {"id": event.event_id, "type": event.event_type, "at": event.timestamp, "user_id": event.user_id}
-    return SecurityEvent(**shown, **_details(event))
+    return SecurityEvent(**shown, **_details(event, keyring, key))
 
 
-def _details(event: Event) -> dict[str, Any]:
+def _details(event: Event, keyring: Keyring, key: bytes | None) -> dict[str, Any]:
     match event.data:
         case UserLoggedIn(device=device, new_device=is_new, session_id=opened):
             return {"device": device, "new_device": is_new, "session_id": opened}
@@ -146,5 +150,7 @@ def _details(event: Event) -> dict[str, Any]:
         case UserStatusChanged(from_status=was, status=becomes):
             return {"from_status": was, "to_status": becomes}
         case UserPasskeyAdded(name=name) | UserPasskeyRemoved(name=name):
-            return {"passkey": name}
+            # The rest of the event, which is sealed as well, is not shown.
+            sealed = name.model_dump() if isinstance(name, Sealed) else name
+            return {"passkey": keyring.unseal({"name": sealed}, key, event.event_id)["name"]}
     return {}

@@ -47,10 +47,10 @@ class Session:
 
 
 class SignInRefused(ApiError):
-    """A guess at the password, or at a code, of `user_id`'s account; of no account when it is None."""
+    """A guess at the password, or at a code, of `user_id`'s account, or its password alone; None is no account."""
 
-    def __init__(self, kind: str, user_id: UUID | None) -> None:
-        super().__init__(kind)
+    def __init__(self, kind: str, user_id: UUID | None, detail: str | None = None) -> None:
+        super().__init__(kind, detail)
         self.user_id = user_id
 
 
@@ -80,7 +80,7 @@ class Sessions:
         """Open a session by password; `name` is an e-mail address or username in lower case (SignInName).
 
         Raises SignInRefused invalid-credentials, ApiError account-closed, or unavailable when too many sign-ins wait;
-        and after the password has matched, ApiError second-factor-required, or SignInRefused invalid-code.
+        and after the password has matched, SignInRefused second-factor-required or invalid-code.
         """
         query = select(users.c.user_id, users.c.password_hash).where(
             or_(users.c.email_key == name, users.c.username_key == name)
@@ -98,7 +98,7 @@ class Sessions:
             return await self.open(tx, tenant_id, row.user_id, address, device, second_factor=is_proven)
 
     async def begin(self, tenant_id: str, user_id: UUID, address: str, device: str | None = None) -> Session:
-        """Open a session without a password, after a registration. Raises ApiError second-factor-required."""
+        """Open a session without a password, after a registration. Raises SignInRefused second-factor-required."""
         async with self._database.transaction(tenant_id) as tx:
             return await self.open(tx, tenant_id, user_id, address, device, second_factor=False)
 
@@ -114,14 +114,15 @@ class Sessions:
     ) -> Session:
         """Open a session of a user who has given a second factor, or has not.
 
-        Raises ApiError account-closed, or second-factor-required.
+        Raises ApiError account-closed, or SignInRefused second-factor-required.
         """
         session = await _open(tx, tenant_id, user_id, self._keyring.client_digest(address), device, second_factor)
         if not second_factor and session.user.second_factor:
-            raise ApiError("second-factor-required")
+            raise SignInRefused("second-factor-required", user_id)
         if not second_factor and self._is_demanded_of(session.user) and await has_passkey(tx, user_id):
             # The password alone must not be enough to set up another second factor.
-            raise ApiError("second-factor-required", "Administrators sign in with a passkey. Sign in with yours.")
+            detail = "Administrators sign in with a passkey. Sign in with yours."
+            raise SignInRefused("second-factor-required", user_id, detail)
         return await self._limited(tx, session, second_factor)
 
     def _is_demanded_of(self, user: User) -> bool:

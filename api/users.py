@@ -12,11 +12,12 @@ from api import security_events
 from api.answers import IfMatchDep, SenderDep, accepted, answered
 from api.bodies import BodyOf
 from api.command_states import progress_token
-from api.commands import Accepted
+from api.commands import Accepted, Done
 from api.conditional import is_not_wanted
 from api.deps import LimitedCallerDep, PartsDep, address_of
-from api.errors import ApiError, FieldError
+from api.errors import ApiError
 from api.openapi import CHANGE, AcceptedCommand, command, query
+from api.second_factor import Proof, proven, proving
 from domain import fields as f
 from domain.model import Model
 from domain.user import MAY_SIGN_IN, ProfilePatch, User
@@ -39,10 +40,8 @@ class PasswordChange(Model):
     new_password: f.NewPassword
 
 
-class Erasure(Model):
-    """The password of the account, because erasing cannot be undone."""
-
-    password: f.Password
+class Erasure(Proof):
+    """The password of the account, and a code if it has a second factor, because erasing cannot be undone."""
 
 
 @router.get("/profile", **query(Profile, "account-closed", signed_in="limited", etag=True))
@@ -81,26 +80,34 @@ async def update_profile(body: BodyOf[ProfilePatch], sender: SenderDep, expected
 @router.post("/password", **command(204, None, "account-closed", "wrong-password", "weak-password"))
 async def change_password(body: BodyOf[PasswordChange], request: Request, sender: SenderDep) -> Response:
     """Change the password. Every other session of the account is closed."""
-    parts, caller = sender.parts, sender.caller
-    who, limit = str(caller.user_id), parts.settings.login_attempts_per_minute
-    await parts.limits.count(caller.tenant_id, "password", who, limit, fail_closed=True)
+    parts, caller, address = sender.parts, sender.caller, address_of(request)
     current, new = body.current_password.get_secret_value(), body.new_password.get_secret_value()
-    address = address_of(request)
-    is_owner = await parts.sessions.password_matches(caller.tenant_id, caller.user_id, current, address)
-    if not is_owner and sender.key:
-        # A repetition of a request that has changed the password; its recorded answer is sent again.
-        is_owner = await parts.sessions.password_matches(caller.tenant_id, caller.user_id, new, address)
-    if not is_owner:
-        fault = FieldError(field="currentPassword", reason="This is not the password of your account.")
-        raise ApiError("wrong-password", errors=[fault])
+    # With a key, it may repeat a request that has changed the password, whose recorded answer is sent again.
+    async with proving(sender, request, *((current, new) if sender.key else (current,)), field="currentPassword"):
+        pass
     hashed = await parts.sessions.hash_of_new(caller.tenant_id, caller.user_id, new, address)
     outcome = await sender.send(
         ChangePassword, body, "Change the password", password_hash=hashed, session_id=caller.session_id
     )
+    # Passwords are not part of what is stored with the key.
+    is_repeated = isinstance(outcome, Done) and outcome.repeated
+    if is_repeated and not await parts.sessions.password_matches(caller.tenant_id, caller.user_id, new, address):
+        raise ApiError("idempotency-key-reused")
     return answered(sender, outcome, 204)
 
 
-@router.delete("/profile", **command(202, AcceptedCommand, "not-found", "wrong-password"))
+@router.delete(
+    "/profile",
+    **command(
+        202,
+        AcceptedCommand,
+        "not-found",
+        "account-closed",
+        "wrong-password",
+        "second-factor-required",
+        "invalid-code",
+    ),
+)
 async def erase_user(body: BodyOf[Erasure], request: Request, sender: SenderDep) -> Response:
     """Erase the account and the person's data. This cannot be undone.
 
@@ -108,13 +115,17 @@ async def erase_user(body: BodyOf[Erasure], request: Request, sender: SenderDep)
     Location shows the progress without signing in.
     """
     parts, caller = sender.parts, sender.caller
-    who, limit = str(caller.user_id), parts.settings.login_attempts_per_minute
-    await parts.limits.count(caller.tenant_id, "password", who, limit, fail_closed=True)
-    password, address = body.password.get_secret_value(), address_of(request)
-    if not await parts.sessions.password_matches(caller.tenant_id, caller.user_id, password, address):
-        fault = FieldError(field="password", reason="This is not the password of your account.")
-        raise ApiError("wrong-password", errors=[fault])
-    outcome = await sender.send(EraseUser, body, "Erase the account")
+    metadata = sender.metadata(body)
+    outcome: Done | Accepted | None
+    try:
+        outcome = await proven(sender, request, body, metadata)
+    except ApiError as error:
+        if error.kind != "wrong-code":
+            raise
+        # As at sign-in.
+        raise ApiError("invalid-code" if body.code else "second-factor-required") from error
+    if outcome is None:
+        outcome = await sender.send(EraseUser, body, "Erase the account", metadata)
     command_id = outcome.command_id if isinstance(outcome, Accepted) else outcome.saved.command_id
     token = progress_token(parts, caller.tenant_id, caller.user_id, command_id)
     return accepted(Accepted(command_id), token)

@@ -133,9 +133,9 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             state = "enabled" if fact.second_factor else "disabled"
             return f"User {state} the second factor", {}
         case UserPasskeyAdded():
-            return "User added a passkey", {"name": fact.name}
+            return "User added a passkey", {"passkeyId": str(fact.passkey_id)}
         case UserPasskeyRemoved():
-            return "User removed a passkey", {"name": fact.name}
+            return "User removed a passkey", {"passkeyId": str(fact.passkey_id)}
         case UserDeleted():
             return "User erased their account", {}
         case PreferencesChanged():

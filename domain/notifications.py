@@ -13,9 +13,13 @@ from domain.property_commands import PropertyCreated, PropertyPriceChanged, Prop
 from domain.property_status import PropertyStatus
 from domain.user_events import (
     UserDeleted,
+    UserPasskeyAdded,
+    UserPasskeyRemoved,
     UserPasswordChanged,
     UserPasswordResetRequested,
     UserRegistered,
+    UserRoleChanged,
+    UserSecondFactorChanged,
     UserVerificationRequested,
     UserVerified,
 )
@@ -69,6 +73,8 @@ def _notices(event: Event) -> Iterator[Notice]:
             yield Notice(of, NoticeKind.PASSWORD_CHANGED, fact.user_id)
         case UserLoggedIn(new_device=True):
             yield Notice(of, NoticeKind.NEW_SIGN_IN, fact.user_id)
+        case UserPasskeyAdded() | UserPasskeyRemoved() | UserSecondFactorChanged() | UserRoleChanged():
+            yield Notice(of, NoticeKind.SECURITY_CHANGED, fact.user_id)
         case UserDeleted():
             yield Notice(of, NoticeKind.ACCOUNT_ERASED, fact.user_id)
         case PropertyCreated(status=PropertyStatus.ACTIVE):
@@ -99,7 +105,7 @@ class Reach:
 
 _ONLY_BY_MAIL = frozenset({NoticeKind.VERIFY_EMAIL, NoticeKind.PASSWORD_RESET, NoticeKind.ACCOUNT_ERASED})
 """Of no use to who is signed in."""
-_SECURITY = frozenset({NoticeKind.PASSWORD_CHANGED, NoticeKind.NEW_SIGN_IN})
+_SECURITY = frozenset({NoticeKind.PASSWORD_CHANGED, NoticeKind.NEW_SIGN_IN, NoticeKind.SECURITY_CHANGED})
 
 
 def channels_of(kind: NoticeKind, reach: Reach) -> frozenset[Channel]:

@@ -35,7 +35,7 @@ class UserLoggedIn(Fact):
 
 
 class LoginFailed(Fact):
-    """LOGIN_FAILED: somebody has tried to sign in to the account, with a wrong password or code."""
+    """LOGIN_FAILED: somebody has tried to sign in to the account, with a wrong password or code, or without a code."""
 
     user_id: UUID
     device: str | None = None

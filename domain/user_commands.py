@@ -109,7 +109,11 @@ class RequestPasswordReset(_OwnAccount):
 
 
 class ResetPassword(_OwnAccount):
-    """Set a new password by a link. Every session is closed."""
+    """Set a new password by a link. Every session is closed.
+
+    If the address was never verified, the second factor and the passkeys are removed as well: somebody else may have
+    registered with it, and would still sign in, or keep its owner out.
+    """
 
     type: Literal["reset-password"] = "reset-password"
     password_hash: Annotated[str, f.PERSONAL]
@@ -150,13 +154,13 @@ class ChangeUserStatus(_AnyAccount):
 
     type: Literal["change-user-status"] = "change-user-status"
     status: Literal[UserStatus.ACTIVE, UserStatus.SUSPENDED]
-    reason: f.Note | None = None
+    reason: Annotated[f.Note | None, f.PERSONAL] = None
 
 
 class EnableSecondFactor(_OwnAccount):
     """Require a code of an authenticator app at sign-in by password, or replace the recovery codes.
 
-    The API has verified a code.
+    The API has verified a code. Requiring one closes the other sessions, which were opened without.
     """
 
     type: Literal["enable-second-factor"] = "enable-second-factor"
@@ -189,7 +193,7 @@ class AddPasskey(_OwnAccount):
     transports: tuple[str, ...] = ()
     session_id: UUID | None = None
     """The session in which the passkey was made: it counts as opened with a second factor."""
-    name: f.Label
+    name: Annotated[f.Label, f.PERSONAL]
 
 
 class RemovePasskey(_OwnAccount):
@@ -200,7 +204,7 @@ class RemovePasskey(_OwnAccount):
 
 
 class EraseUser(_OwnAccount):
-    """Erase the account and the person's data. The API has verified the password."""
+    """Erase the account and the person's data. The API has verified the password, and a code if one is required."""
 
     type: Literal["erase-user"] = "erase-user"
 
@@ -281,7 +285,9 @@ def _decided(state: User, command: Any, by: Circumstances) -> list[UserFact]:
         case ResetPassword():
             if not by.token_is_valid or state.status not in _USABLE:
                 raise InvalidToken()
-            return [UserPasswordChanged(was_reset=True, **_with_changes(state))]
+            # Whoever registered with an address that is not verified need not be its owner, who has this link.
+            factor = state.second_factor and state.email_verified
+            return [UserPasswordChanged(was_reset=True, **_with_changes(state, second_factor=factor))]
         case RequestVerification(reminder=reminder):
             sent_already = reminder > 0 and reminder <= by.verification_step
             if state.email_verified or state.status not in _USABLE or sent_already:

@@ -77,7 +77,7 @@ class UserStatusChanged(WholeUser):
     """USER_STATUS_CHANGED: an administrator has suspended or reinstated the account."""
 
     from_status: UserStatus
-    reason: f.Note | None = None
+    reason: Annotated[f.Note | f.Sealed | None, f.PERSONAL] = None
 
 
 class UserSecondFactorChanged(WholeUser):
@@ -91,14 +91,16 @@ class UserPasskeyAdded(WholeUser):
     """USER_PASSKEY_ADDED: the account has one more passkey, with which its owner signs in without a password."""
 
     passkey_id: UUID
-    name: f.Label
+    name: Annotated[f.Label | f.Sealed, f.PERSONAL]
 
 
 class UserPasskeyRemoved(WholeUser):
     """USER_PASSKEY_REMOVED: a passkey of the account no longer signs in."""
 
     passkey_id: UUID
-    name: f.Label
+    name: Annotated[f.Label | f.Sealed, f.PERSONAL]
+    removed: bool = True
+    """Always true: the notice reads by it that a passkey was not added."""
 
 
 class UserDeleted(Fact):

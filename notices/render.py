@@ -24,7 +24,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context, select_autoescape
+from jinja2.runtime import Context
 
 from domain.amounts import rupees
 from domain.preferences import OPTIONAL_KINDS, NoticeKind
@@ -34,13 +35,14 @@ from notices.samples import Sample as Sample
 from notices.samples import samples as samples
 from notices.user_text import harmless, harmless_values
 
-SMS_KINDS = (NoticeKind.PASSWORD_CHANGED, NoticeKind.NEW_SIGN_IN, *OPTIONAL_KINDS)
+SMS_KINDS = (NoticeKind.PASSWORD_CHANGED, NoticeKind.NEW_SIGN_IN, NoticeKind.SECURITY_CHANGED, *OPTIONAL_KINDS)
 DIGEST = "DIGEST"
 """The name of the digest among the DLT template ids."""
 DIGEST_ITEMS = 14
 """Notices that a digest shows; more would be a mail that nobody reads to its end."""
 _SHORT_VALUES = {
     NoticeKind.NEW_SIGN_IN: ("device",),
+    NoticeKind.SECURITY_CHANGED: ("fromRole", "passkeyId", "removed", "onlyRecoveryCodes", "secondFactor"),
     NoticeKind.LISTING_CONFIRMED: ("title", "location", "price"),
     NoticeKind.STATUS_CHANGED: ("title", "location", "fromStatus", "toStatus"),
     NoticeKind.PRICE_DROPPED: ("title", "location", "price", "previousPrice"),
@@ -206,6 +208,19 @@ def _status(status: str) -> str:
         return status.replace("_", " ").lower()
 
 
+@pass_context
+def _security_change(values: Context) -> str:
+    """What an event has changed of an account's security; at most 30 characters, as a value of an SMS."""
+    event = values.get("event", values)
+    if event.get("fromRole"):
+        return "your role was changed"
+    if event.get("passkeyId"):
+        return f"a passkey was {'removed' if event.get('removed') else 'added'}"
+    if event.get("onlyRecoveryCodes"):
+        return "recovery codes were replaced"
+    return f"the second factor was {'enabled' if event.get('secondFactor') else 'disabled'}"
+
+
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
@@ -233,6 +248,7 @@ def _environment(sms_value: Callable[[object], str]) -> Environment:
         ("var", sms_value),
     )
     environment.filters.update(filters)
+    environment.globals["security_change"] = _security_change
     return environment
 
 

@@ -34,6 +34,9 @@ def samples() -> tuple[Sample, ...]:
     """At least one sample of every kind of notice."""
     verify = {"verify": f"{_APP}/verify-email?token={_TOKEN}"}
     reset = {"reset": f"{_APP}/reset-password?token={_TOKEN}"}
+    account = {"role": "ADMIN", "secondFactor": True}
+    passkey = {**account, "passkeyId": "0193a0c4-2c3d-7e22-8d66-1f7a3b0e5d21"}
+    factor = {**account, "onlyRecoveryCodes": False}
     dropped = {**_FLAT, "previousPrice": 8_500_000}
     rejected = {**_FLAT, "fromStatus": "ACTIVE", "toStatus": "REJECTED", "reason": "The photos are of another flat."}
     offer = {**_FLAT, "fromStatus": "ACTIVE", "toStatus": "UNDER_OFFER", "reason": None}
@@ -48,6 +51,12 @@ def samples() -> tuple[Sample, ...]:
         _sample("password changed: by a link", NoticeKind.PASSWORD_CHANGED, {"wasReset": True}),
         _sample("new sign-in", NoticeKind.NEW_SIGN_IN, {"device": "Chrome on Windows", "newDevice": True}),
         _sample("new sign-in: unknown device", NoticeKind.NEW_SIGN_IN, {"device": None, "newDevice": True}),
+        _sample("security: passkey added", NoticeKind.SECURITY_CHANGED, passkey),
+        _sample("security: passkey removed", NoticeKind.SECURITY_CHANGED, {**passkey, "removed": True}),
+        _sample("security: second factor enabled", NoticeKind.SECURITY_CHANGED, factor),
+        _sample("security: second factor disabled", NoticeKind.SECURITY_CHANGED, {**factor, "secondFactor": False}),
+        _sample("security: recovery codes", NoticeKind.SECURITY_CHANGED, {**factor, "onlyRecoveryCodes": True}),
+        _sample("security: role", NoticeKind.SECURITY_CHANGED, {**account, "fromRole": "USER"}),
         _sample("account erased", NoticeKind.ACCOUNT_ERASED, {}),
         _sample("listing confirmed", NoticeKind.LISTING_CONFIRMED, _FLAT),
         _sample("status changed: to the owner", NoticeKind.STATUS_CHANGED, rejected, audience=Audience.USER),

@@ -8,7 +8,10 @@ import pytest
 from sqlalchemy import text
 from temporalio.exceptions import ApplicationError
 
+from adapters import push_subscriptions
 from adapters.postgres import Database
+from adapters.sealing import Keyring, token_hash
+from domain import ids
 from domain.command import Command
 from domain.roles import UserRole
 from domain.user import ProfilePatch
@@ -19,10 +22,13 @@ from domain.user_commands import (
     DisableSecondFactor,
     EnableSecondFactor,
     RequestPasswordReset,
+    ResetPassword,
     UpdateProfile,
+    VerifyEmail,
 )
 from tests.activities.accounts import Saving
-from tests.samples import new_id
+from tests.adapters.test_push import Browser
+from tests.samples import new_id, register_user
 
 
 def on(tenant: str, user_id: UUID, command: type[Command], **fields: Any) -> Any:
@@ -60,6 +66,9 @@ async def test_changed_password_closes_other_sessions_and_withdraws_links_once(
     user_id, other = await saving.registered(tenant), await saving.registered(tenant)
     kept, _, others = [await opened(database, tenant, who) for who in (user_id, user_id, other)]
     await saving.user(on(tenant, user_id, RequestPasswordReset))
+    async with database.transaction(tenant) as tx:
+        subscription = Browser().subscription("https://push.example/1")
+        await push_subscriptions.put(tx, tenant, user_id, subscription, datetime.now(UTC))
     change = on(tenant, user_id, ChangePassword, password_hash="$argon2id$", session_id=kept)
 
     first = await saving.user(change)
@@ -70,6 +79,8 @@ async def test_changed_password_closes_other_sessions_and_withdraws_links_once(
     assert await open_sessions(database, tenant, user_id) == {kept, later}
     assert await open_sessions(database, tenant, other) == {others}
     assert await reset_links(database, tenant, user_id) == 0
+    async with database.statements(tenant) as connection:
+        assert await push_subscriptions.of_users(connection, [user_id]) == {}
 
 
 async def test_changed_role_closes_every_session_and_an_unchanged_one_none(
@@ -96,6 +107,11 @@ async def test_passkey_has_one_account(saving: Saving, tenant: str) -> None:
         await saving.user(on(tenant, other, AddPasskey, passkey_id=new_id(), **key))
 
     assert refused.value.type == "passkey-taken"
+
+
+def link_hash(keyring: Keyring, command_id: UUID) -> str:
+    """The hash of the token in the mail that a command causes."""
+    return token_hash(keyring.link_token(ids.event_id(command_id, 1))).hex()
 
 
 async def factors(database: Database, tenant: str, user_id: UUID) -> tuple[list[int], set[str], set[UUID]]:
@@ -136,6 +152,34 @@ async def test_replaced_recovery_codes_leave_the_app_as_it_is(database: Database
     for _ in range(2):
         await saving.user(on(tenant, user_id, DisableSecondFactor))
     assert await factors(database, tenant, user_id) == ([], set(), set())
+
+
+@pytest.mark.parametrize("verified", [False, True])
+async def test_reset_removes_every_factor_of_an_account_whose_address_was_never_verified(
+    database: Database, saving: Saving, keyring: Keyring, tenant: str, verified: bool
+) -> None:
+    """Somebody else may have registered with the address, and set up factors of their own."""
+    register = register_user(tenant)
+    user_id = (await saving.user(register)).aggregate_id
+    if verified:
+        await saving.user(on(tenant, user_id, VerifyEmail, token_hash=link_hash(keyring, register.command_id)))
+    key = {"credential_id": "Y3JlZA", "public_key": "a2V5", "sign_count": 0, "name": "Phone"}
+    await saving.user(on(tenant, user_id, AddPasskey, passkey_id=new_id(), **key))
+    await saving.user(on(tenant, user_id, EnableSecondFactor, secret="S", step=7, recovery_code_hashes=("aa",)))
+    request = on(tenant, user_id, RequestPasswordReset)
+    await saving.user(request)
+    token = link_hash(keyring, request.command_id)
+    reset = on(tenant, user_id, ResetPassword, password_hash="$argon2id$", token_hash=token)
+
+    for _ in range(2):
+        answer = await saving.user(reset)
+
+    assert saving.resource(answer)["secondFactor"] is verified
+    steps, codes, _ = await factors(database, tenant, user_id)
+    assert (steps, codes) == (([7], {"aa"}) if verified else ([], set()))
+    query = text("SELECT count(*) FROM user_management.passkeys WHERE user_id = :user")
+    async with database.statements(tenant) as connection:
+        assert (await connection.execute(query, {"user": user_id})).scalar_one() == int(verified)
 
 
 async def test_session_in_which_a_passkey_was_made_has_a_second_factor(

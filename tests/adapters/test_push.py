@@ -266,6 +266,10 @@ def test_endpoint_of_a_push_service_is_accepted(endpoint: str) -> None:
         ("64:ff9b::8.8.8.8", True),
         ("2002:7f00:1::", False),
         ("2002:808:808::", True),
+        ("64:ff9b:1::7f00:1", False),
+        ("::a00:1", False),
+        ("::ffff:0:7f00:1", False),
+        ("fec0::1", False),
     ],
 )
 def test_only_addresses_of_the_internet_are_public(address: str, public: bool) -> None:

@@ -162,13 +162,17 @@ async def test_page_is_an_index_scan_from_the_cursor(database: Database, tenant:
     assert "tenant_id" in condition
 
 
-async def test_search_reads_an_index_for_each_field(database: Database, settings: Settings, tenant: str) -> None:
+async def filled(database: Database, settings: Settings, tenant: str) -> None:
+    """Of tables that seem empty, the planner reads any index that begins with the tenant."""
     async with database.statements(tenant) as connection:
         await connection.execute(text(_MANY), {"tenant": tenant})
     owner = await asyncpg.connect(settings.database_url)
-    # Of tables that seem empty, the planner reads any index that begins with the tenant.
     await owner.execute("ANALYZE user_management.users, user_management.user_profiles")
     await owner.close()
+
+
+async def test_search_reads_an_index_for_each_field(database: Database, settings: Settings, tenant: str) -> None:
+    await filled(database, settings, tenant)
 
     plan = await plan_of(database, tenant, lambda connection: accounts(connection, "ravi", None, None, 20, None))
 
@@ -177,7 +181,11 @@ async def test_search_reads_an_index_for_each_field(database: Database, settings
         assert any(f"({key} >= " in line and f"({key} < " in line and "tenant_id" in line for line in conditions)
 
 
-async def test_account_is_looked_up_by_an_index_under_row_level_security(database: Database, tenant: str) -> None:
+async def test_account_is_looked_up_by_an_index_under_row_level_security(
+    database: Database, settings: Settings, tenant: str
+) -> None:
+    await filled(database, settings, tenant)
+
     async def look_up(connection: AsyncConnection) -> object:
         name = "ravi@example.com"
         return await connection.execute(select(users.c.user_id).where(users.c.email_key == name))

@@ -196,6 +196,24 @@ async def test_reset_is_answered_again_with_the_same_key(
     assert [answer.status_code for answer in answers] == [204, 204]
 
 
+async def test_key_of_another_new_password_is_refused(platform: Platform, database: Database, keyring: Keyring) -> None:
+    """Otherwise somebody would believe that a password is replaced which is not."""
+    person, key = await platform.register(), {"Idempotency-Key": str(uuid4())}
+    assert (await reset(platform, await reset_link(platform, database, keyring, person), **key)).status_code == 204
+
+    second = await reset_link(platform, database, keyring, person)
+    assert_problem(await reset(platform, second, "another lamp orbit nine", **key), "idempotency-key-reused")
+
+    signed_in = (await sign_in(platform, person, NEW)).json()
+    headers = {"Authorization": f"Bearer {signed_in['accessToken']}", "Idempotency-Key": str(uuid4())}
+    changed, again = "violet harbour kite", "another lamp orbit nine"
+    path = "/api/users/password"
+    first = await platform.http.post(path, json={"currentPassword": NEW, "newPassword": changed}, headers=headers)
+    assert first.status_code == 204
+    other = await platform.http.post(path, json={"currentPassword": changed, "newPassword": again}, headers=headers)
+    assert_problem(other, "idempotency-key-reused")
+
+
 async def test_link_that_sets_a_password_is_valid_for_an_hour(
     platform: Platform, database: Database, keyring: Keyring
 ) -> None:

@@ -47,23 +47,22 @@ def test_other_origins_of_the_settings_may_use_passkeys(settings: Settings) -> N
 
 async def test_challenge_is_used_once_by_its_holder_for_its_purpose_and_tenant(valkey: Redis, tenant: str) -> None:
     challenges = Challenges(valkey)
+    challenge = await challenges.create(tenant, "register", "ravi")
     for wrong in ((tenant, "sign-in", "ravi"), (tenant, "register", "sita"), ("other", "register", "ravi")):
-        challenge = await challenges.create(tenant, "register", "ravi")
         with pytest.raises(ApiError) as refused:
-            await challenges.use(wrong[0], wrong[1], challenge, wrong[2])
+            await challenges.use(*wrong, challenge)
         assert refused.value.kind == "invalid-challenge"
 
-    challenge = await challenges.create(tenant, "register", "ravi")
-    await challenges.use(tenant, "register", challenge, "ravi")
+    await challenges.use(tenant, "register", "ravi", challenge)
     with pytest.raises(ApiError):
-        await challenges.use(tenant, "register", challenge, "ravi")
+        await challenges.use(tenant, "register", "ravi", challenge)
 
 
 async def test_without_redis_there_are_no_challenges(settings: Settings, tenant: str) -> None:
     unavailable = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     challenges = Challenges(unavailable)
 
-    for refused in (challenges.create(tenant, "sign-in", ""), challenges.use(tenant, "sign-in", bytes(32), "")):
+    for refused in (challenges.create(tenant, "sign-in", ""), challenges.use(tenant, "sign-in", "", bytes(32))):
         with pytest.raises(ApiError) as error:
             await refused
         assert (error.value.kind, error.value.headers) == ("unavailable", {"Retry-After": "2"})

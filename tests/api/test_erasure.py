@@ -14,14 +14,16 @@ from api.opaque import Signer
 from tests.api.test_accounts import refresh, sign_in
 from tests.api.test_contract import assert_problem
 from tests.platform import PASSWORD, Person, Platform, registration, until
+from tests.second_factors import enable
 
 STAGES = ["saved", "published", "notified", "withdrawn", "deleted", "erased"]
 
 
-async def erase(platform: Platform, person: Person, password: str = PASSWORD, **headers: str) -> httpx.Response:
-    return await platform.http.request(
-        "DELETE", "/api/users/profile", json={"password": password}, headers={**person.headers, **headers}
-    )
+async def erase(
+    platform: Platform, person: Person, password: str = PASSWORD, code: str | None = None, **headers: str
+) -> httpx.Response:
+    body = {"password": password} | ({"code": code} if code else {})
+    return await platform.http.request("DELETE", "/api/users/profile", json=body, headers={**person.headers, **headers})
 
 
 async def erased(platform: Platform, location: str, seconds: float = 120) -> dict[str, Any]:
@@ -70,6 +72,16 @@ async def test_account_is_erased_by_who_knows_the_password(platform: Platform) -
     )
     no_body = await platform.http.request("DELETE", "/api/users/profile", json={}, headers=person.headers)
     assert_problem(no_body, "invalid-request")
+
+
+async def test_account_with_a_second_factor_is_erased_with_a_code(platform: Platform) -> None:
+    person = await platform.register()
+    app = await enable(platform.http, person.headers)
+
+    assert_problem(await erase(platform, person), "second-factor-required")
+    assert_problem(await erase(platform, person, code=app.wrong_code), "invalid-code")
+    assert_problem(await erase(platform, person, "wrong horse battery", app.code(1)), "wrong-password", "password")
+    assert (await erase(platform, person, code=app.code(1))).status_code == 202
 
 
 async def test_account_is_erased_once(platform: Platform) -> None:

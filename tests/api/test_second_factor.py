@@ -12,7 +12,7 @@ from sqlalchemy import text
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from api import second_factor
-from tests.api.test_accounts import change_password, reset, reset_link
+from tests.api.test_accounts import change_password, link, refresh, reset, reset_link, verify
 from tests.api.test_contract import assert_problem
 from tests.platform import PASSWORD, Person, Platform, registration, until
 from tests.second_factors import App, begin, confirm, enable, forget_steps
@@ -73,6 +73,23 @@ async def test_enabled_second_factor_is_required_at_sign_in_by_password(platform
     assert (await login(platform, person, app.code(1))).status_code == 200
     profile = (await platform.http.get("/api/users/profile", headers=person.headers)).json()
     assert profile["secondFactor"] is True
+
+
+async def test_enabled_second_factor_closes_the_sessions_opened_without(platform: Platform) -> None:
+    person = await platform.register()
+    other = await platform.login(person)
+    app = await enable(platform.http, person.headers)
+
+    async def access_token_is_refused() -> bool:
+        return (await platform.http.get("/api/users/profile", headers=other.headers)).status_code == 401
+
+    await until(access_token_is_refused)
+    assert_problem(await refresh(platform, other), "invalid-refresh-token")
+    assert (await refresh(platform, person)).status_code == 200
+    signed_in = (await login(platform, person, app.code(1))).json()
+    assert (await replace(platform, person, app.recovery_codes[0])).status_code == 200
+    body = {"refreshToken": signed_in["refreshToken"]}
+    assert (await platform.http.post("/api/auth/refresh", json=body)).status_code == 200
 
 
 async def test_nothing_of_the_second_factor_is_told_without_the_password(platform: Platform) -> None:
@@ -164,7 +181,21 @@ async def test_wrong_code_is_a_failed_sign_in_of_the_account(platform: Platform)
     await until(is_recorded)
 
 
-async def test_asking_for_the_code_is_no_failure(platform: Platform) -> None:
+async def test_right_password_without_a_code_is_recorded_as_a_failed_sign_in(platform: Platform) -> None:
+    """Somebody knows the password."""
+    person, app = await protected(platform)
+    assert_problem(await login(platform, person), "second-factor-required")
+
+    async def types() -> list[str]:
+        answer = await platform.http.get("/api/users/profile/security-events", headers=person.headers)
+        return [event["type"] for event in answer.json()["items"] if event["type"].startswith(("LOGIN", "USER_LOG"))]
+
+    assert await until(types) == ["LOGIN_FAILED"]
+    assert (await login(platform, person, app.code(1))).status_code == 200
+    assert await types() == ["USER_LOGGED_IN", "LOGIN_FAILED"]
+
+
+async def test_asking_for_the_code_is_limited_by_no_pause(platform: Platform) -> None:
     person, app = await protected(platform)
 
     for _ in range(7):
@@ -183,11 +214,23 @@ async def test_repeated_registration_needs_the_second_factor(platform: Platform)
 
 async def test_reset_password_keeps_the_second_factor(platform: Platform, database: Database, keyring: Keyring) -> None:
     person, app = await protected(platform)
+    verifying = await link(database, keyring, person.id, "USER_REGISTERED")
+    assert (await verify(platform, verifying)).status_code == 204
     token = await reset_link(platform, database, keyring, person)
     assert (await reset(platform, token, "staple lamp orbit nine")).status_code == 204
 
     assert_problem(await login(platform, person, password="staple lamp orbit nine"), "second-factor-required")
     assert (await login(platform, person, app.code(1), "staple lamp orbit nine")).status_code == 200
+
+
+async def test_second_factor_of_whoever_registered_with_an_address_does_not_keep_its_owner_out(
+    platform: Platform, database: Database, keyring: Keyring
+) -> None:
+    person, _ = await protected(platform)
+    token = await reset_link(platform, database, keyring, person)
+    assert (await reset(platform, token, "staple lamp orbit nine")).status_code == 204
+
+    assert (await login(platform, person, password="staple lamp orbit nine")).status_code == 200
 
 
 async def test_password_is_changed_in_an_open_session_without_a_code(platform: Platform) -> None:

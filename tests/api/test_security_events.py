@@ -19,12 +19,14 @@ from api.security_events import SecurityEventType
 from domain.events import Event
 from domain.roles import UserRole
 from domain.user import User, UserStatus
+from domain.user_commands import AddPasskey, ChangeUserStatus, RemovePasskey
 from tests.activities.accounts import Saving
+from tests.activities.test_accounts import on
 from tests.api.test_contract import assert_problem
 from tests.api.test_push import api
 from tests.api.test_revocations import become_administrator, suspend
 from tests.api.test_sessions_of_user import ANDROID, WINDOWS, renewal, session_of, sign_in
-from tests.platform import PASSWORD, Person, Platform, until
+from tests.platform import PASSWORD, Person, Platform, registration, until
 from tests.samples import event_of_each_kind, new_id
 
 OWN = "/api/users/profile/security-events"
@@ -102,6 +104,23 @@ async def test_owner_sees_sign_ins_and_failed_ones_with_their_devices(platform: 
     assert {one["userId"] for one in found} == {person.id}
     assert sorted((one["at"] for one in found), reverse=True) == [one["at"] for one in found]
     assert (await read(platform, laptop)).headers["cache-control"] == "private, no-store"
+
+
+async def test_repeated_registration_is_a_sign_in_with_its_device(platform: Platform) -> None:
+    body, key = registration(), {"Idempotency-Key": str(new_id())}
+    first, again = [
+        (await platform.http.post("/api/auth/register", json=body, headers={**key, "User-Agent": device})).json()
+        for device in (WINDOWS, ANDROID)
+    ]
+    headers = {"Authorization": f"Bearer {again['accessToken']}"}
+    assert first["user"]["id"] == again["user"]["id"]
+
+    async def found() -> Items:
+        items: Items = (await platform.http.get(OWN, headers=headers)).json()["items"]
+        return items
+
+    [event] = await until(found)
+    assert (event["type"], event["device"], event["newDevice"]) == ("USER_LOGGED_IN", "Chrome on Android", True)
 
 
 async def test_failed_sign_in_is_in_the_history_of_the_account(platform: Platform) -> None:
@@ -184,8 +203,29 @@ async def test_every_security_event_is_listed_and_nothing_else_newest_first(
     assert [one["id"] for one in found] == [str(one.event_id) for one in expected]
     assert len(found) == len(SECURITY_EVENTS)
     by_type = {one["type"]: one for one in found}
-    assert by_type["USER_PASSKEY_ADDED"]["passkey"] == by_type["USER_PASSKEY_REMOVED"]["passkey"] == "Phone"
+    assert by_type["USER_PASSKEY_ADDED"]["passkey"] is by_type["USER_PASSKEY_REMOVED"]["passkey"] is None
     assert "ravi" not in str(found).lower()
+
+
+async def test_name_of_a_passkey_and_reason_of_a_status_are_stored_encrypted_and_the_name_is_shown(
+    platform: Platform, database: Database, saving: Saving
+) -> None:
+    admin, person = await administrator(platform, saving), await platform.register()
+    key = {"credential_id": new_id().hex, "public_key": "a2V5", "sign_count": 0, "name": "Lakshmi's telephone"}
+    passkey_id, user_id = new_id(), UUID(person.id)
+    await saving.user(on("hyderabad", user_id, AddPasskey, passkey_id=passkey_id, **key))
+    await saving.user(on("hyderabad", user_id, RemovePasskey, passkey_id=passkey_id))
+    of_admin = {"account_id": user_id, "status": UserStatus.SUSPENDED, "reason": "Lakshmi asked for it."}
+    await saving.user(on("hyderabad", UUID(admin.id), ChangeUserStatus, **of_admin))
+
+    suspended, removed, added = await events(platform, admin, 3, of(person))
+
+    assert (added["passkey"], removed["passkey"], suspended["passkey"]) == (*["Lakshmi's telephone"] * 2, None)
+    query = text("SELECT event_data::text FROM user_history.event_store WHERE aggregate_id = :user")
+    async with database.statements("hyderabad") as connection:
+        stored = (await connection.execute(query, {"user": person.id})).scalars().all()
+    assert len(stored) == 4
+    assert "Lakshmi" not in "".join(stored)
 
 
 def test_listed_types_are_those_of_the_index() -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import insert
@@ -19,7 +20,9 @@ from api.errors import ApiError
 from api.quotas import Quota, collected
 from api.sign_in_limits import SignInLimits
 from tests.activities.accounts import Saving
-from tests.api.test_accounts import reset, reset_link
+from tests.api.test_accounts import change_password, reset, reset_link
+from tests.api.test_contract import assert_problem
+from tests.api.test_erasure import erase
 from tests.platform import PASSWORD, Platform, until
 
 NAME, HERE, ELSEWHERE = "ravi@example.com", "203.0.113.9", "198.51.100.7"
@@ -341,6 +344,26 @@ async def test_owner_signs_in_from_where_they_have_signed_in_before_while_strang
 
     assert await sign_in(ELSEWHERE, PASSWORD) == 429
     assert await sign_in(HERE, PASSWORD) == 200
+
+
+@pytest.mark.parametrize("route", ["password", "profile"])
+async def test_guesses_in_an_open_session_begin_a_pause_and_are_recorded(platform: Platform, route: str) -> None:
+    person = await platform.register()
+
+    async def guess(password: str) -> httpx.Response:
+        if route == "password":
+            return await change_password(platform, person, password)
+        return await erase(platform, person, password)
+
+    for _ in range(5):
+        assert_problem(await guess("wrong horse battery"), "wrong-password")
+    assert_problem(await guess(PASSWORD), "too-many-requests")
+
+    async def all_are_recorded() -> bool:
+        answer = await platform.http.get("/api/users/profile/security-events", headers=person.headers)
+        return [event["type"] for event in answer.json()["items"]] == ["LOGIN_FAILED"] * 5
+
+    await until(all_are_recorded)
 
 
 @pytest.fixture

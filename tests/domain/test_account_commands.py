@@ -179,6 +179,15 @@ def test_second_factor_is_part_of_the_state() -> None:
     assert decide(ACCOUNT, sent(DisableSecondFactor), Circumstances()) == []
 
 
+def test_reset_removes_the_second_factor_of_an_address_that_was_never_verified() -> None:
+    reset = sent(ResetPassword, password_hash="h", token_hash="00")
+    with_factor = ACCOUNT.model_copy(update={"second_factor": True})
+    verified = with_factor.model_copy(update={"email_verified": True})
+
+    assert not after(with_factor, reset, BY_LINK).second_factor
+    assert after(verified, reset, BY_LINK).second_factor
+
+
 def test_erased_account_has_no_state() -> None:
     command = sent(EraseUser)
     [fact] = decide(ACCOUNT, command, Circumstances())

@@ -187,6 +187,17 @@ def test_validation_error_of_a_command_contains_no_value() -> None:
     assert "personal" not in str(refused.value)
 
 
+@pytest.mark.parametrize("kind", ["USER_PASSKEY_ADDED", "USER_PASSKEY_REMOVED", "USER_STATUS_CHANGED"])
+def test_activity_has_no_text_that_somebody_typed(kind: str) -> None:
+    [event] = [one for one in event_of_each_kind("hyderabad", new_id(), new_id()) if one.event_type == kind]
+    typed = {"name": "Lakshmi"} if "PASSKEY" in kind else {"reason": "Lakshmi"}
+
+    activity = activity_of(event.model_copy(update={"data": event.data.model_copy(update=typed)}))
+
+    assert activity is not None
+    assert "Lakshmi" not in activity.model_dump_json()
+
+
 def test_activity_describes_the_event_without_personal_data() -> None:
     command = create_property("hyderabad", new_id(), contactName="Lakshmi Devi", contactPhone="9848022338")
     [event] = new_events(command, command.property_id, 0, decide(None, command, actor(command.user_id)))

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, time
 
 import pytest
 
-from domain.notifications import Reach, channels_of, held_until
+from domain.notifications import Audience, Reach, channels_of, held_until, notices_of
 from domain.preferences import ACCOUNT_KINDS, OPTIONAL_KINDS, Channel, Channels, NoticeKind, Preferences, QuietHours
-from tests.samples import new_id
+from tests.samples import event_of_each_kind, new_id
 
 EVERYTHING = Channels(email=True, sms=True, push=True, in_app=True)
 NOTHING = Channels(email=False, sms=False, push=False, in_app=False)
@@ -38,9 +38,24 @@ def test_notices_of_the_account_are_mailed_whatever_the_preferences_are(kind: No
 
 
 def test_texts_about_security_go_to_those_who_have_asked_for_texts() -> None:
-    for kind in (NoticeKind.PASSWORD_CHANGED, NoticeKind.NEW_SIGN_IN):
+    for kind in (NoticeKind.PASSWORD_CHANGED, NoticeKind.NEW_SIGN_IN, NoticeKind.SECURITY_CHANGED):
         assert Channel.SMS not in channels_of(kind, reach())
         assert channels_of(kind, reach(EVERYTHING)) == set(Channel)
+
+
+def test_owner_is_notified_of_every_change_of_the_accounts_security() -> None:
+    user = new_id()
+    caused = {event.event_type: notices_of(event) for event in event_of_each_kind("hyderabad", user, new_id())}
+
+    about = {name: one for name, found in caused.items() for one in found if one.kind is NoticeKind.SECURITY_CHANGED}
+
+    assert about.keys() == {
+        "USER_ROLE_CHANGED",
+        "USER_SECOND_FACTOR_CHANGED",
+        "USER_PASSKEY_ADDED",
+        "USER_PASSKEY_REMOVED",
+    }
+    assert {(one.audience, one.audience_id) for one in about.values()} == {(Audience.USER, user)}
 
 
 def test_links_are_shown_to_nobody_but_the_owner_of_the_mailbox() -> None:

@@ -10,6 +10,7 @@ import pytest
 from embedded.paths import ROOT, write_environment
 from embedded.stack import Stack
 from tests.platform import PASSWORD, Person, Platform, until
+from tests.second_factors import enable
 
 
 async def admin(stack: Stack, *arguments: str, **env: str) -> tuple[int, str]:
@@ -77,6 +78,22 @@ async def test_second_time_changes_nothing_and_a_role_can_be_taken_back(platform
     person = await sign_in(platform, person)  # a new role closes the sessions
     profile = await platform.http.get("/api/users/profile", headers=person.headers)
     assert (profile.json()["role"], profile.headers["ETag"]) == ("AGENT", '"3"')
+
+
+async def test_second_factor_of_an_owner_who_has_lost_it_is_disabled(platform: Platform) -> None:
+    person = await platform.register()
+    await enable(platform.http, person.headers)
+    refused = await platform.http.post("/api/auth/login", json={"emailOrUsername": person.email, "password": PASSWORD})
+
+    first, again = [await admin(platform.stack, "--email", person.email, "--disable-second-factor") for _ in range(2)]
+
+    assert refused.json()["type"] == "/problems/second-factor-required"
+    done, trace = first[1].splitlines()
+    assert (first[0], done) == (0, f"{person.email} signs in without a code from now on. Passkeys are as they were.")
+    assert "disable-second-factor" in trace
+    assert (again[0], again[1].splitlines()[0]) == (0, f"{person.email} has no authenticator app. Nothing was changed.")
+    profile = await platform.http.get("/api/users/profile", headers=(await sign_in(platform, person)).headers)
+    assert (profile.json()["secondFactor"], profile.json()["role"]) == (False, "USER")
 
 
 async def test_unknown_account_is_reported(platform: Platform) -> None:

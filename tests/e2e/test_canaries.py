@@ -19,8 +19,6 @@ from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.tables import person_keys, users
-from api.commands import Commands
-from api.opaque import Signer
 from domain.events import read_event
 from projections.history import History
 from projections.rebuild import rebuild
@@ -39,11 +37,8 @@ def everywhere(settings: Settings, temporal_client: Client, valkey: Redis, data:
 
 
 @pytest.fixture
-async def canary(
-    platform: Platform, database: Database, keyring: Keyring, temporal_client: Client, settings: Settings
-) -> Canary:
-    commands = Commands(temporal_client, database, keyring, Signer(settings.secret_bytes), settings)
-    canary = Canary(platform, database, keyring, commands)
+async def canary(platform: Platform, database: Database, keyring: Keyring) -> Canary:
+    canary = Canary(platform, database, keyring)
     await canary.live()
     return canary
 

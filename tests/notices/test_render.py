@@ -256,6 +256,26 @@ def test_status_has_words_and_one_of_a_later_release_as_well() -> None:
     assert not [body for body in bodies.values() if re.search("[A-Z_]{3}", body)]
 
 
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("passkey added", "a passkey was added"),
+        ("passkey removed", "a passkey was removed"),
+        ("second factor enabled", "the second factor was enabled"),
+        ("second factor disabled", "the second factor was disabled"),
+        ("recovery codes", "recovery codes were replaced"),
+        ("role", "your role was changed"),
+    ],
+)
+def test_change_of_security_is_named_in_every_text(name: str, changed: str) -> None:
+    sample = BY_NAME[f"security: {name}"]
+    subject, text, title, _, sms = everything(sample, sample.values)
+
+    for written in (subject, text, title, sms, visible(render.mail(sample.kind, sample.values))):
+        assert changed in " ".join(written.split())
+    assert ("ADMIN" in text) is (name == "role")
+
+
 def test_time_is_that_of_india() -> None:
     sample = BY_NAME["new sign-in"]
 

@@ -49,10 +49,17 @@ async def serving(all_tenants: Database) -> int:
 
 
 async def rows_of(all_tenants: Database, generation: int) -> int:
+    """The rows of a generation, and the events of erased users, which have none."""
     async with all_tenants.transaction() as tx:
         query = text("SELECT count(*) FROM user_history.user_activity WHERE generation = :generation")
-        count: int = (await tx.execute(query, {"generation": generation})).scalar_one()
-        return count
+        rows: int = (await tx.execute(query, {"generation": generation})).scalar_one()
+        of_erased = text(
+            "SELECT count(*) FROM user_history.event_store e JOIN user_management.erasures x"
+            " ON x.tenant_id = e.tenant_id AND CAST(x.user_id AS text) = e.user_id WHERE e.event_type <> ALL(:left)"
+        )
+        left_out = [name for name, kind in KINDS.items() if kind.model in NO_ACTIVITY]
+        erased: int = (await tx.execute(of_erased, {"left": left_out})).scalar_one()
+        return rows + erased
 
 
 async def stored_events(all_tenants: Database) -> int:
