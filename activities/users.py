@@ -248,7 +248,7 @@ def _consequences(command: Any) -> Sequence[Executable]:
             prove = update(sessions).where(own, sessions.c.session_id == proven).values(second_factor=True)
             # The others were opened by the password alone. Replacing the recovery codes has no secret.
             enabled = getattr(command, "secret", None) is not None
-            return [prove, close.where(sessions.c.session_id != proven)] if enabled else [prove]
+            return [prove, close.where(sessions.c.session_id != proven), unsubscribe] if enabled else [prove]
     return ()
 
 

@@ -226,6 +226,10 @@ class Settings(BaseSettings):
     login_failures_per_account: Annotated[int, Field(ge=1)] = 30
     """Of one name from all addresses within an hour, before a pause of 5 s, which doubles up to a minute and spares the
     addresses where the account was signed in: what the owner mistypes on every device."""
+    code_failures: Annotated[int, Field(ge=1)] = 10
+    """Wrong codes of the second factor of one account within a day, from all addresses, before a pause of a minute,
+    which each later failure doubles up to an hour: who knows the password gets some 40 guesses in a day, a chance of
+    one in 8,000. The owner mistypes fewer, and waits for an hour at most."""
     login_attempts_per_minute_per_address: Annotated[int, Field(ge=1)] = 60
     """From one address, for all names: an office behind one NAT may sign in at once, and an attacker takes at most 12 s
     of a core a minute (0.2 s for each hash)."""

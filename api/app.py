@@ -109,6 +109,7 @@ def create_app(settings: Settings) -> FastAPI:
 async def _parts(settings: Settings) -> Parts:
     database, client = Database.for_tenants(settings), redis.connect(settings)
     keyring, signer, passwords = Keyring(settings.secret_bytes), Signer(settings.secret_bytes), Passwords()
+    sign_ins = SignInLimits(client, database, keyring, settings)
     workflows = await temporal.connect(settings)
     return Parts(
         settings=settings,
@@ -120,9 +121,9 @@ async def _parts(settings: Settings) -> Parts:
         signer=signer,
         tokens=Tokens(settings.jwt_private_pem),
         passwords=passwords,
-        sessions=Sessions(database, passwords, keyring, settings.admin_second_factor),
+        sessions=Sessions(database, passwords, keyring, sign_ins, settings.admin_second_factor),
         limits=Limits(client),
-        sign_ins=SignInLimits(client, database, keyring, settings),
+        sign_ins=sign_ins,
         challenges=Challenges(client),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
         inbox=Inbox(database, settings.consistency_wait_seconds),

@@ -207,12 +207,14 @@ async def proven(sender: Sender, request: Request, body: Proof, metadata: Comman
 
 
 async def verify_code(sender: Sender, user: User, code: str | None) -> None:
-    """Use up a code of the account if it has a second factor. Raises ApiError wrong-code."""
+    """Use up a code of the account if it has a second factor. Raises ApiError wrong-code or too-many-requests."""
     if not user.second_factor:
         return
+    if code is None:
+        raise wrong_code()
     parts, tenant_id = sender.parts, sender.caller.tenant_id
-    async with parts.database.transaction(tenant_id) as tx:
-        if code is None or not await accept_code(tx, parts.keyring, user.id, code):
+    async with parts.sign_ins.code(tenant_id, user.id), parts.database.transaction(tenant_id) as tx:
+        if not await accept_code(tx, parts.keyring, user.id, code):
             raise wrong_code()
 
 

@@ -9,6 +9,7 @@ row first and then closes the sessions: a session is either refused, or it is th
 
 import hashlib
 import secrets
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +27,7 @@ from adapters.tables import refresh_tokens, sessions, users
 from api.codes import accept_code, has_passkey
 from api.errors import ApiError
 from api.passwords import Passwords
+from api.sign_in_limits import SignInLimits
 from domain.roles import UserRole
 from domain.user import MAY_SIGN_IN, User
 
@@ -66,9 +68,15 @@ class Sessions:
     """Opens, renews and closes sessions of one tenant at a time."""
 
     def __init__(
-        self, database: Database, passwords: Passwords, keyring: Keyring, admin_second_factor: bool = False
+        self,
+        database: Database,
+        passwords: Passwords,
+        keyring: Keyring,
+        sign_ins: SignInLimits,
+        admin_second_factor: bool = False,
     ) -> None:
         """With `admin_second_factor`, sessions of administrators without a second factor are limited."""
+        self._sign_ins = sign_ins
         self._admin_second_factor = admin_second_factor
         self._database = database
         self._keyring = keyring
@@ -80,9 +88,10 @@ class Sessions:
         """Open a session by password; `name` is an e-mail address or username in lower case (SignInName).
 
         Raises SignInRefused invalid-credentials, ApiError account-closed, or unavailable when too many sign-ins wait;
-        and after the password has matched, SignInRefused second-factor-required or invalid-code.
+        and after the password has matched, SignInRefused second-factor-required or invalid-code, or ApiError
+        too-many-requests after too many wrong codes.
         """
-        query = select(users.c.user_id, users.c.password_hash).where(
+        query = select(users.c.user_id, users.c.password_hash, users.c.second_factor).where(
             or_(users.c.email_key == name, users.c.username_key == name)
         )
         async with self._database.statements(tenant_id) as connection:
@@ -91,8 +100,10 @@ class Sessions:
         hashed = row.password_hash if row else None
         if not await self._passwords.matches(password, hashed, address=address) or row is None:
             raise SignInRefused("invalid-credentials", row.user_id if row else None)
-        async with self._database.transaction(tenant_id) as tx:
-            is_proven = await note_sign_in(tx, row.user_id) and code is not None
+        has_code = code is not None and row.second_factor
+        guessing = self._sign_ins.code(tenant_id, row.user_id) if has_code else nullcontext()
+        async with guessing, self._database.transaction(tenant_id) as tx:
+            is_proven = await note_sign_in(tx, row.user_id) and has_code
             if is_proven and not await accept_code(tx, self._keyring, row.user_id, code or ""):
                 raise SignInRefused("invalid-code", row.user_id)
             return await self.open(tx, tenant_id, row.user_id, address, device, second_factor=is_proven)

@@ -1,4 +1,4 @@
-"""Limits of failed sign-ins, by account, by client address and by both, with growing pauses.
+"""Limits of failed sign-ins, by account, by client address and by both, with growing pauses; and of wrong codes.
 
 An attempt is counted as failed before its password is verified, and is taken back when it succeeds: of concurrent
 attempts no more are verified than of successive ones. Names without an account are counted like others.
@@ -137,6 +137,7 @@ class SignInLimits:
         self._database = database
         self._keyring = keyring
         self._limits = _limits(settings)
+        self._codes = (_Limit("failed-codes", settings.code_failures, 60, 3600, 86_400),)
 
     @asynccontextmanager
     async def attempt(self, tenant_id: str, name: str, address: str) -> AsyncIterator[None]:
@@ -160,6 +161,30 @@ class SignInLimits:
         taken_back[_PAIR] = "forget"
         await self._settled(keys, states, taken_back)
 
+    @asynccontextmanager
+    async def code(self, tenant_id: str, user_id: UUID) -> AsyncIterator[None]:
+        """Surrounds the verification of a code of an account, whose password has matched.
+
+        Wrong codes are counted by account, whatever the name and the address. A right one takes back only its own
+        count: otherwise each sign-in of the owner would give further guesses to who knows the password. Raises ApiError
+        too-many-requests, or unavailable without Redis.
+        """
+        counter = f"{tenant_id}:failed-codes:{user_id}"
+        keys = [counter, f"{counter}:pause"]
+        # No address is spared, so there is no trust to look up; the key is never set.
+        refused, [state] = await self._count(f"{counter}:trust", keys, False, self._codes)
+        report(state.quota())
+        if refused:
+            detail = "Codes were wrong too often. Wait for Retry-After seconds; reset the password if it was not you."
+            raise ApiError("too-many-requests", detail, headers={"Retry-After": str(max(1, state.pause_seconds))})
+        try:
+            yield
+        except (ApiError, DatabaseUnavailable) as error:
+            if not (isinstance(error, ApiError) and error.kind in _FAILURES):
+                await self._settled(keys, [state], [state.taking_back])
+            raise
+        await self._settled(keys, [state], [state.taking_back])
+
     async def trust(self, tenant_id: str, user_id: UUID, address: str) -> None:
         """Remember for a day that the owner of an account is at `address`: they have used a link of a mail.
 
@@ -174,10 +199,11 @@ class SignInLimits:
                 await self._pipeline.execute("SET", trust, 1, "EX", _TRUST_SECONDS)
 
     async def _admitted(self, tenant_id: str, name: str, address: str, trust: str, keys: Sequence[str]) -> list[_State]:
-        refused, states = await self._count(trust, keys, False)
+        refused, states = await self._count(trust, keys, False, self._limits)
         if refused and not any(states[limit].pause_seconds for limit in (_PAIR, _ADDRESS)):
             # Only the account's failures refuse it: do they come from elsewhere? Asked for unknown names as well.
-            refused, states = await self._count(trust, keys, await self._is_known(tenant_id, name, address))
+            is_known = await self._is_known(tenant_id, name, address)
+            refused, states = await self._count(trust, keys, is_known, self._limits)
         if refused:
             for state in states:
                 report(state.quota())
@@ -186,13 +212,15 @@ class SignInLimits:
             raise ApiError("too-many-requests", detail, headers={"Retry-After": seconds})
         return states
 
-    async def _count(self, trust: str, keys: Sequence[str], is_known: bool) -> tuple[bool, list[_State]]:
-        arguments = [int(is_known), *(number for limit in self._limits for number in limit.arguments)]
+    async def _count(
+        self, trust: str, keys: Sequence[str], is_known: bool, limits: Sequence[_Limit]
+    ) -> tuple[bool, list[_State]]:
+        arguments = [int(is_known), *(number for limit in limits for number in limit.arguments)]
         try:
             refused, *found = await self._pipeline.execute("EVAL", _ADMIT, 1 + len(keys), trust, *keys, *arguments)
         except RedisError as error:
             raise unavailable("The rate limiter") from error
-        return bool(refused), [_State(limit, *row) for limit, row in zip(self._limits, found, strict=True)]
+        return bool(refused), [_State(limit, *row) for limit, row in zip(limits, found, strict=True)]
 
     async def _settled(self, keys: Sequence[str], states: Sequence[_State], what: Sequence[str]) -> None:
         try:

@@ -263,6 +263,7 @@ async def test_redis_keys_of_the_person_are_deleted_and_those_of_others_kept(
         f"{{{tenant}:{account.id}}}:history:1",
         f"{{{tenant}:{account.id}}}:history:1:lease",
         f"{tenant}:limit:commands:{account.id}",
+        f"{tenant}:failed-codes:{account.id}:pause",
         f"{tenant}:viewed:{new_id()}:{account.id}",
         f"{tenant}:limit:link:{by_email}",
         f"{tenant}:failed-logins:account:{by_name}:pause",

@@ -7,9 +7,11 @@ from uuid import UUID
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy import event, func, text, update
 from sqlalchemy.util import await_only
 
+from adapters import redis
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
@@ -18,6 +20,7 @@ from adapters.tables import users
 from api.errors import ApiError
 from api.passwords import Passwords
 from api.sessions import Session, Sessions
+from api.sign_in_limits import SignInLimits
 from api.tokens import Tokens
 from tests.activities.accounts import Saving
 from tests.api.test_contract import assert_problem
@@ -133,8 +136,9 @@ async def paused(
             held.set()
             await_only(go_on.wait())
 
-    passwords = Passwords()
-    running = asyncio.create_task(call(Sessions(database, passwords, Keyring(settings.secret_bytes))))
+    passwords, keyring, client = Passwords(), Keyring(settings.secret_bytes), redis.connect(settings)
+    sign_ins = SignInLimits(client, database, keyring, settings)
+    running = asyncio.create_task(call(Sessions(database, passwords, keyring, sign_ins)))
 
     async def is_held() -> bool:
         return held.is_set() or running.done()
@@ -142,6 +146,7 @@ async def paused(
     await until(is_held)
     yield Paused(operator, pid, running, go_on)
     passwords.close()
+    await client.aclose()
     await database.close()
 
 
@@ -169,9 +174,9 @@ class Paused:
 
 
 @pytest.fixture
-async def sessions(database: Database, keyring: Keyring) -> AsyncIterator[Sessions]:
+async def sessions(database: Database, keyring: Keyring, valkey: Redis, settings: Settings) -> AsyncIterator[Sessions]:
     passwords = Passwords()
-    yield Sessions(database, passwords, keyring)
+    yield Sessions(database, passwords, keyring, SignInLimits(valkey, database, keyring, settings))
     passwords.close()
 
 

@@ -9,15 +9,18 @@ from uuid import UUID
 import httpx
 import jwt
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy import insert, select, text, update
 
 from adapters import user_sessions
 from adapters.postgres import Database
 from adapters.sealing import Keyring
+from adapters.settings import Settings
 from adapters.tables import event_store, sessions
 from api.errors import ApiError
 from api.passwords import Passwords
 from api.sessions import Session, Sessions
+from api.sign_in_limits import SignInLimits
 from tests.activities.accounts import Saving
 from tests.api.test_contract import assert_problem
 from tests.api.test_sessions import HERE
@@ -30,10 +33,10 @@ ANDROID = "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 Chrome/131.0.0.
 
 
 @pytest.fixture
-async def opener(database: Database, keyring: Keyring) -> AsyncIterator[Sessions]:
+async def opener(database: Database, keyring: Keyring, valkey: Redis, settings: Settings) -> AsyncIterator[Sessions]:
     """The class with which an API process opens sessions."""
     passwords = Passwords()
-    yield Sessions(database, passwords, keyring)
+    yield Sessions(database, passwords, keyring, SignInLimits(valkey, database, keyring, settings))
     passwords.close()
 
 

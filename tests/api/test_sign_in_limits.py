@@ -24,6 +24,7 @@ from tests.api.test_accounts import change_password, reset, reset_link
 from tests.api.test_contract import assert_problem
 from tests.api.test_erasure import erase
 from tests.platform import PASSWORD, Platform, until
+from tests.second_factors import enable
 
 NAME, HERE, ELSEWHERE = "ravi@example.com", "203.0.113.9", "198.51.100.7"
 LOW = {"login_failures": 3, "login_failures_per_address": 6, "login_failures_per_account": 4}
@@ -344,6 +345,56 @@ async def test_owner_signs_in_from_where_they_have_signed_in_before_while_strang
 
     assert await sign_in(ELSEWHERE, PASSWORD) == 429
     assert await sign_in(HERE, PASSWORD) == 200
+
+
+async def test_wrong_codes_of_an_account_begin_a_pause_that_doubles_up_to_an_hour(
+    limits: SignInLimits, valkey: Redis, settings: Settings, tenant: str
+) -> None:
+    user_id, pauses = uuid4(), []
+
+    async def guess(user_id: UUID, kind: str | None = "invalid-code") -> int:
+        try:
+            async with limits.code(tenant, user_id):
+                if kind:
+                    raise ApiError(kind)
+        except ApiError as error:
+            return int(error.headers.get("Retry-After", 0))
+        return 0
+
+    for _ in range(settings.code_failures - 1):
+        assert await guess(user_id) == 0
+    for kind in (None, "account-closed"):  # a right code takes back its own count, and the pause that it began
+        assert await guess(user_id, kind) == 0
+    for _ in range(8):
+        assert await guess(user_id, "wrong-code") == 0
+        pauses.append(await guess(user_id, None))
+        await valkey.delete(f"{tenant}:failed-codes:{user_id}:pause")
+    assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    assert await guess(uuid4(), None) == 0
+    assert await valkey.ttl(f"{tenant}:failed-codes:{user_id}") > 86_000
+
+
+async def test_codes_guessed_under_both_names_and_from_many_addresses_are_counted_together(
+    platform: Platform, settings: Settings, valkey: Redis
+) -> None:
+    person = await platform.register()
+    app = await enable(platform.http, person.headers)
+    unknown = ["0" * len(code) for code in app.recovery_codes]
+
+    async def sign_in(n: int, code: str) -> httpx.Response:
+        name = (person.email, person.username)[n % 2]
+        body = {"emailOrUsername": name, "password": PASSWORD, "code": code}
+        headers = {"X-Forwarded-For": f"2001:db8:6:{n:x}::1"}
+        return await platform.http.post("/api/auth/login", json=body, headers=headers)
+
+    for n in range(settings.code_failures):
+        assert_problem(await sign_in(n, app.wrong_code if n % 3 else unknown[0]), "invalid-code")
+    for code in (app.code(1), app.recovery_codes[0]):
+        assert_problem(await sign_in(99, code), "too-many-requests")
+    assert_problem(await erase(platform, person, code=app.code(1)), "too-many-requests")
+
+    await valkey.delete(f"hyderabad:failed-codes:{person.id}:pause")
+    assert (await sign_in(100, app.code(1))).status_code == 200
 
 
 @pytest.mark.parametrize("route", ["password", "profile"])
