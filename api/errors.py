@@ -81,7 +81,8 @@ KINDS: dict[str, Kind] = {
     "session-closed": Kind(
         401,
         "The session is closed",
-        "Sign in again. Sessions end by signing out, a new password, a new role, or when the account is suspended.",
+        "Sign in again. A session ends by signing out, here or from another device, by a new password or role, or with "
+        "the account.",
     ),
     "invalid-credentials": Kind(401, "Wrong name or password", "Check both and sign in again."),
     "wrong-password": Kind(403, "Wrong password", "Send the password of your account, or reset it by a link."),
@@ -93,12 +94,14 @@ KINDS: dict[str, Kind] = {
     "invalid-code": Kind(
         401,
         "The code is not valid",
-        "Send the code that the authenticator app shows now, or another recovery code. Each signs in once.",
+        "Send the code that the authenticator app shows now, or another recovery code. Each works once: after one that "
+        "has confirmed or signed in, wait for the next, up to 30 seconds.",
     ),
     "wrong-code": Kind(
         403,
         "The code is not valid",
-        "Send the code that the authenticator app shows now, or another recovery code. Each is accepted once.",
+        "Send the code that the authenticator app shows now, or another recovery code. Each works once: after one that "
+        "was accepted, wait for the next, up to 30 seconds.",
     ),
     "second-factor-needed": Kind(
         403,

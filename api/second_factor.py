@@ -219,7 +219,7 @@ async def verify_code(sender: Sender, user: User, code: str | None) -> None:
 
 
 def wrong_code() -> ApiError:
-    fault = FieldError(field="code", reason="Send the code that the authenticator app shows now.")
+    fault = FieldError(field="code", reason="Send the code that the authenticator app shows now, or a recovery code.")
     return ApiError("wrong-code", errors=[fault])
 
 

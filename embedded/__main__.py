@@ -58,7 +58,10 @@ async def _start(stack: Stack, port: int) -> None:
     _print_line("Database, topics, search attributes and bucket:")
     await stack.prepare()
     _print_line("  up to date\nProcesses:")
-    await stack.start_processes(port)
+    # Browsers take no passkey for an address.
+    portal = os.environ.get("PUBLIC_URL") or f"http://localhost:{port}"
+    await stack.start_processes(port, {"PUBLIC_URL": portal})
+    stack.env["PUBLIC_URL"] = portal
     write_environment(stack.data / _ENVIRONMENT, _environment(stack))
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import html
 import sys
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.parser import BytesHeaderParser
@@ -53,10 +53,13 @@ class Mailbox:
                 self._by_message_id[message_id] = file
         return "250 OK"
 
-    def newest(self, limit: int, to: str | None = None, before: str | None = None) -> list[dict[str, Any]]:
-        """Up to `limit` mails, newest first, optionally only those to one address and older than the mail `before`."""
+    def newest(
+        self, limit: int, to: str | None = None, before: str | None = None, after: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Up to `limit` mails, newest first, optionally only those to one address, and between two mails."""
         end = len(self._files) if before is None else bisect_left(self._files, before, key=lambda file: file.stem)
-        found = ((file, _parsed(file)) for file in reversed(self._files[:end]))
+        begin = 0 if after is None else bisect_right(self._files, after, key=lambda file: file.stem)
+        found = ((file, _parsed(file)) for file in reversed(self._files[begin:end]))
         mine = (pair for pair in found if to is None or to in str(pair[1]["To"]))
         return [_shown(file, mail) for file, mail in islice(mine, limit)]
 
@@ -84,10 +87,13 @@ def pages(mailbox: Mailbox) -> FastAPI:
 
     @app.get("/api/messages")
     def messages(
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100, to: str | None = None, before: str | None = None
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        to: str | None = None,
+        before: str | None = None,
+        after: str | None = None,
     ) -> list[dict[str, Any]]:
-        """For the next page set `before` to the id of the last mail of this one."""
-        return mailbox.newest(limit, to, before)
+        """For the next page set `before` to the id of the last mail of this one; `after` leaves out older mails."""
+        return mailbox.newest(limit, to, before, after)
 
     @app.get("/api/messages/{mail_id}")
     def message(mail_id: str) -> dict[str, Any]:

@@ -26,14 +26,14 @@ async def erase(
     return await platform.http.request("DELETE", "/api/users/profile", json=body, headers={**person.headers, **headers})
 
 
-async def erased(platform: Platform, location: str) -> dict[str, Any]:
+async def erased(platform: Platform, location: str, seconds: float = 120) -> dict[str, Any]:
     """The state of an erasure, once it is done."""
 
     async def finished() -> dict[str, Any] | None:
         state: dict[str, Any] = (await platform.http.get(location)).json()
         return state if [stage["status"] for stage in state.get("stages", [])] == ["DONE"] * len(STAGES) else None
 
-    state = await until(finished, seconds=90)
+    state = await until(finished, seconds=seconds)
     assert state is not None
     return state
 

@@ -139,7 +139,7 @@ async def test_search_finds_what_is_there(
             *("redis {hyderabad:", "redis test:", "object "),
         }
 
-    await until(everywhere_but_in_logs)
+    await until(everywhere_but_in_logs, seconds=120)
     assert "postgres.log" in await everywhere.find(["database system is ready to accept connections"])
     assert "user_management.person_keys" in await everywhere.in_tables([person.id])
 

@@ -76,7 +76,8 @@ async def test_erasure_goes_on_after_its_worker_is_killed(platform: Platform) ->
     await until(deleting)
     os.kill(worker, signal.SIGKILL)
 
-    state = await erased(platform, location)
+    # The steps of a dead worker are taken up when their heartbeats have been missing for 20 s.
+    state = await erased(platform, location, seconds=240)
     assert state["status"] == "COMPLETED"
     await until(lambda: _is_ready(platform), seconds=60)
 
