@@ -16,7 +16,7 @@ from domain.user_commands import ChangeRole
 from tests.activities.accounts import Saving
 from tests.api.test_contract import assert_problem
 from tests.authenticator import ORIGIN, Authenticator
-from tests.platform import PASSWORD, Platform, registration
+from tests.platform import PASSWORD, Platform, registration, until
 from tests.samples import new_id
 from tests.second_factors import App, begin, confirm, enable, forget_steps
 
@@ -133,7 +133,7 @@ async def test_limited_session_is_full_once_its_second_factor_is_enabled(admin: 
     assert not await admin.is_limited()
 
 
-async def test_session_from_before_stays_limited_until_a_sign_in_with_the_second_factor(
+async def test_session_from_before_is_closed_when_the_second_factor_is_enabled(
     admin: Admin, http: httpx.AsyncClient
 ) -> None:
     """Who had the password alone, and signed in first, gains nothing when the owner enables a second factor."""
@@ -142,12 +142,16 @@ async def test_session_from_before_stays_limited_until_a_sign_in_with_the_second
     setup = (await begin(http, {"Authorization": f"Bearer {thief['accessToken']}"})).json()
     await admin.login()
     await enable(http, admin.headers)
-    admin.tokens = thief
+    stolen = {"Authorization": f"Bearer {thief['accessToken']}"}
 
-    assert (await admin.refresh()).status_code == 200
-    assert await admin.is_limited()
-    late = await confirm(http, admin.headers, setup["setupToken"], App(setup["secret"]).code())
-    assert_problem(late, "second-factor-on")
+    async def is_refused() -> bool:
+        return (await http.get("/api/users/profile", headers=stolen)).status_code == 401
+
+    await until(is_refused)
+    refreshed = await http.post("/api/auth/refresh", json={"refreshToken": thief["refreshToken"]})
+    assert_problem(refreshed, "invalid-refresh-token")
+    late = await confirm(http, stolen, setup["setupToken"], App(setup["secret"]).code())
+    assert_problem(late, "session-closed")
 
 
 async def test_administrator_who_disables_the_second_factor_is_limited_from_the_next_refresh(
