@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from adapters.settings import Settings
+from embedded import texts
 from embedded.paths import ROOT, api_port, write_environment
 from embedded.process import StartFailed
 from embedded.stack import Stack
@@ -60,8 +61,11 @@ async def _start(stack: Stack, port: int) -> None:
     _print_line("  up to date\nProcesses:")
     # Browsers take no passkey for an address.
     portal = os.environ.get("PUBLIC_URL") or f"http://localhost:{port}"
-    await stack.start_processes(port, {"PUBLIC_URL": portal})
-    stack.env["PUBLIC_URL"] = portal
+    more = {"PUBLIC_URL": portal}
+    if not os.environ.get("TWILIO_ACCOUNT_SID") and "MAILBOX_URL" in stack.env:
+        more |= texts.settings(stack.env["MAILBOX_URL"])
+    await stack.start_processes(port, more)
+    stack.env |= more
     write_environment(stack.data / _ENVIRONMENT, _environment(stack))
 
 

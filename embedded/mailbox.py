@@ -1,9 +1,10 @@
-"""The embedded mailbox: an SMTP server that stores each mail as a file, with a web page and a JSON API."""
+"""The embedded mailbox: keeps each mail and text message as a file, with a web page and a JSON API."""
 
 import asyncio
 import html
 import sys
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.parser import BytesHeaderParser
@@ -17,10 +18,13 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from fastapi import FastAPI, HTTPException, Query
 from fastapi.responses import HTMLResponse
 
+from embedded import texts
+
 _PAGE = """<!doctype html><meta charset="utf-8">{refresh}<title>Mailbox</title>
 <style>body{{font:15px system-ui;margin:2rem auto;max-width:60rem}}article{{border:1px solid #ccc;border-radius:8px;
 padding:.5rem 1rem;margin:.7rem 0}}h2{{font-size:1rem;margin:.2rem 0}}pre{{white-space:pre-wrap}}small{{color:#666}}
-</style><h1>Mailbox</h1><p>{count} mails, newest first. Nothing leaves this machine.</p>{mails}<p>{links}</p>"""
+</style><h1>Mailbox</h1><p>{count} mails and texts, newest first. Nothing leaves this machine.</p>
+{mails}<p>{links}</p>"""
 _REFRESH = '<meta http-equiv="refresh" content="5">'
 _PAGE_SIZE = 50
 _MAIL = "<article><h2>{subject}</h2><small>to {to}, {date}{link}</small><pre>{text}</pre></article>"
@@ -43,7 +47,11 @@ class Mailbox:
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         """aiosmtpd calls this with each mail. A mail with a known Message-ID is a duplicate and is dropped."""
-        content = cast(bytes, envelope.content)
+        self.store(cast(bytes, envelope.content))
+        return "250 OK"
+
+    def store(self, content: bytes) -> None:
+        """Keep a mail, unless it is a duplicate."""
         message_id = BytesHeaderParser().parsebytes(content).get("Message-ID")
         if message_id not in self._by_message_id:
             file = self._folder / f"{len(self._files) + 1:08}.eml"
@@ -51,7 +59,6 @@ class Mailbox:
             self._files.append(file)
             if message_id:
                 self._by_message_id[message_id] = file
-        return "250 OK"
 
     def newest(
         self, limit: int, to: str | None = None, before: str | None = None, after: str | None = None
@@ -59,9 +66,15 @@ class Mailbox:
         """Up to `limit` mails, newest first, optionally only those to one address, and between two mails."""
         end = len(self._files) if before is None else bisect_left(self._files, before, key=lambda file: file.stem)
         begin = 0 if after is None else bisect_right(self._files, after, key=lambda file: file.stem)
-        found = ((file, _parsed(file)) for file in reversed(self._files[begin:end]))
-        mine = (pair for pair in found if to is None or to in str(pair[1]["To"]))
-        return [_shown(file, mail) for file, mail in islice(mine, limit)]
+        return [_shown(file, mail) for file, mail in islice(self._to(to, self._files[begin:end]), limit)]
+
+    def newest_to(self, limit: int, to: str) -> list[EmailMessage]:
+        """Up to `limit` mails to one address, newest first."""
+        return [mail for _, mail in islice(self._to(to, self._files), limit)]
+
+    def _to(self, to: str | None, files: list[Path]) -> Iterator[tuple[Path, EmailMessage]]:
+        found = ((file, _parsed(file)) for file in reversed(files))
+        return (pair for pair in found if to is None or to in str(pair[1]["To"]))
 
     def find(self, mail_id: str) -> dict[str, Any] | None:
         return next((_shown(file, _parsed(file)) for file in self._files if file.stem == mail_id), None)
@@ -84,6 +97,7 @@ def _article(mail: dict[str, Any]) -> str:
 
 def pages(mailbox: Mailbox) -> FastAPI:
     app = FastAPI(title="Mailbox", docs_url=None, redoc_url=None)
+    app.include_router(texts.routes(mailbox.store, mailbox.newest_to))
 
     @app.get("/api/messages")
     def messages(

@@ -1,16 +1,25 @@
 """Pagination of the embedded mailbox."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 import pytest
+import uvicorn
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from adapters.providers import Sms
+from adapters.settings import Settings
+from adapters.sms import Twilio
+from embedded import texts
 from embedded.mailbox import Mailbox, pages
+from tests.platform import until
 
 
 @pytest.fixture
@@ -104,3 +113,33 @@ async def test_html_part_is_shown_without_scripts(http: httpx.AsyncClient, mailb
     assert shown.text == newest["html"]
     assert shown.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
     assert (await http.get("/")).text.count("as HTML") == 1
+
+
+async def test_text_is_kept_as_twilio_would_and_found_again(tmp_path: Path) -> None:
+    mailbox = Mailbox(tmp_path)
+    server = uvicorn.Server(uvicorn.Config(pages(mailbox), host="127.0.0.1", port=0, log_level="warning"))
+    serving = asyncio.create_task(server.serve())
+    await until(lambda: _started(server))
+    port = server.servers[0].sockets[0].getsockname()[1]
+    sender = Twilio(
+        Settings.model_validate({"secret_key": "x" * 44, **_lower(texts.settings(f"http://127.0.0.1:{port}"))})
+    )
+    sms = Sms("+919848022338", "Your listing is public: क", "1107000000000000001")
+
+    sid = await sender.send(sms)
+    found = await sender.send(replace(sms, tried_since=datetime.now(UTC)))
+
+    await sender.close()
+    server.should_exit = True
+    await serving
+    assert found == sid
+    [kept] = mailbox.newest(10, to="+919848022338")
+    assert kept["text"].strip() == "Your listing is public: क"
+
+
+async def _started(server: uvicorn.Server) -> bool:
+    return server.started
+
+
+def _lower(env: dict[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in env.items()}
