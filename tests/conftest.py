@@ -188,6 +188,8 @@ async def platform(stack: Stack) -> AsyncIterator[Platform]:
         "RECONCILE_EVERY_SECONDS": "2",
         "RECONCILE_AFTER_SECONDS": "3",
         "STALL_SECONDS": "5",
+        # Reconcile starts the deliveries again every two seconds that tests leave behind.
+        "EMAILS_PER_SECOND": "100000",
     }
     await stack.start_processes(port, more)
     platform = Platform(stack, f"http://127.0.0.1:{port}")

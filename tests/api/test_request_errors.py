@@ -57,7 +57,7 @@ def test_versions_of_well_formed_tags_are_read(tags: str, versions: tuple[int, .
         ("/api/properties/my-properties", "status, limit, cursor"),
         ("/api/users/profile", "none"),
         ("/api/user-history/{user_id}", "limit, cursor"),
-        ("/api/commands/{user_id}", "none"),
+        ("/api/commands/{user_id}", "token"),
     ],
 )
 async def test_unknown_query_parameter_is_named(platform: Platform, owner: Person, path: str, known: str) -> None:

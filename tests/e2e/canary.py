@@ -45,6 +45,8 @@ class Canary:
         self.passwords = [f"{mark} battery one", f"{mark} battery two", f"{mark} battery three"]
         self.tokens: list[str] = []
         """Of sessions and links, and those of the second factor."""
+        self.code = ""
+        """A recovery code that is not used."""
         self.person: Person
 
     @property
@@ -111,12 +113,10 @@ class Canary:
         assert changed.status_code == 200, changed.text
         changed = await change_password(self._platform, self.person, self.passwords[1], self.passwords[2])
         assert changed.status_code == 204, changed.text
-        subscribed = await self._http.put(PUSH, json=subscription(self.endpoint), headers=self.person.headers)
-        assert subscribed.status_code == 201, subscribed.text
         setup = (await begin(self._http, self.person.headers, self.passwords[2])).json()
         app = App(setup["secret"])
         confirmed = await confirm(self._http, self.person.headers, setup["setupToken"], app.code())
-        recovery, *_ = codes = confirmed.json()["recoveryCodes"]
+        recovery, self.code, *_ = codes = confirmed.json()["recoveryCodes"]
         self.tokens += [setup["setupToken"], app.secret, *codes]
         proof = {"password": self.passwords[2], "code": app.code(1)}
         path = "/api/users/passkeys"
@@ -129,6 +129,9 @@ class Canary:
         proof = {"password": self.passwords[2], "code": recovery}
         unanswered = await self._http.post(f"{path}/options", json=proof, headers=self.person.headers)
         assert unanswered.status_code == 200, unanswered.text
+        # Last, because a second factor removes the browsers with the other sessions.
+        subscribed = await self._http.put(PUSH, json=subscription(self.endpoint), headers=self.person.headers)
+        assert subscribed.status_code == 201, subscribed.text
 
     async def _list(self) -> None:
         created = await self._http.post("/api/properties", json=listing(**self.contact), headers=self.person.headers)

@@ -86,7 +86,7 @@ async def test_erased_person_is_found_nowhere_and_everything_else_is_whole(
     others = await everywhere.in_tables([neighbour.email])
     password_hash = await canary.password_hash()
 
-    answer = await erase(platform, canary.person, canary.passwords[2])
+    answer = await erase(platform, canary.person, canary.passwords[2], canary.code)
     await erased(platform, answer.headers["location"])
 
     of_person = f"UserId = '{canary.person.id}'"
