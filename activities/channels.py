@@ -25,7 +25,7 @@ from adapters.providers import (
 )
 from adapters.push_subscriptions import Stored
 from domain.preferences import Channel
-from notices.render import RenderedSms
+from notices.render import Rendered, RenderedSms
 
 _PUSH_TTL = 86_400
 """Seconds for which a push service keeps a message while the browser is offline: news of yesterday is none."""
@@ -64,31 +64,26 @@ class ByEmail:
         return email
 
     async def send(self, target: Target, row: Row) -> str | None:
-        rendered, headers = self._texts.mail(target, row)
-        return await self._sender.send(
-            Mail(
-                to=row["email"],
-                subject=rendered.subject,
-                text=rendered.text,
-                html=rendered.html,
-                message_id=message_id(target.event_id, target.recipient_id),
-                headers=headers,
-                tags=_tags(self.channel, target, row),
-            )
-        )
+        id = message_id(target.event_id, target.recipient_id)
+        return await self._send(*self._texts.mail(target, row), id, target, row)
 
     async def send_digest(self, rows: Mapping[Target, Row], until: datetime) -> str | None:
         newest, row = next(iter(rows.items()))
-        rendered, headers = self._texts.digest(list(rows.values()))
+        id = message_id(_digest_id(newest.recipient_id, until), newest.recipient_id)
+        return await self._send(*self._texts.digest(list(rows.values())), id, newest, row)
+
+    async def _send(
+        self, rendered: Rendered, headers: Mapping[str, str], id: str, target: Target, row: Row
+    ) -> str | None:
         return await self._sender.send(
             Mail(
                 to=row["email"],
                 subject=rendered.subject,
                 text=rendered.text,
                 html=rendered.html,
-                message_id=message_id(_digest_id(newest.recipient_id, until), newest.recipient_id),
+                message_id=id,
                 headers=headers,
-                tags=_tags(self.channel, newest, row),
+                tags=_tags(self.channel, target, row),
             )
         )
 

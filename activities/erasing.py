@@ -10,7 +10,6 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 from temporalio.client import Client
-from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, WorkflowAlreadyStartedError
 
 from activities.favorites import ERASED_USERS_FAVORITE
@@ -221,7 +220,7 @@ class OverdueErasures:
                     command.model_dump(mode="json", by_alias=True),  # without personal fields
                     id=f"{command.type}/{command.command_id}",
                     task_queue=self._queue,
-                    search_attributes=_search_attributes(command),
+                    search_attributes=temporal.search_attributes_of(command),
                 )
             except WorkflowAlreadyStartedError:
                 continue  # something that it needs is unavailable
@@ -254,14 +253,3 @@ def _executions_of(erasing: Erasing, listings: Sequence[UUID]) -> Iterator[str]:
     for n in range(0, len(aggregates), _AGGREGATES_PER_QUERY):
         listed = ", ".join(f"'{aggregate}'" for aggregate in aggregates[n : n + _AGGREGATES_PER_QUERY])
         yield f"AggregateId IN ({listed}) AND {others}"
-
-
-def _search_attributes(command: EraseUser) -> TypedSearchAttributes:
-    return TypedSearchAttributes(
-        [
-            SearchAttributePair(temporal.COMMAND_ID, str(command.command_id)),
-            SearchAttributePair(temporal.AGGREGATE_ID, str(command.aggregate_id)),
-            SearchAttributePair(temporal.USER_ID, str(command.user_id)),
-            SearchAttributePair(temporal.TENANT_ID, command.tenant_id),
-        ]
-    )

@@ -226,7 +226,7 @@ def _account_columns(command: Any, loaded: Loaded[User]) -> dict[str, Any]:
 
 
 def _consequences(command: Any) -> Sequence[Executable]:
-    """Close sessions, withdraw links and browsers, and mark the session that has proven a second factor.
+    """Close sessions, withdraw links and browsers, and record a second factor in the session that has proven it.
 
     Whoever had a closed session may have subscribed a browser of their own; the owner's subscribes again by itself.
 

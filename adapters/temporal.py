@@ -17,7 +17,7 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import Client
-from temporalio.common import SearchAttributeKey
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import StorageDriverStoreContext
 from temporalio.plugin import SimplePlugin
@@ -27,6 +27,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from temporalio.workflow import Info
 
 from adapters.settings import Settings
+from domain.command import Command
 
 log = logging.getLogger(__name__)
 
@@ -239,3 +240,15 @@ async def _retry_until_propagated(call: Callable[[A], Awaitable[T]], request: A)
                 log.warning("waiting for Temporal to apply the namespace and its search attributes: %s", error)
             logged = True
         await asyncio.sleep(0.2)
+
+
+def search_attributes_of(command: Command) -> TypedSearchAttributes:
+    """The search attributes of a command's workflow."""
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(COMMAND_ID, str(command.command_id)),
+            SearchAttributePair(AGGREGATE_ID, str(command.aggregate_id)),
+            SearchAttributePair(USER_ID, str(command.user_id)),
+            SearchAttributePair(TENANT_ID, command.tenant_id),
+        ]
+    )

@@ -24,8 +24,6 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import (
-    SearchAttributePair,
-    TypedSearchAttributes,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
@@ -158,7 +156,7 @@ class Commands:
                 id=registry.workflow_id(command.type, command.command_id),
                 task_queue=options.COMMANDS,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                search_attributes=_search_attributes(command),
+                search_attributes=temporal.search_attributes_of(command),
                 static_summary=summary[:_SUMMARY_LENGTH],
                 rpc_timeout=timedelta(seconds=self._settings.command_wait_seconds),
             )
@@ -184,7 +182,7 @@ class Commands:
             task_queue=options.COMMANDS,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            search_attributes=_search_attributes(command),
+            search_attributes=temporal.search_attributes_of(command),
             memo={"fingerprint": command.fingerprint} if keyed else None,
             static_summary=summary[:_SUMMARY_LENGTH],
         )
@@ -433,14 +431,3 @@ def _notified(waiting: bool, deliveries: list[outbox.Outcome]) -> dict[str, Any]
     sent = {one.channel for one in deliveries if one.reason is None}
     failed = any(one.channel not in sent for one in deliveries)
     return _stage("notified", None if failed else max(times, default=None), failed=failed)
-
-
-def _search_attributes(command: Command) -> TypedSearchAttributes:
-    return TypedSearchAttributes(
-        [
-            SearchAttributePair(temporal.COMMAND_ID, str(command.command_id)),
-            SearchAttributePair(temporal.AGGREGATE_ID, str(command.aggregate_id)),
-            SearchAttributePair(temporal.USER_ID, str(command.user_id)),
-            SearchAttributePair(temporal.TENANT_ID, command.tenant_id),
-        ]
-    )

@@ -11,13 +11,12 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-import orjson
 from sqlalchemy import ARRAY, BigInteger, Boolean, Integer, Text, Uuid, any_, bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.tables import counted, counts, read_models
-from domain.events import PROPERTY_EVENTS, Event, UnreadableEvent, read_event
-from projections.projection import Projection
+from domain.events import PROPERTY_EVENTS, Event, read_event
+from projections.projection import Projection, parsed
 
 
 class Kind(StrEnum):
@@ -124,12 +123,7 @@ class Counts(Projection[Counted]):
 
     def read(self, topic: str, value: bytes) -> Counted | None:
         """The counted item of an event; None for a type that is not counted. Raises UnreadableEvent with the reason."""
-        try:
-            message = orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            raise UnreadableEvent(f"message: {error}") from error
-        if not isinstance(message, dict):
-            raise UnreadableEvent("message: not an object")
+        message = parsed(value)
         rule = _RULES.get(str(message.get("eventType")))
         return rule.counted(read_event(message)) if rule else None
 

@@ -16,10 +16,10 @@ from sqlalchemy import ARRAY, DateTime, Integer, Text, Uuid, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.tables import notifications, read_until
-from domain.events import USER_EVENTS, Event, UnreadableEvent, read_event
+from domain.events import USER_EVENTS, Event, read_event
 from domain.observations import NotificationsRead, UserNotified
 from domain.user_events import UserDeleted
-from projections.projection import Projection
+from projections.projection import Projection, parsed
 
 _TYPES = {"USER_NOTIFIED", "NOTIFICATIONS_READ", "USER_DELETED"}
 NOT_ARRIVED = ""
@@ -114,12 +114,7 @@ class Notifications(Projection[Event]):
 
     def read(self, topic: str, value: bytes) -> Event | None:
         """The event; None for a type that changes no inbox. Raises UnreadableEvent with the reason."""
-        try:
-            message = orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            raise UnreadableEvent(f"message: {error}") from error
-        if not isinstance(message, dict):
-            raise UnreadableEvent("message: not an object")
+        message = parsed(value)
         return read_event(message) if message.get("eventType") in _TYPES else None
 
     async def apply(self, tx: AsyncConnection, events: Sequence[Event], generation: int) -> None:

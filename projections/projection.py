@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
+import orjson
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -102,3 +103,14 @@ def as_consumed(projection: Projection[Any], events: Sequence[dict[str, Any]], *
             log.error("%s: %s skips event %s: %s", projection.name, where, event["eventId"], error)
             stored.unreadable.append(UUID(event["eventId"]))
     return stored
+
+
+def parsed(value: bytes) -> dict[str, Any]:
+    """A message as JSON. Raises UnreadableEvent with the reason."""
+    try:
+        message = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableEvent(f"message: {error}") from error
+    if not isinstance(message, dict):
+        raise UnreadableEvent("message: not an object")
+    return message

@@ -16,12 +16,11 @@ from activities.erasing import Erasures, OverdueErasures
 from activities.favorites import Favorites
 from activities.publishing import Publishing
 from activities.saving import CommandStore
-from adapters import event_store, tables
+from adapters import event_store, tables, temporal
 from adapters.event_store import Position
 from adapters.kafka import Publisher
 from adapters.postgres import Database
 from adapters.sealing import Keyring
-from api.commands import _search_attributes
 from domain.events import read_event
 from domain.favorite_commands import FavoriteProperty
 from domain.preferences import Channel
@@ -297,7 +296,7 @@ async def test_workflows_of_the_person_and_of_their_listings_are_deleted_running
             keyring.seal_in_transit(command, command.command_id),
             id=f"{command.type}/{command.command_id}",
             task_queue="nobody-works-here",
-            search_attributes=_search_attributes(command),
+            search_attributes=temporal.search_attributes_of(command),
         )
     await account.erase()
 

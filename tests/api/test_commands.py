@@ -11,11 +11,11 @@ import pytest
 from pydantic import Field, SecretStr
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowFailureError
 
-from adapters import event_store
+from adapters import event_store, temporal
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
-from api.commands import Commands, _search_attributes, canonical
+from api.commands import Commands, canonical
 from api.opaque import Signer
 from domain.model import Model
 from domain.property_commands import CreateProperty
@@ -56,7 +56,7 @@ async def waiting(
             keyring.seal_in_transit(command, command.command_id),
             id=workflow_id(command.type, command.command_id),
             task_queue=options.COMMANDS,
-            search_attributes=_search_attributes(command),
+            search_attributes=temporal.search_attributes_of(command),
         )
 
         async def end() -> None:
@@ -138,7 +138,7 @@ async def test_command_that_no_worker_can_read_has_failed(
         Keyring(b"another" * 5).seal_in_transit(command, command.command_id),
         id=workflow_id(command.type, command.command_id),
         task_queue=options.COMMANDS,
-        search_attributes=_search_attributes(command),
+        search_attributes=temporal.search_attributes_of(command),
     )
 
     async def ended() -> dict[str, Any] | None:
