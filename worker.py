@@ -155,7 +155,7 @@ class Pools:
         reconciliation = Reconciliation(self._all_tenants, self._publisher, after)
         deliveries = OverdueDeliveries(self._all_tenants, self._relay, after)
         verifications = OverdueVerifications(self._all_tenants, self._client, options.COMMANDS)
-        overdue = OverdueErasures(self._all_tenants, self._client, options.COMMANDS)
+        overdue = OverdueErasures(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
         erasures = Erasures(
             self._tenants, self._all_tenants, self._keyring, store, self._publishing, self._redis, self._client

@@ -25,7 +25,7 @@ from domain.favorite_commands import UnfavoriteProperty
 from domain.model import Fact
 from domain.property_commands import ChangePropertyStatus, DeleteProperty
 from domain.property_status import TRANSITIONS, Party, PropertyStatus
-from domain.user_commands import EraseUser
+from domain.user_commands import EraseUser, RegisterUser
 
 log = logging.getLogger(__name__)
 
@@ -144,13 +144,20 @@ class Erasures:
 
     @activity.defn
     async def delete_rows(self, erasing: Erasing) -> None:
-        """Delete the rows of the person. Raises DatabaseUnavailable."""
+        """Delete the rows of the person, then the registrations that were refused because of these rows.
+
+        Raises DatabaseUnavailable or RPCError.
+        """
         async with self._all_tenants.transaction() as tx:
             await personal_data.delete_read_models(tx, erasing.tenant_id, erasing.user_id)
         activity.heartbeat()
         async with self._tenants.transaction(erasing.tenant_id) as tx:
-            await personal_data.delete_rows(tx, self._keyring, erasing.user_id, _last_event(erasing))
+            reach = await personal_data.reach_of(tx, erasing.user_id)
+            digests = [self._keyring.name_digest(name) for name in reach.names]
+            await erasures.free_names(tx, erasing.user_id, digests)
+            await personal_data.delete_rows(tx, self._keyring, erasing.user_id, reach, _last_event(erasing))
             await erasures.reached(tx, erasing.user_id, "deleted")
+        await self._delete_refused(erasing)
 
     @activity.defn
     async def destroy_key(self, erasing: Erasing) -> None:
@@ -187,6 +194,18 @@ class Erasures:
             if not page:
                 return done
 
+    async def _delete_refused(self, erasing: Erasing) -> None:
+        """Delete the workflows of refused registrations with the person's names.
+
+        They belong to no account, and a later one is not refused because of the person: the names are free.
+        """
+        async with self._tenants.statements(erasing.tenant_id) as connection:
+            freed = await erasures.freed_names(connection, erasing.user_id)
+        if freed:
+            await temporal.delete_executions(self._client, [_refused(erasing.tenant_id, freed)], activity.heartbeat)
+            async with self._tenants.statements(erasing.tenant_id) as connection:
+                await erasures.forget_names(connection, erasing.user_id)
+
     async def _reached(self, erasing: Erasing, stage: erasures.Stage) -> None:
         async with self._tenants.statements(erasing.tenant_id) as connection:
             await erasures.reached(connection, erasing.user_id, stage)
@@ -195,8 +214,9 @@ class Erasures:
 class OverdueErasures:
     """Finds erasures whose workflow is lost, because Temporal was wiped, or has failed."""
 
-    def __init__(self, database: Database, client: Client, queue: str) -> None:
+    def __init__(self, database: Database, keyring: Keyring, client: Client, queue: str) -> None:
         self._database = database
+        self._keyring = keyring
         self._client = client
         self._queue = queue
 
@@ -220,7 +240,7 @@ class OverdueErasures:
                     command.model_dump(mode="json", by_alias=True),  # without personal fields
                     id=f"{command.type}/{command.command_id}",
                     task_queue=self._queue,
-                    search_attributes=temporal.search_attributes_of(command),
+                    search_attributes=temporal.search_attributes_of(command, self._keyring),
                 )
             except WorkflowAlreadyStartedError:
                 continue  # something that it needs is unavailable
@@ -243,6 +263,15 @@ def _fields(erasing: Erasing, what: str, property_id: UUID) -> dict[str, object]
 def _last_event(erasing: Erasing) -> UUID:
     """The id of USER_DELETED."""
     return ids.event_id(erasing.command_id, 1)
+
+
+def _refused(tenant_id: str, freed: erasures.FreedNames) -> str:
+    """A query of the registrations that started before the names were free, and were therefore refused."""
+    digests = ", ".join(f"'{digest}'" for digest in freed.digests)
+    return (
+        f"TenantId = '{tenant_id}' AND WorkflowType = '{RegisterUser.model_fields['type'].default}'"
+        f" AND NameDigests IN ({digests}) AND StartTime <= '{freed.at.isoformat()}' AND ExecutionStatus != 'Running'"
+    )
 
 
 def _executions_of(erasing: Erasing, listings: Sequence[UUID]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The table of erasures: how far each has come, and which accounts are erased."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -28,6 +28,15 @@ class Requested:
     """Of the recorded command, which a repetition must have as well."""
 
 
+@dataclass(frozen=True)
+class FreedNames:
+    """What an erased person was called, and since when others can be."""
+
+    at: datetime
+    digests: tuple[str, ...]
+    """`Keyring.name_digest`."""
+
+
 async def reached(connection: AsyncConnection, user_id: UUID, stage: Stage) -> None:
     """Record that an erasure has come so far; the first time counts."""
     column = erasures.c[f"{stage}_at"]
@@ -40,6 +49,26 @@ async def destroy_key(connection: AsyncConnection, user_id: UUID) -> None:
     """Delete the key of a person, in a transaction: what is encrypted with it can no longer be read."""
     await connection.execute(delete(person_keys).where(person_keys.c.user_id == user_id))
     await reached(connection, user_id, "erased")
+
+
+async def free_names(connection: AsyncConnection, user_id: UUID, digests: Sequence[str]) -> None:
+    """Record the digests of the names of a person whose account is deleted in this transaction; the first time."""
+    unrecorded = erasures.c.user_id == user_id, erasures.c.deleted_at.is_(None)
+    await connection.execute(update(erasures).where(*unrecorded).values(name_digests=list(digests) or None))
+
+
+async def freed_names(connection: AsyncConnection, user_id: UUID) -> FreedNames | None:
+    """The digests of the names of an erased person, until they are forgotten."""
+    query = select(erasures.c.deleted_at, erasures.c.name_digests).where(
+        erasures.c.user_id == user_id, erasures.c.name_digests.is_not(None)
+    )
+    row = (await connection.execute(query)).one_or_none()
+    return FreedNames(row.deleted_at, tuple(row.name_digests)) if row else None
+
+
+async def forget_names(connection: AsyncConnection, user_id: UUID) -> None:
+    """Delete the digests of an erased person's names."""
+    await connection.execute(update(erasures).where(erasures.c.user_id == user_id).values(name_digests=None))
 
 
 async def stages_of(connection: AsyncConnection, user_id: UUID) -> dict[Stage, datetime | None]:

@@ -82,12 +82,13 @@ async def reach_of(connection: AsyncConnection, user_id: UUID) -> Reach:
     return Reach((row.email, row.username), tuple(addresses))
 
 
-async def delete_rows(connection: AsyncConnection, keyring: Keyring, user_id: UUID, last_event: UUID) -> None:
+async def delete_rows(
+    connection: AsyncConnection, keyring: Keyring, user_id: UUID, reach: Reach, last_event: UUID
+) -> None:
     """Delete the rows of a person, in a transaction of their tenant. The e-mail address is free afterwards.
 
     The delivery of `last_event`, the mail about the erasure, stays, without what identifies it at its provider.
     """
-    reach = await reach_of(connection, user_id)
     digests = [(channel.value, keyring.address_digest(channel, address)) for channel, address in reach.addresses]
     for statement in _rows_of(user_id, last_event, digests):
         await connection.execute(statement)

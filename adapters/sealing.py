@@ -67,9 +67,9 @@ class Keyring:
         return self.address_digest("client", address)
 
     def name_digest(self, name: str) -> str:
-        """Identifies an e-mail address or username in keys of Redis. 128 bits, in hexadecimal digits.
+        """Identifies an e-mail address or username without storing it. 128 bits, in hexadecimal digits.
 
-        Every key of a name contains it, so that an erasure finds them.
+        Redis keys and workflows that are about a name contain it, so that an erasure finds them.
         """
         return self.address_digest("name", name).hex()[:32]
 

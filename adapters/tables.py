@@ -230,6 +230,7 @@ erasures = Table(
     _at("withdrawn_at", nullable=True),
     _at("deleted_at", nullable=True),
     _at("erased_at", nullable=True),
+    Column("name_digests", ARRAY(String(32))),
     Index("erasures_pending", "requested_at", postgresql_where=text("erased_at IS NULL")),
     schema="user_management",
 )

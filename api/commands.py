@@ -156,7 +156,7 @@ class Commands:
                 id=registry.workflow_id(command.type, command.command_id),
                 task_queue=options.COMMANDS,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                search_attributes=temporal.search_attributes_of(command),
+                search_attributes=temporal.search_attributes_of(command, self._keyring),
                 static_summary=summary[:_SUMMARY_LENGTH],
                 rpc_timeout=timedelta(seconds=self._settings.command_wait_seconds),
             )
@@ -182,7 +182,7 @@ class Commands:
             task_queue=options.COMMANDS,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            search_attributes=temporal.search_attributes_of(command),
+            search_attributes=temporal.search_attributes_of(command, self._keyring),
             memo={"fingerprint": command.fingerprint} if keyed else None,
             static_summary=summary[:_SUMMARY_LENGTH],
         )

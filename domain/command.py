@@ -32,6 +32,11 @@ class Command(Model):
         """The aggregate that the command changes."""
         raise NotImplementedError
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of a person that the command claims for a new account. An erasure finds its workflow by them."""
+        return ()
+
 
 class Change(Command):
     """A command on an existing aggregate."""

@@ -66,6 +66,10 @@ class RegisterUser(Command):
     def aggregate_id(self) -> UUID:
         return self.user_id
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.account.email, self.account.username)
+
 
 class _OwnAccount(Change):
     """A command on the account of the user who sends it."""

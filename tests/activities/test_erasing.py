@@ -1,6 +1,7 @@
 """The steps of an erasure on real servers, each of them twice."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from redis.asyncio import Redis
 from sqlalchemy import func, select, update
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 from temporalio.testing import ActivityEnvironment
 
 from activities.erasing import Erasures, OverdueErasures
@@ -48,7 +50,7 @@ from tests.activities.erased import (
 from tests.activities.test_accounts import on, opened
 from tests.platform import until
 from tests.projections.messages import stored_messages
-from tests.samples import create_property, new_id
+from tests.samples import create_property, new_id, register_user
 from workflows.create_property import CreatePropertyWorkflow
 
 STEPS = ("withdraw_listings", "delete_listings", "delete_executions", "delete_cached", "delete_rows", "destroy_key")
@@ -298,7 +300,7 @@ async def test_workflows_of_the_person_and_of_their_listings_are_deleted_running
             keyring.seal_in_transit(command, command.command_id),
             id=f"{command.type}/{command.command_id}",
             task_queue="nobody-works-here",
-            search_attributes=temporal.search_attributes_of(command),
+            search_attributes=temporal.search_attributes_of(command, keyring),
         )
     await account.erase()
 
@@ -318,15 +320,73 @@ async def test_workflows_of_the_person_and_of_their_listings_are_deleted_running
         await temporal_client.get_workflow_handle(workflow_id).terminate()
 
 
+@pytest.mark.temporal
+async def test_refused_registrations_with_the_names_of_the_person_are_deleted_and_no_others(
+    erasures: Erasures, account: Account, temporal_client: Client, keyring: Keyring, database: Database
+) -> None:
+    async def registration(tenant: str = account.tenant, *, ended: bool = True, **names: str) -> str:
+        command = register_user(tenant, **names)
+        handle = await temporal_client.start_workflow(
+            "register-user",
+            keyring.seal_in_transit(command, command.command_id),
+            id=f"{command.type}/{command.command_id}",
+            task_queue="nobody-works-here",
+            search_attributes=temporal.search_attributes_of(command, keyring),
+        )
+        if ended:
+            await handle.terminate()
+        return handle.id
+
+    await account.erase()
+    refused = {await registration(email=EMAIL.upper()), await registration(username=NAME)}
+    of_others = {
+        await registration(),
+        await registration(f"{account.tenant}-2", email=EMAIL, username=NAME),
+        # It may be saved after the address is free.
+        await registration(email=EMAIL, ended=False),
+    }
+
+    async def listed() -> set[str]:
+        query = f"TenantId STARTS_WITH '{account.tenant}' AND WorkflowType = 'register-user'"
+        return {one.id async for one in temporal_client.list_workflows(query)}
+
+    await until(lambda: _equal(listed, refused | of_others))
+    await run(erasures, "delete_rows", account)
+    await until(lambda: _equal(listed, of_others))
+
+    # As when the step was interrupted, and the address was registered again before it went on.
+    digests = [keyring.name_digest(EMAIL), keyring.name_digest(NAME)]
+    assert await name_digests(database, account) is None
+    later = {await registration(email=EMAIL)}
+    await until(lambda: _equal(listed, of_others | later))
+    async with database.statements(account.tenant) as connection:
+        of_account = tables.erasures.c.user_id == account.id
+        await connection.execute(update(tables.erasures).where(of_account).values(name_digests=digests))
+    await run(erasures, "delete_rows", account)
+
+    assert await listed() == of_others | later
+    assert await name_digests(database, account) is None
+    for workflow_id in of_others:
+        with suppress(RPCError):  # ended
+            await temporal_client.get_workflow_handle(workflow_id).terminate()
+
+
+async def name_digests(database: Database, account: Account) -> list[str] | None:
+    async with database.statements(account.tenant) as connection:
+        query = select(tables.erasures.c.name_digests).where(tables.erasures.c.user_id == account.id)
+        found: list[str] | None = (await connection.execute(query)).scalar_one()
+    return found
+
+
 async def _equal(found: Callable[[], Any], expected: object) -> bool:
     return bool(await found() == expected)
 
 
 @pytest.mark.temporal
 async def test_lost_erasure_is_started_again_once(
-    account: Account, all_tenants: Database, database: Database, temporal_client: Client
+    account: Account, all_tenants: Database, database: Database, temporal_client: Client, keyring: Keyring
 ) -> None:
-    overdue = OverdueErasures(all_tenants, temporal_client, "nobody-works-here")
+    overdue = OverdueErasures(all_tenants, keyring, temporal_client, "nobody-works-here")
     handle = temporal_client.get_workflow_handle(f"erase-user/{account.command.command_id}")
     await account.erase()
     assert await ActivityEnvironment().run(overdue.start_overdue_erasures) == 0

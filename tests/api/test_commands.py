@@ -56,7 +56,7 @@ async def waiting(
             keyring.seal_in_transit(command, command.command_id),
             id=workflow_id(command.type, command.command_id),
             task_queue=options.COMMANDS,
-            search_attributes=temporal.search_attributes_of(command),
+            search_attributes=temporal.search_attributes_of(command, keyring),
         )
 
         async def end() -> None:
@@ -138,7 +138,7 @@ async def test_command_that_no_worker_can_read_has_failed(
         Keyring(b"another" * 5).seal_in_transit(command, command.command_id),
         id=workflow_id(command.type, command.command_id),
         task_queue=options.COMMANDS,
-        search_attributes=temporal.search_attributes_of(command),
+        search_attributes=temporal.search_attributes_of(command, keyring),
     )
 
     async def ended() -> dict[str, Any] | None:

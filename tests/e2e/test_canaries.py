@@ -5,14 +5,17 @@ it is erased.
 import asyncio
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import select
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from adapters import objects
 from adapters.postgres import Database
@@ -78,6 +81,7 @@ async def test_erased_person_is_found_nowhere_and_everything_else_is_whole(
     all_tenants: Database,
     valkey: Redis,
     temporal_client: Client,
+    keyring: Keyring,
 ) -> None:
     before = [event for event in await stored_messages(all_tenants, "hyderabad") if _is_of(event, canary)]
     neighbour = await platform.register()
@@ -85,6 +89,7 @@ async def test_erased_person_is_found_nowhere_and_everything_else_is_whole(
     of_neighbour = await platform.history(neighbour, token)
     others = await everywhere.in_tables([neighbour.email])
     password_hash = await canary.password_hash()
+    assert await _registrations(temporal_client, keyring, canary) == 2  # one of them refused
 
     answer = await erase(platform, canary.person, canary.passwords[2], canary.code)
     await erased(platform, answer.headers["location"])
@@ -95,6 +100,7 @@ async def test_erased_person_is_found_nowhere_and_everything_else_is_whole(
         return {run.workflow_type async for run in temporal_client.list_workflows(of_person)} == {"erase-user"}
 
     await until(only_the_erasure)
+    assert await _registrations(temporal_client, keyring, canary) == 0
     assert await everywhere.find([*canary.personal, *canary.secrets, password_hash]) == {}
     assert await everywhere.in_redis([canary.person.id]) == {}
     async with all_tenants.statements() as connection:
@@ -126,11 +132,13 @@ async def test_search_finds_what_is_there(
     mark = f"canary-{uuid4().hex}"
     person = await platform.register()
     created = await platform.create(person, title=f"A flat {mark}")
-    await platform.history(person, created.headers["consistency-token"])  # Redis has it from now on
+    await platform.history(person, created.headers["consistency-token"])
     await asyncio.to_thread(_put_object, settings, f"{mark}.txt")
     await valkey.hset(f"test:{uuid4()}", mapping={"name": mark})
 
     async def everywhere_but_in_logs() -> bool:
+        # Fills Redis, unless an entry comes meanwhile: as it may have done in the read before.
+        await platform.history(person)
         found = await everywhere.find([mark])
         stores = {re.sub(rf"({mark}|[0-9a-f-]{{36}}).*", "", where) for where in found}
         return stores >= {
@@ -142,6 +150,19 @@ async def test_search_finds_what_is_there(
     await until(everywhere_but_in_logs, seconds=120)
     assert "postgres.log" in await everywhere.find(["database system is ready to accept connections"])
     assert "user_management.person_keys" in await everywhere.in_tables([person.id])
+
+
+async def _registrations(client: Client, keyring: Keyring, canary: Canary) -> int:
+    """How many registrations in Temporal the server's key opens to the person's address."""
+    found = 0
+    async for run in client.list_workflows("WorkflowType = 'register-user'"):
+        with suppress(RPCError):  # deleted in the meantime
+            history = await client.get_workflow_handle(run.id, run_id=run.run_id).fetch_history()
+            (payload,) = history.events[0].workflow_execution_started_event_attributes.input.payloads
+            command_id = UUID(run.id.removeprefix("register-user/"))
+            command = keyring.unseal_in_transit(orjson.loads(payload.data), command_id)
+            found += command["account"]["email"] == canary.account["email"]
+    return found
 
 
 def _rows(by_table: Mapping[str, Iterable[Any]]) -> Found:
