@@ -1,0 +1,1 @@
+"""Engines that answer searches: Postgres, and OpenSearch where `SEARCH_URL` names one."""

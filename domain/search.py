@@ -1,0 +1,192 @@
+"""Searching listings: what can be asked, whichever engine answers, and what an answer is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from domain import fields as f
+from domain.geometry import Box, Point, Polygons
+from domain.model import Model
+from domain.property import Facing, FurnishedStatus, ListingType, PropertyFacts, PropertyType
+from domain.property_status import PropertyStatus
+from domain.roles import UserRole
+
+COUNTED_EXACTLY = 10_000
+"""Totals and facets are exact up to so many matches, and a lower bound above."""
+
+RoomCount = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2})\+?$", examples=["2", "4+"])]
+"""A number of rooms; with `+`, that number or more."""
+
+
+class Sort(StrEnum):
+    """Orders of results. Listings without the value come last; the newest first among equals."""
+
+    RELEVANCE = "relevance"
+    """The newest first where there is no text."""
+    PRICE = "price"
+    PRICE_DESCENDING = "-price"
+    PRICE_PER_SQFT = "pricePerSqft"
+    AREA = "area"
+    AREA_DESCENDING = "-area"
+    NEWEST = "newest"
+    """By the time a listing was first public."""
+    DISTANCE = "distance"
+    """From `near`."""
+
+
+class SearchFilters(Model):
+    """Conditions on listings, all of them at once; of several values of one filter, a listing has any.
+
+    Only active listings are found. Money is in whole rupees, area in square feet. A listing that does not state a field
+    matches no condition on it.
+    """
+
+    q: f.SearchText | None = None
+    """Text over title, description, locality, project and address."""
+    location: tuple[f.Place, ...] = Field((), max_length=20)
+    """Localities, however they are spelt."""
+    pincode: tuple[f.Pincode, ...] = Field((), max_length=20)
+    property_type: tuple[PropertyType, ...] = ()
+    listing_type: tuple[ListingType, ...] = ()
+    min_price: f.Rupees | None = None
+    max_price: f.Rupees | None = None
+    min_area: f.SquareFeet | None = None
+    max_area: f.SquareFeet | None = None
+    bedrooms: tuple[RoomCount, ...] = Field((), max_length=20)
+    min_bedrooms: f.Rooms | None = None
+    bathrooms: tuple[RoomCount, ...] = Field((), max_length=20)
+    furnished_status: tuple[FurnishedStatus, ...] = ()
+    amenities: tuple[f.Label, ...] = Field((), max_length=20)
+    """All of them, whatever their case."""
+    facing: tuple[Facing, ...] = ()
+    min_floor: f.Floor | None = None
+    max_floor: f.Floor | None = None
+    max_age: f.Years | None = None
+    """Of the building."""
+    rera: bool | None = None
+    """Whether the listing has a RERA registration."""
+    posted_by: tuple[UserRole, ...] = ()
+    """The role that the owner had when they listed it."""
+    listed_since: datetime | None = None
+    """First public at that time or later."""
+    near: Point | None = None
+    radius_km: float = Field(5.0, gt=0, le=100)
+    """Around `near`."""
+    bbox: Box | None = None
+    polygon: Polygons | None = None
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Self:
+        for low, high in (("min_price", "max_price"), ("min_area", "max_area"), ("min_floor", "max_floor")):
+            least, most = getattr(self, low), getattr(self, high)
+            if least is not None and most is not None and least > most:
+                raise PydanticCustomError("empty_range", f"Give a {_wire(low)} that is not above {_wire(high)}.")
+        return self
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The filters that ask for something, by field name. `radius_km` belongs to `near`."""
+        values = {name: getattr(self, name) for name in SearchFilters.model_fields if name != "radius_km"}
+        return {name: value for name, value in values.items() if value not in (None, ())}
+
+    def without(self, name: str) -> Self:
+        """The same filters without the one of this field name."""
+        return self.model_copy(update={name: type(self).model_fields[name].get_default(call_default_factory=True)})
+
+
+class SearchQuery(SearchFilters):
+    """A search: filters, order and page."""
+
+    sort: Sort = Sort.RELEVANCE
+    limit: int = Field(20, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _check_sort(self) -> Self:
+        if self.sort is Sort.DISTANCE and self.near is None:
+            raise PydanticCustomError("no_distance", "Give near=latitude,longitude to sort by distance.")
+        return self
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """What a filter on rooms asks for: one of `exactly`, or `at_least`."""
+
+    exactly: tuple[int, ...] = ()
+    at_least: int | None = None
+
+    @classmethod
+    def of(cls, counts: tuple[str, ...]) -> Self:
+        """From the values of a filter; of several with `+`, the lowest counts."""
+        exactly = tuple(sorted({int(count) for count in counts if not count.endswith("+")}))
+        return cls(exactly, min((int(count[:-1]) for count in counts if count.endswith("+")), default=None))
+
+
+class ListingCard(PropertyFacts):
+    """A listing as search shows it: its public state, without contact data."""
+
+    id: UUID
+    version: int
+    owner_id: UUID
+    posted_by: UserRole | None = None
+    status: PropertyStatus
+    images: tuple[Any, ...] = ()
+    is_featured: bool = False
+    is_verified: bool = False
+    previous_price: f.Rupees | None = None
+    created_at: datetime
+    updated_at: datetime
+    listed_at: datetime | None = None
+
+
+Position = tuple[Any, ...]
+"""The sort key of an item and its id, as JSON values: a page has the items after it."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A listing that a search has found."""
+
+    card: bytes
+    """A ListingCard as JSON."""
+    id: UUID
+    distance_km: float | None = None
+    highlights: Mapping[str, str] = field(default_factory=dict)
+    """By field: HTML-escaped text with the matching words in `<mark>`."""
+
+
+@dataclass(frozen=True)
+class Total:
+    """How many listings match: `exact`, or at least so many."""
+
+    value: int
+    exact: bool
+
+
+@dataclass(frozen=True)
+class FacetValue:
+    """How many listings have a value, under the filters on other fields."""
+
+    value: str
+    count: int
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A page of listings; total and facets are those of the whole search, and on the first page only."""
+
+    hits: list[Hit]
+    next: Position | None
+    total: Total | None = None
+    facets: Mapping[str, tuple[FacetValue, ...]] = field(default_factory=dict)
+    """By JSON name of the filter."""
+
+
+def _wire(name: str) -> str:
+    alias = SearchFilters.model_fields[name].alias
+    return alias or name
