@@ -121,6 +121,10 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr = SecretStr("hyderabad-secret")
     """S3 secret access key."""
 
+    search_url: Annotated[str, _scheme("http", "https")] | None = None
+    """OpenSearch 3 that keeps the listings and answers searches; the URL may contain a user name and password. Without
+    it, Postgres does. Every process needs the same; the projection `search` fills a new one by itself."""
+
     smtp_url: Annotated[str, _scheme("smtp", "smtps")] = "smtp://127.0.0.1:1025"
     """Mail server; the URL may contain a user name and password, and `smtps` uses implicit TLS."""
     mail_from: str = "Hyderabad Infra <no-reply@hyderabad-infra.example>"

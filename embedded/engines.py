@@ -37,7 +37,8 @@ TEMPORAL_DYNAMIC_CONFIG = {
     # By default the namespace and its search attributes are read for each workflow: nine reads per command.
     "system.forceSearchAttributesCacheRefreshOnRead": False,
 }
-_NOBODY = 65534
+NOBODY = 65534
+"""The user and the group that own the data of programs that refuse to run as root."""
 
 
 def binary(name: str) -> str:
@@ -48,16 +49,16 @@ def binary(name: str) -> str:
     return str(found)
 
 
-def _drop_root() -> list[str]:
-    """The command prefix that runs Postgres as `nobody` when we are root, as it refuses to run as root.
+def drop_root(program: str) -> list[str]:
+    """The command prefix that runs a program as `nobody` when we are root, for those that refuse to run as root.
 
     CAP_DAC_OVERRIDE lets it open files below folders that only root may enter.
     """
     if os.geteuid() != 0:
         return []
     if not shutil.which("setpriv"):
-        raise SystemExit("Postgres refuses to run as root and setpriv (util-linux) is missing: run as another user.")
-    who = [f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
+        raise SystemExit(f"{program} refuses to run as root and setpriv (util-linux) is missing: run as another user.")
+    who = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     return ["setpriv", *who, "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--pdeathsig=INT", "--"]
 
 
@@ -94,9 +95,9 @@ async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[
         password_file.write_text(password)
         password_file.chmod(0o600)
         if os.geteuid() == 0:
-            os.chown(folder, _NOBODY, _NOBODY)
-            os.chown(password_file, _NOBODY, _NOBODY)
-        initdb = [*_drop_root(), str(programs / "initdb"), "-D", str(folder), "-U", "hyderabad", "-E", "UTF8"]
+            os.chown(folder, NOBODY, NOBODY)
+            os.chown(password_file, NOBODY, NOBODY)
+        initdb = [*drop_root("Postgres"), str(programs / "initdb"), "-D", str(folder), "-U", "hyderabad", "-E", "UTF8"]
         arguments = ["--locale=C.UTF-8", "-A", "scram-sha-256", f"--pwfile={password_file}"]
         await run_command([*initdb, *arguments], "Creating the Postgres cluster", log)
         password_file.unlink()
@@ -119,7 +120,7 @@ async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[
         # properties of a tenant: so analyze soon.
         "autovacuum_naptime": "5s",
     }
-    command = [*_drop_root(), str(programs / "postgres"), "-D", str(folder), "-p", str(port)]
+    command = [*drop_root("Postgres"), str(programs / "postgres"), "-D", str(folder), "-p", str(port)]
     command += [part for name, value in flags.items() for part in ("-c", f"{name}={value}")]
     # SIGINT is Postgres' fast shutdown, which does not wait for sessions.
     spec = Spec("postgres", command, log, ready, stop_signal=signal.SIGINT)

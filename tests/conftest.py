@@ -18,7 +18,7 @@ from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from embedded.paths import Ports
-from embedded.stack import ENGINES, Stack
+from embedded.stack import Stack
 from tests.activities.accounts import Saving
 from tests.platform import Platform, until
 from tests.samples import new_tenant
@@ -79,16 +79,17 @@ def data() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 async def stack(data: Path) -> AsyncIterator[Stack]:
-    """All engines; with TEST_TEMPORAL=server the production Temporal server."""
+    """All engines; TEST_TEMPORAL=server chooses the production Temporal server, TEST_SEARCH=opensearch OpenSearch."""
     supervisor = data / "logs" / "supervisor.log"
 
     def say(line: str) -> None:
         with supervisor.open("a") as log:
             log.write(line + "\n")
 
-    stack = Stack(data, say, temporal=os.environ.get("TEST_TEMPORAL", "development"))
+    chosen = {name: os.environ.get(f"TEST_{name.upper()}") for name in ("temporal", "search")}
+    stack = Stack(data, say, **{name: value for name, value in chosen.items() if value})
     try:
-        await stack.start_engines(ENGINES)
+        await stack.start_engines()
         await stack.prepare()
         yield stack
     finally:
