@@ -35,7 +35,8 @@ def jars_folder(lock: Path) -> Path:
 def fetch_jars(lock: Path) -> Path:
     """The folder of the jars of a lock file, which are downloaded the first time.
 
-    A line of the file is `[FOLDER] COORDINATES HASH`. Exits when a jar cannot be downloaded or does not have the locked hash.
+    A line of the file is `[FOLDER] COORDINATES HASH`. Exits when a jar cannot be downloaded or does not have the locked
+    hash.
     """
 
     def fetch(folder: Path) -> None:
