@@ -3,15 +3,13 @@
 from sqlalchemy import BigInteger, Float, Integer, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.search.facets import Matching
+from adapters.search.conditions import conditions
 from adapters.tables import listings
 from domain.clusters import MAX_TILES, Cluster
 from domain.search import SearchFilters
 
 
-async def clusters(
-    connection: AsyncConnection, filters: SearchFilters, level: int, matching: Matching
-) -> list[Cluster]:
+async def clusters(connection: AsyncConnection, filters: SearchFilters, level: int) -> list[Cluster]:
     """The listings that match, counted by the tiles of a level, the fullest first. `filters` has a box."""
     latitude, longitude = listings.c.latitude, listings.c.longitude
     # As in domain.clusters.tile_of.
@@ -30,7 +28,7 @@ async def clusters(
             cast(func.max(listings.c.price), BigInteger).label("max_price"),
             func.any_value(listings.c.property_id).label("property_id"),
         )
-        .where(*matching(filters))
+        .where(*conditions(filters))
         .group_by(column, row)
         .order_by(count.desc(), column, row)
         .limit(MAX_TILES)

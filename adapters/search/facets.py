@@ -1,7 +1,7 @@
 """Totals and facets of a search on Postgres, by one statement."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -24,12 +24,10 @@ from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import ColumnElement
 
+from adapters.search.conditions import conditions
 from adapters.tables import listings
 from domain.facets import PRICE_BANDS, PRICE_LIMITS, VALUES_SHOWN, Facet, under_other_filters
 from domain.search import COUNTED_EXACTLY, FacetValue, SearchFilters, Total
-
-Matching = Callable[[SearchFilters], Sequence[ColumnElement[bool]]]
-"""The conditions of the listings that match."""
 
 _C = listings.c
 _LOWEST = cast(array([literal(limit + 1, BigInteger) for limit in PRICE_LIMITS]), ARRAY(BigInteger))
@@ -49,18 +47,18 @@ _AMENITIES = -1
 """In the place of the bits of GROUPING, which the labels of a listing, of which it has many, are not counted by."""
 
 
-async def counts(connection: AsyncConnection, several: Sequence[SearchFilters], matching: Matching) -> list[Total]:
+async def counts(connection: AsyncConnection, several: Sequence[SearchFilters]) -> list[Total]:
     """How many listings match each of several searches."""
     if not several:
         return []
-    found = (_found(matching(filters), []).subquery(f"found_{n}") for n, filters in enumerate(several))
+    found = (_found(filters, []).subquery(f"found_{n}") for n, filters in enumerate(several))
     counted = (select(literal(n, Integer), func.count()).select_from(rows) for n, rows in enumerate(found))
     totals = {n: _total(count) for n, count in (await connection.execute(union_all(*counted))).tuples()}
     return [totals[n] for n in range(len(several))]
 
 
 async def total_and_facets(
-    connection: AsyncConnection, filters: SearchFilters, matching: Matching
+    connection: AsyncConnection, filters: SearchFilters
 ) -> tuple[Total, Mapping[str, tuple[FacetValue, ...]]]:
     """How many listings match, and how many have each value under the filters on other fields.
 
@@ -74,16 +72,16 @@ async def total_and_facets(
         parts.setdefault(under_other_filters(filters, facet), []).append(facet)
     statements = []
     for n, (under, facets) in enumerate(parts.items()):
-        found = _found(matching(under), facets).cte(f"found_{n}")
+        found = _found(under, facets).cte(f"found_{n}")
         statements += _counted(n, found, facets)
     rows = (await connection.execute(union_all(*statements))).tuples()
     return _read(rows, list(parts.values()))
 
 
-def _found(conditions: Sequence[ColumnElement[bool]], facets: Iterable[Facet]) -> Select[*tuple[Any, ...]]:
+def _found(filters: SearchFilters, facets: Iterable[Facet]) -> Select[*tuple[Any, ...]]:
     """The values of listings that match; of one more than are counted."""
     values = [_VALUES[facet].label(facet) for facet in facets]
-    return select(*(values or [literal(1)])).where(*conditions).limit(COUNTED_EXACTLY + 1)
+    return select(*(values or [literal(1)])).where(*conditions(filters)).limit(COUNTED_EXACTLY + 1)
 
 
 def _counted(part: int, found: CTE, facets: Sequence[Facet]) -> list[Select[*tuple[Any, ...]]]:
