@@ -13,11 +13,11 @@ from typing import Protocol
 from uuid import UUID, uuid4
 
 import asyncpg
+from adapters.search.postgres import PostgresSearch
 from sqlalchemy import text
 
 from adapters.postgres import Database
 from adapters.search.engine import SearchEngine
-from adapters.search.postgres import PostgresSearch
 from adapters.search.relaxing import relaxations
 from adapters.search.rows import indexed
 from adapters.settings import Settings
@@ -26,7 +26,7 @@ from bench.search_baselines import Listed, PlainTable, Tantivy, text_of
 from bench.search_listings import listings
 from bench.search_queries import KINDS, Asked
 from projections.search import Search
-from tests.relevance.evaluation import Judged
+from tests.relevance.evaluation import Judged, found_by
 from tests.relevance.loading import load, saved
 
 _QUERIES = 60
@@ -143,7 +143,7 @@ async def judged(database: Database, all_tenants: Database, row: AddRow) -> None
     """nDCG@10 of the judged queries, beside tantivy's ranking of the same texts by BM25."""
     tenant = f"bench-{uuid4().hex[:8]}"
     known = Judged(tenant)
-    await load(all_tenants, Search(), known.events)
+    await load(all_tenants, Search(), known.indexed)
     engine = PostgresSearch(database)
     by_engine = await known.mean_ndcg(partial(found_by, engine, tenant))
     baseline: float | str = _MISSING

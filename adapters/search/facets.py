@@ -80,7 +80,7 @@ async def total_and_facets(
 
 def _found(filters: SearchFilters, facets: Iterable[Facet]) -> Select[*tuple[Any, ...]]:
     """The values of listings that match; of one more than are counted."""
-    values = [_VALUES[facet].label(facet) for facet in facets]
+    values: list[ColumnElement[Any]] = [_VALUES[facet].label(facet) for facet in facets]
     return select(*(values or [literal(1)])).where(*conditions(filters)).limit(COUNTED_EXACTLY + 1)
 
 
@@ -132,7 +132,7 @@ def _facet(which: int, facets: Sequence[Facet]) -> Facet:
     if which == _AMENITIES:
         return Facet.AMENITIES
     grouped = [facet for facet in facets if facet is not Facet.AMENITIES]
-    bit = (2 ** len(grouped) - 1) ^ which
+    bit: int = (1 << len(grouped)) - 1 ^ which
     return grouped[len(grouped) - bit.bit_length()]
 
 

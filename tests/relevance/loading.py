@@ -19,7 +19,7 @@ _BATCH = 500
 _SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def listed(tenant_id: str, listings: Iterable[dict[str, Any]]) -> Iterator[Event]:
+def saved(tenant_id: str, listings: Iterable[dict[str, Any]]) -> Iterator[Event]:
     """The creation of each listing, a second after the one before; the same ids for the same tenant."""
     for n, facts in enumerate(listings):
         at = _SINCE + timedelta(seconds=n)
