@@ -5,22 +5,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
     CTE,
-    BigInteger,
     Integer,
     Select,
     Text,
     cast,
     func,
     literal,
+    literal_column,
     null,
     select,
     true,
     tuple_,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import ColumnElement
 
@@ -30,7 +28,8 @@ from domain.facets import PRICE_BANDS, PRICE_LIMITS, VALUES_SHOWN, Facet, under_
 from domain.search import COUNTED_EXACTLY, FacetValue, SearchFilters, Total
 
 _C = listings.c
-_LOWEST = cast(array([literal(limit + 1, BigInteger) for limit in PRICE_LIMITS]), ARRAY(BigInteger))
+_LOWEST: ColumnElement[Any] = literal_column(f"'{{{','.join(str(limit + 1) for limit in PRICE_LIMITS)}}}'::bigint[]")
+"""The lowest price of each band but the first."""
 _VALUES: dict[Facet, ColumnElement[Any]] = {
     Facet.PROPERTY_TYPE: _C.property_type,
     Facet.LISTING_TYPE: _C.listing_type,
@@ -120,11 +119,11 @@ def _read(
 
 def _values(facet: Facet, counted: Mapping[str, int], exact: bool) -> tuple[FacetValue, ...]:
     """The values of a facet, the most frequent first."""
-    frequent = sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:VALUES_SHOWN]
-    return tuple(
+    values = (
         FacetValue(PRICE_BANDS[int(value)] if facet is Facet.PRICE else value, count, exact)
-        for value, count in frequent
+        for value, count in counted.items()
     )
+    return tuple(sorted(values, key=lambda each: (-each.count, each.value))[:VALUES_SHOWN])
 
 
 def _facet(which: int, facets: Sequence[Facet]) -> Facet:
