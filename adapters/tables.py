@@ -512,7 +512,7 @@ WIDTH_OF_DEGREE = 0.95424
 """Of longitude beside one of latitude: the cosine of 17.4 degrees, Hyderabad's latitude."""
 KM_PER_UNIT = 111.195
 """A degree of latitude. A distance on the map of `geo` is off by 0.05 % at most within 60 km of Hyderabad."""
-_NO_AREA, _NO_RATE = 10**9, "1e15"
+_NO_AREA, _NO_RATE = 10**9, "1e+15"
 """In place of an area or a price per square foot that is not known: above any, so that it comes last."""
 
 SORT_KEYS = {

@@ -32,8 +32,13 @@ Condition = ColumnElement[bool]
 
 def conditions(filters: SearchFilters, *, without: str | None = None) -> list[Condition]:
     """The conditions of the filters, all of which a listing must meet, but of the one of the field name `without`."""
+    return [condition for name, condition in by_field(filters).items() if name != without]
+
+
+def by_field(filters: SearchFilters) -> dict[str, Condition]:
+    """The condition of each filter, by its field name."""
     found = {name: _CONDITIONS[name](value, filters) for name, value in filters.given.items() if name in _CONDITIONS}
-    return [condition for name, condition in found.items() if name != without and condition is not None]
+    return {name: condition for name, condition in found.items() if condition is not None}
 
 
 def text_query(text: str) -> str | None:

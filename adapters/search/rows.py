@@ -17,7 +17,7 @@ _CARD_FIELDS = [
     for name in ListingCard.model_fields
     if name not in {"id", "version", "images", "created_at", "updated_at", "listed_at"}
 ]
-_LETTERS = {"title": "A", "location": "A", "address": "B", "description": "D"}
+SEARCHED = {"title": "A", "location": "A", "address": "B", "description": "D"}
 """The texts that a search looks in, with the weight of their words in a tsvector."""
 
 
@@ -115,7 +115,7 @@ _SAME = (
 
 def searched_texts(card: ListingCard) -> Mapping[str, str]:
     """The texts that a search looks in, by field."""
-    return {name: text for name in _LETTERS if (text := getattr(card, name))}
+    return {name: text for name in SEARCHED if (text := getattr(card, name))}
 
 
 def tsvector(card: ListingCard) -> str:
@@ -125,7 +125,7 @@ def tsvector(card: ListingCard) -> str:
     for name, text in searched_texts(card).items():
         for word in words(text):
             n += 1
-            places.setdefault(word.text, []).append(f"{n}{_LETTERS[name]}")
+            places.setdefault(word.text, []).append(f"{n}{SEARCHED[name]}")
     return " ".join(f"{quoted(word)}:{','.join(at)}" for word, at in places.items())
 
 

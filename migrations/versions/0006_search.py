@@ -52,7 +52,7 @@ CREATE INDEX property_search_price ON search.property_search
 CREATE INDEX property_search_price_desc ON search.property_search
     (tenant_id, generation, price DESC, listed_at DESC, property_id DESC) WHERE status = 'ACTIVE';
 CREATE INDEX property_search_rate ON search.property_search
-    (tenant_id, generation, (- COALESCE(price_per_sqft, '1e15'::double precision)) DESC, listed_at DESC,
+    (tenant_id, generation, (- COALESCE(price_per_sqft, '1e+15'::double precision)) DESC, listed_at DESC,
     property_id DESC) WHERE status = 'ACTIVE';
 CREATE INDEX property_search_area ON search.property_search
     (tenant_id, generation, (- COALESCE(area_sqft, '1000000000'::bigint)) DESC, listed_at DESC, property_id DESC)
