@@ -13,11 +13,11 @@ from typing import Protocol
 from uuid import UUID, uuid4
 
 import asyncpg
-from adapters.search.postgres import PostgresSearch
 from sqlalchemy import text
 
 from adapters.postgres import Database
 from adapters.search.engine import SearchEngine
+from adapters.search.postgres import PostgresSearch
 from adapters.search.relaxing import relaxations
 from adapters.search.rows import indexed
 from adapters.settings import Settings
@@ -166,7 +166,7 @@ async def judged(database: Database, all_tenants: Database, row: AddRow) -> None
 async def measure(settings: Settings, row: AddRow, count: int) -> None:
     """The rows `search-*` of `count` listings."""
     async with AsyncExitStack() as ending:
-        database, all_tenants = Database.for_tenants(settings), Database.for_all_tenants(settings)
+        database, all_tenants = Database.for_searching(settings), Database.for_all_tenants(settings)
         ending.push_async_callback(database.close)
         ending.push_async_callback(all_tenants.close)
         owner = await asyncpg.connect(settings.database_url)
@@ -176,9 +176,9 @@ async def measure(settings: Settings, row: AddRow, count: int) -> None:
         except ImportError:
             tantivy = None
         bench = SearchBench(database, all_tenants, PlainTable(owner), tantivy, row)
+        await judged(database, all_tenants, row)
         await bench.index(count)
         await bench.find()
-        await judged(database, all_tenants, row)
 
 
 async def _times(calls: Iterator[Callable[[], Awaitable[object]]]) -> list[float]:
