@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from itertools import cycle, islice
+from itertools import cycle, islice, tee
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -63,7 +63,8 @@ class SearchBench:
         projection = Search()
         seconds = {"projection": 0.0, "plain": 0.0, "tantivy": 0.0}
         await self._plain.create()
-        made = zip(saved(self._tenant, (facts for facts in listings(count))), listings(count), strict=True)
+        first, second = tee(listings(count))
+        made = zip(saved(self._tenant, first), second, strict=True)
         while batch := list(islice(made, _BATCH)):
             events = [indexed(event) for event, _ in batch]
             rows: list[Listed] = [(event.aggregate_id, event.timestamp, facts) for event, facts in batch]

@@ -21,6 +21,7 @@ class Judged:
     """The made listings of a tenant, and how well a search of them ranks."""
 
     def __init__(self, tenant_id: str) -> None:
+        self.tenant_id = tenant_id
         self.made = list(made_listings())
         events = list(saved(tenant_id, (made.facts for made in self.made)))
         self.ids = [event.aggregate_id for event in events]
