@@ -26,5 +26,4 @@ async def test_people_find_what_they_type(settings: Settings, all_tenants: Datab
         await database.close()
     mean = sum(measured.values()) / len(measured)
     worst = sorted(measured.items(), key=lambda item: item[1])[:15]
-    print(mean, worst)
     assert mean == pytest.approx(1, abs=1 - FLOOR), f"{mean:.3f}; the worst: {worst}"
