@@ -1,0 +1,139 @@
+"""Totals and facets of a search on Postgres, by one statement."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    Integer,
+    Select,
+    Text,
+    cast,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.expression import ColumnElement
+
+from adapters.search.conditions import conditions
+from adapters.tables import listings
+from domain.facets import PRICE_BANDS, PRICE_LIMITS, VALUES_SHOWN, Facet, under_other_filters
+from domain.search import COUNTED_EXACTLY, FacetValue, SearchFilters, Total
+
+_C = listings.c
+_LOWEST: ColumnElement[Any] = literal_column(f"'{{{','.join(str(limit + 1) for limit in PRICE_LIMITS)}}}'::bigint[]")
+"""The lowest price of each band but the first."""
+_VALUES: dict[Facet, ColumnElement[Any]] = {
+    Facet.PROPERTY_TYPE: _C.property_type,
+    Facet.LISTING_TYPE: _C.listing_type,
+    Facet.BEDROOMS: _C.bedrooms,
+    Facet.BATHROOMS: _C.bathrooms,
+    Facet.FURNISHED_STATUS: _C.furnished_status,
+    Facet.FACING: _C.facing,
+    Facet.POSTED_BY: _C.posted_by,
+    Facet.AMENITIES: _C.amenities,
+    Facet.LOCATION: _C.locality,
+    Facet.PRICE: func.width_bucket(_C.price, _LOWEST),
+}
+_AMENITIES = -1
+"""In the place of the bits of GROUPING, which the labels of a listing, of which it has many, are not counted by."""
+
+
+async def counts(connection: AsyncConnection, several: Sequence[SearchFilters]) -> list[Total]:
+    """How many listings match each of several searches."""
+    if not several:
+        return []
+    found = (_found(filters, []).subquery(f"found_{n}") for n, filters in enumerate(several))
+    counted = (select(literal(n, Integer), func.count()).select_from(rows) for n, rows in enumerate(found))
+    totals = {n: _total(count) for n, count in (await connection.execute(union_all(*counted))).tuples()}
+    return [totals[n] for n in range(len(several))]
+
+
+async def total_and_facets(
+    connection: AsyncConnection, filters: SearchFilters
+) -> tuple[Total, Mapping[str, tuple[FacetValue, ...]]]:
+    """How many listings match, and how many have each value under the filters on other fields.
+
+    Facets without a filter of their own are counted in the listings that match; each of the others in listings that
+    its filter does not choose from. So the statement reads at most COUNTED_EXACTLY listings for each facet that is
+    filtered by, and once more.
+    """
+    # The listings that match come first, also where every facet has a filter.
+    parts: dict[SearchFilters, list[Facet]] = {filters: []}
+    for facet in Facet:
+        parts.setdefault(under_other_filters(filters, facet), []).append(facet)
+    statements = []
+    for n, (under, facets) in enumerate(parts.items()):
+        found = _found(under, facets).cte(f"found_{n}")
+        statements += _counted(n, found, facets)
+    rows = (await connection.execute(union_all(*statements))).tuples()
+    return _read(rows, list(parts.values()))
+
+
+def _found(filters: SearchFilters, facets: Iterable[Facet]) -> Select[*tuple[Any, ...]]:
+    """The values of listings that match; of one more than are counted."""
+    values: list[ColumnElement[Any]] = [_VALUES[facet].label(facet) for facet in facets]
+    return select(*(values or [literal(1)])).where(*conditions(filters)).limit(COUNTED_EXACTLY + 1)
+
+
+def _counted(part: int, found: CTE, facets: Sequence[Facet]) -> list[Select[*tuple[Any, ...]]]:
+    """Statements with rows of the part, the facet or null, a value and its count; without a facet, of all listings."""
+    grouped = [facet for facet in facets if facet is not Facet.AMENITIES]
+    columns = [found.c[facet] for facet in grouped]
+    number = literal(part, Integer)
+    every = select(number, cast(null(), Integer), cast(null(), Text), func.count()).select_from(found)
+    statements: list[Select[*tuple[Any, ...]]] = [every]
+    if columns:
+        which = func.grouping(*columns)
+        value = func.coalesce(*(cast(column, Text) for column in columns))
+        sets = func.grouping_sets(*(tuple_(column) for column in columns))
+        statements.append(select(number, which, value, func.count()).group_by(sets))
+    if Facet.AMENITIES in facets:
+        each = func.unnest(found.c[Facet.AMENITIES]).table_valued("label").render_derived("each")
+        counted = select(number, literal(_AMENITIES, Integer), each.c.label, func.count())
+        statements.append(counted.select_from(found.join(each, true())).group_by(each.c.label))
+    return statements
+
+
+def _read(
+    rows: Iterable[tuple[Any, ...]], parts: Sequence[Sequence[Facet]]
+) -> tuple[Total, Mapping[str, tuple[FacetValue, ...]]]:
+    """The total and the facets from the rows of `_counted`."""
+    totals: dict[int, Total] = {}
+    counted: dict[Facet, dict[str, int]] = defaultdict(dict)
+    for part, which, value, count in rows:
+        if which is None:
+            totals[part] = _total(count)
+        elif value is not None:
+            counted[_facet(which, parts[part])][value] = count
+    exact = {facet: totals[part].exact for part, facets in enumerate(parts) for facet in facets}
+    return totals[0], {facet.value: _values(facet, counted[facet], exact[facet]) for facet in Facet}
+
+
+def _values(facet: Facet, counted: Mapping[str, int], exact: bool) -> tuple[FacetValue, ...]:
+    """The values of a facet, the most frequent first."""
+    values = (
+        FacetValue(PRICE_BANDS[int(value)] if facet is Facet.PRICE else value, count, exact)
+        for value, count in counted.items()
+    )
+    return tuple(sorted(values, key=lambda each: (-each.count, each.value))[:VALUES_SHOWN])
+
+
+def _facet(which: int, facets: Sequence[Facet]) -> Facet:
+    """The facet that a row counts, from the bits of GROUPING: 0 for the column that it is grouped by."""
+    if which == _AMENITIES:
+        return Facet.AMENITIES
+    grouped = [facet for facet in facets if facet is not Facet.AMENITIES]
+    bit: int = (1 << len(grouped)) - 1 ^ which
+    return grouped[len(grouped) - bit.bit_length()]
+
+
+def _total(found: int) -> Total:
+    return Total(min(found, COUNTED_EXACTLY), found <= COUNTED_EXACTLY)
