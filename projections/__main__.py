@@ -17,17 +17,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import uvloop
-from redis.asyncio import Redis
 
 from adapters import redis
 from adapters.event_store import NotRenumbered
 from adapters.postgres import Database, DatabaseUnavailable
 from adapters.redis import RedisError
+from adapters.search import opensearch_index
+from adapters.search.engine import SearchUnavailable
+from adapters.search.opensearch_index import OpenSearchIndex
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
 from projections.parking import list_parked, parked_keys
 from projections.rebuild import RebuildRunning, rebuild
-from projections.registry import PROJECTIONS
+from projections.registry import PROJECTIONS, Clients
 from projections.replay import discard, replay
 from projections.runner import Runner
 from projections.sink import TooManyFailures
@@ -45,8 +47,8 @@ async def run(settings: Settings, names: list[str]) -> None:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop.set)
-    async with _connections(settings) as (database, client):
-        runners = [Runner(settings, database, PROJECTIONS[name](client)) for name in names]
+    async with _connections(settings) as (database, clients):
+        runners = [Runner(settings, database, PROJECTIONS[name](clients)) for name in names]
         ops = ops_server(settings, lambda: _waiting_for(runners))
         serving = asyncio.create_task(ops.serve()) if settings.ops_port else None
         log.info("running projections %s on %s", ", ".join(names), settings.kafka_bootstrap_servers)
@@ -65,8 +67,8 @@ def _waiting_for(runners: list[Runner[Any]]) -> list[str]:
 
 
 async def rebuild_one(settings: Settings, name: str) -> None:
-    async with _connections(settings) as (database, client):
-        projection = PROJECTIONS[name](client)
+    async with _connections(settings) as (database, clients):
+        projection = PROJECTIONS[name](clients)
         rebuilt = await rebuild(database, projection, lambda done: _print_line(f"{done} events replayed"))
         _print_line(f"{name} is rebuilt from {rebuilt.applied} events, generation {rebuilt.generation} is active")
         if rebuilt.parked:
@@ -87,13 +89,13 @@ async def show_parked(settings: Settings, names: list[str]) -> None:
 
 async def replay_keys(settings: Settings, name: str, key: str) -> None:
     """Replay one key, or `all`. Raises NotDone when an event still fails or Redis is unavailable."""
-    async with _connections(settings) as (database, client):
+    async with _connections(settings) as (database, clients):
         async with database.transaction() as tx:
             keys = await parked_keys(tx, name) if key == "all" else [key]
         failing = 0
         for each in keys:
             try:
-                replayed = await replay(database, PROJECTIONS[name](client), each)
+                replayed = await replay(database, PROJECTIONS[name](clients), each)
             except RedisError as error:
                 raise NotDone(
                     f"Redis is unavailable ({type(error).__name__}): the events of {each} are applied but stay parked, "
@@ -120,11 +122,14 @@ async def discard_one(settings: Settings, parked_id: int) -> None:
 
 
 @asynccontextmanager
-async def _connections(settings: Settings) -> AsyncIterator[tuple[Database, Redis]]:
+async def _connections(settings: Settings) -> AsyncIterator[tuple[Database, Clients]]:
     database, client = Database.for_all_tenants(settings), redis.connect(settings)
+    search = opensearch_index.connect(settings.search_url) if settings.search_url else None
     try:
-        yield database, client
+        yield database, Clients(client, OpenSearchIndex(search) if search else None)
     finally:
+        if search:
+            await search.close()
         await client.aclose()
         await database.close()
 
@@ -164,6 +169,8 @@ def main() -> None:
         uvloop.run(action(settings))
     except (NotDone, RebuildRunning, NotRenumbered, TooManyFailures) as error:
         sys.exit(str(error))
+    except SearchUnavailable as error:
+        sys.exit(f"{error}. Check that it runs and that SEARCH_URL is right, then run the same command again.")
     except DatabaseUnavailable as error:
         where = urlsplit(settings.database_url).netloc.rpartition("@")[2]
         sys.exit(

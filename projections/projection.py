@@ -35,6 +35,25 @@ class HasTimestamp(Protocol):
 E = TypeVar("E", bound=HasTimestamp)
 
 
+class Store(Protocol):
+    """Keeps the rows of a projection outside Postgres too, those of each generation by themselves.
+
+    Each method raises SearchUnavailable.
+    """
+
+    async def has(self, generation: int) -> bool:
+        """Whether the generation is there; it is not when it was never made, or the store was wiped."""
+        ...
+
+    async def create(self, generation: int) -> None:
+        """Make an empty generation, for a rebuild to fill."""
+        ...
+
+    async def serve(self, generation: int) -> None:
+        """Let readers have the generation, and delete all others. Does nothing when it is so."""
+        ...
+
+
 class Projection(Protocol[E]):
     """One read model. Its module also has the query.
 
@@ -47,6 +66,8 @@ class Projection(Protocol[E]):
     """Each event reaches at most one of them: `user-activity` repeats the events of the others for each user."""
     tables: tuple[Table, ...]
     """The tables that `apply` writes. Each has a column `generation`: a rebuild writes a new one."""
+    store: Store | None = None
+    """What `apply` writes besides, before its transaction commits. Rebuilt from the event store when it is lost."""
 
     def read(self, topic: str, value: bytes) -> E | None:
         """The event in a message; None when this projection ignores it. Raises UnreadableEvent with the reason.
@@ -58,7 +79,8 @@ class Projection(Protocol[E]):
     async def apply(self, tx: AsyncConnection, events: Sequence[E], generation: int) -> None:
         """Write events to the tables; an event that was applied before changes nothing.
 
-        Rows must be written in the order of their keys, so that two transactions cannot deadlock.
+        Rows must be written in the order of their keys, so that two transactions cannot deadlock. Raises, for its store,
+        SearchUnavailable and ListingRejected.
         """
         ...
 

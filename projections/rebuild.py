@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from adapters import event_store
 from adapters.event_store import Position
 from adapters.postgres import Database, advisory_lock, is_transient, transaction_on
+from adapters.search.engine import ListingRejected
 from projections.generations import claim_generation, generation_of, switch_generation
 from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, park
 from projections.projection import Projection, as_consumed
@@ -43,12 +44,12 @@ class Rebuilt(NamedTuple):
 async def rebuild(database: Database, projection: Projection[Any], progress: Callable[[int], None]) -> Rebuilt:
     """Replay the event store through `apply` into a new generation, then switch to it.
 
-    `progress` is called with the number of replayed events. An event that Postgres rejects is parked with later ones of
+    `progress` is called with the number of replayed events. An event that is rejected is parked with later ones of
     its key, as when it comes from Kafka. When interrupted, nothing is parked, the old generation keeps serving, and the
     next rebuild deletes the rows of the new one.
 
     Raises RebuildRunning while another one runs; DatabaseUnavailable when the connection is lost, and its lock with it;
-    NotRenumbered on a restored store; TooManyFailures.
+    NotRenumbered on a restored store; SearchUnavailable; TooManyFailures.
     """
     async with (
         database.statements() as connection,
@@ -59,6 +60,8 @@ async def rebuild(database: Database, projection: Projection[Any], progress: Cal
         await event_store.ensure_renumbered(connection)
         await _delete_all_but(connection, projection, await generation_of(connection, projection.name))
         generation = await claim_generation(connection, projection.name)
+        if projection.store:
+            await projection.store.create(generation)
         replay = _Replay(connection, projection, generation, progress)
         since: str | None = None
         more_than_a_batch = True
@@ -75,6 +78,8 @@ async def rebuild(database: Database, projection: Projection[Any], progress: Cal
             # before it would remove them from the parked ones.
             for n in range(0, len(replay.parked), _BATCH):
                 await park(connection, projection.name, replay.parked[n : n + _BATCH])
+        if projection.store:
+            await projection.store.serve(generation)
         await _delete_all_but(connection, projection, generation)
     return Rebuilt(replay.applied, generation, len(replay.parked))
 
@@ -117,8 +122,8 @@ class _Replay:
         try:
             async with self.connection.begin_nested():
                 outcome = await apply_batch(self.connection, self.projection, free, self.generation)
-        except DBAPIError as error:
-            if is_transient(error):
+        except (DBAPIError, ListingRejected) as error:
+            if isinstance(error, DBAPIError) and is_transient(error):
                 raise
             outcome = await apply_one_by_one(self.connection, self.projection, free, self.generation)
         blocked = [*outcome.blocked, *(message for message, _ in readable if message.key in self._blocked)]

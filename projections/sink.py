@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres import Database, DatabaseUnavailable, is_transient
 from adapters.redis import RedisError
+from adapters.search.engine import ListingRejected, SearchUnavailable
 from adapters.telemetry import EVENTS_APPLIED, EVENTS_PARKED, PROJECTION_AGE
 from domain.events import UnreadableEvent
 from projections.generations import generation_of
@@ -54,7 +55,7 @@ class Outcome(Generic[E]):
 
     applied: list[E] = field(default_factory=list)
     rejected: list[tuple[ConsumedMessage, str]] = field(default_factory=list)
-    """Rejected by Postgres (a constraint violation or a data error), each with the reason."""
+    """Rejected by Postgres (a constraint violation or a data error) or OpenSearch, each with the reason."""
     blocked: list[ConsumedMessage] = field(default_factory=list)
     """Not applied, because an earlier event of their key is parked."""
 
@@ -75,7 +76,7 @@ class Sink(Generic[E]):
         self._written_before: set[str] = set()
 
     async def write(self, messages: Sequence[ConsumedMessage], stop: asyncio.Event) -> bool:
-        """Apply or park a batch, with retries while Postgres is unavailable; False if `stop` was set first.
+        """Apply or park a batch, with retries while what it writes to is unavailable; False if `stop` was set first.
 
         Raises TooManyFailures.
         """
@@ -83,7 +84,7 @@ class Sink(Generic[E]):
             try:
                 async with self._lock:
                     await self._write(messages)
-            except DatabaseUnavailable as error:
+            except (DatabaseUnavailable, SearchUnavailable) as error:
                 log.warning("%s: the batch was not written (%s); trying again", self._projection.name, error)
                 await pause(stop, PAUSE_SECONDS)
             else:
@@ -122,8 +123,8 @@ class Sink(Generic[E]):
     async def _write(self, messages: Sequence[ConsumedMessage]) -> None:
         try:
             await self._write_by(apply_batch, messages)
-        except DBAPIError:
-            # Postgres rejected some event of the batch: apply one by one to find it.
+        except (DBAPIError, ListingRejected):
+            # Postgres or OpenSearch rejected some event of the batch: apply one by one to find it.
             await self._write_by(apply_one_by_one, messages)
 
     async def _write_by(self, apply: Apply[E], messages: Sequence[ConsumedMessage]) -> None:
@@ -176,7 +177,7 @@ def read_messages(
 
 
 async def apply_batch(tx: AsyncConnection, projection: Projection[E], free: Readable[E], generation: int) -> Outcome[E]:
-    """Apply events as one batch. Raises DBAPIError when Postgres rejects one of them."""
+    """Apply events as one batch. Raises DBAPIError or ListingRejected when one of them is rejected."""
     events = [event for _, event in free]
     if events:
         await projection.apply(tx, events, generation)
@@ -201,7 +202,7 @@ async def apply_one_by_one(
 
 
 async def try_apply(tx: AsyncConnection, projection: Projection[E], event: E, generation: int) -> str | None:
-    """Apply one event in a savepoint; returns the reason if Postgres rejects it. Raises transient errors."""
+    """Apply one event in a savepoint; returns the reason if it is rejected. Raises transient errors."""
     try:
         async with tx.begin_nested():
             await projection.apply(tx, [event], generation)
@@ -209,6 +210,8 @@ async def try_apply(tx: AsyncConnection, projection: Projection[E], event: E, ge
         if is_transient(error):
             raise
         return f"rejected by Postgres: {error.orig}"
+    except ListingRejected as error:
+        return str(error)
     return None
 
 

@@ -12,6 +12,10 @@ class SearchUnavailable(Exception):
     """The search engine cannot be reached, or does not answer in time."""
 
 
+class ListingRejected(Exception):
+    """The engine cannot store a listing; the message has the reason."""
+
+
 class SearchEngine(Protocol):
     """Answers searches over the active listings of one tenant. Each method raises SearchUnavailable."""
 

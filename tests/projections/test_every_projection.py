@@ -15,7 +15,7 @@ from projections.generations import claim_generation, generation_of
 from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, delete_parked, list_parked
 from projections.projection import Projection, as_consumed
 from projections.rebuild import rebuild
-from projections.registry import PROJECTIONS
+from projections.registry import PROJECTIONS, Clients
 from projections.replay import replay
 from projections.sink import Sink
 from tests.projections.messages import catch_up, store, stored_messages
@@ -26,7 +26,7 @@ AnyProjection = Projection[Any]
 
 @pytest.fixture(params=list(PROJECTIONS))
 def projection(request: pytest.FixtureRequest, valkey: Redis) -> AnyProjection:
-    return PROJECTIONS[request.param](valkey)
+    return PROJECTIONS[request.param](Clients(valkey))
 
 
 @pytest.fixture
