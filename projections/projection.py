@@ -79,7 +79,7 @@ class Projection(Protocol[E]):
     async def apply(self, tx: AsyncConnection, events: Sequence[E], generation: int) -> None:
         """Write events to the tables; an event that was applied before changes nothing.
 
-        Rows must be written in the order of their keys, so that two transactions cannot deadlock. Raises, for its store,
+        Rows must be written in the order of their keys, so that two transactions cannot deadlock. For its store, raises
         SearchUnavailable and ListingRejected.
         """
         ...

@@ -3,13 +3,16 @@
 `search.property_search` has a row for each listing, with the newest version applied; a listing that is not active keeps
 its version only, so that an older event does not bring it back. `search.vocabulary` has the number of active listings
 with each word. One statement writes both, adding the difference to the numbers, so a repeated or older event changes
-nothing. Engines read them by the views of `adapters/tables.py`.
+nothing. Engines read them by the views of `adapters/tables.py`; OpenSearch has a copy of the listings.
 """
 
+import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
@@ -30,9 +33,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters import event_store
+from adapters.postgres import Database
 from adapters.search.opensearch_index import OpenSearchIndex
 from adapters.search.rows import IndexedListing, indexed, row_of
-from adapters.tables import property_search, vocabulary
+from adapters.tables import property_search, read_models, vocabulary
 from domain.events import PROPERTY_EVENTS, read_event
 from projections.projection import Projection, parsed
 
@@ -117,6 +122,13 @@ _ROWS = (
 )
 
 
+_SERVING = select(read_models.c.generation).where(read_models.c.name == "search").scalar_subquery()
+_VERSION = select(property_search.c.version).where(
+    property_search.c.property_id == bindparam("property_id"), property_search.c.generation == _SERVING
+)
+_POLL_SECONDS = 0.02
+
+
 class Search(Projection[IndexedListing]):
     """The projection."""
 
@@ -154,6 +166,24 @@ class Search(Projection[IndexedListing]):
             keys = {name: [row[name] for row in rows] for name in _KEY}
             known = (await tx.execute(_ROWS, {"generation": generation, **keys})).mappings()
             await self._index.write(generation, [dict(row) for row in known])
+
+
+async def is_searchable(database: Database, tenant_id: str, event_id: UUID, wait_seconds: float) -> bool:
+    """Whether the read model has an event of the tenant; waits for it up to `wait_seconds`."""
+    async with database.statements(tenant_id) as connection:
+        message = await event_store.by_id(connection, event_id)
+    if message is None or message["eventType"] not in _TYPES:
+        return True
+    listing = {"property_id": UUID(message["aggregateId"])}
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        async with database.statements(tenant_id) as connection:
+            version = (await connection.execute(_VERSION, listing)).scalar_one_or_none()
+        if version is not None and version >= message["version"]:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def newest_of_each(events: Sequence[IndexedListing]) -> list[IndexedListing]:

@@ -12,6 +12,10 @@ class SearchUnavailable(Exception):
     """The search engine cannot be reached, or does not answer in time."""
 
 
+class IndexMissing(SearchUnavailable):
+    """The listings are being indexed: the engine is new, or has lost them."""
+
+
 class ListingRejected(Exception):
     """The engine cannot store a listing; the message has the reason."""
 
@@ -33,6 +37,18 @@ class SearchEngine(Protocol):
 
     async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> list[Cluster]:
         """The listings that match, counted by the tiles of a level, the fullest first; `filters` has a box."""
+        ...
+
+    async def refresh(self) -> None:
+        """Let searches find every listing that was written before."""
+        ...
+
+    async def ping(self) -> None:
+        """Raises IndexMissing while the listings are being indexed."""
+        ...
+
+    async def close(self) -> None:
+        """Close the engine's own connections."""
         ...
 
     async def cards(self, tenant_id: str, ids: Sequence[UUID]) -> list[Hit]:

@@ -9,8 +9,8 @@ from uuid import UUID
 import orjson
 from opensearchpy import AsyncOpenSearch
 
-from adapters.search.engine import SearchUnavailable
-from adapters.search.opensearch_index import ALIAS, GenerationMissing, translate_errors
+from adapters.search.engine import IndexMissing, SearchUnavailable
+from adapters.search.opensearch_index import ALIAS, translate_errors
 from adapters.search.opensearch_queries import aggregations, conditions, counted, page, position_of, values_of
 from adapters.search.rows import SEARCHED
 from domain.clusters import MAX_TILES, Cluster
@@ -88,7 +88,7 @@ class OpenSearch:
         """Raises SearchUnavailable, also while the index is being built."""
         async with translate_errors():
             if not await self._client.indices.exists_alias(name=ALIAS):
-                raise GenerationMissing("the index of listings is being built")
+                raise IndexMissing("the listings are being indexed")
 
     async def close(self) -> None:
         await self._client.close()
@@ -120,7 +120,7 @@ def _error(answer: Mapping[str, Any]) -> Exception:
         case 400:
             return ValueError(f"OpenSearch refuses a search: {reason}")
         case 404:
-            return GenerationMissing("the index of listings is being built")
+            return IndexMissing("the listings are being indexed")
         case _:
             return SearchUnavailable(f"OpenSearch: {reason}")
 

@@ -13,7 +13,7 @@ import orjson
 from opensearchpy import AsyncOpenSearch
 from opensearchpy.exceptions import ConnectionError, NotFoundError, TransportError
 
-from adapters.search.engine import ListingRejected, SearchUnavailable
+from adapters.search.engine import IndexMissing, ListingRejected, SearchUnavailable
 from adapters.search.opensearch_queries import microseconds
 from adapters.search.rows import SEARCHED
 from domain.words import singular, words
@@ -61,10 +61,6 @@ _SAME = _MAPPING["properties"].keys() - {"id", "tenant", "active", "listed_at", 
 """The fields that have a column of `search.property_search` as it is."""
 
 
-class GenerationMissing(SearchUnavailable):
-    """The index of a generation is not there: it was never made, or OpenSearch has lost it."""
-
-
 def connect(url: str) -> AsyncOpenSearch:
     """A client whose requests answer or fail within _TIMEOUT_SECONDS; the URL may contain a user name and password."""
     # One retry, for a pooled connection that the server has closed.
@@ -79,7 +75,7 @@ async def translate_errors() -> AsyncIterator[None]:
     except ConnectionError as error:
         raise SearchUnavailable(f"OpenSearch: {type(error).__name__}: {error.error}") from error
     except NotFoundError as error:
-        raise GenerationMissing("the index of listings is being built") from error
+        raise IndexMissing("the listings are being indexed") from error
     except TransportError as error:
         if error.status_code == 400:
             raise
@@ -123,7 +119,7 @@ class OpenSearchIndex:
     async def write(self, generation: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows of `search.property_search`; one of an older version than is known changes nothing.
 
-        Raises GenerationMissing, and ListingRejected with the reason.
+        Raises IndexMissing, and ListingRejected with the reason.
         """
         lines = b"".join(_lines(_name(generation), row) for row in rows)
         if not lines:
@@ -157,7 +153,7 @@ def _raise_first_error(items: Sequence[Mapping[str, Any]]) -> None:
             continue  # 409: a newer version is there
         reason = f"{item['error']['type']}: {item['error']['reason']}"
         if status == 404:
-            raise GenerationMissing(reason)
+            raise IndexMissing(reason)
         if status == 400:
             raise ListingRejected(f"rejected by OpenSearch: {reason}")
         raise SearchUnavailable(f"OpenSearch: {status} {reason}")

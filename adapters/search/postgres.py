@@ -74,6 +74,15 @@ class PostgresSearch:
         async with self._connection(tenant_id) as connection:
             return await clusters(connection, filters, level)
 
+    async def refresh(self) -> None:
+        """What is committed is found."""
+
+    async def ping(self) -> None:
+        """The database is a dependency of its own."""
+
+    async def close(self) -> None:
+        await self._database.close()
+
     async def cards(self, tenant_id: str, ids: Sequence[UUID]) -> list[Hit]:
         """The active listings with these ids, in the order of `ids`. Raises SearchUnavailable."""
         query = select(*_SHOWN).where(listings.c.property_id == any_(bindparam("ids", list(ids), type_=ARRAY(Uuid))))
