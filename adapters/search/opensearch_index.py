@@ -21,10 +21,11 @@ from domain.words import singular, words
 ALIAS = "listings"
 """Of the index that serves."""
 _INDEX = re.compile(rf"{ALIAS}-\d+")
-_TIMEOUT_SECONDS = 3.0
+_TIMEOUT_SECONDS = 5.0
 """Of a search: slower than this, it is no answer for a person who waits."""
 _WRITE_SECONDS = 30.0
-"""Of a write: a batch of 1,000 listings takes 0.3 s, more while segments are merged."""
+"""Of a write, for which nobody waits: a batch of 1,000 listings takes 0.3 s, more while segments are merged."""
+_PATIENT: dict[str, Any] = {"request_timeout": _WRITE_SECONDS}
 _REFRESH = "500ms"
 """How soon a written listing is found. Each refresh makes a segment, which are merged later."""
 _KEYWORD, _LONG, _INTEGER = {"type": "keyword"}, {"type": "long"}, {"type": "integer"}
@@ -98,10 +99,9 @@ class OpenSearchIndex:
         settings = {"index": {"auto_expand_replicas": "0-1", "refresh_interval": "-1"}}
         async with translate_errors():
             # Its number may have been used before the database was restored from a dump.
-            await self._client.indices.delete(index=_name(generation), params={"ignore_unavailable": "true"})
-            await self._client.indices.create(
-                index=_name(generation), body={"settings": settings, "mappings": _MAPPING}
-            )
+            await self._client.indices.delete(index=_name(generation), params=_PATIENT | {"ignore_unavailable": "true"})
+            body = {"settings": settings, "mappings": _MAPPING}
+            await self._client.indices.create(index=_name(generation), body=body, params=_PATIENT)
 
     async def serve(self, generation: int) -> None:
         """Let readers have the generation, and delete all others."""
@@ -109,12 +109,13 @@ class OpenSearchIndex:
         if known == {name: True}:
             return
         async with translate_errors():
-            await self._client.indices.put_settings(index=name, body={"index": {"refresh_interval": _REFRESH}})
-            await self._client.indices.refresh(index=name, params={"request_timeout": _WRITE_SECONDS})
+            refreshed = {"index": {"refresh_interval": _REFRESH}}
+            await self._client.indices.put_settings(index=name, body=refreshed, params=_PATIENT)
+            await self._client.indices.refresh(index=name, params=_PATIENT)
             # One change of the cluster's state: no reader finds none or two of them.
             others = [{"remove_index": {"index": other}} for other in known if other != name]
             actions = [{"add": {"index": name, "alias": ALIAS}}, *others]
-            await self._client.indices.update_aliases(body={"actions": actions})
+            await self._client.indices.update_aliases(body={"actions": actions}, params=_PATIENT)
 
     async def write(self, generation: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows of `search.property_search`; one of an older version than is known changes nothing.
@@ -127,10 +128,7 @@ class OpenSearchIndex:
         async with translate_errors():
             answer = await self._client.bulk(
                 body=lines,
-                params={
-                    "request_timeout": _WRITE_SECONDS,
-                    "filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason",
-                },
+                params=_PATIENT | {"filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason"},
             )
         if answer["errors"]:
             _raise_first_error([item["index"] for item in answer["items"]])
@@ -138,7 +136,9 @@ class OpenSearchIndex:
     async def _generations(self) -> dict[str, bool]:
         """The indexes of generations, and whether each of them serves."""
         async with translate_errors():
-            found = await self._client.indices.get_alias(index=f"{ALIAS}-*", params={"ignore_unavailable": "true"})
+            found = await self._client.indices.get_alias(
+                index=f"{ALIAS}-*", params=_PATIENT | {"ignore_unavailable": "true"}
+            )
         return {name: ALIAS in index["aliases"] for name, index in found.items() if _INDEX.fullmatch(name)}
 
 
@@ -168,7 +168,7 @@ def _lines(index: str, row: Mapping[str, Any]) -> bytes:
 
 
 def _document(row: Mapping[str, Any]) -> dict[str, Any]:
-    known = {"id": row["property_id"], "tenant": row["tenant_id"], "active": row["status"] == "ACTIVE"}
+    known = {"id": str(row["property_id"]), "tenant": row["tenant_id"], "active": row["status"] == "ACTIVE"}
     if not known["active"]:
         return known
     card = orjson.loads(row["card"])
