@@ -65,14 +65,14 @@ class SearchContract:
     @classmethod
     async def corpus(cls, searching: Searching) -> Corpus:
         chance, tenant = random.Random(7), new_tenant()
-        cards = [listed(chance, n) for n in range(150)]
+        cards = [listed(chance, n) for n in range(120)]
         events = [event_of(card, tenant) for card in cards]
         chance.shuffle(events)
         await searching.index(events)
         return Corpus(tenant, cards)
 
     @given(asked=filters(), limit=st.sampled_from([7, 100]), sort=st.sampled_from(list(Sort)))
-    @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     async def test_any_combination_of_filters_finds_what_the_model_finds(
         self, searching: Searching, corpus: Corpus, asked: SearchFilters, limit: int, sort: Sort
     ) -> None:
