@@ -52,7 +52,7 @@ async def counts(connection: AsyncConnection, several: Sequence[SearchFilters]) 
         return []
     found = (_found(filters, []).subquery(f"found_{n}") for n, filters in enumerate(several))
     counted = (select(literal(n, Integer), func.count()).select_from(rows) for n, rows in enumerate(found))
-    totals = {n: _total(count) for n, count in (await connection.execute(union_all(*counted))).tuples()}
+    totals = {n: _total(count) for n, count in await connection.execute(union_all(*counted))}
     return [totals[n] for n in range(len(several))]
 
 
@@ -73,14 +73,14 @@ async def total_and_facets(
     for n, (under, facets) in enumerate(parts.items()):
         found = _found(under, facets).cte(f"found_{n}")
         statements += _counted(n, found, facets)
-    rows = (await connection.execute(union_all(*statements))).tuples()
+    rows = await connection.execute(union_all(*statements))
     return _read(rows, list(parts.values()))
 
 
 def _found(filters: SearchFilters, facets: Iterable[Facet]) -> Select[*tuple[Any, ...]]:
     """The values of listings that match; of one more than are counted."""
     values: list[ColumnElement[Any]] = [_VALUES[facet].label(facet) for facet in facets]
-    return select(*(values or [literal(1)])).where(*conditions(filters)).limit(COUNTED_EXACTLY + 1)
+    return select(*(values or [literal(1)])).select_from(listings).where(*conditions(filters)).limit(COUNTED_EXACTLY + 1)
 
 
 def _counted(part: int, found: CTE, facets: Sequence[Facet]) -> list[Select[*tuple[Any, ...]]]:
