@@ -6,10 +6,13 @@ with each word. One statement writes both, adding the difference to the numbers,
 nothing. Engines read them by the views of `adapters/tables.py`.
 """
 
+import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
@@ -23,12 +26,15 @@ from sqlalchemy import (
     Text,
     Uuid,
     bindparam,
+    select,
     text,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters import event_store
+from adapters.postgres import Database
 from adapters.search.rows import IndexedListing, indexed, row_of
-from adapters.tables import property_search, vocabulary
+from adapters.tables import property_search, read_models, vocabulary
 from domain.events import PROPERTY_EVENTS, read_event
 from projections.projection import Projection, parsed
 
@@ -104,6 +110,13 @@ _FORGET = text("""
 )
 
 
+_SERVING = select(read_models.c.generation).where(read_models.c.name == "search").scalar_subquery()
+_VERSION = select(property_search.c.version).where(
+    property_search.c.property_id == bindparam("property_id"), property_search.c.generation == _SERVING
+)
+_POLL_SECONDS = 0.02
+
+
 class Search(Projection[IndexedListing]):
     """The projection."""
 
@@ -130,6 +143,24 @@ class Search(Projection[IndexedListing]):
             # A word that no listing has may be a person's name, and corrects no other word.
             gone = {"tenant_ids": [row.tenant_id for row in unused], "words": [row.word for row in unused]}
             await tx.execute(_FORGET, {"generation": generation, **gone})
+
+
+async def is_searchable(database: Database, tenant_id: str, event_id: UUID, wait_seconds: float) -> bool:
+    """Whether the read model has an event of the tenant; waits for it up to `wait_seconds`."""
+    async with database.statements(tenant_id) as connection:
+        message = await event_store.by_id(connection, event_id)
+    if message is None or message["eventType"] not in _TYPES:
+        return True
+    listing = {"property_id": UUID(message["aggregateId"])}
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        async with database.statements(tenant_id) as connection:
+            version = (await connection.execute(_VERSION, listing)).scalar_one_or_none()
+        if version is not None and version >= message["version"]:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def newest_of_each(events: Sequence[IndexedListing]) -> list[IndexedListing]:

@@ -89,6 +89,8 @@ CREATE VIEW search.listed_words AS SELECT * FROM search.vocabulary
 INSERT INTO user_history.read_models (name, generation) VALUES ('search', 1);
 
 GRANT SELECT ON search.listings, search.listed_words TO hyderabad_app;
+-- Whether an event is applied.
+GRANT SELECT (tenant_id, property_id, generation, version) ON search.property_search TO hyderabad_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON search.property_search, search.vocabulary TO hyderabad_all_tenants;
 """
 
