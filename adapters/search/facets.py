@@ -80,7 +80,9 @@ async def total_and_facets(
 def _found(filters: SearchFilters, facets: Iterable[Facet]) -> Select[*tuple[Any, ...]]:
     """The values of listings that match; of one more than are counted."""
     values: list[ColumnElement[Any]] = [_VALUES[facet].label(facet) for facet in facets]
-    return select(*(values or [literal(1)])).select_from(listings).where(*conditions(filters)).limit(COUNTED_EXACTLY + 1)
+    return (
+        select(*(values or [literal(1)])).select_from(listings).where(*conditions(filters)).limit(COUNTED_EXACTLY + 1)
+    )
 
 
 def _counted(part: int, found: CTE, facets: Sequence[Facet]) -> list[Select[*tuple[Any, ...]]]:
