@@ -13,7 +13,6 @@ from typing import Protocol
 from uuid import UUID, uuid4
 
 import asyncpg
-from sqlalchemy import text
 
 from adapters.postgres import Database
 from adapters.search.engine import SearchEngine
@@ -86,16 +85,9 @@ class SearchBench:
         self._row("search-index", count / seconds["projection"], "listings/s", count / seconds["plain"])
         others = (count / seconds["tantivy"], self._tantivy.bytes / 1e6) if self._tantivy else (_MISSING, _MISSING)
         self._row("search-index-tantivy", count / seconds["projection"], "listings/s", others[0])
-        size = await self._size("search.property_search")
-        self._row("search-size", size, "MB", await self._size("bench.listings"))
+        size = await self._plain.megabytes("search.property_search")
+        self._row("search-size", size, "MB", await self._plain.megabytes("bench.listings"))
         self._row("search-size-tantivy", size, "MB", others[1])
-
-    async def _size(self, table: str) -> float:
-        """Of a table with its indexes, in megabytes, after they were tidied as autovacuum does in time."""
-        await self._plain.tidy(table)
-        async with self._all_tenants.statements() as connection:
-            size = text("SELECT pg_total_relation_size(CAST(:name AS regclass))")
-            return float((await connection.execute(size, {"name": table})).scalar_one()) / 1e6
 
     async def find(self) -> None:
         """How long each kind of search takes, and the mix of all; then the rate of the mix on every core."""

@@ -35,7 +35,7 @@ def listings(count: int, seed: int = 1591) -> Iterator[dict[str, Any]]:
         yield {
             **made,
             "description": f"{made['description']} {' '.join(words)}.",
-            "price": max(5_000, round(made["price"] * 0.003, -2)) if renting else made["price"],
+            "price": max(5_000, int(made["price"] * 0.003)) if renting else made["price"],
             "listingType": "RENT" if renting else "SALE",
             "address": f"{words[0].title()} Residency, {made['location']}",
             "furnishedStatus": chance.choice(list(FurnishedStatus)),

@@ -190,15 +190,13 @@ class Relaxation:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A page of listings; total, facets and relaxations are those of the whole search, and on the first page only."""
+    """A page of listings; total and facets are those of the whole search, and on the first page only."""
 
     hits: list[Hit]
     next: Position | None
     total: Total | None = None
     facets: Mapping[str, tuple[FacetValue, ...]] = field(default_factory=dict)
     """By JSON name of the filter; the most frequent values first."""
-    relax: tuple[Relaxation, ...] = ()
-    """Of a search that finds nothing, the most promising first."""
 
 
 def _wire(name: str) -> str:

@@ -16,14 +16,10 @@ def matching(listings: Sequence[ListingCard], filters: SearchFilters) -> list[Li
 
 def facets_of(listings: Sequence[ListingCard], filters: SearchFilters) -> dict[str, dict[str, int]]:
     """How many listings have each value, by facet."""
+    under = {facet: under_other_filters(filters, facet) for facet in Facet}
+    found = {each: matching(listings, each) for each in set(under.values())}
     return {
-        facet.value: dict(
-            Counter(
-                value
-                for listing in matching(listings, under_other_filters(filters, facet))
-                for value in _values(listing, facet)
-            )
-        )
+        facet.value: dict(Counter(value for listing in found[under[facet]] for value in _values(listing, facet)))
         for facet in Facet
     }
 

@@ -1,8 +1,9 @@
 """Totals and facets of a search on Postgres, by one statement."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     CTE,
@@ -42,17 +43,22 @@ _VALUES: dict[Facet, ColumnElement[Any]] = {
     Facet.LOCATION: _C.locality,
     Facet.PRICE: func.width_bucket(_C.price, _LOWEST),
 }
-_AMENITIES = -1
-"""In the place of the bits of GROUPING, which the labels of a listing, of which it has many, are not counted by."""
+
+
+class _Part(NamedTuple):
+    """Listings that match, and the facets that are counted among them."""
+
+    filters: SearchFilters
+    facets: list[Facet]
 
 
 async def counts(connection: AsyncConnection, several: Sequence[SearchFilters]) -> list[Total]:
     """How many listings match each of several searches."""
     if not several:
         return []
-    found = (_found(filters, []).subquery(f"found_{n}") for n, filters in enumerate(several))
+    found = (_some(filters).subquery(f"found_{n}") for n, filters in enumerate(several))
     counted = (select(literal(n, Integer), func.count()).select_from(rows) for n, rows in enumerate(found))
-    totals = {n: _total(count) for n, count in (await connection.execute(union_all(*counted))).tuples()}
+    totals = {n: _total(count) for n, count in await connection.execute(union_all(*counted))}
     return [totals[n] for n in range(len(several))]
 
 
@@ -65,41 +71,55 @@ async def total_and_facets(
     its filter does not choose from. So the statement reads at most COUNTED_EXACTLY listings for each facet that is
     filtered by, and once more.
     """
-    # The listings that match come first, also where every facet has a filter.
-    parts: dict[SearchFilters, list[Facet]] = {filters: []}
+    parts = list(_parts(filters))
+    counted = (_counted(n, _found(part).cte(f"found_{n}"), part.facets) for n, part in enumerate(parts))
+    rows = await connection.execute(union_all(*chain.from_iterable(counted)))
+    return _read(rows, [part.facets for part in parts])
+
+
+def _parts(filters: SearchFilters) -> Iterator[_Part]:
+    """The parts of a search: first the listings that match, also where every facet has a filter.
+
+    Amenities are counted by themselves, because no index has them beside the other values.
+    """
+    facets: dict[SearchFilters, list[Facet]] = {filters: []}
     for facet in Facet:
-        parts.setdefault(under_other_filters(filters, facet), []).append(facet)
-    statements = []
-    for n, (under, facets) in enumerate(parts.items()):
-        found = _found(under, facets).cte(f"found_{n}")
-        statements += _counted(n, found, facets)
-    rows = (await connection.execute(union_all(*statements))).tuples()
-    return _read(rows, list(parts.values()))
+        if facet is not Facet.AMENITIES:
+            facets.setdefault(under_other_filters(filters, facet), []).append(facet)
+    for under, counted in facets.items():
+        yield _Part(under, counted)
+    yield _Part(under_other_filters(filters, Facet.AMENITIES), [Facet.AMENITIES])
 
 
-def _found(filters: SearchFilters, facets: Iterable[Facet]) -> Select[*tuple[Any, ...]]:
-    """The values of listings that match; of one more than are counted."""
-    values: list[ColumnElement[Any]] = [_VALUES[facet].label(facet) for facet in facets]
-    return select(*(values or [literal(1)])).where(*conditions(filters)).limit(COUNTED_EXACTLY + 1)
+def _some(filters: SearchFilters) -> Select[*tuple[Any, ...]]:
+    """Listings that match; one more than are counted."""
+    return select(literal(1)).select_from(listings).where(*conditions(filters)).limit(COUNTED_EXACTLY + 1)
 
 
-def _counted(part: int, found: CTE, facets: Sequence[Facet]) -> list[Select[*tuple[Any, ...]]]:
+def _found(part: _Part) -> Select[*tuple[Any, ...]]:
+    """The values of the newest listings that match; of one more than are counted.
+
+    The newest ones, because the order of another index would leave whole values out where not all are counted.
+    """
+    values: list[ColumnElement[Any]] = [_VALUES[facet].label(facet) for facet in part.facets]
+    found = select(*(values or [literal(1)])).select_from(listings).where(*conditions(part.filters))
+    return found.order_by(_C.listed_at.desc(), _C.property_id.desc()).limit(COUNTED_EXACTLY + 1)
+
+
+def _counted(number: int, found: CTE, facets: Sequence[Facet]) -> list[Select[*tuple[Any, ...]]]:
     """Statements with rows of the part, the facet or null, a value and its count; without a facet, of all listings."""
-    grouped = [facet for facet in facets if facet is not Facet.AMENITIES]
-    columns = [found.c[facet] for facet in grouped]
-    number = literal(part, Integer)
-    every = select(number, cast(null(), Integer), cast(null(), Text), func.count()).select_from(found)
-    statements: list[Select[*tuple[Any, ...]]] = [every]
-    if columns:
-        which = func.grouping(*columns)
-        value = func.coalesce(*(cast(column, Text) for column in columns))
-        sets = func.grouping_sets(*(tuple_(column) for column in columns))
-        statements.append(select(number, which, value, func.count()).group_by(sets))
-    if Facet.AMENITIES in facets:
-        each = func.unnest(found.c[Facet.AMENITIES]).table_valued("label").render_derived("each")
-        counted = select(number, literal(_AMENITIES, Integer), each.c.label, func.count())
-        statements.append(counted.select_from(found.join(each, true())).group_by(each.c.label))
-    return statements
+    part = literal(number, Integer)
+    every = select(part, cast(null(), Integer), cast(null(), Text), func.count()).select_from(found)
+    if not facets:
+        return [every]
+    columns = [found.c[facet] for facet in facets]
+    if facets == [Facet.AMENITIES]:
+        label = func.unnest(columns[0]).table_valued("label").render_derived("each")
+        each = select(part, literal(0, Integer), label.c.label, func.count()).select_from(found.join(label, true()))
+        return [every, each.group_by(label.c.label)]
+    value = func.coalesce(*(cast(column, Text) for column in columns))
+    each = select(part, func.grouping(*columns), value, func.count())
+    return [every, each.group_by(func.grouping_sets(*(tuple_(column) for column in columns)))]
 
 
 def _read(
@@ -128,11 +148,8 @@ def _values(facet: Facet, counted: Mapping[str, int], exact: bool) -> tuple[Face
 
 def _facet(which: int, facets: Sequence[Facet]) -> Facet:
     """The facet that a row counts, from the bits of GROUPING: 0 for the column that it is grouped by."""
-    if which == _AMENITIES:
-        return Facet.AMENITIES
-    grouped = [facet for facet in facets if facet is not Facet.AMENITIES]
-    bit: int = (1 << len(grouped)) - 1 ^ which
-    return grouped[len(grouped) - bit.bit_length()]
+    bit: int = (1 << len(facets)) - 1 ^ which
+    return facets[len(facets) - bit.bit_length()]
 
 
 def _total(found: int) -> Total:

@@ -1,5 +1,7 @@
 """Totals, facets and clusters of Postgres against a plain count."""
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -33,17 +35,17 @@ class Loaded:
 @pytest.fixture(scope="module")
 async def loaded(all_tenants: Database) -> Loaded:
     tenant, neighbour = new_tenant(), new_tenant()
-    known = Judged(tenant)
-    await load(all_tenants, Search(), known.indexed)
+    known = Judged(tenant).indexed[:700]
+    await load(all_tenants, Search(), known)
     await load(all_tenants, Search(), Judged(neighbour).indexed[:100])
-    return Loaded(tenant, [each.card for each in known.indexed if each.card])
+    return Loaded(tenant, [each.card for each in known if each.card])
 
 
 def some(*values: str) -> st.SearchStrategy[tuple[str, ...]]:
     return st.lists(st.sampled_from(values), max_size=2, unique=True).map(tuple)
 
 
-FILTERS = st.fixed_dictionaries(
+FILTERS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
         "q": st.sampled_from(["lake view", "flat", "gachibowli villa", "nowhere"]),
@@ -53,7 +55,7 @@ FILTERS = st.fixed_dictionaries(
         "bedrooms": some("1", "2", "3+"),
         "minBedrooms": st.integers(1, 4),
         "bathrooms": some("1", "2+"),
-        "minPrice": st.sampled_from([10_000, 5_000_000]),
+        "minPrice": st.just(20_000),
         "maxPrice": st.sampled_from([25_000, 15_000_000]),
         "furnishedStatus": some("FURNISHED", "UNFURNISHED"),
         "facing": some("EAST", "NORTH"),
@@ -62,7 +64,7 @@ FILTERS = st.fixed_dictionaries(
         "minArea": st.just(1_000),
         "bbox": st.just(HYDERABAD.model_dump()),
     },
-).filter(lambda given: given.get("minPrice", 0) <= given.get("maxPrice", 10**12))  # fmt: skip
+)
 
 
 def as_counts(values: tuple[FacetValue, ...]) -> dict[str, int]:
@@ -70,8 +72,10 @@ def as_counts(values: tuple[FacetValue, ...]) -> dict[str, int]:
 
 
 @given(asked=FILTERS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_totals_and_facets_are_those_of_a_plain_count(database: Database, loaded: Loaded, asked: object) -> None:
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_totals_and_facets_are_those_of_a_plain_count(
+    database: Database, loaded: Loaded, asked: dict[str, Any]
+) -> None:
     filters = SearchFilters.model_validate(asked)
     async with database.statements(loaded.tenant) as connection:
         total, found = await total_and_facets(connection, filters)
@@ -86,19 +90,19 @@ async def test_totals_and_facets_are_those_of_a_plain_count(database: Database, 
 async def test_above_the_limit_total_and_facets_are_lower_bounds(
     database: Database, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facets, "COUNTED_EXACTLY", 300)
+    monkeypatch.setattr(facets, "COUNTED_EXACTLY", 80)
     villas = SearchFilters.model_validate({"propertyType": ["VILLA"], "location": ["Kondapur"]})
     exact = facets_of(loaded.cards, villas)
     async with database.statements(loaded.tenant) as connection:
         total, found = await total_and_facets(connection, villas)
         every, _ = await total_and_facets(connection, SearchFilters())
     assert total.exact
-    assert every == Total(300, exact=False)
-    # Without their own filters there are 2,600 / 26 listings in Kondapur, and more than 300 villas.
+    assert every == Total(80, exact=False)
+    # 700 / 26 listings are in Kondapur, and more than 80 are villas.
     assert as_counts(found[Facet.PROPERTY_TYPE]) == exact["propertyType"]
     assert not any(each.exact for each in found[Facet.LOCATION])
     assert all(each.count <= exact["location"][each.value] for each in found[Facet.LOCATION])
-    assert sum(each.count for each in found[Facet.LOCATION]) == 301
+    assert sum(each.count for each in found[Facet.LOCATION]) == 81
 
 
 async def test_several_searches_are_counted_at_once_in_their_order(database: Database, loaded: Loaded) -> None:
