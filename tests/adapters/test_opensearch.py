@@ -18,9 +18,10 @@ from adapters.search.engine import IndexMissing, SearchEngine, SearchUnavailable
 from adapters.search.opensearch import OpenSearch
 from adapters.search.opensearch_index import ALIAS, OpenSearchIndex
 from adapters.search.postgres import PostgresSearch
-from adapters.search.rows import IndexedListing, row_of
+from adapters.search.rows import IndexedListing, indexed, row_of
 from adapters.settings import Settings
 from domain.clusters import tiles_of
+from domain.events import Event
 from domain.geometry import Box
 from domain.property_status import PropertyStatus
 from domain.search import Position, SearchFilters, SearchQuery, Sort
@@ -29,6 +30,7 @@ from projections.search import Search
 from tests.relevance.evaluation import Judged
 from tests.relevance.listings import AMENITIES, LOCALITIES
 from tests.samples import new_tenant
+from tests.search_contract import SearchContract, Searching
 
 pytestmark = [
     pytest.mark.search,
@@ -47,6 +49,19 @@ async def write(database: Database, index: OpenSearchIndex, listings: Sequence[I
     async with database.transaction() as tx:
         generation = await generation_of(tx, "search", locked=True)
         await Search(index).apply(tx, listings, generation)
+
+
+@pytest.fixture(scope="module")
+async def searching(all_tenants: Database, search_index: OpenSearchIndex, engine: SearchEngine) -> Searching:
+    async def index(events: Sequence[Event]) -> None:
+        await write(all_tenants, search_index, [indexed(event) for event in events])
+        await engine.refresh()
+
+    return Searching(engine, index)
+
+
+class TestOpenSearch(SearchContract):
+    """The contract, for OpenSearch."""
 
 
 class Loaded:
