@@ -128,7 +128,7 @@ async def _answer(
 ) -> Response:
     """The response with a page. Raises ApiError invalid-cursor, invalid-consistency-token or unavailable."""
     tenant_id = caller.tenant_id if caller else tenant_id
-    purpose = _purpose(tenant_id, asked)
+    purpose = _purpose(parts.search.name, tenant_id, asked)
     after = opened(parts.signer.open_position, purpose, cursor)
     await wait_until_searchable(parts, tenant_id, token)
     found = await parts.search.search(tenant_id, asked, after)
@@ -159,10 +159,10 @@ def _about(asked: SearchQuery, found: SearchResult) -> dict[str, Any]:
     }
 
 
-def _purpose(tenant_id: str, asked: SearchQuery) -> str:
-    """What a cursor is signed for: it is good for the same search only, in pages of any size."""
+def _purpose(engine: str, tenant_id: str, asked: SearchQuery) -> str:
+    """What a cursor is signed for: it is good for the same search by the same engine only, in pages of any size."""
     digest = hashlib.sha256(asked.model_dump_json(exclude={"limit"}).encode()).hexdigest()
-    return f"search:{tenant_id}:{digest}"
+    return f"search:{engine}:{tenant_id}:{digest}"
 
 
 def _item(hit: Hit, counts: dict[str, int]) -> bytes:

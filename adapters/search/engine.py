@@ -23,6 +23,9 @@ class ListingRejected(Exception):
 class SearchEngine(Protocol):
     """Answers searches over the active listings of one tenant. Each method raises SearchUnavailable."""
 
+    name: str
+    """Positions are good for the engine that made them."""
+
     async def search(self, tenant_id: str, query: SearchQuery, after: Position | None = None) -> SearchResult:
         """The page of `query` after a position; the first page also has total and facets."""
         ...

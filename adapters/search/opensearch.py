@@ -28,6 +28,8 @@ _EARTH_KM = 6371.0087714
 class OpenSearch:
     """The engine."""
 
+    name = "opensearch"
+
     def __init__(self, client: AsyncOpenSearch) -> None:
         self._client = client
 

@@ -43,6 +43,8 @@ _SHOWN = (listings.c.card, listings.c.created_at, listings.c.listed_at, listings
 class PostgresSearch:
     """The engine. `database` plans each execution anew: `Database.for_searching`."""
 
+    name = "postgres"
+
     def __init__(self, database: Database) -> None:
         self._database = database
 

@@ -182,16 +182,6 @@ async def test_filters_orders_totals_facets_and_clusters_are_those_of_postgres(
         assert cluster.longitude == pytest.approx(expected[tile].longitude, abs=1e-6)
 
 
-async def test_pages_of_postgres_are_continued(loaded: Loaded, engine: SearchEngine, postgres: SearchEngine) -> None:
-    """A client may have a cursor when `SEARCH_URL` is set."""
-    for sort in (Sort.PRICE, Sort.PRICE_DESCENDING, Sort.PRICE_PER_SQFT, Sort.AREA, Sort.AREA_DESCENDING, Sort.NEWEST):
-        query = SearchQuery(sort=sort, limit=30)
-        first = await postgres.search(loaded.tenant, query)
-        assert first.next
-        second, expected = [await each.search(loaded.tenant, query, first.next) for each in (engine, postgres)]
-        assert [hit.id for hit in second.hits] == [hit.id for hit in expected.hits]
-
-
 async def test_nearest_come_first(loaded: Loaded, engine: SearchEngine) -> None:
     query = SearchQuery.model_validate(
         {"near": {"latitude": 17.44, "longitude": 78.36}, "sort": "distance", "limit": 7}
@@ -258,9 +248,13 @@ async def test_listing_that_is_gone_is_not_brought_back_by_an_older_write(
     await client.indices.refresh(index=ALIAS)
     await search_index.write(generation, [row_of(listing) | {"price_per_sqft": None}])
     await client.indices.put_settings(index=ALIAS, body={"index": {"gc_deletes": None}})
+    id = str(listing.property_id)
+    kept = (await client.get(index=ALIAS, id=f"{listing.tenant_id}:{id}"))["_source"]
     await client.close()
     await engine.refresh()
 
+    # Nothing that its owner wrote.
+    assert kept == {"id": id, "tenant": listing.tenant_id, "active": False}
     assert (await engine.search(listing.tenant_id, SearchQuery())).hits == []
     assert await engine.cards(listing.tenant_id, [listing.property_id]) == []
 
