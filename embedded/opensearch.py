@@ -60,8 +60,8 @@ SERVER = Wanted(
     ],
 )
 JARS = {"lib": SERVER, **{f"modules/{name}": Wanted([module.coordinates]) for name, module in MODULES.items()}}
-SETTINGS = {"discovery.type": "single-node", "action.auto_create_index": "-listings*,+*"}
-"""As in docker-compose.yml. A write to an index of ours that is missing must fail, not create one without mapping."""
+SETTINGS = {"discovery.type": "single-node"}
+"""As in docker-compose.yml."""
 # For one machine: a small heap, and a log that is read on errors only.
 _JVM = (
     "-Xms512m",

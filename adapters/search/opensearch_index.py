@@ -100,7 +100,7 @@ class OpenSearchIndex:
         async with translate_errors():
             # Its number may have been used before the database was restored from a dump.
             await self._client.indices.delete(index=_name(generation), params=_PATIENT | {"ignore_unavailable": "true"})
-            body = {"settings": settings, "mappings": _MAPPING}
+            body = {"settings": settings, "mappings": _MAPPING, "aliases": {_writing(generation): {}}}
             await self._client.indices.create(index=_name(generation), body=body, params=_PATIENT)
 
     async def serve(self, generation: int) -> None:
@@ -122,13 +122,17 @@ class OpenSearchIndex:
 
         Raises IndexMissing, and ListingRejected with the reason.
         """
-        lines = b"".join(_lines(_name(generation), row) for row in rows)
+        lines = b"".join(_lines(_writing(generation), row) for row in rows)
         if not lines:
             return
         async with translate_errors():
             answer = await self._client.bulk(
                 body=lines,
-                params=_PATIENT | {"filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason"},
+                params=_PATIENT
+                | {
+                    "require_alias": "true",
+                    "filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason",
+                },
             )
         if answer["errors"]:
             _raise_first_error([item["index"] for item in answer["items"]])
@@ -144,6 +148,11 @@ class OpenSearchIndex:
 
 def _name(generation: int) -> str:
     return f"{ALIAS}-{generation}"
+
+
+def _writing(generation: int) -> str:
+    """The alias that is written to. A write to an index that is missing would create one, without our mapping."""
+    return f"{ALIAS}-writing-{generation}"
 
 
 def _raise_first_error(items: Sequence[Mapping[str, Any]]) -> None:

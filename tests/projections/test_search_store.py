@@ -66,9 +66,9 @@ async def is_found(engine: SearchEngine, tenant: str, message: ConsumedMessage) 
 
 
 async def indexes(client: AsyncOpenSearch) -> dict[str, list[str]]:
-    """The indexes of listings and the aliases of each."""
+    """The indexes of listings, and the aliases of each that readers use."""
     found = await client.indices.get_alias(index=f"{ALIAS}-*")
-    return {name: list(index["aliases"]) for name, index in found.items()}
+    return {name: [alias for alias in index["aliases"] if alias == ALIAS] for name, index in found.items()}
 
 
 async def test_old_index_serves_until_the_rebuilt_one_is_complete(
