@@ -14,7 +14,7 @@ _ONE_ERROR_BELOW = 6
 """Characters from which a word may have two errors."""
 
 _KNOWN = select(listed_words.c.word).where(listed_words.c.word == any_(bindparam("words", type_=ARRAY(Text))))
-_asked = func.unnest(bindparam("words", type_=ARRAY(Text))).table_valued("word", name="asked")
+_asked = func.unnest(bindparam("words", type_=ARRAY(Text))).table_valued("word", name="asked").render_derived()
 _SIMILAR = select(_asked.c.word.label("asked"), listed_words.c.word, listed_words.c.listings).where(
     listed_words.c.word.bool_op("%")(_asked.c.word)  # of pg_trgm; its index serves it
 )
