@@ -18,8 +18,8 @@ from domain.search import SearchFilters
 from domain.words import forms, words
 
 MANY = 4_000
-"""Listings that are read and sorted in some 10 ms. Where more of a million match, a page is found as soon in the order of
-an index."""
+"""Listings that are read and sorted in some 10 ms. Where more of a million match, a page is found as soon in the order
+of an index."""
 SCANNED = 10_000
 """Listings of an index that are looked at for a page before another index is tried."""
 _AREAS = ("near", "bbox", "polygon")
