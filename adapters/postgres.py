@@ -58,9 +58,15 @@ class Database:
     def for_searching(cls, settings: Settings) -> "Database":
         """Like `for_tenants`, in a pool of its own, whose statements are planned for the values of each execution.
 
-        How many rows a word or a polygon has decides between plans that differ by a factor of a hundred.
+        How many rows a word or a polygon has decides between plans that differ by a factor of a hundred. Indexes are
+        in memory or on a solid-state disk, and a search shares the machine with others.
         """
-        return cls(_engine(settings, settings.database_app_role, plan_cache_mode="force_custom_plan"))
+        planned = {
+            "plan_cache_mode": "force_custom_plan",
+            "random_page_cost": "1.1",
+            "max_parallel_workers_per_gather": "0",
+        }
+        return cls(_engine(settings, settings.database_app_role, **planned))
 
     @asynccontextmanager
     async def transaction(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:

@@ -527,17 +527,21 @@ SORT_KEYS = {
 makes the rows below a position one comparison of rows, and the expression of an index."""
 
 
-def _sorted(name: str, key: str, *first: str) -> Index:
+def _sorted(name: str, key: str, *first: str, **options: Any) -> Index:
     """The index of active listings in the order of one of SORT_KEYS."""
     newest = ("listed_at DESC", "property_id DESC")
     by = newest if key == "listed_at" else (f"{SORT_KEYS[key]} DESC", *newest)
-    return Index(name, "tenant_id", "generation", *first, *map(text, by), postgresql_where=text("status = 'ACTIVE'"))
+    active = text("status = 'ACTIVE'")
+    return Index(name, "tenant_id", "generation", *first, *map(text, by), postgresql_where=active, **options)
 
 
 def _indexed(name: str, column: str, by: str, **options: Any) -> Index:
     """The index of active listings by the values within a column."""
     return Index(name, column, postgresql_using=by, postgresql_where=text("status = 'ACTIVE'"), **options)
 
+
+_COUNTED = ("area_sqft", "bathrooms", "furnished_status", "facing", "posted_by", "locality", "amenity_codes")
+"""Columns that two indexes have beside their keys, so that facets are counted without reading rows."""
 
 property_search = Table(
     "property_search",
@@ -573,7 +577,19 @@ property_search = Table(
     Column("card", LargeBinary),
     Column("price_per_sqft", Double, Computed("price::double precision / area_sqft", persisted=True)),
     Column("geo", Point, Computed(f"point(longitude * {WIDTH_OF_DEGREE}, latitude)", persisted=True)),
-    _sorted("property_search_newest", "listed_at"),
+    # Hashes, because an index has no room for a hundred labels.
+    Column("amenity_codes", ARRAY(BigInteger), Computed("search.label_codes(amenities)", persisted=True)),
+    _sorted(
+        "property_search_newest",
+        "listed_at",
+        postgresql_include=["property_type", "listing_type", "price", "bedrooms", *_COUNTED],
+    ),
+    Index(
+        "property_search_filters",
+        *("tenant_id", "generation", "listing_type", "property_type", "bedrooms", "price"),
+        postgresql_include=[*_COUNTED, "listed_at", "property_id"],
+        postgresql_where=text("status = 'ACTIVE'"),
+    ),
     _sorted("property_search_price", "price"),
     _sorted("property_search_price_desc", "-price"),
     _sorted("property_search_rate", "pricePerSqft"),

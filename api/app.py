@@ -25,6 +25,7 @@ from api import (
     push,
     query_names,
     search,
+    search_clusters,
     second_factor,
     unsubscribe,
     users,
@@ -52,6 +53,7 @@ ROUTERS = {
     "history": history.router,
     "views": views.router,
     "search": search.router,
+    "search-clusters": search_clusters.router,
     "properties": properties.router,
     # Before the accounts, whose ids match every path.
     "passkeys": passkeys.router,

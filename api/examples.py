@@ -186,6 +186,28 @@ RESPONSES: dict[str, Any] = {
         "status": "RUNNING",
         "location": f"/api/commands/{_COMMAND_ID}",
     },
+    "Clusters": {
+        "items": [
+            {
+                "tile": "14/11758/7384",
+                "count": 42,
+                "latitude": 17.4622,
+                "longitude": 78.3568,
+                "minPrice": 4_200_000,
+                "maxPrice": 31_000_000,
+                "propertyId": None,
+            },
+            {
+                "tile": "14/11757/7385",
+                "count": 1,
+                "latitude": 17.4401,
+                "longitude": 78.3489,
+                "minPrice": 8_500_000,
+                "maxPrice": 8_500_000,
+                "propertyId": str(_PROPERTY_ID),
+            },
+        ]
+    },
     "CommandState": {
         "commandId": str(_COMMAND_ID),
         "type": "create-property",
@@ -296,7 +318,10 @@ RESPONSES: dict[str, Any] = {
         ],
         "nextCursor": "WyIyMDI1LTEwLTA5VDA2OjMwOjAwWiJd",
         "total": {"value": 128, "exact": True},
-        "facets": {"bedrooms": [{"value": "3", "count": 81}, {"value": "2", "count": 47}]},
+        "facets": {
+            "bedrooms": [{"value": "3", "count": 81, "exact": True}, {"value": "2", "count": 47, "exact": True}],
+            "price": [{"value": "6000001-8000000", "count": 10_000, "exact": False}],
+        },
         "interpretation": {"filters": {"q": "lake", "minBedrooms": 2}, "terms": ["lake"]},
         "relax": [],
     },

@@ -28,6 +28,7 @@ from adapters import kafka, redis, temporal
 from adapters.kafka import activity_json
 from adapters.postgres import Database
 from adapters.settings import Settings
+from bench import search
 from bench.empty import QUEUE, EmptyStepsWorkflow, EmptyWorkflow
 from bench.load import Connection, Latencies, Work, concurrent, interleaved, request, sequential
 from demo.listings import synthetic
@@ -45,7 +46,16 @@ _LISTING = orjson.dumps(next(synthetic(1)))
 
 _VIEW_CONCURRENCY = 256
 """Concurrent requests, of views and of their baseline: more than a batch, so that the next one fills."""
-MEASUREMENTS = ("acknowledgement", "throughput", "visibility", "history", "views", "enumeration", "projection")
+MEASUREMENTS = (
+    "acknowledgement",
+    "throughput",
+    "visibility",
+    "history",
+    "views",
+    "enumeration",
+    "search",
+    "projection",
+)
 """In order: `projection` is last, because it stops the platform's projections."""
 _ACCOUNTS, _ROUNDS = 25, 4
 """Of the comparison of names with and without an account: one account may ask for five links an hour."""
@@ -67,11 +77,15 @@ class Bench:
         self._print_line = print_line
         self.rows: list[dict[str, object]] = []
 
-    def row(self, name: str, value: float, unit: str, baseline: float) -> None:
+    def row(self, name: str, value: float, unit: str, baseline: float | str) -> None:
+        """Add a row; the baseline is a text where it could not be measured."""
+        row: dict[str, object] = {"name": name, "value": round(value, 1), "unit": unit}
+        if isinstance(baseline, str):
+            self.rows.append({**row, "baseline": baseline, "ratio": None})
+            self._print_line(f"  {name}: {value:.1f} {unit}, {baseline}")
+            return
         ratio = round(value / baseline, 2)
-        self.rows.append(
-            {"name": name, "value": round(value, 1), "unit": unit, "baseline": round(baseline, 1), "ratio": ratio}
-        )
+        self.rows.append({**row, "baseline": round(baseline, 1), "ratio": ratio})
         self._print_line(f"  {name}: {value:.1f} {unit}, baseline {baseline:.1f}, {ratio} of it")
 
     async def sign_up(self, name: str) -> None:
@@ -364,7 +378,7 @@ def _activity(tenant: str) -> Activity:
     )
 
 
-async def measure(measurements: Sequence[str], seconds: float, events: int) -> list[dict[str, object]]:
+async def measure(measurements: Sequence[str], seconds: float, events: int, listings: int) -> list[dict[str, object]]:
     console = Console(stderr=True)
     limits = dict.fromkeys(
         ("COMMANDS_PER_MINUTE", "LINKS_PER_MINUTE", "REGISTRATIONS_PER_MINUTE", "VIEWS_PER_MINUTE"), "100000000"
@@ -405,6 +419,8 @@ async def measure(measurements: Sequence[str], seconds: float, events: int) -> l
                     await bench.views()
                 case "enumeration":
                     await bench.enumeration()
+                case "search":
+                    await search.measure(settings, bench.row, listings)
                 case "projection":
                     await bench.projection(valkey, events)
         return bench.rows
@@ -422,13 +438,16 @@ def main() -> None:
         "--seconds", type=float, default=10, help="of each measurement under load (default: %(default)s)"
     )
     parser.add_argument("--events", type=int, default=20_000, help="for the projection (default: %(default)s)")
+    parser.add_argument("--listings", type=int, default=100_000, help="for the search (default: %(default)s)")
+    parser.add_argument("--full", action="store_true", help="search 1,000,000 listings")
     parser.add_argument(
         "--json", type=Path, default=ROOT / "bench.json", help="where the rows go (default: bench.json)"
     )
     arguments = parser.parse_args()
     if unknown := set(arguments.measurements) - set(MEASUREMENTS):
         parser.error(f"unknown measurement {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
-    rows = uvloop.run(measure(arguments.measurements or MEASUREMENTS, arguments.seconds, arguments.events))
+    listings = 1_000_000 if arguments.full else arguments.listings
+    rows = uvloop.run(measure(arguments.measurements or MEASUREMENTS, arguments.seconds, arguments.events, listings))
     arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     table = Table("what", "value", "unit", "baseline", "value / baseline")
     for row in rows:
