@@ -1,18 +1,20 @@
 """The localities of Hyderabad: which spellings name the same place, and which places a text names.
 
 The names come from Telugu, Urdu and Hindi, so each is written in many ways: Kukatpally and Kukatpalli, HITEC City and
-Hi-tech City. `spelling` leaves out what differs between such ways; `localities.csv` adds the aliases that no rule finds.
+Hi-tech City. `spelling` leaves out what differs between them, and `localities.csv` adds the aliases that no rule finds.
 Places whose names are only alike stay apart: Ameerpet and Meerpet, Lingampally and Bagh Lingampally.
 """
 
 import csv
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from math import cos, hypot, radians
 from pathlib import Path
+
+from domain.edit_distance import edit_distance
 
 NAMESAKE_KM = 10.0
 """Of two places of one name, a listing belongs to the smaller one when its point is that near to it."""
@@ -93,41 +95,34 @@ class Locality:
         return hypot(latitude - self.latitude, east) * 111.195
 
 
-@dataclass(frozen=True)
-class Mention:
-    """A place that a text names, with the words from `start` up to `end`."""
-
-    locality: Locality
-    start: int
-    end: int
-    corrected: bool = False
-    """Whether it was a spelling mistake, not one of the ways to write the name."""
-
-
 class Gazetteer:
     """Localities by all their spellings."""
 
     def __init__(self, entries: Iterable[tuple[Locality, Iterable[str]]]) -> None:
-        """From localities, each with its aliases. Of several with one name the first is the one meant by the name alone."""
+        """From localities with their aliases. Of several with one name, the name alone means the first."""
         self.localities: list[Locality] = []
+        self.words: set[str] = set()
+        """The words of all names."""
         self._by_spelling: dict[str, list[Locality]] = {}
+        self._written: dict[str, set[str]] = {}
+        """The names of each spelling without spaces, and without parents."""
         self._longest = 1
         for locality, aliases in entries:
             self.localities.append(locality)
             for name in (locality.name, *aliases):
-                self._add(words_of(name), locality)
+                words = words_of(name)
+                self._written.setdefault(self._add(words, locality), set()).add("".join(words))
                 if locality.parent:
                     self._add(words_of(f"{name} {locality.parent}"), locality)
-        self._by_deletion: dict[str, set[str]] = {}
-        for known in self._by_spelling:
-            for shorter in _shortened(known):
-                self._by_deletion.setdefault(shorter, set()).add(known)
 
-    def _add(self, words: list[str], locality: Locality) -> None:
-        known = self._by_spelling.setdefault(spelling(" ".join(words)), [])
+    def _add(self, words: list[str], locality: Locality) -> str:
+        name = spelling(" ".join(words))
+        known = self._by_spelling.setdefault(name, [])
         if locality not in known:
             known.append(locality)
+        self.words.update(words)
         self._longest = max(self._longest, len(words))
+        return name
 
     def named(self, name: str) -> list[Locality]:
         """The places that a name means, the one that is usually meant first; none when it is unknown.
@@ -150,7 +145,7 @@ class Gazetteer:
         return self._with_neighbour(name)
 
     def _with_neighbour(self, name: str) -> list[Locality]:
-        """The place of a name such as `Moti Nagar-Erragadda`, if the two are that near: there are several Santosh Nagars."""
+        """The place of a name such as `Moti Nagar-Erragadda`, if the two are near to each other."""
         first, _, second = name.split(",")[0].partition("-")
         near = self._spelt(_without_city(second))
         return [
@@ -164,6 +159,51 @@ class Gazetteer:
         if found is None and " " in name:
             found = self._by_spelling.get(spelling(_ADDED.sub("", name)))
         return found or []
+
+    def match(self, words: Sequence[str], start: int) -> tuple[list[Locality], int] | None:
+        """The places that the words from `start` on name, and where the name ends: the longest name there is.
+
+        A comma or hyphen may stand within: `kondapur, sangareddy`.
+        """
+        if not words[start][0].isalnum():
+            return None
+        for end in range(min(len(words), start + self._longest), start, -1):
+            if words[end - 1][0].isalnum():
+                name = " ".join(word for word in words[start:end] if word not in ",-")
+                if found := self._by_spelling.get(spelling(name)):
+                    return found, end
+        return None
+
+    def corrected(self, name: str) -> list[Locality]:
+        """The places whose name a misspelled one is nearest to; none when it is near to none, or as near to several.
+
+        One wrong letter is corrected in a short name and two in a long one, but never the first one.
+        """
+        wrong = spelling(name)
+        at_most = _errors_in(wrong)
+        if not at_most:
+            return []
+        joined = name.replace(" ", "")
+        near: dict[int, list[str]] = {}
+        for known in {known for shorter in _shortened(wrong, at_most) for known in self._by_deletion.get(shorter, ())}:
+            distance = edit_distance(wrong, known, min(at_most, _errors_in(known)))
+            if distance <= min(at_most, _errors_in(known)) and known[0] == wrong[0]:
+                typed = min(edit_distance(joined, written, 3) for written in self._written[known])
+                if typed <= at_most + 1:
+                    near.setdefault(distance * 4 + typed, []).append(known)
+        if not near:
+            return []
+        best = {place.key: place for known in near[min(near)] for place in self._by_spelling[known][:1]}
+        return self._by_spelling[near[min(near)][0]] if len(best) == 1 else []
+
+    @cached_property
+    def _by_deletion(self) -> dict[str, list[str]]:
+        """Spellings by what is left of them without one or two letters (symmetric deletion, as in SymSpell)."""
+        by_deletion: dict[str, list[str]] = {}
+        for known in self._written:
+            for shorter in _shortened(known, _errors_in(known)):
+                by_deletion.setdefault(shorter, []).append(known)
+        return by_deletion
 
     def key(self, name: str, latitude: float | None = None, longitude: float | None = None) -> str:
         """What all spellings of a locality share, listed or searched for, known or unknown.
@@ -189,10 +229,18 @@ def _without_city(part: str) -> str:
     return " ".join(rest)
 
 
-def _shortened(name: str) -> Iterator[str]:
-    yield name
-    for i in range(len(name)):
-        yield name[:i] + name[i + 1 :]
+def _errors_in(name: str) -> int:
+    """How many errors are corrected in a spelling, which has few vowels."""
+    return 0 if len(name) < 5 else 1 if len(name) < 8 else 2
+
+
+def _shortened(name: str, letters: int) -> set[str]:
+    """The name, and what is left of it without up to so many letters."""
+    found = last = {name}
+    for _ in range(letters):
+        last = {longer[:i] + longer[i + 1 :] for longer in last for i in range(len(longer))}
+        found = found | last
+    return found
 
 
 @cache
