@@ -257,7 +257,7 @@ def hyderabad() -> Gazetteer:
         names.add(key)
         locality = Locality(
             name=name,
-            label=f"{name}, {parent}" if namesake else name,
+            label=f"{name} ({parent})" if namesake else name,
             key=f"{key}@{spelling(' '.join(words_of(parent or '')))}" if namesake else key,
             latitude=float(row["latitude"]),
             longitude=float(row["longitude"]),

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _TOKEN = re.compile(
@@ -27,11 +28,11 @@ class Tokens:
     _starts: list[int]
 
     @classmethod
-    def of(cls, text: str) -> "Tokens":
-        """Number words are digits, dashes are hyphens, and commas in a number are left out."""
+    def of(cls, text: str, correct: Callable[[str], str] = str) -> "Tokens":
+        """Number words are digits, dashes are hyphens, and commas in a number are left out. `correct` may change words."""
         spans, words, starts, at = [], [], [], 0
         for found in _TOKEN.finditer(text):
-            word = _plain(found.group())
+            word = correct(_plain(found.group()))
             if word:
                 spans.append(found.span())
                 words.append(word)
@@ -46,6 +47,10 @@ class Tokens:
     def place(self, token: int) -> int:
         """Where a token begins in `line`."""
         return self._starts[token]
+
+    def end(self, token: int) -> int:
+        """Where a token ends in `line`."""
+        return self._starts[token] + len(self.words[token])
 
     def original(self, tokens: range) -> str:
         """The text of a run of tokens as it was typed."""
