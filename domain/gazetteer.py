@@ -22,7 +22,9 @@ NEIGHBOUR_KM = 4.0
 """Two names joined by a hyphen are a place and its neighbour when they are that near to each other."""
 
 _LOCALITIES = Path(__file__).with_name("localities.csv")
-_NOT_WORDS = re.compile(r"[\W_]+")
+_ACCENTS = re.compile("[\u0300-\u036f]")
+# Vowel signs of the scripts of India are no letters to `\w`.
+_NOT_WORDS = re.compile(r"(?:[^\w\u0900-\u0dff]|_)+")
 _CITY = frozenset({"hyderabad", "hyd", "telangana", "ts", "tg", "india", "andhra", "pradesh", "ap"})
 _SIDES = frozenset({"north", "south", "east", "west", "central"})
 _WRITTEN_OUT = {"rd": "road", "ngr": "nagar", "clny": "colony", "vlg": "village"}
@@ -54,8 +56,9 @@ _REPEATED = re.compile(r"(.)\1+")
 
 def words_of(text: str) -> list[str]:
     """The words of a text in lower case, without accents and punctuation."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore") if not text.isascii() else text.encode()
-    return _NOT_WORDS.sub(" ", plain.decode().lower().replace("'", "")).split()
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
+    return _NOT_WORDS.sub(" ", text.casefold().replace("'", "").replace("\u2019", "")).split()
 
 
 @lru_cache(maxsize=16_384)
@@ -131,8 +134,7 @@ class Gazetteer:
         between commas all but the first that names a place; a later part decides between places of one name.
         """
         parts = [part for part in map(_without_city, name.split(",")) if part]
-        whole = self._spelt(" ".join(parts))
-        if whole:
+        if whole := self._spelt(" ".join(words_of(name))) or self._spelt(" ".join(parts)):
             return whole
         for i, part in enumerate(parts):
             found = self._spelt(part)
@@ -218,7 +220,7 @@ class Gazetteer:
         if found:
             return found[0].key
         parts = [part for part in map(_without_city, name.split(",")) if part]
-        return spelling(parts[0] if parts else " ".join(words_of(name)))
+        return spelling(parts[0] if parts else " ".join(words_of(name))) or name.strip().casefold()
 
 
 def _without_city(part: str) -> str:

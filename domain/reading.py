@@ -1,7 +1,7 @@
 """Reads what people type into a search: `2 bhk gachibowli under 1 cr` becomes filters, and the words that are none.
 
-Every filter keeps the words that it was read from, so that a client can show it and take it away. What is not understood
-stays as terms, and so does what somebody does not want: `not kondapur`.
+Every filter keeps the words that it was read from, so that a client can show it and take it away. What is not
+understood stays as terms, and so does what somebody does not want: `not kondapur`.
 """
 
 import re
@@ -179,7 +179,7 @@ class _Reader:
         for i, word in enumerate(self._words):
             if _PINCODE.fullmatch(word):
                 self._read(range(i, i + 1), {"pincode": (word,)})
-            elif word.isdigit() and int(word) >= (AN_AMOUNT if lets else A_PRICE):
+            elif word.isascii() and word.isdigit() and int(word) >= (AN_AMOUNT if lets else A_PRICE):
                 self._read(range(i, i + 1), {"max_price": int(word)})
 
     def settle_localities(self) -> None:

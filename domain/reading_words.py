@@ -10,10 +10,12 @@ _SYNONYMS: dict[str, dict[str, str]] = {
         "|multistorey apartment|residential apartment|residential flat",
         PropertyType.HOUSE: "house|houses|independent house|independent houses|individual house|individual houses"
         "|independent home|duplex|duplex house|row house|row houses|bungalow|bunglow|independent floor|independent",
-        PropertyType.VILLA: "villa|villas|row villa|duplex villa|duplex villas|triplex villa|independent villa|villament",
+        PropertyType.VILLA: "villa|villas|row villa|duplex villa|duplex villas|triplex villa|independent villa"
+        "|villament",
         PropertyType.PLOT: "plot|plots|open plot|open plots|land|lands|site|sites|residential plot|residential plots"
         "|residential land|villa plot|villa plots|house plot|agriculture land|agricultural land|farm land|farmland"
-        "|commercial plot|commercial plots|commercial land|farm plot|farm plots|agri land|layout plot|hmda plot|dtcp plot",
+        "|commercial plot|commercial plots|commercial land|farm plot|farm plots|agri land|layout plot|hmda plot"
+        "|dtcp plot",
         PropertyType.COMMERCIAL: "commercial|commercial property|commercial space|commercial building"
         "|commercial complex|commercial spaces",
         PropertyType.OFFICE: "office|offices|office space|office spaces|commercial office|coworking|co working space",
@@ -72,98 +74,27 @@ NEGATIONS = frozenset({"no", "not", "non", "without", "except", "excluding", "av
 
 CITY = frozenset({"hyderabad", "hyd", "telangana", "india"})
 
-FILLERS = CITY | frozenset(
-    [
-        "a",
-        "all",
-        "an",
-        "and",
-        "any",
-        "are",
-        "around",
-        "as",
-        "at",
-        "available",
-        "be",
-        "beside",
-        "budget",
-        "by",
-        "can",
-        "close",
-        "cost",
-        "for",
-        "from",
-        "get",
-        "give",
-        "good",
-        "have",
-        "having",
-        "hi",
-        "i",
-        "immediate",
-        "immediately",
-        "in",
-        "is",
-        "it",
-        "looking",
-        "me",
-        "my",
-        "near",
-        "nearby",
-        "need",
-        "nice",
-        "of",
-        "on",
-        "only",
-        "or",
-        "please",
-        "price",
-        "priced",
-        "property",
-        "properties",
-        "range",
-        "rs",
-        "search",
-        "searching",
-        "show",
-        "side",
-        "somewhere",
-        "that",
-        "the",
-        "this",
-        "to",
-        "urgent",
-        "urgently",
-        "want",
-        "wanted",
-        "we",
-        "with",
-        "within",
-        "home",
-        "homes",
-        "area",
-        "located",
-        "location",
-        "best",
-        "find",
-        "cheap",
-        "affordable",
-        "place",
-        "where",
-        "residential",
-        "required",
-        "requirement",
-        "opposite",
-        "opp",
-        "next",
-    ]
+_ASKING = (
+    "a affordable all an and any are area around as at available be beside best budget by can cheap close cost "
+    "find for from get give good have having hi home homes i immediate immediately in is it located location "
+    "looking me my near nearby need next nice of on only opp opposite or place please price priced properties "
+    "property range required requirement residential rs search searching show side somewhere that the this to "
+    "urgent urgently want wanted we where with within"
 )
+FILLERS = CITY | set(_ASKING.split())
 """Words that ask for nothing in particular."""
 
-ORDINARY = FILLERS | NEGATIONS | {word for phrase in PHRASES for word in phrase} | frozenset(
-    ["acre", "acres", "bathroom", "bathrooms", "bedroom", "bedrooms", "bhk", "crore", "crores", "east", "face", "facing", "feet", "floor", "floors", "ground", "gunta", "guntas", "lakh", "lakhs", "new", "north", "old", "rate", "ready", "move", "security", "south", "square", "sqft", "sqyards", "thousand", "west", "years", "yards", "corner", "luxury", "metro", "station", "school", "hospital", "college", "airport", "highway", "road", "main"]
-)  # fmt: skip
+_OF_QUANTITIES = (
+    "acre acres bathroom bathrooms bedroom bedrooms bhk crore crores east face facing floor floors ground gunta guntas "
+    "lakh lakhs least minimum maximum most north south square sqft than thousand west years yards"
+)
+_OF_LISTINGS = (
+    "airport college construction corner feet highway hospital luxury main metro move new old rate ready road school "
+    "security station under"
+)
+ORDINARY = FILLERS | NEGATIONS | {word for phrase in PHRASES for word in phrase}
+ORDINARY |= set(f"{_OF_QUANTITIES} {_OF_LISTINGS}".split())
 """Words that name no locality by themselves."""
 
-CORRECT = frozenset(word for word in ORDINARY - FILLERS - NEGATIONS if len(word) >= 5)
+CORRECT = {word for word in ORDINARY - FILLERS - NEGATIONS if len(word) >= 5}
 """What misspelled words are corrected to: long enough that few other words are near."""

@@ -29,7 +29,7 @@ class Tokens:
 
     @classmethod
     def of(cls, text: str, correct: Callable[[str], str] = str) -> "Tokens":
-        """Number words are digits, dashes are hyphens, and commas in a number are left out. `correct` may change words."""
+        """Number words are digits, dashes are hyphens, numbers have no commas. `correct` may change a word."""
         spans, words, starts, at = [], [], [], 0
         for found in _TOKEN.finditer(text):
             word = correct(_plain(found.group()))
