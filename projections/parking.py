@@ -1,17 +1,19 @@
 """Parked events (a dead letter table): those that cannot be applied, and later ones of the same key, kept in order."""
 
 import hashlib
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, delete, func, select
+from sqlalchemy import Row, delete, func, literal, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.tables import parked_events
 
+_TENANT = re.compile("[a-z][a-z0-9-]{0,62}")
 EARLIER_EVENT_PARKED = "an earlier event of the same key is parked"
 
 
@@ -24,6 +26,8 @@ class ConsumedMessage:
     value: bytes
     event_id: str = ""
     """From the header `ce_id`; empty when it is absent."""
+    tenant_id: str = ""
+    """From the header `ce_source`; empty when it is absent."""
 
 
 async def blocked_keys(tx: AsyncConnection, projection: str, keys: Collection[str]) -> set[str]:
@@ -50,10 +54,22 @@ async def park(tx: AsyncConnection, projection: str, messages: Sequence[tuple[Co
             "payload": message.value,
             "digest": hashlib.sha256(message.key.encode() + b"\0" + _with_sorted_fields(message.value)).digest(),
             "reason": reason,
+            "tenant_id": _tenant_of(message),
         }
         for message, reason in messages
     ]
     await tx.execute(insert(parked_events).on_conflict_do_nothing(), rows)
+
+
+def _tenant_of(message: ConsumedMessage) -> str:
+    """The tenant that the headers of a message name, or its JSON; empty when neither does."""
+    tenant: object = message.tenant_id
+    if not tenant:
+        try:
+            tenant = orjson.loads(message.value).get("tenantId")
+        except (orjson.JSONDecodeError, AttributeError):
+            return ""
+    return tenant if isinstance(tenant, str) and _TENANT.fullmatch(tenant) else ""
 
 
 def _with_sorted_fields(value: bytes) -> bytes:
@@ -101,3 +117,17 @@ async def delete_parked(tx: AsyncConnection, projection: str, ids: Sequence[int]
     of_projection = parked_events.c.projection == projection
     query = delete(parked_events).where(of_projection, parked_events.c.id.in_(ids)).returning(parked_events.c.key)
     return [row.key for row in await tx.execute(query)]
+
+
+async def delete_all_parked(tx: AsyncConnection, prefix: str) -> None:
+    """Delete the parked events of every name that begins so."""
+    await tx.execute(delete(parked_events).where(parked_events.c.projection.startswith(prefix, autoescape=True)))
+
+
+async def move_parked(tx: AsyncConnection, name: str, to: str) -> None:
+    """Park the events of one name under another; those that are parked there already stay as they are."""
+    copied = [column for column in parked_events.c if column.name not in {"id", "projection"}]
+    rows = select(literal(to), *copied).where(parked_events.c.projection == name).order_by(parked_events.c.id)
+    columns = ["projection", *(column.name for column in copied)]
+    await tx.execute(insert(parked_events).from_select(columns, rows).on_conflict_do_nothing())
+    await tx.execute(delete(parked_events).where(parked_events.c.projection == name))
