@@ -447,7 +447,7 @@ discarded_events = Table(
     Column("event_id", String(255), nullable=False),
     Column("parked_because", Text, nullable=False),
     _at("parked_at"),
-    Column("reason", String(500), nullable=False),
+    Column("reason", String(1000), nullable=False),
     Column("discarded_by", Uuid),
     _at("discarded_at", now=True),
     Index("discarded_events_page", "projection", "id"),

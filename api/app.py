@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from adapters import redis, temporal
 from adapters.postgres import Database
+from adapters.rebuild_control import RebuildControl
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from api import (
@@ -20,6 +21,7 @@ from api import (
     operations,
     passkeys,
     preferences,
+    projections,
     properties,
     push,
     query_names,
@@ -44,6 +46,8 @@ from api.sign_in_limits import SignInLimits
 from api.tokens import Tokens
 from projections.history import HistoryPages
 from projections.inbox import Inbox
+from projections.operations import Operations
+from workflows import options
 
 # The busiest first, because Starlette tries routes in order.
 ROUTERS = {
@@ -61,6 +65,7 @@ ROUTERS = {
     "notifications": notifications.router,
     "preferences": preferences.router,
     "push": push.router,
+    "projections": projections.router,
     "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }
@@ -82,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         await parts.observations.close()
         parts.passwords.close()
         await parts.redis.aclose()
+        await parts.operations.close()
         await parts.database.close()
 
     app = FastAPI(
@@ -129,5 +135,11 @@ async def _parts(settings: Settings) -> Parts:
         inbox=Inbox(database, settings.consistency_wait_seconds),
         observations=Observations(workflows, database, client, settings),
         # One connection of its own, so that it waits for no request.
+        # Few connections: operators do little at once.
+        operations=Operations(
+            Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 2})),
+            client,
+            RebuildControl(workflows, options.MAINTENANCE),
+        ),
         revocations=Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))),
     )

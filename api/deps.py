@@ -30,6 +30,7 @@ from api.sign_in_limits import SignInLimits
 from api.tokens import Caller, Tokens
 from projections.history import HistoryPages
 from projections.inbox import Inbox
+from projections.operations import Operations
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Parts:
     histories: HistoryPages
     inbox: Inbox
     observations: Observations
+    operations: Operations
     revocations: Revocations
     reached: set[str] = field(default_factory=set)
     """Dependencies that were reached at least once since the process started."""

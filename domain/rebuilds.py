@@ -20,7 +20,20 @@ class RebuildStatus(StrEnum):
     """Its process or workflow is gone. The old generation serves on, and the next rebuild deletes the rows."""
 
 
-ENDED_WITHOUT_SWITCH = frozenset({RebuildStatus.CANCELLED, RebuildStatus.FAILED, RebuildStatus.INTERRUPTED})
+class Signal(StrEnum):
+    """What a running rebuild can be told, by the names of its workflow's signals."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+
+
+WORKFLOW = "rebuild-projection"
+
+
+def workflow_id(projection: str) -> str:
+    """The id of the workflow that rebuilds a projection: there is one at a time."""
+    return f"{WORKFLOW}/{projection}"
 
 
 class RebuildOrder(Fact):

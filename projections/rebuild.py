@@ -33,7 +33,7 @@ from projections.sink import FailureRate, Readable, apply_batch, apply_one_by_on
 
 log = logging.getLogger(__name__)
 
-_LOCKS = 7237003
+LOCKS = 7237003
 """Namespace of these advisory locks (the first of their two keys)."""
 _BATCH = 1000
 """Events per statement: about 0.1 s, well below the statement timeout of 10 s."""
@@ -88,12 +88,17 @@ async def rebuild_steps(
     """The steps of a rebuild, under the lock that keeps others of the same projection out. Raises RebuildRunning."""
     async with (
         database.statements() as connection,
-        advisory_lock(connection, _LOCKS, f"rebuild {projection.name}") as locked,
+        advisory_lock(connection, LOCKS, lock_name(projection.name)) as locked,
     ):
         if not locked:
             raise RebuildRunning(f"another rebuild of {projection.name} is running: wait for its end, or stop it")
         await event_store.ensure_renumbered(connection)
         yield RebuildSteps(database, connection, projection, order)
+
+
+def lock_name(projection: str) -> str:
+    """The name of the advisory lock of a rebuild."""
+    return f"rebuild {projection}"
 
 
 class RebuildSteps(Generic[E]):

@@ -105,7 +105,7 @@ REBUILD = ActivityConfig(
     start_to_close_timeout=timedelta(hours=6),
     # A batch of 1,000 events takes some 0.1 s and ends with a heartbeat; no statement takes longer than 10 s. After
     # this time another worker goes on for one that is lost.
-    heartbeat_timeout=timedelta(seconds=20),
+    heartbeat_timeout=timedelta(seconds=15),
     # What was done is recorded, and each step can be repeated, so there is no limit of attempts.
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
 )

@@ -3,13 +3,13 @@
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from domain.rebuilds import RebuildOrder, RebuildProgress, RebuildStatus
+from domain.rebuilds import WORKFLOW, RebuildOrder, RebuildProgress, RebuildStatus
 from projections.rebuilding import Rebuilding, RebuildState
 from workflows import options
 from workflows.command import cause_of
 
 
-@workflow.defn(name="rebuild-projection")
+@workflow.defn(name=WORKFLOW)
 class RebuildProjectionWorkflow:
     """One rebuild. Until the switch it can be paused, resumed and cancelled; the old generation serves meanwhile."""
 

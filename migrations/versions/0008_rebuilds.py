@@ -39,7 +39,7 @@ CREATE TABLE user_history.discarded_events (
     event_id varchar(255) NOT NULL,
     parked_because text NOT NULL,
     parked_at timestamptz NOT NULL,
-    reason varchar(500) NOT NULL,
+    reason varchar(1000) NOT NULL,
     discarded_by uuid,
     discarded_at timestamptz NOT NULL DEFAULT now()
 );
