@@ -137,14 +137,16 @@ class RebuildSteps(Generic[E]):
         return await self._progress()
 
     async def replay(self, seconds: float, beat: Beat) -> RebuildProgress:
-        """Replay for so many seconds, or until the rebuild is ready for the switch. Raises RebuildEnded."""
+        """Replay for so many seconds, a batch at least, or until it is ready for the switch. Raises RebuildEnded."""
         progress = await self._unfinished()
         if progress.ready or await self._is_serving(progress):
             return progress
         self._blocked = set(await parked_keys(self._connection, _parked_name(progress.projection, progress.generation)))
         place, ends = await place_of(self._connection, progress.rebuild_id), time.monotonic() + seconds
-        while not place.ready and time.monotonic() < ends:
+        while not place.ready:
             place = await self._round(place, progress.generation, ends, beat)
+            if time.monotonic() >= ends:
+                break
         return await self._progress()
 
     async def switch(self, beat: Beat) -> RebuildProgress:

@@ -103,7 +103,7 @@ async def test_paused_rebuild_refuses_another_and_is_resumed(platform: Platform,
     done = await ended(platform, admin)
 
     assert paused["requestedBy"] is None
-    assert_problem(refused, 409, "rebuild-running")
+    assert_problem(refused, "rebuild-running")
     assert refused.headers["location"] == REBUILD
     assert [answer.status_code for answer in (again, resumed)] == [202, 202]
     assert (done["status"], done["generation"]) == ("COMPLETED", paused["generation"])
@@ -121,7 +121,7 @@ async def test_cancelled_rebuild_leaves_the_old_generation(platform: Platform, a
     [left] = [item for item in after if item["name"] == "counts"]
     assert (left["generation"], left["rebuild"]) == (counts["generation"], None)
     for method, path in (("POST", f"{REBUILD}/pause"), ("POST", f"{REBUILD}/resume"), ("DELETE", REBUILD)):
-        assert_problem(await ask(platform, admin, method, path), 409, "rebuild-not-running")
+        assert_problem(await ask(platform, admin, method, path), "rebuild-not-running")
 
 
 async def test_rebuild_at_the_command_line_is_not_begun_twice(
@@ -133,7 +133,7 @@ async def test_rebuild_at_the_command_line_is_not_begun_twice(
     ):
         refused = await ask(platform, admin, "POST", REBUILD)
 
-    assert_problem(refused, 409, "rebuild-running")
+    assert_problem(refused, "rebuild-running")
 
 
 async def test_rebuild_whose_workflow_is_gone_is_interrupted(
@@ -156,18 +156,18 @@ async def test_rebuilding_is_for_administrators_of_the_default_tenant(
     user = await platform.register()
     routes = [("GET", REBUILD), ("POST", REBUILD), ("POST", f"{REBUILD}/pause"), ("POST", f"{REBUILD}/resume")]
     for method, path in [*routes, ("DELETE", REBUILD)]:
-        assert_problem(await ask(platform, user, method, path), 403, "forbidden")
+        assert_problem(await ask(platform, user, method, path), "forbidden")
         refused = await platform.http.request(method, path, headers={**admin_of_second.headers, "Host": SECOND})
-        assert_problem(refused, 403, "forbidden")
+        assert_problem(refused, "forbidden")
         assert "hyderabad" in refused.json()["detail"]
-    assert_problem(await ask(platform, user, "GET", "/api/projections"), 403, "forbidden")
-    assert_problem(await ask(platform, user, "GET", "/api/projections/counts/parked"), 403, "forbidden")
+    assert_problem(await ask(platform, user, "GET", "/api/projections"), "forbidden")
+    assert_problem(await ask(platform, user, "GET", "/api/projections/counts/parked"), "forbidden")
 
 
 async def test_unknown_projection_is_not_found(platform: Platform, admin: Person) -> None:
     for method, path in (("POST", "rebuild"), ("GET", "rebuild"), ("GET", "parked"), ("GET", "discarded")):
         answer = await ask(platform, admin, method, f"/api/projections/weather/{path}")
-        assert_problem(answer, 404, "not-found")
+        assert_problem(answer, "not-found")
         assert "history" in answer.json()["detail"]
 
 
@@ -221,7 +221,7 @@ async def test_parked_events_are_those_of_the_own_tenant(
     for other in own:
         path = f"{PARKED}/{other['id']}"
         for method, where in (("GET", path), ("POST", f"{path}/retry"), ("DELETE", f"{path}?reason=none")):
-            assert_problem(await platform.http.request(method, where, headers=as_second), 404, "not-found")
+            assert_problem(await platform.http.request(method, where, headers=as_second), "not-found")
     assert len(await parked_of(platform, admin)) == 4
 
 
@@ -241,7 +241,7 @@ async def test_parked_event_is_inspected_and_its_key_retried(
     assert retried.json() == {"applied": 3, "failure": None}
     assert (failing.status_code, failing.json()["applied"]) == (200, 0)
     assert failing.json()["failure"]
-    assert_problem(gone, 404, "not-found")
+    assert_problem(gone, "not-found")
     assert [item["id"] for item in await parked_of(platform, admin)] == [unreadable["id"]]
 
 
@@ -261,11 +261,11 @@ async def test_discarded_event_is_kept_with_who_when_and_why(
         "/api/projections/history/discarded", headers={**admin_of_second.headers, "Host": SECOND}
     )
 
-    assert_problem(without, 422, "invalid-request")
+    assert_problem(without, "invalid-request")
     assert [answer.status_code for answer in done] == [204, 404]
     assert [item["reason"] for item in discarded["items"]] == ["This one too"]
     [kept] = older.json()["items"]
     assert (kept["id"], kept["reason"], kept["discardedBy"]) == (first["id"], "Of a test account", admin.id)
     assert kept["parkedBecause"] == "a mistake that is fixed since"
     assert of_second.json()["items"] == []
-    assert_problem(await ask(platform, admin, "GET", PARKED, cursor=discarded["nextCursor"]), 400, "invalid-cursor")
+    assert_problem(await ask(platform, admin, "GET", PARKED, cursor=discarded["nextCursor"]), "invalid-cursor")
