@@ -45,6 +45,8 @@ from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
 from adapters.temporal_monitor import CHECK_SECONDS, TemporalMonitor
 from domain.preferences import Channel
+from projections.rebuilding import Rebuilding
+from projections.registry import PROJECTIONS
 from workflows import options
 from workflows.registry import WORKFLOWS
 
@@ -160,6 +162,7 @@ class Pools:
         erasures = Erasures(
             self._tenants, self._all_tenants, self._keyring, store, self._publishing, self._redis, self._client
         )
+        rebuilding = Rebuilding(self._all_tenants, {name: make(self._redis) for name, make in PROJECTIONS.items()})
         return Worker(
             self._client,
             task_queue=options.MAINTENANCE,
@@ -177,6 +180,12 @@ class Pools:
                 erasures.delete_rows,
                 erasures.destroy_key,
                 erasures.delete_sessions,
+                rebuilding.begin_rebuild,
+                rebuilding.replay_events,
+                rebuilding.switch_projection,
+                rebuilding.delete_old_generation,
+                rebuilding.abort_rebuild,
+                rebuilding.record_rebuild_status,
             ],
             max_concurrent_workflow_task_polls=2,  # one workflow a minute
             max_concurrent_activity_task_polls=1,

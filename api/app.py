@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from adapters import redis, temporal
 from adapters.postgres import Database
+from adapters.rebuild_control import RebuildControl
 from adapters.sealing import Keyring
 from adapters.search.postgres import PostgresSearch
 from adapters.settings import Settings
@@ -21,6 +22,7 @@ from api import (
     operations,
     passkeys,
     preferences,
+    projections,
     properties,
     push,
     query_names,
@@ -47,6 +49,8 @@ from api.sign_in_limits import SignInLimits
 from api.tokens import Tokens
 from projections.history import HistoryPages
 from projections.inbox import Inbox
+from projections.operations import Operations
+from workflows import options
 
 # The busiest first, because Starlette tries routes in order.
 ROUTERS = {
@@ -66,6 +70,7 @@ ROUTERS = {
     "notifications": notifications.router,
     "preferences": preferences.router,
     "push": push.router,
+    "projections": projections.router,
     "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }
@@ -88,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
         parts.passwords.close()
         await parts.redis.aclose()
         await parts.search_database.close()
+        await parts.operations.close()
         await parts.database.close()
 
     app = FastAPI(
@@ -138,5 +144,11 @@ async def _parts(settings: Settings) -> Parts:
         search=PostgresSearch(search_database),
         observations=Observations(workflows, database, client, settings),
         # One connection of its own, so that it waits for no request.
+        # Few connections: operators do little at once.
+        operations=Operations(
+            Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 2})),
+            client,
+            RebuildControl(workflows, options.MAINTENANCE),
+        ),
         revocations=Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))),
     )

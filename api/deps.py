@@ -31,6 +31,7 @@ from api.sign_in_limits import SignInLimits
 from api.tokens import Caller, Tokens
 from projections.history import HistoryPages
 from projections.inbox import Inbox
+from projections.operations import Operations
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Parts:
     search_database: Database
     search: SearchEngine
     observations: Observations
+    operations: Operations
     revocations: Revocations
     reached: set[str] = field(default_factory=set)
     """Dependencies that were reached at least once since the process started."""

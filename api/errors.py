@@ -154,6 +154,14 @@ KINDS: dict[str, Kind] = {
         "Read the resource again and repeat your change with its ETag in If-Match, and with a new Idempotency-Key.",
     ),
     "precondition-required": Kind(428, "If-Match is missing", 'Send the ETag that your change is based on, or "*".'),
+    "rebuild-running": Kind(
+        409,
+        "The projection is being rebuilt",
+        "Read how far it has come with GET at the URL in Location; to begin again, cancel it first with DELETE.",
+    ),
+    "rebuild-not-running": Kind(
+        409, "The projection is not being rebuilt", "Start a rebuild with POST /api/projections/{name}/rebuild."
+    ),
     "idempotency-key-reused": Kind(
         422, "The Idempotency-Key was used with another request", "Use a new key for a new command."
     ),
@@ -336,6 +344,7 @@ def install(app: FastAPI) -> None:
 _HEADERS: dict[str, tuple[str, ...]] = {
     "command-running": ("Location", "Retry-After"),
     "method-not-allowed": ("Allow",),
+    "rebuild-running": ("Location",),
     "too-many-requests": ("Retry-After",),
     "unavailable": ("Retry-After",),
 }

@@ -176,6 +176,26 @@ _PASSKEY = {
     "lastUsedAt": None,
 }
 
+_REBUILD = {
+    "status": "RUNNING",
+    "detail": None,
+    "generation": 4,
+    "total": 1_000_000,
+    "done": 250_000,
+    "parked": 0,
+    "eventsPerSecond": 12_500.0,
+    "secondsLeft": 60.0,
+    "requestedBy": str(_USER_ID),
+    "startedAt": "2025-10-09T06:30:00Z",
+    "finishedAt": None,
+}
+_PARKED = {
+    "id": 17,
+    "topic": "property-events",
+    "key": str(_PROPERTY_ID),
+    "parkedAt": "2025-10-09T06:30:00Z",
+}
+
 RESPONSES: dict[str, Any] = {
     "AccountPage": {
         "items": [{name: _USER[name] for name in _SUMMARY}],
@@ -363,6 +383,43 @@ RESPONSES: dict[str, Any] = {
         ],
         "nextCursor": "AZnJpB8AfwA",
     },
+    "DiscardedEventPage": {
+        "items": [
+            {
+                **_PARKED,
+                "eventId": str(_EVENT.event_id),
+                "parkedBecause": "rejected by Postgres: value too long for type character varying(100)",
+                "reason": "The entry is of a test account",
+                "discardedBy": str(_USER_ID),
+                "discardedAt": "2025-10-09T06:45:00Z",
+            }
+        ],
+        "nextCursor": None,
+    },
+    "ParkedEventContent": {
+        **_PARKED,
+        "reason": "an earlier event of the same key is parked",
+        "payload": _EVENT.model_dump(mode="json", by_alias=True),
+        "text": None,
+    },
+    "ParkedEventPage": {
+        "items": [{**_PARKED, "reason": "an earlier event of the same key is parked"}],
+        "nextCursor": "AZnJpB8AfwA",
+    },
+    "ProjectionList": {
+        "items": [
+            {
+                "name": "history",
+                "generation": 3,
+                "behindEvents": 12,
+                "behindSeconds": 1.8,
+                "parked": 0,
+                "rebuild": _REBUILD,
+            }
+        ]
+    },
+    "Rebuild": _REBUILD,
+    "Retried": {"applied": 3, "failure": None},
     "SignedIn": {
         "accessToken": "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTk5YzlhNCJ9.c2lnbmF0dXJl",
         "refreshToken": BODIES["RefreshToken"]["refreshToken"],

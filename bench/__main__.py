@@ -28,7 +28,7 @@ from adapters import kafka, redis, temporal
 from adapters.kafka import activity_json
 from adapters.postgres import Database
 from adapters.settings import Settings
-from bench import search
+from bench import rebuilds, search
 from bench.empty import QUEUE, EmptyStepsWorkflow, EmptyWorkflow
 from bench.load import Connection, Latencies, Work, concurrent, interleaved, request, sequential
 from demo.listings import synthetic
@@ -55,8 +55,9 @@ MEASUREMENTS = (
     "enumeration",
     "search",
     "projection",
+    "rebuild",
 )
-"""In order: `projection` is last, because it stops the platform's projections."""
+"""In order: `projection` and `rebuild` are last, because they stop the platform's projections."""
 _ACCOUNTS, _ROUNDS = 25, 4
 """Of the comparison of names with and without an account: one account may ask for five links an hour."""
 _IDLE_PAUSE = 0.1
@@ -378,7 +379,9 @@ def _activity(tenant: str) -> Activity:
     )
 
 
-async def measure(measurements: Sequence[str], seconds: float, events: int, listings: int) -> list[dict[str, object]]:
+async def measure(
+    measurements: Sequence[str], seconds: float, events: int, listings: int, rebuilt: int
+) -> list[dict[str, object]]:
     console = Console(stderr=True)
     limits = dict.fromkeys(
         ("COMMANDS_PER_MINUTE", "LINKS_PER_MINUTE", "REGISTRATIONS_PER_MINUTE", "VIEWS_PER_MINUTE"), "100000000"
@@ -423,6 +426,9 @@ async def measure(measurements: Sequence[str], seconds: float, events: int, list
                     await search.measure(settings, bench.row, listings)
                 case "projection":
                     await bench.projection(valkey, events)
+                case "rebuild":
+                    await stack.processes["projections"].stop()
+                    await rebuilds.measure(settings, valkey, rebuilt, bench.row)
         return bench.rows
 
 
@@ -443,11 +449,17 @@ def main() -> None:
     parser.add_argument(
         "--json", type=Path, default=ROOT / "bench.json", help="where the rows go (default: bench.json)"
     )
+    parser.add_argument(
+        "--full", action="store_true", help="rebuild from 1,000,000 events instead of 50,000, which takes minutes more"
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.measurements) - set(MEASUREMENTS):
         parser.error(f"unknown measurement {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
     listings = 1_000_000 if arguments.full else arguments.listings
-    rows = uvloop.run(measure(arguments.measurements or MEASUREMENTS, arguments.seconds, arguments.events, listings))
+    rebuilt = 1_000_000 if arguments.full else 50_000
+    rows = uvloop.run(
+        measure(arguments.measurements or MEASUREMENTS, arguments.seconds, arguments.events, listings, rebuilt)
+    )
     arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     table = Table("what", "value", "unit", "baseline", "value / baseline")
     for row in rows:

@@ -24,6 +24,13 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "description": "W3C Trace Context: the trace id is the command's id, the parent id is from the event's id",
     },
 }
+_REPLAY = {
+    "ce_replay": {
+        **_UUID,
+        "description": "The id of the replay by which an operator has published stored events once more; absent from"
+        " other messages",
+    }
+}
 _OBSERVED: frozenset[str] = frozenset(
     model.model_fields["event_type"].default for model in get_args(get_args(Observation)[0])
 )
@@ -35,7 +42,9 @@ _AGGREGATE_KEY = (
 
 def asyncapi() -> dict[str, Any]:
     """A channel and an operation for each topic, a message for each type of event and one for activities."""
-    schemas: dict[str, Any] = {"Headers": {"type": "object", "required": list(_HEADERS), "properties": _HEADERS}}
+    schemas: dict[str, Any] = {
+        "Headers": {"type": "object", "required": list(_HEADERS), "properties": {**_HEADERS, **_REPLAY}}
+    }
 
     def schema(model: Any, name: str) -> dict[str, str]:
         made = model.model_json_schema(ref_template="#/components/schemas/{model}", by_alias=True)

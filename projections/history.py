@@ -19,8 +19,7 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 from redis.asyncio import Redis
-from sqlalchemy import delete, select, true, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ARRAY, DateTime, Integer, Text, Uuid, bindparam, delete, select, text, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import event_store
@@ -31,7 +30,7 @@ from adapters.redis import AutoPipeline, CircuitBreaker, RedisError
 from adapters.tables import read_models, user_activity
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity, activity_of
-from domain.events import USER_ACTIVITY, UnreadableEvent, read_event
+from domain.events import USER_ACTIVITY, Event, UnreadableEvent, read_event
 from projections.generations import ServingGeneration
 from projections.projection import CacheKey, Projection
 
@@ -63,6 +62,25 @@ for i = 3, #ARGV, 200 do redis.call('ZADD', KEYS[1], unpack(ARGV, i, math.min(i 
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
 """
+# One statement with an array for each column: a statement for each row took five times as long.
+_INSERT = text("""
+    INSERT INTO user_history.user_activity
+        (tenant_id, generation, event_id, user_id, activity_type, description, activity_data, timestamp)
+    SELECT tenant_id, :generation, event_id, user_id, activity_type, description, CAST(data AS jsonb), timestamp
+    FROM unnest(:tenant_ids, :event_ids, :user_ids, :types, :descriptions, :data, :timestamps) WITH ORDINALITY
+        AS activity (tenant_id, event_id, user_id, activity_type, description, data, timestamp, n)
+    ORDER BY n
+    ON CONFLICT DO NOTHING
+""").bindparams(
+    bindparam("generation", type_=Integer),
+    bindparam("tenant_ids", type_=ARRAY(Text)),
+    bindparam("event_ids", type_=ARRAY(Uuid)),
+    bindparam("user_ids", type_=ARRAY(Text)),
+    bindparam("types", type_=ARRAY(Text)),
+    bindparam("descriptions", type_=ARRAY(Text)),
+    bindparam("data", type_=ARRAY(Text)),
+    bindparam("timestamps", type_=ARRAY(DateTime(timezone=True))),
+)
 
 
 @dataclass(frozen=True)
@@ -121,28 +139,29 @@ class History(Projection[Activity]):
             first = error.errors(include_url=False)[0]
             raise UnreadableEvent(f"{'.'.join(map(str, first['loc'])) or 'message'}: {first['msg']}") from error
 
+    def of_event(self, stored: dict[str, Any], event: Event) -> Activity | None:
+        """The activity of a stored event; None for one without."""
+        return activity_of(event)
+
     async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
         """Insert entries; existing ones are skipped. An erased user has none, in whatever order their events come."""
         erased = await erased_among(tx, {(activity.tenant_id, activity.user_id) for activity in activities})
         for tenant_id, user_id in sorted(erased):
             of_user = user_activity.c.tenant_id == tenant_id, user_activity.c.user_id == str(user_id)
             await tx.execute(delete(user_activity).where(*of_user, user_activity.c.generation == generation))
-        rows = [
-            {
-                "tenant_id": activity.tenant_id,
-                "generation": generation,
-                "event_id": activity.event_id,
-                "user_id": str(activity.user_id),
-                "activity_type": activity.activity_type,
-                "description": activity.description,
-                "activity_data": activity.activity_data,
-                "timestamp": activity.timestamp,
+        kept = [one for one in activities if (one.tenant_id, one.user_id) not in erased]
+        if kept:
+            kept.sort(key=lambda activity: activity.event_id.int)
+            columns = {
+                "tenant_ids": [activity.tenant_id for activity in kept],
+                "event_ids": [activity.event_id for activity in kept],
+                "user_ids": [str(activity.user_id) for activity in kept],
+                "types": [activity.activity_type for activity in kept],
+                "descriptions": [activity.description for activity in kept],
+                "data": [orjson.dumps(activity.activity_data).decode() for activity in kept],
+                "timestamps": [activity.timestamp for activity in kept],
             }
-            for activity in sorted(activities, key=lambda activity: activity.event_id.int)
-            if (activity.tenant_id, activity.user_id) not in erased
-        ]
-        if rows:
-            await tx.execute(insert(user_activity).on_conflict_do_nothing(), rows)
+            await tx.execute(_INSERT, {"generation": generation, **columns})
 
     async def update_cache(self, activities: Sequence[Activity], generation: int) -> None:
         """Add entries to the sets that exist in Redis, and delete those of erased users. Raises RedisError."""

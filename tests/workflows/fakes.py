@@ -28,6 +28,7 @@ from domain.user_commands import Circumstances, EraseUser, RegisterUser, Request
 from domain.user_commands import decide as decide_user
 from domain.user_events import UserDeleted, UserUpdated, UserVerificationRequested
 from tests.samples import new_id, register_user
+from tests.workflows.fake_rebuild import FakeRebuild
 
 _ACTOR = Sender(user_id=UUID(int=1), role=UserRole.USER)
 
@@ -61,6 +62,7 @@ class Script:
         self._changes = changes
         self._failures = failures
         self.calls: list[str] = []
+        self._rebuild = FakeRebuild(self._call)
 
     def attempts(self, name: str) -> int:
         return self.calls.count(name)
@@ -263,6 +265,7 @@ class Script:
             send_digest,
             start_overdue,
             publish_overdue,
+            *script._rebuild.activities,
         ]
 
 
