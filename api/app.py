@@ -1,5 +1,6 @@
 """The composition root of the API: clients, routers and middleware."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -39,6 +40,7 @@ from api.opaque import Signer
 from api.origins import Origins
 from api.passwords import Passwords
 from api.revocations import Revocations
+from api.search_observations import SearchObservations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Tokens
@@ -79,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
         parts.revocations.start()
         yield
         await parts.revocations.close()
-        await parts.observations.close()
+        await asyncio.gather(parts.observations.close(), parts.searches.close())
         parts.passwords.close()
         await parts.redis.aclose()
         await parts.database.close()
@@ -128,6 +130,7 @@ async def _parts(settings: Settings) -> Parts:
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
         inbox=Inbox(database, settings.consistency_wait_seconds),
         observations=Observations(workflows, database, client, settings),
+        searches=SearchObservations(workflows, database, keyring, settings.command_wait_seconds),
         # One connection of its own, so that it waits for no request.
         revocations=Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))),
     )

@@ -25,6 +25,7 @@ from api.observations import Observations
 from api.opaque import Signer, Tampered
 from api.passwords import Passwords
 from api.revocations import Revocations
+from api.search_observations import SearchObservations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Caller, Tokens
@@ -52,6 +53,7 @@ class Parts:
     histories: HistoryPages
     inbox: Inbox
     observations: Observations
+    searches: SearchObservations
     revocations: Revocations
     reached: set[str] = field(default_factory=set)
     """Dependencies that were reached at least once since the process started."""

@@ -11,8 +11,10 @@ from domain.observations import (
     ANONYMOUS,
     LoginFailed,
     NotificationsRead,
+    PropertySearched,
     PropertyViewed,
     RefreshTokenReused,
+    SearchHistoryDeleted,
     UserLoggedIn,
     UserNotified,
 )
@@ -103,6 +105,12 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return f"User removed property from favourites: {fact.title}", _property(fact)
         case PropertyViewed():
             return f"User viewed property: {fact.title}", _property(fact)
+        case PropertySearched():
+            return "User searched for properties", {"searchId": str(fact.search_id), "total": fact.total}
+        case SearchHistoryDeleted(search_id=None):
+            return "User deleted the search history", {}
+        case SearchHistoryDeleted():
+            return "User deleted a search from the search history", {"searchId": str(fact.search_id)}
         case UserLoggedIn():
             return "User logged in", {"device": fact.device} if fact.device else {}
         case LoginFailed():

@@ -16,9 +16,11 @@ from domain.observations import (
     LoginFailed,
     NotificationsRead,
     ObservedFact,
+    PropertySearched,
     PropertyViewed,
     RecordActivity,
     RefreshTokenReused,
+    SearchHistoryDeleted,
     UserLoggedIn,
     UserNotified,
 )
@@ -153,6 +155,8 @@ KINDS: dict[str, EventKind] = {
         EventKind("REFRESH_TOKEN_REUSED", RefreshTokenReused, USER_EVENTS),
         EventKind("USER_NOTIFIED", UserNotified, USER_EVENTS),
         EventKind("NOTIFICATIONS_READ", NotificationsRead, USER_EVENTS),
+        EventKind("PROPERTY_SEARCHED", PropertySearched, USER_EVENTS),
+        EventKind("SEARCH_HISTORY_DELETED", SearchHistoryDeleted, USER_EVENTS),
     )
 }
 _KIND_OF: dict[type[Fact], EventKind] = {kind.model: kind for kind in KINDS.values()}

@@ -19,9 +19,11 @@ from domain.observations import (
     LoginFailed,
     NotificationsRead,
     Observation,
+    PropertySearched,
     PropertyViewed,
     RecordActivity,
     RefreshTokenReused,
+    SearchHistoryDeleted,
     UserLoggedIn,
     UserNotified,
     View,
@@ -184,6 +186,10 @@ _FACTS: dict[str, Callable[[UUID, UUID], Fact]] = {
         user_id=user, kind="PRICE_DROPPED", about_event_id=of, property_id=of, values={"title": "A flat by the lake"}
     ),
     "NOTIFICATIONS_READ": lambda user, of: NotificationsRead(user_id=user, notification_id=of),
+    "PROPERTY_SEARCHED": lambda user, of: PropertySearched(search_id=of, query='{"q":"2 bhk uppal"}', total=12),
+    "SEARCH_HISTORY_DELETED": lambda user, of: SearchHistoryDeleted(
+        user_id=user, search_id=of, up_to=datetime(2026, 11, 25, tzinfo=UTC)
+    ),
 }
 OBSERVED = {
     "PROPERTY_VIEWED",
@@ -192,9 +198,11 @@ OBSERVED = {
     "REFRESH_TOKEN_REUSED",
     "USER_NOTIFIED",
     "NOTIFICATIONS_READ",
+    "PROPERTY_SEARCHED",
+    "SEARCH_HISTORY_DELETED",
 }
 """The kinds of events that change no aggregate."""
-OF_PERSON = {name for name in KINDS if not name.startswith("PROPERTY_")}
+OF_PERSON = {name for name in KINDS if not name.startswith("PROPERTY_")} | {"PROPERTY_SEARCHED"}
 """The kinds of events that are about no listing."""
 
 
