@@ -24,6 +24,7 @@ from api import (
     properties,
     push,
     query_names,
+    search_history,
     second_factor,
     unsubscribe,
     users,
@@ -44,8 +45,10 @@ from api.search_observations import SearchObservations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Tokens
-from projections.history import HistoryPages
+from projections.history_pages import HistoryPages
+from projections.history_summary import HistorySummaries
 from projections.inbox import Inbox
+from projections.past_searches import PastSearches
 
 # The busiest first, because Starlette tries routes in order.
 ROUTERS = {
@@ -63,6 +66,7 @@ ROUTERS = {
     "notifications": notifications.router,
     "preferences": preferences.router,
     "push": push.router,
+    "search-history": search_history.router,
     "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }
@@ -128,6 +132,8 @@ async def _parts(settings: Settings) -> Parts:
         sign_ins=sign_ins,
         challenges=Challenges(client),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
+        summaries=HistorySummaries(database),
+        past_searches=PastSearches(database, keyring),
         inbox=Inbox(database, settings.consistency_wait_seconds),
         observations=Observations(workflows, database, client, settings),
         searches=SearchObservations(workflows, database, keyring, settings.command_wait_seconds),

@@ -29,8 +29,10 @@ from api.search_observations import SearchObservations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Caller, Tokens
-from projections.history import HistoryPages
+from projections.history_pages import HistoryPages
+from projections.history_summary import HistorySummaries
 from projections.inbox import Inbox
+from projections.past_searches import PastSearches
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Parts:
     sign_ins: SignInLimits
     challenges: Challenges
     histories: HistoryPages
+    summaries: HistorySummaries
+    past_searches: PastSearches
     inbox: Inbox
     observations: Observations
     searches: SearchObservations

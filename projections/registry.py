@@ -9,9 +9,11 @@ from projections.counts import Counts
 from projections.history import History
 from projections.notifications import Notifications
 from projections.projection import Projection
+from projections.search_history import SearchHistory
 
 PROJECTIONS: dict[str, Callable[[Redis], Projection[Any]]] = {
     History.name: History,
     Counts.name: lambda _: Counts(),
     Notifications.name: lambda _: Notifications(),
+    SearchHistory.name: lambda _: SearchHistory(),
 }

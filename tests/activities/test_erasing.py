@@ -31,7 +31,8 @@ from domain.property_status import PropertyStatus
 from domain.roles import UserRole
 from domain.user import ProfilePatch
 from domain.user_commands import ChangeRole, RequestPasswordReset, UpdateProfile
-from projections.history import History, HistoryPages
+from projections.history import History
+from projections.history_pages import HistoryPages
 from projections.rebuild import rebuild
 from tests.activities.accounts import Saving, change
 from tests.activities.erased import (
