@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from adapters import redis, temporal
+from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
@@ -135,6 +136,7 @@ async def _parts(settings: Settings) -> Parts:
         summaries=HistorySummaries(database),
         past_searches=PastSearches(database, keyring),
         inbox=Inbox(database, settings.consistency_wait_seconds),
+        objects=Objects(settings),
         observations=Observations(workflows, database, client, settings),
         searches=SearchObservations(workflows, database, keyring, settings.command_wait_seconds),
         # One connection of its own, so that it waits for no request.

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from temporalio.client import Client
 
 from adapters.devices import device_label
+from adapters.objects import Objects
 from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.sealing import Keyring
@@ -56,6 +57,7 @@ class Parts:
     summaries: HistorySummaries
     past_searches: PastSearches
     inbox: Inbox
+    objects: Objects
     observations: Observations
     searches: SearchObservations
     revocations: Revocations

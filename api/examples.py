@@ -358,6 +358,7 @@ RESPONSES: dict[str, Any] = {
         "status": "ready",
         "dependencies": dict.fromkeys(("postgres", "eventStore", "redis", "temporal", "closedSessions"), "reached"),
     },
+    "downloadExport": '{"kind":"account","data":{"username":"ravi","email":"ravi@example.com"}}\n',
     "unsubscribe": '<!DOCTYPE html>\n<html lang="en">...</html>',
     "unsubscribePage": '<!DOCTYPE html>\n<html lang="en">...</html>',
 }

@@ -15,6 +15,7 @@ from domain.observations import (
     PropertyViewed,
     RefreshTokenReused,
     SearchHistoryDeleted,
+    UserExported,
     UserLoggedIn,
     UserNotified,
 )
@@ -29,6 +30,7 @@ from domain.property_commands import (
 )
 from domain.user_events import (
     UserDeleted,
+    UserExportRequested,
     UserPasskeyAdded,
     UserPasskeyRemoved,
     UserPasswordChanged,
@@ -72,7 +74,7 @@ def activity_of(event: Event) -> Activity | None:
     )
 
 
-NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired)
+NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired, UserExported)
 """What happens to an inbox or by itself is nothing that the user did."""
 
 
@@ -144,11 +146,13 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return "User added a passkey", {"passkeyId": str(fact.passkey_id)}
         case UserPasskeyRemoved():
             return "User removed a passkey", {"passkeyId": str(fact.passkey_id)}
+        case UserExportRequested():
+            return "User requested an export of the history and data", {"exportId": str(fact.export_id)}
         case UserDeleted():
             return "User erased their account", {}
         case PreferencesChanged():
             return "User changed their notification preferences", {}
-        case UserNotified() | NotificationsRead() | UserVerificationExpired():
+        case UserNotified() | NotificationsRead() | UserVerificationExpired() | UserExported():
             raise AssertionError("no activity")
     assert_never(fact)
 

@@ -91,6 +91,15 @@ class SearchHistoryDeleted(Fact):
     """The same search made later is remembered again."""
 
 
+class UserExported(Fact):
+    """USER_EXPORTED: the file with a user's history and data is written, and its link is to be mailed."""
+
+    user_id: UUID
+    export_id: UUID
+    expires_at: datetime
+    """When the link ends, and the file is deleted."""
+
+
 ObservedFact = (
     PropertyViewed
     | UserLoggedIn
@@ -100,6 +109,7 @@ ObservedFact = (
     | NotificationsRead
     | PropertySearched
     | SearchHistoryDeleted
+    | UserExported
 )
 
 
@@ -170,9 +180,16 @@ class DeletedSearches(_Observed):
     data: SearchHistoryDeleted
 
 
+class Exported(_Observed):
+    """A file with a user's history and data."""
+
+    event_type: Literal["USER_EXPORTED"] = "USER_EXPORTED"
+    data: UserExported
+
+
 # Discriminated by event type: the models ignore unknown fields, so one would be read as the other.
 Observation = Annotated[
-    View | Login | FailedLogin | ReusedToken | Notified | Read | Search | DeletedSearches,
+    View | Login | FailedLogin | ReusedToken | Notified | Read | Search | DeletedSearches | Exported,
     Field(discriminator="event_type"),
 ]
 

@@ -61,7 +61,7 @@ CREATE INDEX exports_expiring ON user_management.exports (expires_at) WHERE expi
 GRANT SELECT ON user_history.activity_counts, search.search_history TO hyderabad_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON user_history.activity_counts, search.search_history TO hyderabad_all_tenants;
 GRANT SELECT, INSERT, UPDATE, DELETE ON user_management.exports TO hyderabad_app;
-GRANT SELECT, DELETE ON user_management.exports TO hyderabad_all_tenants;
+GRANT SELECT, UPDATE (expires_at, token_hash) ON user_management.exports TO hyderabad_all_tenants;
 """
 
 _OF_ONE_TENANT = ("user_history.activity_counts", "search.search_history", "user_management.exports")

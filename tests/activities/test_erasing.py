@@ -21,8 +21,10 @@ from activities.saving import CommandStore
 from adapters import event_store, tables, temporal
 from adapters.event_store import Position
 from adapters.kafka import Publisher
+from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.sealing import Keyring
+from adapters.settings import Settings
 from domain.events import read_event
 from domain.favorite_commands import FavoriteProperty
 from domain.preferences import Channel
@@ -73,8 +75,9 @@ def erasures(
     publishing: Publishing,
     valkey: Redis,
     temporal_client: Client,
+    settings: Settings,
 ) -> Erasures:
-    return Erasures(database, all_tenants, keyring, store, publishing, valkey, temporal_client)
+    return Erasures(database, all_tenants, keyring, store, publishing, valkey, temporal_client, Objects(settings))
 
 
 async def run(erasures: Erasures, step: str, account: Account) -> Any:
