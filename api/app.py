@@ -10,6 +10,7 @@ from adapters import redis, temporal
 from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.sealing import Keyring
+from adapters.search.postgres import PostgresSearch
 from adapters.settings import Settings
 from api import (
     admin_users,
@@ -25,6 +26,7 @@ from api import (
     properties,
     push,
     query_names,
+    search,
     search_history,
     second_factor,
     unsubscribe,
@@ -55,6 +57,7 @@ from projections.past_searches import PastSearches
 ROUTERS = {
     "history": history.router,
     "views": views.router,
+    "search": search.router,
     "properties": properties.router,
     # Before the accounts, whose ids match every path.
     "passkeys": passkeys.router,
@@ -89,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
         await asyncio.gather(parts.observations.close(), parts.searches.close())
         parts.passwords.close()
         await parts.redis.aclose()
+        await parts.search_database.close()
         await parts.database.close()
 
     app = FastAPI(
@@ -115,6 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 async def _parts(settings: Settings) -> Parts:
     database, client = Database.for_tenants(settings), redis.connect(settings)
+    search_database = Database.for_searching(settings)
     keyring, signer, passwords = Keyring(settings.secret_bytes), Signer(settings.secret_bytes), Passwords()
     sign_ins = SignInLimits(client, database, keyring, settings)
     workflows = await temporal.connect(settings)
@@ -137,6 +142,8 @@ async def _parts(settings: Settings) -> Parts:
         past_searches=PastSearches(database, keyring),
         inbox=Inbox(database, settings.consistency_wait_seconds),
         objects=Objects(settings),
+        search_database=search_database,
+        search=PostgresSearch(search_database),
         observations=Observations(workflows, database, client, settings),
         searches=SearchObservations(workflows, database, keyring, settings.command_wait_seconds),
         # One connection of its own, so that it waits for no request.

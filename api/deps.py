@@ -17,6 +17,7 @@ from adapters.objects import Objects
 from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.sealing import Keyring
+from adapters.search.engine import SearchEngine
 from adapters.settings import Settings
 from api.ceremonies import Challenges
 from api.commands import Commands
@@ -58,6 +59,8 @@ class Parts:
     past_searches: PastSearches
     inbox: Inbox
     objects: Objects
+    search_database: Database
+    search: SearchEngine
     observations: Observations
     searches: SearchObservations
     revocations: Revocations

@@ -37,8 +37,9 @@ _TAGS = {
     "push": "The caller's browsers, to which notices are pushed (Web Push).",
     "properties": "Listings: create, edit and delete them, change their status, feature and verify them; favourites, "
     "views, lists, and the events of a listing.",
-    "search": "Searching listings, and the searches of the caller.",
     "second-factor": "The second factor of the caller: codes of an authenticator app, and recovery codes.",
+    "search": "Search of the active listings: filters, text, a point, a box or a polygon on the map; the searches of "
+    "the caller.",
     "users": "The account of the caller; for administrators, the accounts of the tenant.",
 }
 

@@ -9,6 +9,7 @@ from projections.counts import Counts
 from projections.history import History
 from projections.notifications import Notifications
 from projections.projection import Projection
+from projections.search import Search
 from projections.search_history import SearchHistory
 
 PROJECTIONS: dict[str, Callable[[Redis], Projection[Any]]] = {
@@ -16,4 +17,5 @@ PROJECTIONS: dict[str, Callable[[Redis], Projection[Any]]] = {
     Counts.name: lambda _: Counts(),
     Notifications.name: lambda _: Notifications(),
     SearchHistory.name: lambda _: SearchHistory(),
+    Search.name: lambda _: Search(),
 }

@@ -23,7 +23,7 @@ from projections.history_rows import Wanted
 from projections.history_summary import HistorySummaries
 from tests.activities.accounts import Saving
 from tests.plans import plan_of
-from tests.projections.test_history import START, activities, everything, newest_first, project
+from tests.projections.test_history import START, activities, newest_first, project
 from tests.samples import create_property, new_id, new_tenant
 
 TYPES = ("PROPERTY_CREATED", "PROPERTY_VIEWED", "PROPERTY_SEARCHED", "USER_LOGGED_IN")
