@@ -29,6 +29,7 @@ from adapters.kafka import activity_json
 from adapters.postgres import Database
 from adapters.settings import Settings
 from bench.empty import QUEUE, EmptyStepsWorkflow, EmptyWorkflow
+from bench.histories import long_history
 from bench.load import Connection, Latencies, Work, concurrent, interleaved, request, sequential
 from demo.listings import synthetic
 from domain.activity import Activity
@@ -45,7 +46,16 @@ _LISTING = orjson.dumps(next(synthetic(1)))
 
 _VIEW_CONCURRENCY = 256
 """Concurrent requests, of views and of their baseline: more than a batch, so that the next one fills."""
-MEASUREMENTS = ("acknowledgement", "throughput", "visibility", "history", "views", "enumeration", "projection")
+MEASUREMENTS = (
+    "acknowledgement",
+    "throughput",
+    "visibility",
+    "history",
+    "histories",
+    "views",
+    "enumeration",
+    "projection",
+)
 """In order: `projection` is last, because it stops the platform's projections."""
 _ACCOUNTS, _ROUNDS = 25, 4
 """Of the comparison of names with and without an account: one account may ask for five links an hour."""
@@ -364,7 +374,7 @@ def _activity(tenant: str) -> Activity:
     )
 
 
-async def measure(measurements: Sequence[str], seconds: float, events: int) -> list[dict[str, object]]:
+async def measure(measurements: Sequence[str], seconds: float, events: int, entries: int) -> list[dict[str, object]]:
     console = Console(stderr=True)
     limits = dict.fromkeys(
         ("COMMANDS_PER_MINUTE", "LINKS_PER_MINUTE", "REGISTRATIONS_PER_MINUTE", "VIEWS_PER_MINUTE"), "100000000"
@@ -401,6 +411,9 @@ async def measure(measurements: Sequence[str], seconds: float, events: int) -> l
                     await bench.visible(rate or await bench.throughput())
                 case "history":
                     await bench.history_page(valkey)
+                case "histories":
+                    for name, long, short in await long_history(settings, valkey, entries):
+                        bench.row(f"history-million-{name}", long, "ms p50", short)
                 case "views":
                     await bench.views()
                 case "enumeration":
@@ -422,13 +435,16 @@ def main() -> None:
         "--seconds", type=float, default=10, help="of each measurement under load (default: %(default)s)"
     )
     parser.add_argument("--events", type=int, default=20_000, help="for the projection (default: %(default)s)")
+    parser.add_argument("--entries", type=int, default=1_000_000, help="of the longest history (default: %(default)s)")
     parser.add_argument(
         "--json", type=Path, default=ROOT / "bench.json", help="where the rows go (default: bench.json)"
     )
     arguments = parser.parse_args()
     if unknown := set(arguments.measurements) - set(MEASUREMENTS):
         parser.error(f"unknown measurement {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
-    rows = uvloop.run(measure(arguments.measurements or MEASUREMENTS, arguments.seconds, arguments.events))
+    rows = uvloop.run(
+        measure(arguments.measurements or MEASUREMENTS, arguments.seconds, arguments.events, arguments.entries)
+    )
     arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     table = Table("what", "value", "unit", "baseline", "value / baseline")
     for row in rows:

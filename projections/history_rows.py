@@ -39,7 +39,11 @@ async def rows_of(
     # LATERAL, so that LIMIT ends an index scan; an outer join, so that the generation is returned without entries too.
     if wanted.types:
         # A scan for each type: one over all types would read past all the others.
-        of = func.unnest(bindparam("types", type_=ARRAY(Text))).table_valued(column("type", Text), name="wanted")
+        of = (
+            func.unnest(bindparam("types", type_=ARRAY(Text)))
+            .table_valued(column("type", Text), name="wanted")
+            .render_derived()
+        )
         of_type = _newest(user_id, limit, wanted).where(user_activity.c.activity_type == of.c.type)
         each = of_type.correlate(read_models, of).lateral("of_type")
         merged = select(each).join_from(of, each, true())
