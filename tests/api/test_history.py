@@ -136,7 +136,7 @@ async def test_sign_in_caches_the_history_for_the_session(platform: Platform, pe
     again = await platform.login(person)
 
     async def has_the_login() -> bool:
-        newest = await valkey.zrange(key, 0, 0, desc=True)
+        newest: list[Any] = await valkey.zrange(key, 0, 0, desc=True)
         return bool(newest) and json.loads(newest[0])["timestamp"] >= before.isoformat()
 
     [key] = [key async for key in valkey.scan_iter(f"*{person.id}*:history:*") if not key.endswith(b":lease")]
@@ -286,7 +286,7 @@ async def link_to(platform: Platform, person: Person) -> str:
 
     [found] = await until(mail)
     [url] = [word for word in found["text"].split() if "/api/users/export?token=" in word]
-    return parse_qs(urlsplit(url).query)["token"][0]
+    return str(parse_qs(urlsplit(url).query)["token"][0])
 
 
 async def test_export_is_mailed_and_downloaded_by_its_link_until_it_ends(
