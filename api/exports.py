@@ -12,6 +12,7 @@ from api.answers import NoBody, SenderDep, accepted
 from api.commands import Accepted
 from api.deps import Parts, PartsDep, address_of, tenant_of
 from api.errors import ApiError, responses, unavailable
+from api.limits import DAY
 from api.openapi import AcceptedCommand, command
 from domain.user_commands import ExportHistory
 
@@ -19,7 +20,6 @@ router = APIRouter(tags=["users"])
 
 _PER_DAY = 5
 """Exports of one account: each reads all that one has done, and sends a mail."""
-_DAY_SECONDS = 86_400
 _MEDIA_TYPE = "application/x-ndjson"
 _Token = Annotated[
     str, Query(max_length=200, pattern="^[A-Za-z0-9_.-]+$", description="Of the link in a mail; it ends after a day")
@@ -38,7 +38,7 @@ async def export_history(sender: SenderDep) -> Response:
     browsers, listings, favourites, notifications, searches, and the whole history.
     """
     parts, caller = sender.parts, sender.caller
-    await parts.limits.count(caller.tenant_id, "exports", str(caller.user_id), _PER_DAY, seconds=_DAY_SECONDS)
+    await parts.limits.count(caller.tenant_id, "exports", str(caller.user_id), _PER_DAY, seconds=DAY)
     outcome = await sender.send(ExportHistory, NoBody(), "Export the history")
     command_id = outcome.command_id if isinstance(outcome, Accepted) else outcome.saved.command_id
     return accepted(Accepted(command_id))
