@@ -182,7 +182,8 @@ def _entry(event: dict[str, Any]) -> bytes | None:
 
 
 def _line(kind: str, data: Any) -> bytes:
-    return orjson.dumps({"kind": kind, "data": data}, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+    # `default`, because asyncpg's UUID is a class of its own.
+    return orjson.dumps({"kind": kind, "data": data}, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
 
 
 async def _wrapped_key(connection: AsyncConnection, user_id: UUID) -> bytes | None:

@@ -125,21 +125,23 @@ async def user_history(request: Request) -> Response:
     Pages of this and of the following routes share one kind of cursor, and have neither gaps nor repeats while entries
     are added.
     """
-    parameters = _PAGE.read(request)
-    return await _page(request, parameters, parameters.wanted)
+    caller, parameters = caller_of(request), _PAGE.read(request)
+    return await _page(request, caller, parameters, parameters.wanted)
 
 
 @router.get("/{user_id}/recent", openapi_extra=_RECENT.openapi, **_QUERY)
 async def recent_history(request: Request) -> Response:
     """The activities of a user in the last hours, newest first."""
-    parameters = _RECENT.read(request)
-    return await _page(request, parameters, Wanted(since=datetime.now(UTC) - timedelta(hours=parameters.hours)))
+    caller, parameters = caller_of(request), _RECENT.read(request)
+    since = datetime.now(UTC) - timedelta(hours=parameters.hours)
+    return await _page(request, caller, parameters, Wanted(since=since))
 
 
 @router.get("/{user_id}/properties", openapi_extra=_PROPERTIES.openapi, **_QUERY)
 async def property_history(request: Request) -> Response:
     """What a user did with listings, newest first: theirs and those that they have viewed or favourited."""
-    return await _page(request, _PROPERTIES.read(request), Wanted(types=_OF_PROPERTIES))
+    caller, parameters = caller_of(request), _PROPERTIES.read(request)
+    return await _page(request, caller, parameters, Wanted(types=_OF_PROPERTIES))
 
 
 @router.get("/{user_id}/searches", openapi_extra=_SEARCHED.openapi, **_QUERY)
@@ -148,8 +150,8 @@ async def search_activities(request: Request) -> Response:
 
     To that user, `activityData` has what was asked as `filters`; null if they have deleted it from /api/search/history.
     """
-    parameters, wanted = _SEARCHED.read(request), Wanted(types=_SEARCHES)
-    caller, found = await _found(request, parameters, wanted)
+    caller, parameters = caller_of(request), _SEARCHED.read(request)
+    found = await _found(request, caller, parameters, Wanted(types=_SEARCHES))
     if caller.user_id == parameters.user_id:
         found = Page(await _with_filters(request, caller, found.entries), found.next)
     return _shown(request, caller, parameters, found)
@@ -158,8 +160,8 @@ async def search_activities(request: Request) -> Response:
 @router.get("/{user_id}/activities/{type}", openapi_extra=_TYPE.openapi, **_QUERY)
 async def activities_of_type(request: Request) -> Response:
     """The activities of one type of a user, newest first."""
-    parameters = _TYPE.read(request)
-    return await _page(request, parameters, Wanted(types=(parameters.type,)))
+    caller, parameters = caller_of(request), _TYPE.read(request)
+    return await _page(request, caller, parameters, Wanted(types=(parameters.type,)))
 
 
 @router.get(
@@ -167,8 +169,8 @@ async def activities_of_type(request: Request) -> Response:
 )
 async def history_summary(request: Request) -> Response:
     """How many activities of each type a user has, how many of the last 30 days, the most active day and the last."""
-    user_id = _SUMMARY.read(request).user_id
-    caller = _reader_of(request, user_id)
+    caller, user_id = caller_of(request), _SUMMARY.read(request).user_id
+    _check_reader(caller, user_id)
     found = await parts_of(request).summaries.of(caller.tenant_id, user_id, datetime.now(UTC))
     most = found.most_active
     shown = HistorySummary(
@@ -182,25 +184,22 @@ async def history_summary(request: Request) -> Response:
     return Response(shown.model_dump_json(by_alias=True), 200, headers, "application/json")
 
 
-def _reader_of(request: Request, user_id: UUID) -> Caller:
-    """The caller, if they may read this user's history. Raises ApiError not-found."""
-    caller = caller_of(request)
+def _check_reader(caller: Caller, user_id: UUID) -> None:
+    """Raises ApiError not-found unless the caller may read this user's history."""
     if caller.user_id != user_id and not caller.is_admin:
         raise ApiError("not-found")
-    return caller
 
 
-async def _page(request: Request, parameters: _PageParameters, wanted: Wanted) -> Response:
-    caller, found = await _found(request, parameters, wanted)
-    return _shown(request, caller, parameters, found)
+async def _page(request: Request, caller: Caller, parameters: _PageParameters, wanted: Wanted) -> Response:
+    return _shown(request, caller, parameters, await _found(request, caller, parameters, wanted))
 
 
-async def _found(request: Request, parameters: _PageParameters, wanted: Wanted) -> tuple[Caller, Page]:
-    caller, parts, user = _reader_of(request, parameters.user_id), parts_of(request), str(parameters.user_id)
+async def _found(request: Request, caller: Caller, parameters: _PageParameters, wanted: Wanted) -> Page:
+    _check_reader(caller, parameters.user_id)
+    parts, user = parts_of(request), str(parameters.user_id)
     cursor = opened(parts.signer.open, _purpose(caller, user), parameters.cursor)
     must_contain = consistency_cursor(parts, caller.tenant_id, user, parameters.consistency_token)
-    found = await parts.histories.page(caller.tenant_id, user, parameters.limit, cursor, must_contain, wanted)
-    return caller, found
+    return await parts.histories.page(caller.tenant_id, user, parameters.limit, cursor, must_contain, wanted)
 
 
 def _shown(request: Request, caller: Caller, parameters: _PageParameters, found: Page) -> Response:

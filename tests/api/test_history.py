@@ -110,13 +110,13 @@ async def test_history_is_shown_to_its_user_and_administrators_of_the_tenant_alo
 @pytest.mark.parametrize(
     ("path", "field"),
     [
-        ("/recent?hours=0", "hours"),
-        ("/recent?hours=745", "hours"),
-        ("?from=yesterday", "from"),
-        ("?to=2026-11-30T00:00:00", "to"),
-        ("?from=0001-01-01T00:00:00Z", "from"),
-        ("?type=USER_NOTIFIED", "type.0"),
-        ("/activities/HOUSE_BUILT", "type"),
+        ("/recent?hours=0", "query.hours"),
+        ("/recent?hours=745", "query.hours"),
+        ("?from=yesterday", "query.from"),
+        ("?to=2026-11-30T00:00:00", "query.to"),
+        ("?from=0001-01-01T00:00:00Z", "query.from"),
+        ("?type=USER_NOTIFIED", "query.type.0"),
+        ("/activities/HOUSE_BUILT", "path.type"),
     ],
 )
 async def test_invalid_parameter_is_refused_by_its_name(
@@ -200,7 +200,6 @@ async def test_searches_are_remembered_once_and_not_their_further_pages(searcher
     second = await searcher.searches(limit=1, cursor=first["nextCursor"])
 
     assert first["items"][0]["filters"] == {"q": "Villa  Kokapet", "maxPrice": 90_000_000}
-    assert isinstance(first["items"][0]["total"], int)
     assert second["items"][0]["filters"] == {"q": "2 bhk uppal"}
     assert second["nextCursor"] is None
 
