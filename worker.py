@@ -24,6 +24,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from activities.channels import ByEmail, ByPush, BySms, ChannelSender
 from activities.deliveries import Deliveries
 from activities.erasing import Erasures, OverdueErasures
+from activities.exports import Exports, OverdueExports
 from activities.favorites import Favorites
 from activities.notices import Notices
 from activities.observations import Observations
@@ -38,6 +39,7 @@ from activities.users import Users
 from activities.verifications import OverdueVerifications, Verifications
 from adapters import redis, temporal
 from adapters.kafka import Publisher
+from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.senders import mail_sender, push_sender, sms_sender
@@ -72,6 +74,7 @@ class Pools:
         self._publishing = Publishing(self._all_tenants, self._publisher)
         self._keyring = Keyring(settings.secret_bytes)
         self._texts = Texts(settings, self._keyring)
+        self._objects = Objects(settings)
         self._senders = self._channel_senders()
 
     def worker(self, queue: str) -> Worker | None:
@@ -160,9 +163,18 @@ class Pools:
         overdue = OverdueErasures(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
         erasures = Erasures(
-            self._tenants, self._all_tenants, self._keyring, store, self._publishing, self._redis, self._client
+            self._tenants,
+            self._all_tenants,
+            self._keyring,
+            store,
+            self._publishing,
+            self._redis,
+            self._client,
+            self._objects,
         )
         rebuilding = Rebuilding(self._all_tenants, {name: make(self._redis) for name, make in PROJECTIONS.items()})
+        exports = Exports(self._tenants, self._keyring, self._objects, self._relay.enqueued)
+        old_exports = OverdueExports(self._all_tenants, self._keyring, self._objects, self._client, options.COMMANDS)
         return Worker(
             self._client,
             task_queue=options.MAINTENANCE,
@@ -186,6 +198,9 @@ class Pools:
                 rebuilding.delete_old_generation,
                 rebuilding.abort_rebuild,
                 rebuilding.record_rebuild_status,
+                exports.write_export,
+                old_exports.start_overdue_exports,
+                old_exports.delete_expired_exports,
             ],
             max_concurrent_workflow_task_polls=2,  # one workflow a minute
             max_concurrent_activity_task_polls=1,

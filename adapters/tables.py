@@ -264,6 +264,24 @@ erasures = Table(
     schema="user_management",
 )
 
+exports = Table(
+    "exports",
+    metadata,
+    _tenant(),
+    Column("export_id", Uuid, primary_key=True),
+    Column("user_id", Uuid, nullable=False),
+    _at("requested_at"),
+    _at("ready_at", nullable=True),
+    _at("expires_at", nullable=True),
+    Column("token_hash", LargeBinary),
+    Column("size", BigInteger),
+    Index("exports_token", "tenant_id", "token_hash", unique=True),
+    Index("exports_user", "tenant_id", "user_id"),
+    Index("exports_pending", "requested_at", postgresql_where=text("ready_at IS NULL")),
+    Index("exports_expiring", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    schema="user_management",
+)
+
 properties = Table(
     "properties",
     metadata,
@@ -428,6 +446,26 @@ user_activity = Table(
     _at("timestamp"),
     Index("user_activity_event_id_key", "event_id", "generation", unique=True),
     Index("user_activity_page", "user_id", "generation", text("timestamp DESC"), text("event_id DESC")),
+    Index(
+        "user_activity_type",
+        "user_id",
+        "generation",
+        "activity_type",
+        text("timestamp DESC"),
+        text("event_id DESC"),
+    ),
+    schema="user_history",
+)
+
+activity_counts = Table(
+    "activity_counts",
+    metadata,
+    Column("user_id", Uuid, primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("activity_type", String(100), primary_key=True),
+    Column("day", Date, primary_key=True),
+    _tenant(),
+    Column("total", BigInteger, nullable=False),
     schema="user_history",
 )
 
@@ -553,6 +591,29 @@ counts = Table(
     Column("subject_id", Uuid, primary_key=True),
     Column("generation", Integer, primary_key=True, autoincrement=False),
     Column("total", BigInteger, nullable=False),
+    schema="search",
+)
+
+search_history = Table(
+    "search_history",
+    metadata,
+    Column("user_id", Uuid, primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("search_id", Uuid, primary_key=True),
+    _tenant(),
+    Column("event_id", Uuid),
+    Column("query", JSONB),
+    Column("total", Integer),
+    _at("searched_at", nullable=True),
+    _at("deleted_until", nullable=True),
+    Index(
+        "search_history_page",
+        "user_id",
+        "generation",
+        text("searched_at DESC"),
+        text("search_id DESC"),
+        postgresql_where=text("searched_at IS NOT NULL"),
+    ),
     schema="search",
 )
 

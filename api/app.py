@@ -1,11 +1,13 @@
 """The composition root of the API: clients, routers and middleware."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
 from adapters import redis, temporal
+from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.rebuild_control import RebuildControl
 from adapters.sealing import Keyring
@@ -28,6 +30,7 @@ from api import (
     query_names,
     search,
     search_clusters,
+    search_history,
     second_factor,
     unsubscribe,
     users,
@@ -44,12 +47,15 @@ from api.opaque import Signer
 from api.origins import Origins
 from api.passwords import Passwords
 from api.revocations import Revocations
+from api.search_observations import SearchObservations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Tokens
-from projections.history import HistoryPages
+from projections.history_pages import HistoryPages
+from projections.history_summary import HistorySummaries
 from projections.inbox import Inbox
 from projections.operations import Operations
+from projections.past_searches import PastSearches
 from workflows import options
 
 # The busiest first, because Starlette tries routes in order.
@@ -71,6 +77,7 @@ ROUTERS = {
     "preferences": preferences.router,
     "push": push.router,
     "projections": projections.router,
+    "search-history": search_history.router,
     "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }
@@ -89,7 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
         parts.revocations.start()
         yield
         await parts.revocations.close()
-        await parts.observations.close()
+        await asyncio.gather(parts.observations.close(), parts.searches.close())
         parts.passwords.close()
         await parts.redis.aclose()
         await parts.search_database.close()
@@ -139,10 +146,14 @@ async def _parts(settings: Settings) -> Parts:
         sign_ins=sign_ins,
         challenges=Challenges(client),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
+        summaries=HistorySummaries(database),
+        past_searches=PastSearches(database, keyring),
         inbox=Inbox(database, settings.consistency_wait_seconds),
+        objects=Objects(settings),
         search_database=search_database,
         search=PostgresSearch(search_database),
         observations=Observations(workflows, database, client, settings),
+        searches=SearchObservations(workflows, database, keyring, settings.command_wait_seconds),
         # One connection of its own, so that it waits for no request.
         # Few connections: operators do little at once.
         operations=Operations(

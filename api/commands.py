@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters import erasures, event_store, outbox, temporal
+from adapters import erasures, event_store, exports, outbox, temporal
 from adapters.event_store import RecordedCommand
 from adapters.postgres import Database, DatabaseUnavailable
 from adapters.sealing import Keyring
@@ -42,7 +42,7 @@ from api.opaque import Signer
 from domain import ids
 from domain.command import Command, Saved
 from domain.model import Model
-from domain.user_commands import EraseUser
+from domain.user_commands import EraseUser, ExportHistory
 from workflows import options, registry
 
 log = logging.getLogger(__name__)
@@ -293,11 +293,14 @@ class Commands:
                 return None
             events = await event_store.of_command(connection, command_id)
             waiting, deliveries = await outbox.outcomes_of(connection, command_id)
-            later: Mapping[erasures.Stage, datetime | None] = {}
+            later: list[tuple[str, datetime | None]] = []
             if recorded.type == EraseUser.model_fields["type"].default and recorded.problem is None:
-                later = await erasures.stages_of(connection, recorded.user_id)
+                later = [*(await erasures.stages_of(connection, recorded.user_id)).items()]
+            elif recorded.type == ExportHistory.model_fields["type"].default and recorded.problem is None:
+                export = await exports.find_export(connection, command_id)
+                later = [("exported", export.ready_at if export else None)]
         body = self._recorded(recorded, events, waiting, deliveries)
-        body["stages"] += [_stage(name, at) for name, at in later.items()]
+        body["stages"] += [_stage(name, at) for name, at in later]
         return _State(tenant_id, str(recorded.user_id), body)
 
     def _recorded(

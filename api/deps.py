@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from temporalio.client import Client
 
 from adapters.devices import device_label
+from adapters.objects import Objects
 from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.sealing import Keyring
@@ -26,12 +27,15 @@ from api.observations import Observations
 from api.opaque import Signer, Tampered
 from api.passwords import Passwords
 from api.revocations import Revocations
+from api.search_observations import SearchObservations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
 from api.tokens import Caller, Tokens
-from projections.history import HistoryPages
+from projections.history_pages import HistoryPages
+from projections.history_summary import HistorySummaries
 from projections.inbox import Inbox
 from projections.operations import Operations
+from projections.past_searches import PastSearches
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,15 @@ class Parts:
     sign_ins: SignInLimits
     challenges: Challenges
     histories: HistoryPages
+    summaries: HistorySummaries
+    past_searches: PastSearches
     inbox: Inbox
+    objects: Objects
     search_database: Database
     search: SearchEngine
     observations: Observations
     operations: Operations
+    searches: SearchObservations
     revocations: Revocations
     reached: set[str] = field(default_factory=set)
     """Dependencies that were reached at least once since the process started."""

@@ -140,6 +140,7 @@ KINDS: dict[str, Kind] = {
     "second-factor-off": Kind(
         409, "The account has no second factor", "Set one up with POST /api/users/second-factor."
     ),
+    "export-running": Kind(409, "An export is being written", "Wait for the mail with the link of the last export."),
     "too-many-passkeys": Kind(409, "The account has 20 passkeys", "Remove one first."),
     "username-taken": Kind(409, "The username is taken", "Choose another."),
     "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),

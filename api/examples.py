@@ -252,6 +252,13 @@ RESPONSES: dict[str, Any] = {
         "items": [_ACTIVITY.model_dump(mode="json", by_alias=True, exclude={"tenant_id"})],
         "nextCursor": "AZnJpB8AfwA",
     },
+    "HistorySummary": {
+        "total": 212,
+        "countsByType": {"PROPERTY_CREATED": 2, "PROPERTY_VIEWED": 210},
+        "last30Days": {"total": 35, "countsByType": {"PROPERTY_VIEWED": 35}},
+        "mostActiveDay": {"day": "2025-10-04", "count": 48},
+        "lastActivity": _ACTIVITY.model_dump(mode="json", by_alias=True, exclude={"tenant_id"}),
+    },
     "LinkRequested": {"status": "ACCEPTED"},
     "NoticePreferences": {
         "version": 1,
@@ -303,6 +310,17 @@ RESPONSES: dict[str, Any] = {
                 "createdAt": "2025-10-09T06:30:00Z",
             }
         ]
+    },
+    "SearchHistoryPage": {
+        "items": [
+            {
+                "id": "5f0c8c52-0f9d-8b1e-9a55-2f0f8f6f3c11",
+                "filters": {"q": "2 bhk gachibowli", "maxPrice": 10_000_000},
+                "total": 212,
+                "searchedAt": "2025-10-09T06:30:00Z",
+            }
+        ],
+        "nextCursor": "AZnJpB8AfwA",
     },
     "CreationOptions": {
         "rp": {"id": "homes.example", "name": "Hyderabad Infra"},
@@ -447,6 +465,7 @@ RESPONSES: dict[str, Any] = {
         "status": "ready",
         "dependencies": dict.fromkeys(("postgres", "eventStore", "redis", "temporal", "closedSessions"), "reached"),
     },
+    "downloadExport": '{"kind":"account","data":{"username":"ravi","email":"ravi@example.com"}}\n',
     "unsubscribe": '<!DOCTYPE html>\n<html lang="en">...</html>',
     "unsubscribePage": '<!DOCTYPE html>\n<html lang="en">...</html>',
 }

@@ -40,7 +40,8 @@ _TAGS = {
     "projections": "The read models, for administrators: how far each is behind, rebuilds, and events that could not "
     "be applied.",
     "second-factor": "The second factor of the caller: codes of an authenticator app, and recovery codes.",
-    "search": "Search of the active listings: filters, text, a point, a box or a polygon on the map.",
+    "search": "Search of the active listings: filters, text, a point, a box or a polygon on the map; the searches of "
+    "the caller.",
     "users": "The account of the caller; for administrators, the accounts of the tenant.",
 }
 

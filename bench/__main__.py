@@ -30,6 +30,7 @@ from adapters.postgres import Database
 from adapters.settings import Settings
 from bench import rebuilds, search
 from bench.empty import QUEUE, EmptyStepsWorkflow, EmptyWorkflow
+from bench.histories import long_history
 from bench.load import Connection, Latencies, Work, concurrent, interleaved, request, sequential
 from demo.listings import synthetic
 from domain.activity import Activity
@@ -51,6 +52,7 @@ MEASUREMENTS = (
     "throughput",
     "visibility",
     "history",
+    "histories",
     "views",
     "enumeration",
     "search",
@@ -380,7 +382,7 @@ def _activity(tenant: str) -> Activity:
 
 
 async def measure(
-    measurements: Sequence[str], seconds: float, events: int, listings: int, rebuilt: int
+    measurements: Sequence[str], seconds: float, events: int, entries: int, listings: int, rebuilt: int
 ) -> list[dict[str, object]]:
     console = Console(stderr=True)
     limits = dict.fromkeys(
@@ -418,6 +420,9 @@ async def measure(
                     await bench.visible(rate or await bench.throughput())
                 case "history":
                     await bench.history_page(valkey)
+                case "histories":
+                    for name, long, short in await long_history(settings, valkey, entries):
+                        bench.row(f"history-million-{name}", long, "ms p50", short)
                 case "views":
                     await bench.views()
                 case "enumeration":
@@ -444,22 +449,23 @@ def main() -> None:
         "--seconds", type=float, default=10, help="of each measurement under load (default: %(default)s)"
     )
     parser.add_argument("--events", type=int, default=20_000, help="for the projection (default: %(default)s)")
+    parser.add_argument("--entries", type=int, default=1_000_000, help="of the longest history (default: %(default)s)")
     parser.add_argument("--listings", type=int, default=100_000, help="for the search (default: %(default)s)")
-    parser.add_argument("--full", action="store_true", help="search 1,000,000 listings")
     parser.add_argument(
         "--json", type=Path, default=ROOT / "bench.json", help="where the rows go (default: bench.json)"
     )
     parser.add_argument(
-        "--full", action="store_true", help="rebuild from 1,000,000 events instead of 50,000, which takes minutes more"
+        "--full",
+        action="store_true",
+        help="search 1,000,000 listings, and rebuild from 1,000,000 events instead of 50,000",
     )
     arguments = parser.parse_args()
     if unknown := set(arguments.measurements) - set(MEASUREMENTS):
         parser.error(f"unknown measurement {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
     listings = 1_000_000 if arguments.full else arguments.listings
     rebuilt = 1_000_000 if arguments.full else 50_000
-    rows = uvloop.run(
-        measure(arguments.measurements or MEASUREMENTS, arguments.seconds, arguments.events, listings, rebuilt)
-    )
+    sizes = arguments.events, arguments.entries, listings, rebuilt
+    rows = uvloop.run(measure(arguments.measurements or MEASUREMENTS, arguments.seconds, *sizes))
     arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     table = Table("what", "value", "unit", "baseline", "value / baseline")
     for row in rows:

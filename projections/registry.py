@@ -10,10 +10,12 @@ from projections.history import History
 from projections.notifications import Notifications
 from projections.projection import Projection
 from projections.search import Search
+from projections.search_history import SearchHistory
 
 PROJECTIONS: dict[str, Callable[[Redis], Projection[Any]]] = {
     History.name: History,
     Counts.name: lambda _: Counts(),
     Notifications.name: lambda _: Notifications(),
+    SearchHistory.name: lambda _: SearchHistory(),
     Search.name: lambda _: Search(),
 }

@@ -13,8 +13,8 @@ EMAIL, SMS, PUSH = "email", "sms", "push"
 """Deliveries, one queue for each channel: providers limit their rates, are slow, and fail each for itself."""
 CHANNELS = (EMAIL, SMS, PUSH)
 MAINTENANCE = "maintenance"
-"""The workflows `reconcile` and `rebuild-projection`, and the steps of an erasure, which take longer than a local
-activity may.
+"""The workflows `reconcile` and `rebuild-projection`, and the steps of erasures and exports, which take longer than a
+local activity may.
 """
 QUEUES = (COMMANDS, NOTIFICATIONS, *CHANNELS, MAINTENANCE)
 
@@ -87,6 +87,15 @@ ERASE = ActivityConfig(
     start_to_close_timeout=timedelta(minutes=30),
     heartbeat_timeout=timedelta(seconds=20),
     # What was saved is done once everything is available again, so there is no limit of attempts.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+)
+EXPORT = ActivityConfig(
+    task_queue=MAINTENANCE,
+    # A million entries take some two minutes, and as long again to a slow object storage; a heartbeat every 500 lines,
+    # and every five seconds while the file is sent.
+    start_to_close_timeout=timedelta(hours=1),
+    heartbeat_timeout=timedelta(seconds=20),
+    # What was requested is written once everything is available again, so there is no limit of attempts.
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
 )
 LAST_MAIL = ActivityConfig(

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0008"
-down_revision = "0005"
+down_revision = "0006"
 
 _TABLES = """
 CREATE TABLE user_history.rebuilds (

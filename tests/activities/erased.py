@@ -27,7 +27,8 @@ NAME, EMAIL, PHONE = "canarybird", "canarybird@example.com", "+919000000477"
 _OF_USER = (
     *(tables.users, tables.user_profiles, tables.person_keys, tables.refresh_tokens, tables.account_tokens),
     *(tables.totp, tables.recovery_codes, tables.passkeys, tables.preferences, tables.push_subscriptions),
-    *(tables.favorites, tables.user_activity, tables.notifications),
+    *(tables.favorites, tables.user_activity, tables.activity_counts, tables.notifications),
+    *(tables.search_history, tables.exports),
 )
 
 
@@ -77,6 +78,10 @@ async def add_rows(database: Database, keyring: Keyring, tenant: str, user_id: U
             },
         ),
         (
+            tables.exports,
+            {**of_user, "export_id": new_id(), "requested_at": now, "ready_at": now, "expires_at": now},
+        ),
+        (
             tables.bad_addresses,
             {
                 "tenant_id": tenant,
@@ -107,9 +112,11 @@ async def add_read_models(all_tenants: Database, account: Account) -> None:
     """Rows that projections write, a parked event and a discarded one."""
     now, of_user = datetime.now(UTC), {"tenant_id": account.tenant, "user_id": account.id}
     inbox = {**of_user, "notification_id": new_id(), "generation": 1, "kind": "WELCOME", "data": {}, "created_at": now}
+    searched = {**of_user, "search_id": new_id(), "generation": 1, "query": {"sealed": "x"}, "searched_at": now}
     parked = {"projection": "history", "topic": "user-activity", "key": str(account.id), "payload": b"canary"}
     async with all_tenants.statements() as connection:
         await connection.execute(insert(tables.notifications).values(inbox))
+        await connection.execute(insert(tables.search_history).values(searched))
         await connection.execute(
             insert(tables.parked_events).values(**parked, digest=account.id.bytes, reason="of a test")
         )

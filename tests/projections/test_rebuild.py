@@ -21,7 +21,8 @@ from domain.observations import ANONYMOUS
 from embedded.stack import Stack
 from projections import rebuild as rebuilding
 from projections.generations import generation_of
-from projections.history import History, HistoryPages
+from projections.history import History
+from projections.history_pages import HistoryPages
 from projections.parking import EARLIER_EVENT_PARKED, delete_parked, list_parked
 from projections.rebuild import RebuildRunning, rebuild
 from projections.replay import replay

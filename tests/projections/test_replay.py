@@ -12,7 +12,8 @@ from adapters.postgres import Database
 from adapters.redis import RedisError
 from adapters.settings import Settings
 from domain.events import USER_ACTIVITY
-from projections.history import History, HistoryPages
+from projections.history import History
+from projections.history_pages import HistoryPages
 from projections.parking import ConsumedMessage, delete_parked, list_parked, park
 from projections.replay import discard, replay
 from projections.sink import Sink

@@ -51,6 +51,7 @@ from domain.user_commands import (
     DisableSecondFactor,
     EnableSecondFactor,
     EraseUser,
+    ExportHistory,
     RemovePasskey,
     RequestPasswordReset,
     RequestVerification,
@@ -67,6 +68,7 @@ from workflows import options
 from workflows.digest import DigestWorkflow
 from workflows.email_verification import EmailVerificationWorkflow
 from workflows.erase_user import EraseUserWorkflow
+from workflows.export_history import ExportHistoryWorkflow
 from workflows.notify import NotifyWorkflow
 from workflows.notify_favorites import NotifyFavoritesWorkflow
 from workflows.rebuild_projection import RebuildProjectionWorkflow
@@ -135,6 +137,7 @@ def _samples() -> dict[str, Command]:
             **account,
         ),
         Unsubscribe(command_id=new_id(), kinds=(NoticeKind.PRICE_DROPPED,), **account),
+        ExportHistory(command_id=new_id(), **account),
         EraseUser(command_id=new_id(), **account),
     ]
     return {command.type: command for command in commands}
@@ -220,6 +223,9 @@ def _of_others() -> dict[str, Recorded]:
     def erasing(script: Script) -> Recorded:
         return Recorded(EraseUserWorkflow, [sent(EraseUser(command_id=new_id(), **account))], script)
 
+    def exporting(script: Script) -> Recorded:
+        return Recorded(ExportHistoryWorkflow, [sent(ExportHistory(command_id=new_id(), **account))], script)
+
     return {
         "record_activity-done": recording(Script()),
         "record_activity-saved_late": recording(Script(save_observations=unavailable(3))),
@@ -234,6 +240,9 @@ def _of_others() -> dict[str, Recorded]:
         ),
         "reconcile-verifications": reconcile(Script()),
         "reconcile-erasures": reconcile(Script()),
+        "reconcile-exports": reconcile(Script()),
+        "export_history-late": exporting(Script(write_export=unavailable(2), publish_observations=unavailable(2))),
+        "export_history-erased": exporting(Script(erased=True)),
         "erase_user-late": erasing(
             Script(
                 withdraw_listings=unavailable(1),
