@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from projections.counts import Counts
 from projections.history import History
+from projections.live import Live
 from projections.notifications import Notifications
 from projections.projection import Projection
 
@@ -14,4 +15,5 @@ PROJECTIONS: dict[str, Callable[[Redis], Projection[Any]]] = {
     History.name: History,
     Counts.name: lambda _: Counts(),
     Notifications.name: lambda _: Notifications(),
+    Live.name: Live,
 }
