@@ -7,7 +7,7 @@ reads this one stream for all its clients. Ids are ordered over all streams, so 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -210,7 +210,7 @@ class LiveStreams:
     async def keep(self, streams: Iterable[str]) -> set[str]:
         """Extend the life of streams and delete what is old; returns those that are lost."""
         names, lost = list(streams), set()
-        seconds, _ = cast(tuple[int, int], await self._redis.time())
+        seconds, _ = await self._redis.time()
         for n in range(0, len(names), _BATCH):
             batch = names[n : n + _BATCH]
             async with self._redis.pipeline(transaction=False) as pipe:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from adapters import redis, temporal
+from adapters.live import FanOut, LiveStreams
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
@@ -24,6 +25,7 @@ from api import (
     push,
     query_names,
     second_factor,
+    streams,
     unsubscribe,
     users,
     views,
@@ -33,6 +35,7 @@ from api.ceremonies import Challenges
 from api.commands import Commands
 from api.deps import Parts
 from api.limits import Limits
+from api.live import BLOCK_SECONDS, Live
 from api.middleware import RequestChecks
 from api.observations import Observations
 from api.opaque import Signer
@@ -41,6 +44,7 @@ from api.passwords import Passwords
 from api.revocations import Revocations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
+from api.tickets import Tickets
 from api.tokens import Tokens
 from projections.history import HistoryPages
 from projections.inbox import Inbox
@@ -61,6 +65,7 @@ ROUTERS = {
     "notifications": notifications.router,
     "preferences": preferences.router,
     "push": push.router,
+    "stream": streams.router,
     "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }
@@ -77,7 +82,9 @@ def create_app(settings: Settings) -> FastAPI:
         parts = await _parts(settings)
         app.state.parts = parts
         parts.revocations.start()
+        parts.live.start()
         yield
+        await parts.live.close()
         await parts.revocations.close()
         await parts.observations.close()
         parts.passwords.close()
@@ -111,6 +118,15 @@ async def _parts(settings: Settings) -> Parts:
     keyring, signer, passwords = Keyring(settings.secret_bytes), Signer(settings.secret_bytes), Passwords()
     sign_ins = SignInLimits(client, database, keyring, settings)
     workflows = await temporal.connect(settings)
+    # One connection of its own, so that it waits for no request.
+    revocations = Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1})))
+    live = Live(
+        LiveStreams(client),
+        FanOut(redis.connect_blocking(settings, BLOCK_SECONDS)),
+        revocations,
+        settings.streams_per_user,
+        settings.streams_per_address,
+    )
     return Parts(
         settings=settings,
         database=database,
@@ -128,6 +144,8 @@ async def _parts(settings: Settings) -> Parts:
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
         inbox=Inbox(database, settings.consistency_wait_seconds),
         observations=Observations(workflows, database, client, settings),
-        # One connection of its own, so that it waits for no request.
-        revocations=Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))),
+        revocations=revocations,
+        origins=Origins(settings.cors_origins),
+        tickets=Tickets(client),
+        live=live,
     )

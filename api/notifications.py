@@ -104,7 +104,7 @@ async def list_notifications(
     must_contain = written.id if written else None
     found = await parts.inbox.page(caller.tenant_id, caller.user_id, limit, older_than, unread, must_contain)
     shown = NotificationPage(
-        items=[_shown(notification) for notification in found.items],
+        items=[shown_notification(notification) for notification in found.items],
         next_cursor=parts.signer.sign(purpose, found.next) if found.next else None,
         unread_count=found.unread,
     )
@@ -162,7 +162,8 @@ def _read(parts: Parts, caller: Caller, entry: Cursor) -> Response:
     return Response(status_code=204, headers={"Consistency-Token": token})
 
 
-def _shown(notification: Notification) -> ShownNotification:
+def shown_notification(notification: Notification) -> ShownNotification:
+    """A notification with its texts."""
     texts, property_id = _texts(notification), notification.property_id
     return ShownNotification(
         id=notification.id,

@@ -38,6 +38,7 @@ _TAGS = {
     "properties": "Listings: create, edit and delete them, change their status, feature and verify them; favourites, "
     "views, lists, and the events of a listing.",
     "second-factor": "The second factor of the caller: codes of an authenticator app, and recovery codes.",
+    "stream": "Live updates: what happens to the caller, and to listings that are looked at.",
     "users": "The account of the caller; for administrators, the accounts of the tenant.",
 }
 
