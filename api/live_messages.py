@@ -13,7 +13,7 @@ from fastapi.sse import format_sse_event
 from adapters.live import Entry, order_of
 from api.commands import problem_of
 from api.errors import Problem
-from api.notifications import shown_notification
+from api.shown_notifications import shown_notification
 from api.tokens import Caller
 from domain.model import Model
 from projections.inbox import Notification

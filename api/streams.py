@@ -12,7 +12,6 @@ from uuid import UUID
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.sse import EventSourceResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
@@ -81,9 +80,41 @@ async def create_stream_ticket(caller: CallerDep, parts: PartsDep) -> Response:
     return Response(body, 201, {"Cache-Control": "no-store"}, "application/json")
 
 
+class EventStream(Response):
+    """Sends the messages of a client until it ends."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, parts: Parts, client: Client, headers: dict[str, str]) -> None:
+        super().__init__(headers=headers)
+        del self.headers["content-length"]
+        self._parts, self._client = parts, client
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def disconnected() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self._parts.live.remove(self._client)
+
+        listening = asyncio.create_task(disconnected())
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            body = b"retry: %d\n\n" % _RETRY_MILLISECONDS
+            while True:
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                messages = await self._client.take()
+                if not messages:
+                    break
+                body = b"".join(message.as_event for message in messages)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            listening.cancel()
+            self._parts.live.remove(self._client)
+
+
 @router.get(
     "",
-    response_class=EventSourceResponse,
+    response_class=EventStream,
     responses={
         200: {"description": "The stream, until it ends with an event `end` or the connection breaks"},
         **responses(
@@ -118,38 +149,9 @@ async def stream(
     """
     headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
     if request.scope.get("is_head"):
-        return Response(None, 200, headers, EventSourceResponse.media_type)
+        return Response(None, 200, headers, EventStream.media_type)
     client = await _opened(request, parts, "sse", ticket, property, last_event_header or last_event_id)
     return EventStream(parts, client, headers)
-
-
-class EventStream(EventSourceResponse):
-    """Sends the messages of a client until it ends."""
-
-    def __init__(self, parts: Parts, client: Client, headers: dict[str, str]) -> None:
-        super().__init__((), headers=headers)
-        self._parts, self._client = parts, client
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def disconnected() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            self._parts.live.remove(self._client)
-
-        listening = asyncio.create_task(disconnected())
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            body = b"retry: %d\n\n" % _RETRY_MILLISECONDS
-            while True:
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-                messages = await self._client.take()
-                if not messages:
-                    break
-                body = b"".join(message.as_event for message in messages)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            listening.cancel()
-            self._parts.live.remove(self._client)
 
 
 class _Parameters(BaseModel):
