@@ -96,6 +96,15 @@ if before(ARGV[1], first) or before(last, ARGV[1]) then return {last, 0} end
 return {last, 1}
 """
 )
+# KEYS: the last id.
+_BEGIN = (
+    _FUNCTIONS
+    + """
+local id = string.format('%.0f-0', now)
+redis.call('SET', KEYS[1], id, 'NX')
+return redis.call('GET', KEYS[1])
+"""
+)
 # KEYS: the fan-out, the last id. ARGV: the position of the reader, the number of messages.
 _READ = "return {redis.call('GET', KEYS[2]), redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])}"
 
@@ -158,7 +167,7 @@ class LiveStreams:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._publish, self._open = redis.register_script(_PUBLISH), redis.register_script(_OPEN)
-        self._read = redis.register_script(_READ)
+        self._read, self._begin = redis.register_script(_READ), redis.register_script(_BEGIN)
 
     async def publish(self, messages: Sequence[LiveMessage]) -> int:
         """Write messages to the streams that exist; returns how many were written."""
@@ -201,6 +210,11 @@ class LiveStreams:
                     incomplete.add(stream)
                 entries += [_entry(stream, *one) for one in (found[0] if found else ())]
         return Opened(last, frozenset(incomplete), sorted(entries, key=lambda entry: entry.order))
+
+    async def begin(self) -> str:
+        """The last id, from which a process begins to read; a new one if Redis has none."""
+        last: bytes = await self._begin([LAST_ID])
+        return last.decode()
 
     async def read(self, position: str) -> tuple[str | None, list[Entry]]:
         """The last id, and what the fan-out has after `position`, up to a batch. Without a last id, Redis was wiped."""

@@ -30,6 +30,9 @@ _KEEP_SECONDS = 60.0
 _FAREWELL_SECONDS = 1.0
 """The time in which a client must take its last message."""
 _PAUSE_SECONDS = 0.5
+"""Between two attempts to read while Redis is unavailable."""
+_DRAIN_SECONDS = 3.0
+"""Longer than clients that do not take their last message have."""
 
 T = TypeVar("T")
 
@@ -67,11 +70,14 @@ class Live:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._fan_out.close()
 
-    def drain(self) -> None:
-        """End every stream, and refuse new ones, because the process stops."""
+    async def drain(self) -> None:
+        """End every stream, and refuse new ones, because the process stops. Returns when all are closed."""
         self._is_draining = True
         for client in list(self._clients):
             client.end("restart", self._position)
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while self._clients and time.monotonic() < deadline:
+            await asyncio.sleep(_CHECK_SECONDS)
 
     async def position(self, stream: str) -> str:
         """The position of a stream that is about to be opened. Raises ApiError unavailable."""
@@ -81,8 +87,8 @@ class Live:
         """Count an open stream until `remove`. Raises ApiError too-many-streams or unavailable."""
         caller = client.caller
         of_user, of_address = self._of_user[_user(caller)], self._of_address[client.address]
-        if self._is_draining:
-            raise unavailable("This replica")
+        if self._is_draining or self._position == NOTHING:
+            raise unavailable("The stream")
         if of_user >= self._per_user:
             raise ApiError("too-many-streams", f"You have {of_user} open streams. Close one first.")
         if of_address >= self._per_address:
@@ -172,26 +178,26 @@ class Live:
 
     async def _read(self) -> None:
         """Send what has come since the last time. Raises RedisError."""
+        if self._position == NOTHING:
+            self._position = await self._streams.begin()
         while True:
             last, entries = await self._streams.read(self._position)
             if last is None or (not entries and last != self._position):
-                await self._reopen(list(self._readers), last)
+                await self._reopen(list(self._readers), last or await self._streams.begin())
             for entry in entries:
                 if entry.previous != self._position:
                     # The fan-out has forgotten messages, or Redis was wiped.
-                    await self._reopen(list(self._readers), last)
+                    await self._reopen(list(self._readers), last or await self._streams.begin())
                     break
                 self._send(entry)
                 self._position = entry.id
             if not entries or self._position == last:
                 return
 
-    async def _reopen(self, streams: Collection[str], last: str | None) -> None:
+    async def _reopen(self, streams: Collection[str], last: str) -> None:
         """Send what the streams themselves have up to `last`, or reset their readers. Raises RedisError."""
         opened = await self._streams.open(streams, self._position)
-        if last is None and not streams:
-            return
-        self._position = last or opened.last
+        self._position = last
         lossy = {client for stream in opened.incomplete for client in self._readers.get(stream, ())}
         for entry in opened.entries:
             if entry.stream not in opened.incomplete and entry.order <= order_of(self._position):

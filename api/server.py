@@ -6,8 +6,9 @@ the application. RequestChecks checks complete heads; BoundedHttp refuses one th
 `scope["abort"]` closes the connection without waiting for a client that does not read what was written.
 """
 
+import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -68,8 +69,16 @@ class BoundedHttp(HttpToolsProtocol):
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
 
+_LOGGER = logging.getLogger("uvicorn.websockets")
+_LOGGER.setLevel(logging.WARNING)
+
+
 class AbortableWebSocket(WebSocketsSansIOProtocol):
-    """Lets the application cut off a client."""
+    """Lets the application cut off a client, and logs no URL, which has a ticket."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.logger = _LOGGER
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -80,10 +89,12 @@ class AbortableWebSocket(WebSocketsSansIOProtocol):
 class DrainingServer(uvicorn.Server):
     """Ends streams when it stops: it would wait for them in vain otherwise."""
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
         self._drain = drain
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._drain()
+        for server in self.servers:
+            server.close()
+        await self._drain()
         await super().shutdown(sockets)

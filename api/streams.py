@@ -114,6 +114,7 @@ class EventStream(Response):
 
 @router.get(
     "",
+    status_code=200,
     response_class=EventStream,
     responses={
         200: {"description": "The stream, until it ends with an event `end` or the connection breaks"},
