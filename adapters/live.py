@@ -50,49 +50,71 @@ end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 """
-# KEYS: the stream, what it has had, the fan-out, the last id. ARGV: key, type and data of the message, seconds to keep.
+# `since` is the position from which a stream is complete. KEYS: the stream, its since. ARGV: seconds, messages to keep.
+_TRIM = """
+local function trim(stream, since, seconds, longest)
+    local from, oldest = redis.call('GET', since) or '0-0', string.format('%.0f-0', now - seconds * 1000)
+    if redis.call('XTRIM', stream, 'MINID', oldest) > 0 and before(from, oldest) then from = oldest end
+    if redis.call('XTRIM', stream, 'MAXLEN', longest) > 0 then
+        from = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1][1]
+    end
+    if from ~= '0-0' then redis.call('SET', since, from, 'KEEPTTL') end
+end
+"""
+# KEYS: the stream, its since, what it has had, the fan-out, the last id. ARGV: seconds and messages to keep, seconds in
+# the fan-out, key, type and data of the message.
 _PUBLISH = (
     _FUNCTIONS
+    + _TRIM
     + """
 if redis.call('EXISTS', KEYS[1]) == 0 then return false end
-local ttl = redis.call('PTTL', KEYS[1])
-if redis.call('ZADD', KEYS[2], 'NX', now, ARGV[1]) == 0 then return false end
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[4] * 1000)
-redis.call('PEXPIRE', KEYS[2], math.max(ttl, ARGV[4] * 1000))
-local last = redis.call('GET', KEYS[4])
+if redis.call('ZADD', KEYS[3], 'NX', now, ARGV[4]) == 0 then return false end
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - ARGV[1] * 1000)
+redis.call('PEXPIRE', KEYS[3], math.max(redis.call('PTTL', KEYS[1]), ARGV[1] * 1000))
+local last = redis.call('GET', KEYS[5])
 local id = string.format('%.0f-0', now)
-for _, known in ipairs(last and {last} or {newest(KEYS[1]), newest(KEYS[3])}) do
+for _, known in ipairs(last and {last} or {newest(KEYS[1]), newest(KEYS[4])}) do
     if not before(known, id) then
         local ms, n = parts(known)
         id = string.format('%.0f-%.0f', ms, n + 1)
     end
 end
-redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[5], id, 'type', ARGV[2], 'data', ARGV[3])
-redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', now - ARGV[4] * 1000))
-redis.call('SET', KEYS[4], id)
-redis.call('XADD', KEYS[3], id, 'stream', KEYS[1], 'type', ARGV[2], 'data', ARGV[3], 'previous', last or '')
-redis.call('XTRIM', KEYS[3], 'MINID', string.format('%.0f', now - ARGV[6] * 1000))
-redis.call('EXPIRE', KEYS[3], ARGV[6])
+redis.call('XADD', KEYS[1], id, 'type', ARGV[5], 'data', ARGV[6])
+trim(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+redis.call('SET', KEYS[5], id)
+redis.call('XADD', KEYS[4], id, 'stream', KEYS[1], 'type', ARGV[5], 'data', ARGV[6], 'previous', last or '')
+redis.call('XTRIM', KEYS[4], 'MINID', string.format('%.0f', now - ARGV[3] * 1000))
+redis.call('EXPIRE', KEYS[4], ARGV[3])
 return id
 """
 )
-# KEYS: the stream, the last id. ARGV: the position of the reader or nothing, seconds to live.
+# KEYS: the stream, its since. ARGV: seconds and messages to keep, seconds to live.
+_KEEP = (
+    _FUNCTIONS
+    + _TRIM
+    + """
+if redis.call('EXPIRE', KEYS[1], ARGV[3]) == 0 or redis.call('EXPIRE', KEYS[2], ARGV[3]) == 0 then return 0 end
+trim(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+return 1
+"""
+)
+# KEYS: the stream, its since, the last id. ARGV: the position of the reader or nothing, seconds to live.
 _OPEN = (
     _FUNCTIONS
     + """
-local last = redis.call('GET', KEYS[2])
+local last = redis.call('GET', KEYS[3])
 if not last then
     last = string.format('%.0f-0', now)
+    redis.call('SET', KEYS[3], last)
+end
+if redis.call('EXISTS', KEYS[1]) == 0 then
+    redis.call('XADD', KEYS[1], last, 'type', '', 'data', '')
     redis.call('SET', KEYS[2], last)
 end
-if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('XADD', KEYS[1], last, 'type', '', 'data', '') end
-redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('SET', KEYS[2], last, 'NX')
+for n = 1, 2 do redis.call('EXPIRE', KEYS[n], ARGV[2]) end
 if ARGV[1] == '' then return {last, 1} end
-local facts, known = redis.call('XINFO', 'STREAM', KEYS[1]), {}
-for i = 1, #facts, 2 do known[facts[i]] = facts[i + 1] end
-local first = known['max-deleted-entry-id']
-if first == '0-0' then first = known['first-entry'][1] end
-if before(ARGV[1], first) or before(last, ARGV[1]) then return {last, 0} end
+if before(ARGV[1], redis.call('GET', KEYS[2])) or before(last, ARGV[1]) then return {last, 0} end
 return {last, 1}
 """
 )
@@ -167,6 +189,7 @@ class LiveStreams:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._publish, self._open = redis.register_script(_PUBLISH), redis.register_script(_OPEN)
+        self._keep = redis.register_script(_KEEP)
         self._read, self._begin = redis.register_script(_READ), redis.register_script(_BEGIN)
 
     async def publish(self, messages: Sequence[LiveMessage]) -> int:
@@ -183,8 +206,8 @@ class LiveStreams:
                 async with self._redis.pipeline(transaction=False) as pipe:
                     for message in wanted:
                         await self._publish(
-                            [message.stream, f"{message.stream}:seen", FAN_OUT, LAST_ID],
-                            [message.key, message.type, message.data, KEPT_SECONDS, _LONGEST, _FAN_OUT_SECONDS],
+                            [message.stream, _since(message.stream), f"{message.stream}:seen", FAN_OUT, LAST_ID],
+                            [KEPT_SECONDS, _LONGEST, _FAN_OUT_SECONDS, message.key, message.type, message.data],
                             client=pipe,
                         )
                     written += sum(id is not None for id in await pipe.execute())
@@ -199,7 +222,7 @@ class LiveStreams:
             # A transaction, so that every message up to the last id is read.
             async with self._redis.pipeline(transaction=True) as pipe:
                 for stream in batch:
-                    await self._open([stream, LAST_ID], [position or "", _UNREAD_SECONDS], client=pipe)
+                    await self._open([stream, _since(stream), LAST_ID], [position or "", _UNREAD_SECONDS], client=pipe)
                     if position is not None:
                         pipe.execute_command("XRANGE", stream, f"({position}", "+", **{"NEVER_DECODE": True})
                 answers = await pipe.execute()
@@ -224,15 +247,13 @@ class LiveStreams:
     async def keep(self, streams: Iterable[str]) -> set[str]:
         """Extend the life of streams and delete what is old; returns those that are lost."""
         names, lost = list(streams), set()
-        seconds, _ = await self._redis.time()
         for n in range(0, len(names), _BATCH):
             batch = names[n : n + _BATCH]
             async with self._redis.pipeline(transaction=False) as pipe:
                 for stream in batch:
-                    pipe.expire(stream, _UNREAD_SECONDS)
-                    pipe.xtrim(stream, minid=str((seconds - KEPT_SECONDS) * 1000), approximate=False)
+                    await self._keep([stream, _since(stream)], [KEPT_SECONDS, _LONGEST, _UNREAD_SECONDS], client=pipe)
                 answers = await pipe.execute()
-            lost |= {stream for stream, is_there in zip(batch, answers[::2], strict=True) if not is_there}
+            lost |= {stream for stream, is_there in zip(batch, answers, strict=True) if not is_there}
         return lost
 
 
@@ -248,6 +269,11 @@ class FanOut:
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+
+def _since(stream: str) -> str:
+    """The key of the position from which a stream is complete."""
+    return f"{stream}:since"
 
 
 def _ranges(answers: list[Any], step: int) -> tuple[list[Any], ...]:

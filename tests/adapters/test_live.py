@@ -117,6 +117,7 @@ async def test_old_messages_are_deleted(streams: LiveStreams, valkey: Redis, str
     async def begin_with_an_old_message() -> None:
         await valkey.delete(stream)
         await valkey.xadd(stream, {"type": "history", "data": "old"}, id=f"{old}-1")
+        await valkey.set(f"{stream}:since", f"{old}-0")
 
     await begin_with_an_old_message()
     await streams.publish([message(stream, data=b"new")])
@@ -125,15 +126,33 @@ async def test_old_messages_are_deleted(streams: LiveStreams, valkey: Redis, str
     await begin_with_an_old_message()
     assert await streams.keep([stream]) == set()
     assert await valkey.xrange(stream) == []
-    assert (await streams.open([stream], f"{old}-1")).incomplete == frozenset()
-    assert (await streams.open([stream], f"{old}-0")).incomplete == {stream}
+    assert (await streams.open([stream], f"{old + 30_000}-0")).incomplete == frozenset()
+    assert (await streams.open([stream], f"{old}-1")).incomplete == {stream}
+
+
+async def test_reader_of_a_quiet_stream_finds_the_first_message_that_it_missed(
+    streams: LiveStreams, valkey: Redis, stream: str
+) -> None:
+    """Its position is later than everything that was deleted meanwhile."""
+    begun = await streams.open([stream], None)
+    seconds, _ = await valkey.time()
+    old = (seconds - KEPT_SECONDS - 60) * 1000
+    await valkey.delete(stream)
+    await valkey.xadd(stream, {"type": "", "data": ""}, id=f"{old}-0")
+    await valkey.set(f"{stream}:since", f"{old}-0")
+    await streams.publish([message(stream, data=b"missed")])
+
+    found = await streams.open([stream], begun.last)
+
+    assert (data_of(found.entries), found.incomplete) == ([b"missed"], frozenset())
 
 
 async def test_everything_is_forgotten_without_readers(streams: LiveStreams, valkey: Redis, stream: str) -> None:
     await streams.open([stream], None)
     await streams.publish([message(stream)])
 
-    assert KEPT_SECONDS < await valkey.ttl(stream) <= 480
+    for key in (stream, f"{stream}:since"):
+        assert KEPT_SECONDS < await valkey.ttl(key) <= 480
     assert KEPT_SECONDS <= await valkey.ttl(f"{stream}:seen") <= 480
     assert 0 < await valkey.ttl(FAN_OUT) <= 60
 
