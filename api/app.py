@@ -82,7 +82,8 @@ def create_app(settings: Settings) -> FastAPI:
         parts = await _parts(settings)
         app.state.parts = parts
         parts.revocations.start()
-        parts.live.start()
+        if not settings.api_services or "stream" in settings.api_services:
+            parts.live.start()
         yield
         await parts.live.close()
         await parts.revocations.close()
