@@ -19,6 +19,7 @@ from api.live_messages import Shown
 from api.revocations import Revocations
 from api.tokens import Caller
 from domain.roles import UserRole
+from tests.platform import until
 from tests.samples import new_id
 
 HOUR = 3600
@@ -277,6 +278,32 @@ async def test_without_redis_a_stream_is_refused(settings: Settings, tenant: str
     assert refused.value.kind == "unavailable"
     await process.live.close()
     await client.aclose()
+
+
+async def test_outage_of_redis_is_logged_once_and_reading_goes_on(
+    process: Process, settings: Settings, tenant: str, user: UUID, stream: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await process.open(tenant, user)
+    nowhere = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"}))
+    process.live._streams = LiveStreams(nowhere)
+    caplog.set_level("INFO", logger="api.live")
+    process.live.start()
+
+    async def fails() -> bool:
+        return process.live._fails
+
+    await until(fails)
+    process.live._streams = process.streams
+    await process.send(stream, "1")
+
+    async def goes_on() -> bool:
+        return len(client._queue) == 2 and not process.live._fails
+
+    await until(goes_on)
+    await nowhere.aclose()
+
+    assert await taken(client) == ["ready", "1"]
+    assert [record.levelname for record in caplog.records if record.name == "api.live"] == ["WARNING", "INFO"]
 
 
 async def test_process_that_stops_ends_its_streams_and_takes_no_more(process: Process, tenant: str, user: UUID) -> None:
