@@ -147,7 +147,7 @@ class Live:
 
     def tell(self, client: Client, message_type: Literal["subscribed", "error"], data: bytes) -> None:
         """Send one client an answer."""
-        client.tell(Shown(self._position, message_type, data))
+        client.tell(message_type, self._position, data)
 
     def _add(self, client: Client, streams: Collection[str]) -> None:
         client.streams.update(streams)

@@ -10,7 +10,7 @@ import orjson
 
 from adapters.live import NOTHING, order_of
 from adapters.telemetry import LIVE_STREAMS_ENDED
-from api.live_messages import Shown
+from api.live_messages import Shown, Type
 from api.tokens import Caller
 
 _QUEUE = 1000
@@ -62,31 +62,31 @@ class Client:
             self._queue.append(message)
             self._wake.set()
 
-    def tell(self, message: Shown) -> None:
-        """Queue a message that has no place in the order."""
+    def tell(self, type: Type, position: str, data: bytes = b"{}") -> None:
+        """Queue a message that has no place in the order; `position` is up to where the others are queued."""
         if self._last is not None and self.ended is None:
-            self._queue.append(message)
+            position = max(position, f"{self._last[0]}-{self._last[1]}", key=order_of)
+            self._queue.append(Shown(position, type, data))
             self._wake.set()
 
     def reset(self, position: str) -> None:
         """Say that messages up to `position` may be lost."""
         if self._last is not None:
             self._last = order_of(position)
-            self.tell(Shown(position, "reset"))
+            self.tell("reset", position)
 
     def sign_of_life(self, position: str) -> None:
         """Say that the client has everything up to `position`, so that it goes on from there."""
-        if not self._queue and self._last is not None:
-            self.tell(Shown(max(position, f"{self._last[0]}-{self._last[1]}", key=order_of), "alive"))
+        if not self._queue:
+            self.tell("alive", position)
 
     def end(self, reason: Reason, position: str) -> None:
         """End the stream after what is queued. A slow client is cut off at once."""
         if self.ended is None:
+            if reason not in {"slow", "gone"}:
+                self.tell("end", position, orjson.dumps({"reason": reason}))
             self.ended, self.ended_at = reason, time.monotonic()
             LIVE_STREAMS_ENDED.labels(reason).inc()
-            if reason not in {"slow", "gone"}:
-                last = f"{self._last[0]}-{self._last[1]}" if self._last else position
-                self._queue.append(Shown(last, "end", orjson.dumps({"reason": reason})))
             self._wake.set()
         if reason == "slow":
             self._abort()
