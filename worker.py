@@ -31,6 +31,7 @@ from activities.observations import Observations
 from activities.outbox_relay import OutboxRelay
 from activities.overdue_deliveries import OverdueDeliveries
 from activities.preferences import NotificationPreferences
+from activities.progress import Progress
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
 from activities.saving import CommandStore
@@ -39,6 +40,7 @@ from activities.users import Users
 from activities.verifications import OverdueVerifications, Verifications
 from adapters import redis, temporal
 from adapters.kafka import Publisher
+from adapters.live import LiveStreams
 from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.sealing import Keyring
@@ -71,6 +73,7 @@ class Pools:
         self._publisher = Publisher(settings)
         self._relay = OutboxRelay(client, options.NOTIFICATIONS)
         self._redis = redis.connect(settings)
+        self._progress = Progress(LiveStreams(self._redis))
         self._publishing = Publishing(self._all_tenants, self._publisher)
         self._keyring = Keyring(settings.secret_bytes)
         self._texts = Texts(settings, self._keyring)
@@ -95,7 +98,7 @@ class Pools:
         raise ValueError(f"unknown queue {queue}")
 
     def _commands(self) -> Worker:
-        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
+        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued, self._progress)
         users = Users(store, self._keyring)
         return Worker(
             self._client,
@@ -218,7 +221,7 @@ class Pools:
         return {sender.channel: sender for sender in senders}
 
     async def close(self) -> None:
-        await asyncio.gather(self._relay.close(), self._publishing.close())
+        await asyncio.gather(self._relay.close(), self._publishing.close(), self._progress.close())
         await self._redis.aclose()
         await asyncio.gather(*(sender.close() for sender in self._senders.values()))
         await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from adapters import redis, temporal
+from adapters.live import FanOut, LiveStreams
 from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.rebuild_control import RebuildControl
@@ -32,6 +33,7 @@ from api import (
     search_clusters,
     search_history,
     second_factor,
+    streams,
     unsubscribe,
     users,
     views,
@@ -41,6 +43,7 @@ from api.ceremonies import Challenges
 from api.commands import Commands
 from api.deps import Parts
 from api.limits import Limits
+from api.live import BLOCK_SECONDS, Live
 from api.middleware import RequestChecks
 from api.observations import Observations
 from api.opaque import Signer
@@ -50,6 +53,7 @@ from api.revocations import Revocations
 from api.search_observations import SearchObservations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
+from api.tickets import Tickets
 from api.tokens import Tokens
 from projections.history_pages import HistoryPages
 from projections.history_summary import HistorySummaries
@@ -78,6 +82,7 @@ ROUTERS = {
     "push": push.router,
     "projections": projections.router,
     "search-history": search_history.router,
+    "stream": streams.router,
     "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }
@@ -94,7 +99,10 @@ def create_app(settings: Settings) -> FastAPI:
         parts = await _parts(settings)
         app.state.parts = parts
         parts.revocations.start()
+        if not settings.api_services or "stream" in settings.api_services:
+            parts.live.start()
         yield
+        await parts.live.close()
         await parts.revocations.close()
         await asyncio.gather(parts.observations.close(), parts.searches.close())
         parts.passwords.close()
@@ -131,6 +139,15 @@ async def _parts(settings: Settings) -> Parts:
     keyring, signer, passwords = Keyring(settings.secret_bytes), Signer(settings.secret_bytes), Passwords()
     sign_ins = SignInLimits(client, database, keyring, settings)
     workflows = await temporal.connect(settings)
+    # One connection of its own, so that it waits for no request.
+    revocations = Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1})))
+    live = Live(
+        LiveStreams(client),
+        FanOut(redis.connect_blocking(settings, BLOCK_SECONDS)),
+        revocations,
+        settings.streams_per_user,
+        settings.streams_per_address,
+    )
     return Parts(
         settings=settings,
         database=database,
@@ -154,12 +171,14 @@ async def _parts(settings: Settings) -> Parts:
         search=PostgresSearch(search_database),
         observations=Observations(workflows, database, client, settings),
         searches=SearchObservations(workflows, database, keyring, settings.command_wait_seconds),
-        # One connection of its own, so that it waits for no request.
         # Few connections: operators do little at once.
         operations=Operations(
             Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 2})),
             client,
             RebuildControl(workflows, options.MAINTENANCE),
         ),
-        revocations=Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))),
+        revocations=revocations,
+        origins=Origins(settings.cors_origins),
+        tickets=Tickets(client),
+        live=live,
     )

@@ -125,6 +125,11 @@ KINDS: dict[str, Kind] = {
         401, "The refresh token was used before", "It may be stolen, so its session is closed. Sign in again."
     ),
     "invalid-link": Kind(400, "The link is not valid", "It was used before, or has expired. Ask for a new one."),
+    "invalid-ticket": Kind(
+        401,
+        "The ticket is not valid",
+        "It has opened a stream, or has expired after 30 seconds. Get a new one with POST /api/stream/tickets.",
+    ),
     "account-closed": Kind(403, "The account is suspended or deleted", "Contact support."),
     "invalid-signature": Kind(
         403,
@@ -142,6 +147,7 @@ KINDS: dict[str, Kind] = {
     ),
     "export-running": Kind(409, "An export is being written", "Wait for the mail with the link of the last export."),
     "too-many-passkeys": Kind(409, "The account has 20 passkeys", "Remove one first."),
+    "too-many-streams": Kind(409, "Too many streams are open", "Close one first."),
     "username-taken": Kind(409, "The username is taken", "Choose another."),
     "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),
     "email-not-verified": Kind(

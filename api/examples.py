@@ -445,6 +445,13 @@ RESPONSES: dict[str, Any] = {
         "expiresIn": 900,
         "user": _USER,
     },
+    "StreamTicket": {
+        "ticket": "hyderabad.Yk1mZ0dQcVh3bGZ0bU5xUzJrR3hCd0pWcTd1T3pZc0E",
+        "expiresAt": "2025-10-09T06:30:30Z",
+    },
+    "stream": "retry: 2000\n\nevent: ready\ndata: {}\nid: 1759991400000-0\n\nevent: command\n"
+    f'data: {{"commandId":"{_COMMAND_ID}","type":null,"status":"COMPLETED","stage":"published",...}}\n'
+    "id: 1759991400250-0\n\n: alive\nid: 1759991400250-0\n\n",
     "User": _USER,
     "Unsubscribed": {"kinds": ["PRICE_DROPPED"]},
     "jwks": {
