@@ -27,6 +27,8 @@ from adapters.tables import (
     push_subscriptions,
     recovery_codes,
     refresh_tokens,
+    saved_filters,
+    saved_search_matches,
     sessions,
     totp,
     user_activity,
@@ -44,6 +46,8 @@ _OF_ACCOUNT = (
     passkeys,
     preferences,
     push_subscriptions,
+    saved_search_matches,
+    saved_filters,
     user_profiles,
     users,
 )

@@ -478,6 +478,46 @@ counts = Table(
     schema="search",
 )
 
+saved_filters = Table(
+    "saved_filters",
+    metadata,
+    _tenant(),
+    Column("saved_search_id", Uuid, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("name", String(60), nullable=False),
+    Column("filters", JSONB, nullable=False),
+    Column("frequency", String(20), nullable=False),
+    Column("hour", SmallInteger, nullable=False),
+    Column("weekday", String(20), nullable=False),
+    Column("paused", String(20)),
+    _at("since"),
+    _at("created_at"),
+    _at("updated_at"),
+    _at("due_at"),
+    _at("looked_at", nullable=True),
+    Column("recent_mails", JSONB, nullable=False, server_default=text("'[]'")),
+    Index("saved_filters_user", "tenant_id", "user_id", "created_at"),
+    Index("saved_filters_due", "due_at", postgresql_where=text("paused IS NULL")),
+    schema="search",
+)
+
+saved_search_matches = Table(
+    "saved_search_matches",
+    metadata,
+    _tenant(),
+    Column("saved_search_id", Uuid, primary_key=True),
+    Column("property_id", Uuid, primary_key=True),
+    Column("user_id", Uuid, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("price", BigInteger, nullable=False),
+    _at("reported_at"),
+    _at("back_at", nullable=True),
+    Index("saved_search_matches_newest", "tenant_id", "saved_search_id", text("reported_at DESC"), "property_id"),
+    Index("saved_search_matches_user", "tenant_id", "user_id"),
+    schema="search",
+)
+
 notices = Table(
     "notices",
     metadata,

@@ -321,7 +321,7 @@ RESPONSES: dict[str, Any] = {
         "user": _USER,
     },
     "User": _USER,
-    "Unsubscribed": {"kinds": ["PRICE_DROPPED"]},
+    "Unsubscribed": {"kinds": ["PRICE_DROPPED"], "savedSearchId": None},
     "jwks": {
         "keys": [
             {

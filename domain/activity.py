@@ -13,6 +13,8 @@ from domain.observations import (
     NotificationsRead,
     PropertyViewed,
     RefreshTokenReused,
+    SavedSearchMatched,
+    SavedSearchVisited,
     UserLoggedIn,
     UserNotified,
 )
@@ -25,6 +27,7 @@ from domain.property_commands import (
     PropertyStatusChanged,
     PropertyUpdated,
 )
+from domain.saved_searches import PausedBy, SavedSearchChanged, SavedSearchCreated, SavedSearchDeleted
 from domain.user_events import (
     UserDeleted,
     UserPasskeyAdded,
@@ -70,7 +73,7 @@ def activity_of(event: Event) -> Activity | None:
     )
 
 
-NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired)
+NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired, SavedSearchMatched)
 """What happens to an inbox or by itself is nothing that the user did."""
 
 
@@ -140,7 +143,20 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return "User erased their account", {}
         case PreferencesChanged():
             return "User changed their notification preferences", {}
-        case UserNotified() | NotificationsRead() | UserVerificationExpired():
+        case SavedSearchCreated():
+            return "User saved a search", {"savedSearchId": str(fact.saved_search_id)}
+        case SavedSearchChanged(paused=PausedBy.UNREAD):
+            return "A saved search was paused because its mails were not read", {
+                "savedSearchId": str(fact.saved_search_id)
+            }
+        case SavedSearchChanged():
+            state = {"savedSearchId": str(fact.saved_search_id), "paused": fact.paused is not None}
+            return "User changed a saved search", state
+        case SavedSearchDeleted():
+            return "User deleted a saved search", {"savedSearchId": str(fact.saved_search_id)}
+        case SavedSearchVisited():
+            return "User opened a saved search", {"savedSearchId": str(fact.saved_search_id)}
+        case UserNotified() | NotificationsRead() | UserVerificationExpired() | SavedSearchMatched():
             raise AssertionError("no activity")
     assert_never(fact)
 
