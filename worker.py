@@ -32,6 +32,8 @@ from activities.overdue_deliveries import OverdueDeliveries
 from activities.preferences import NotificationPreferences
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
+from activities.saved_search_rounds import OverdueSavedSearches, SavedSearchRounds
+from activities.saved_searches import SavedSearches
 from activities.saving import CommandStore
 from activities.texts import Texts
 from activities.users import Users
@@ -100,6 +102,7 @@ class Pools:
                 Properties(store, self._settings.verified_email_tenants).save_property,
                 Favorites(store).save_favorite,
                 NotificationPreferences(store).save_preferences,
+                SavedSearches(store).save_saved_search,
                 users.save_user,
                 Verifications(users, self._keyring).save_verification_step,
                 Observations(self._tenants, self._relay.enqueued).save_observations,
@@ -114,6 +117,8 @@ class Pools:
 
     def _notifications(self) -> Worker:
         notices = Notices(self._tenants, self._senders)
+        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
+        rounds = SavedSearchRounds(self._tenants, self._engine, store, self._keyring, self._relay.enqueued)
         return Worker(
             self._client,
             task_queue=options.NOTIFICATIONS,
@@ -122,6 +127,10 @@ class Pools:
                 notices.expand_notices,
                 notices.expand_favorites,
                 notices.find_held,
+                rounds.next_round,
+                rounds.find_matches,
+                rounds.pause_unread,
+                self._publishing.publish,
                 self._publishing.publish_observations,
                 self._deliveries(self._senders[Channel.EMAIL]).send_deliveries,
             ],
@@ -156,6 +165,7 @@ class Pools:
         deliveries = OverdueDeliveries(self._all_tenants, self._relay, after)
         verifications = OverdueVerifications(self._all_tenants, self._client, options.COMMANDS)
         overdue = OverdueErasures(self._all_tenants, self._keyring, self._client, options.COMMANDS)
+        searches = OverdueSavedSearches(self._all_tenants, self._client, options.NOTIFICATIONS)
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
         erasures = Erasures(
             self._tenants, self._all_tenants, self._keyring, store, self._publishing, self._redis, self._client
@@ -169,6 +179,7 @@ class Pools:
                 deliveries.start_overdue,
                 verifications.start_overdue_verifications,
                 overdue.start_overdue_erasures,
+                searches.start_overdue_saved_searches,
                 erasures.withdraw_listings,
                 erasures.ensure_notified,
                 erasures.delete_listings,

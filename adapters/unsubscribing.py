@@ -1,7 +1,7 @@
 """Tokens of the links that unsubscribe from mails without sign-in (RFC 8058).
 
-A token contains tenant, user and kinds of notices, or one saved search, with an HMAC. It does not expire, because a mail
-may be read years later, and it can do nothing but turn off mails of these kinds, or of this saved search.
+A token contains tenant, user, and kinds of notices or one saved search, with an HMAC. It does not expire, because a
+mail may be read years later, and it can do nothing but turn off mails of these kinds, or of this saved search.
 """
 
 import base64
@@ -37,7 +37,7 @@ class Unsubscribing:
 def unsubscribe_token(
     keyring: Keyring, tenant_id: str, user_id: UUID, *kinds: NoticeKind, saved_search_id: UUID | None = None
 ) -> str:
-    """The token of the link in a mail of `kinds`, of which a digest may have several, or of a saved search. base64url."""
+    """The token of the link in a mail of `kinds` (a digest may have several), or of a saved search. base64url."""
     of = f":{saved_search_id.hex}" if saved_search_id else ""
     content = f"{user_id.hex}|{','.join(sorted(kinds))}{of}|{tenant_id}".encode()
     return base64.urlsafe_b64encode(keyring.unsubscribe_tag(content) + content).decode().rstrip("=")

@@ -23,6 +23,7 @@ from api import (
     properties,
     push,
     query_names,
+    saved_searches,
     second_factor,
     unsubscribe,
     users,
@@ -61,6 +62,7 @@ ROUTERS = {
     "notifications": notifications.router,
     "preferences": preferences.router,
     "push": push.router,
+    "saved-searches": saved_searches.router,
     "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }

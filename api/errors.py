@@ -140,6 +140,7 @@ KINDS: dict[str, Kind] = {
         409, "The account has no second factor", "Set one up with POST /api/users/second-factor."
     ),
     "too-many-passkeys": Kind(409, "The account has 20 passkeys", "Remove one first."),
+    "too-many-saved-searches": Kind(409, "The account has 50 saved searches", "Delete one first."),
     "username-taken": Kind(409, "The username is taken", "Choose another."),
     "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),
     "email-not-verified": Kind(

@@ -37,6 +37,7 @@ _TAGS = {
     "push": "The caller's browsers, to which notices are pushed (Web Push).",
     "properties": "Listings: create, edit and delete them, change their status, feature and verify them; favourites, "
     "views, lists, and the events of a listing.",
+    "saved-searches": "The caller's saved searches, whose matches are mailed.",
     "second-factor": "The second factor of the caller: codes of an authenticator app, and recovery codes.",
     "users": "The account of the caller; for administrators, the accounts of the tenant.",
 }

@@ -124,7 +124,8 @@ def short(kind: NoticeKind, values: Mapping[str, Any]) -> Short:
 
 def short_values(kind: NoticeKind, event: Mapping[str, Any]) -> dict[str, Any]:
     """Those values of an event's data, in camelCase, that `short` needs; none of them is personal."""
-    return {name: event[name] for name in _SHORT_VALUES.get(kind, ()) if name in event}
+    values = {name: event[name] for name in _SHORT_VALUES.get(kind, ()) if name in event}
+    return {**values, "listings": event["listings"][:1]} if kind is NoticeKind.SAVED_SEARCH_MATCHES else values
 
 
 def digest(items: Sequence[DigestItem], values: Mapping[str, Any]) -> Rendered:

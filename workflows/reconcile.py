@@ -6,13 +6,14 @@ from temporalio.exceptions import ActivityError
 from activities.erasing import OverdueErasures
 from activities.overdue_deliveries import OverdueDeliveries
 from activities.publishing import Reconciliation
+from activities.saved_search_rounds import OverdueSavedSearches
 from activities.verifications import OverdueVerifications
 from workflows import options
 
 
 @workflow.defn(name="reconcile")
 class ReconcileWorkflow:
-    """One run: overdue deliveries, overdue events, then accounts whose reminders or erasures are lost."""
+    """One run: overdue deliveries, overdue events, then what is lost of accounts and saved searches."""
 
     @workflow.run
     async def run(self) -> str:
@@ -33,6 +34,11 @@ class ReconcileWorkflow:
             erasures = await workflow.execute_activity_method(
                 OverdueErasures.start_overdue_erasures, **options.RECONCILE
             )
+        searches = 0
+        if workflow.patched("saved-searches"):
+            searches = await workflow.execute_activity_method(
+                OverdueSavedSearches.start_overdue_saved_searches, **options.RECONCILE
+            )
         if failed:
             raise failed
         done = f"{overdue.published} overdue events published"
@@ -43,5 +49,7 @@ class ReconcileWorkflow:
             done += f", the reminders of {verifications} accounts started again"
         if erasures:
             done += f", {erasures} erasures started again"
+        if searches:
+            done += f", {searches} saved searches started again"
         workflow.set_current_details(done.capitalize())
         return done

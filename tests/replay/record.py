@@ -24,6 +24,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.testing import WorkflowEnvironment
 
 from activities.notices import DeliveryBatch, DigestOf, Expanded, FavoritesOf
+from activities.saved_search_rounds import RoundDone, SavedSearchOf
 from activities.verifications import STEPS, Unverified
 from adapters import temporal
 from adapters.outbox import Target
@@ -41,6 +42,14 @@ from domain.property_commands import (
 )
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
+from domain.saved_searches import (
+    ChangeSavedSearch,
+    CreateSavedSearch,
+    DeleteSavedSearch,
+    PausedBy,
+    PauseSavedSearch,
+    SearchToSave,
+)
 from domain.user import ProfilePatch, UserStatus
 from domain.user_commands import (
     AddPasskey,
@@ -71,6 +80,7 @@ from workflows.reconcile import ReconcileWorkflow
 from workflows.record_activity import RecordActivityWorkflow
 from workflows.register_user import RegisterUserWorkflow
 from workflows.registry import COMMANDS
+from workflows.saved_search import SavedSearchWorkflow
 
 OVERDUE = datetime(2024, 1, 15, tzinfo=UTC)
 """The expiry of a registration of this time is overdue, and is taken at once."""
@@ -93,6 +103,8 @@ def _samples() -> dict[str, Command]:
     creating, by = create_property("hyderabad", new_id()), new_id()
     account: dict[str, Any] = {"tenant_id": "hyderabad", "user_id": by, "issued_at": creating.issued_at}
     listing = {**account, "property_id": creating.property_id}
+    search = {**account, "saved_search_id": new_id()}
+    wanted = SearchToSave(name="Flats", filters='{"bedrooms":["2"]}')
     commands = [
         creating,
         UpdateProperty(command_id=new_id(), details=creating.details, **listing),
@@ -130,6 +142,10 @@ def _samples() -> dict[str, Command]:
             **account,
         ),
         Unsubscribe(command_id=new_id(), kinds=(NoticeKind.PRICE_DROPPED,), **account),
+        CreateSavedSearch(command_id=new_id(), search=wanted, **search),
+        ChangeSavedSearch(command_id=new_id(), search=wanted, **search),
+        PauseSavedSearch(command_id=new_id(), by=PausedBy.LINK, **search),
+        DeleteSavedSearch(command_id=new_id(), **search),
         EraseUser(command_id=new_id(), **account),
     ]
     return {command.type: command for command in commands}
@@ -196,6 +212,10 @@ def _of_others() -> dict[str, Recorded]:
         waiting = DigestOf(tenant_id="hyderabad", user_id=new_id(), until=datetime.now(UTC) + ends_in)
         return Recorded(DigestWorkflow, [waiting], script)
 
+    def rounds(script: Script) -> Recorded:
+        of = SavedSearchOf(tenant_id="hyderabad", saved_search_id=new_id(), user_id=new_id())
+        return Recorded(SavedSearchWorkflow, [of], script)
+
     def notify(script: Script) -> Recorded:
         return Recorded(NotifyWorkflow, [outgoing], script)
 
@@ -207,6 +227,7 @@ def _of_others() -> dict[str, Recorded]:
         return Recorded(ReconcileWorkflow, [], script)
 
     account = {"tenant_id": "hyderabad", "user_id": new_id(), "issued_at": OVERDUE}
+    soon = datetime.now(UTC) + timedelta(seconds=2)
 
     def erasing(script: Script) -> Recorded:
         return Recorded(EraseUserWorkflow, [sent(EraseUser(command_id=new_id(), **account))], script)
@@ -240,6 +261,29 @@ def _of_others() -> dict[str, Recorded]:
         # As when the hour is over: the step fails for good.
         "erase_user-not_notified": erasing(Script(ensure_notified=refusal("NotNotified"))),
         "erase_user-sessions_kept": erasing(Script(sessions_kept=[1.0, 0.5])),
+        "reconcile-saved_searches": reconcile(Script()),
+        "saved_search-reported": rounds(
+            Script(
+                due=[soon],
+                rounds=[RoundDone(reported=3, recorded=new_id(), due_at=soon), RoundDone(due_at=soon), RoundDone()],
+            )
+        ),
+        "saved_search-unread": rounds(Script(due=[soon], rounds=[RoundDone(unread=True)])),
+        "saved_search-paused": rounds(Script()),
+        "saved_search-late": rounds(
+            Script(
+                due=[soon],
+                rounds=[RoundDone(reported=1, recorded=new_id(), due_at=soon), RoundDone(unread=True)],
+                next_round=unavailable(2),
+                find_matches=unavailable(1),
+                publish_observations=unavailable(1),
+                pause_unread=unavailable(1),
+                publish=unavailable(1),
+            )
+        ),
+        "saved_search-many_rounds": rounds(
+            Script(due=[soon, soon], rounds=[*(RoundDone(due_at=soon) for _ in range(100)), RoundDone()])
+        ),
         "notify-channels": notify(Script(expanded=expanded, pages=pages(0))),
         "notify-nothing": notify(Script()),
         "notify-channels_late": notify(
@@ -272,6 +316,7 @@ _QUEUES: dict[Any, str] = {
     DigestWorkflow: options.NOTIFICATIONS,
     ReconcileWorkflow: options.MAINTENANCE,
     EmailVerificationWorkflow: options.COMMANDS,
+    SavedSearchWorkflow: options.NOTIFICATIONS,
 }
 """Task queues of the workflows that are not commands."""
 
@@ -316,7 +361,7 @@ async def main() -> None:
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=binary("temporal"),
         plugins=[temporal.plugin()],
-        search_attributes=[temporal.TENANT_ID, temporal.USER_ID],
+        search_attributes=[temporal.TENANT_ID, temporal.USER_ID, temporal.AGGREGATE_ID],
     ) as environment:
         for name in PATHS:
             file = HISTORIES / f"{name}.json"
