@@ -180,7 +180,7 @@ _SHOWN_SAVED_SEARCH = {
     "id": str(_COMMAND_ID),
     "version": 1,
     "pausedBy": None,
-    "nextDue": "2025-10-11T03:30:00Z",
+    "dueAt": "2025-10-11T03:30:00Z",
     "createdAt": "2025-10-09T06:30:00Z",
     "updatedAt": "2025-10-09T06:30:00Z",
 }

@@ -64,7 +64,7 @@ class ShownSavedSearch(Schedule):
     paused: bool
     paused_by: PausedBy | None
     """`UNREAD`: its last six mails were not read, so it was paused by itself."""
-    next_due: datetime | None
+    due_at: datetime | None
     """When it looks for matches next; null while it is paused."""
     created_at: datetime
     updated_at: datetime
@@ -204,7 +204,7 @@ def _shown(search: SavedSearch) -> ShownSavedSearch:
         filters=orjson.loads(search.filters),
         paused=search.paused is not None,
         paused_by=search.paused,
-        next_due=None if search.paused else search.next_due(max(search.since, datetime.now(UTC))),
+        due_at=None if search.paused else search.next_due(max(search.since, datetime.now(UTC))),
         created_at=search.created_at,
         updated_at=search.updated_at,
     )

@@ -150,8 +150,8 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
                 "savedSearchId": str(fact.saved_search_id)
             }
         case SavedSearchChanged():
-            state = {"savedSearchId": str(fact.saved_search_id), "paused": fact.paused is not None}
-            return "User changed a saved search", state
+            of = str(fact.saved_search_id)
+            return "User changed a saved search", {"savedSearchId": of, "paused": fact.paused is not None}
         case SavedSearchDeleted():
             return "User deleted a saved search", {"savedSearchId": str(fact.saved_search_id)}
         case SavedSearchVisited():

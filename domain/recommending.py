@@ -82,7 +82,6 @@ class Home:
     def of(cls, listing: Mapping[str, Any]) -> Self:
         """From the JSON of a listing."""
         latitude, longitude = listing.get("latitude"), listing.get("longitude")
-        known = latitude is not None and longitude is not None
         return cls(
             id=UUID(listing["id"]),
             owner_id=UUID(listing["ownerId"]),
@@ -94,7 +93,9 @@ class Home:
             bedrooms=listing.get("bedrooms"),
             area_sqft=listing.get("areaSqft"),
             # Not validated: what is stored was, by the rules of its day.
-            at=Point.model_construct(latitude=latitude, longitude=longitude) if known else None,
+            at=None
+            if latitude is None or longitude is None
+            else Point.model_construct(latitude=latitude, longitude=longitude),
         )
 
 

@@ -70,7 +70,7 @@ def test_similar_listings_are_ranked_with_reasons_without_the_listing_itself_and
     found = similar(FLAT, [FAR, FLAT, NEXT_DOOR, own, SMALLER, UNPLACED, NEXT_DOOR], 4, UUID(int=2))
 
     assert [id for id, _ in found] == ids(NEXT_DOOR, UNPLACED, SMALLER, FAR)
-    reasons = {id: reason for id, reason in found}
+    reasons = dict(found)
     assert (reasons[NEXT_DOOR.id].kind, reasons[NEXT_DOOR.id].text) == (ReasonKind.NEARBY, "0.1 km away")
     assert (reasons[UNPLACED.id].kind, reasons[UNPLACED.id].text) == (ReasonKind.SAME_LOCALITY, "Also in Kondapur")
     assert reasons[SMALLER.id].text == "0.1 km away, ₹25,00,000 less"
