@@ -42,6 +42,7 @@ from adapters import redis, temporal
 from adapters.kafka import Publisher
 from adapters.postgres import Database
 from adapters.sealing import Keyring
+from adapters.search.postgres import PostgresSearch
 from adapters.senders import mail_sender, push_sender, sms_sender
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
@@ -65,6 +66,7 @@ class Pools:
         self._settings = settings
         self._client = client
         self._tenants = Database.for_tenants(settings)
+        self._searching = Database.for_searching(settings)
         self._all_tenants = Database.for_all_tenants(settings)
         self._publisher = Publisher(settings)
         self._relay = OutboxRelay(client, options.NOTIFICATIONS)
@@ -118,7 +120,9 @@ class Pools:
     def _notifications(self) -> Worker:
         notices = Notices(self._tenants, self._senders)
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
-        rounds = SavedSearchRounds(self._tenants, self._engine, store, self._keyring, self._relay.enqueued)
+        rounds = SavedSearchRounds(
+            self._tenants, PostgresSearch(self._searching), store, self._keyring, self._relay.enqueued
+        )
         return Worker(
             self._client,
             task_queue=options.NOTIFICATIONS,
@@ -208,7 +212,8 @@ class Pools:
         await asyncio.gather(self._relay.close(), self._publishing.close())
         await self._redis.aclose()
         await asyncio.gather(*(sender.close() for sender in self._senders.values()))
-        await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())
+        databases = self._tenants, self._searching, self._all_tenants
+        await asyncio.gather(self._publisher.close(), *(database.close() for database in databases))
 
 
 def _schedules(settings: Settings) -> dict[str, Schedule]:

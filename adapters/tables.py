@@ -1,5 +1,7 @@
 """SQLAlchemy tables; `make check` compares them with the schema that the migrations create."""
 
+from typing import Any
+
 from sqlalchemy import (
     ARRAY,
     JSON,
@@ -22,7 +24,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.types import UserDefinedType
 
 metadata = MetaData()
@@ -49,6 +51,33 @@ class Xid8(UserDefinedType[int]):
 
     def get_col_spec(self, **_: object) -> str:
         return "xid8"
+
+
+class Point(UserDefinedType[tuple[float, float]]):
+    """Postgres' point of the plane."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "point"
+
+
+class Circle(UserDefinedType[object]):
+    """Postgres' circle of the plane."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "circle"
+
+
+class Polygon(UserDefinedType[str]):
+    """Postgres' polygon of the plane."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "polygon"
 
 
 def _at(name: str, *, nullable: bool = False, now: bool = False) -> Column[object]:
@@ -276,6 +305,7 @@ properties = Table(
     _at("created_at"),
     _at("updated_at"),
     _at("listed_at", nullable=True),
+    Column("posted_by", String(20)),
     Index("properties_owner", "tenant_id", "owner_id", text("created_at DESC"), text("property_id DESC")),
     Index(
         "properties_owner_status",
@@ -517,6 +547,110 @@ saved_search_matches = Table(
     Index("saved_search_matches_user", "tenant_id", "user_id"),
     schema="search",
 )
+
+WIDTH_OF_DEGREE = 0.95424
+"""Of longitude beside one of latitude: the cosine of 17.4 degrees, Hyderabad's latitude."""
+KM_PER_UNIT = 111.195
+"""A degree of latitude. A distance on the map of `geo` is off by 0.05 % at most within 60 km of Hyderabad."""
+_NO_AREA, _NO_RATE = 10**9, "1e+15"
+"""In place of an area or a price per square foot that is not known: above any, so that it comes last."""
+
+SORT_KEYS = {
+    "listed_at": "listed_at",
+    "price": "(- price)",
+    "-price": "price",
+    "pricePerSqft": f"(- COALESCE(price_per_sqft, '{_NO_RATE}'::double precision))",
+    "area": f"(- COALESCE(area_sqft, '{_NO_AREA}'::bigint))",
+    "-area": "COALESCE(area_sqft, '0'::bigint)",
+}
+"""The expressions by which search sorts, each in descending order, then by time and id: one direction for all three
+makes the rows below a position one comparison of rows, and the expression of an index."""
+
+
+def _sorted(name: str, key: str, *first: str) -> Index:
+    """The index of active listings in the order of one of SORT_KEYS."""
+    newest = ("listed_at DESC", "property_id DESC")
+    by = newest if key == "listed_at" else (f"{SORT_KEYS[key]} DESC", *newest)
+    return Index(name, "tenant_id", "generation", *first, *map(text, by), postgresql_where=text("status = 'ACTIVE'"))
+
+
+def _indexed(name: str, column: str, by: str, **options: Any) -> Index:
+    """The index of active listings by the values within a column."""
+    return Index(name, column, postgresql_using=by, postgresql_where=text("status = 'ACTIVE'"), **options)
+
+
+property_search = Table(
+    "property_search",
+    metadata,
+    _tenant(),
+    Column("property_id", Uuid, primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+    Column("status", String(20)),
+    _at("created_at"),
+    _at("listed_at", nullable=True),
+    Column("owner_id", Uuid),
+    Column("posted_by", String(20)),
+    Column("property_type", String(20)),
+    Column("listing_type", String(10)),
+    Column("price", BigInteger),
+    Column("area_sqft", BigInteger),
+    Column("bedrooms", Integer),
+    Column("bathrooms", Integer),
+    Column("locality", Text),
+    Column("pincode", String(6)),
+    Column("furnished_status", String(20)),
+    Column("facing", String(20)),
+    Column("floor_number", Integer),
+    Column("age_of_property", Integer),
+    Column("has_rera", Boolean),
+    Column("is_featured", Boolean),
+    Column("is_verified", Boolean),
+    Column("amenities", ARRAY(Text)),
+    Column("latitude", Double),
+    Column("longitude", Double),
+    Column("words", TSVECTOR),
+    Column("card", LargeBinary),
+    Column("price_per_sqft", Double, Computed("price::double precision / area_sqft", persisted=True)),
+    Column("geo", Point, Computed(f"point(longitude * {WIDTH_OF_DEGREE}, latitude)", persisted=True)),
+    _at("changed_at", nullable=True),
+    _sorted("property_search_newest", "listed_at"),
+    _sorted("property_search_price", "price"),
+    _sorted("property_search_price_desc", "-price"),
+    _sorted("property_search_rate", "pricePerSqft"),
+    _sorted("property_search_area", "area"),
+    _sorted("property_search_area_desc", "-area"),
+    _sorted("property_search_locality", "price", "locality", "property_type"),
+    _sorted("property_search_bedrooms", "listed_at", "bedrooms"),
+    _indexed("property_search_words", "words", "gin"),
+    _indexed("property_search_amenities", "amenities", "gin"),
+    _indexed("property_search_geo", "geo", "gist"),
+    Index(
+        "property_search_changed", "tenant_id", "generation", "changed_at", postgresql_where=text("status = 'ACTIVE'")
+    ),
+    schema="search",
+)
+
+vocabulary = Table(
+    "vocabulary",
+    metadata,
+    _tenant(),
+    Column("word", Text(collation="C"), primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("listings", BigInteger, nullable=False),
+    Index("vocabulary_similar", "word", postgresql_using="gin", postgresql_ops={"word": "gin_trgm_ops"}),
+    schema="search",
+)
+
+views = MetaData()
+"""What the migrations create as views. Those of search show the rows of the connection's tenant in the serving
+generation. Row-level security would do as much, but Postgres uses no index for `@@`, `<@` or `%` below it, because it
+trusts those operators with no row of others (https://www.postgresql.org/docs/18/rules-privileges.html)."""
+
+listings = property_search.to_metadata(views, name="listings")
+"""The active listings."""
+listed_words = vocabulary.to_metadata(views, name="listed_words")
+"""The words of the active listings, each with their number."""
 
 notices = Table(
     "notices",

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from adapters import redis, temporal
 from adapters.postgres import Database
 from adapters.sealing import Keyring
+from adapters.search.postgres import PostgresSearch
 from adapters.settings import Settings
 from api import (
     admin_users,
@@ -24,6 +25,7 @@ from api import (
     push,
     query_names,
     saved_searches,
+    search,
     second_factor,
     unsubscribe,
     users,
@@ -50,6 +52,7 @@ from projections.inbox import Inbox
 ROUTERS = {
     "history": history.router,
     "views": views.router,
+    "search": search.router,
     "properties": properties.router,
     # Before the accounts, whose ids match every path.
     "passkeys": passkeys.router,
@@ -84,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         await parts.observations.close()
         parts.passwords.close()
         await parts.redis.aclose()
+        await parts.search_database.close()
         await parts.database.close()
 
     app = FastAPI(
@@ -110,6 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 async def _parts(settings: Settings) -> Parts:
     database, client = Database.for_tenants(settings), redis.connect(settings)
+    search_database = Database.for_searching(settings)
     keyring, signer, passwords = Keyring(settings.secret_bytes), Signer(settings.secret_bytes), Passwords()
     sign_ins = SignInLimits(client, database, keyring, settings)
     workflows = await temporal.connect(settings)
@@ -129,6 +134,8 @@ async def _parts(settings: Settings) -> Parts:
         challenges=Challenges(client),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
         inbox=Inbox(database, settings.consistency_wait_seconds),
+        search_database=search_database,
+        search=PostgresSearch(search_database),
         observations=Observations(workflows, database, client, settings),
         # One connection of its own, so that it waits for no request.
         revocations=Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))),

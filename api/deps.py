@@ -16,6 +16,7 @@ from adapters.devices import device_label
 from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.sealing import Keyring
+from adapters.search.engine import SearchEngine
 from adapters.settings import Settings
 from api.ceremonies import Challenges
 from api.commands import Commands
@@ -51,6 +52,8 @@ class Parts:
     challenges: Challenges
     histories: HistoryPages
     inbox: Inbox
+    search_database: Database
+    search: SearchEngine
     observations: Observations
     revocations: Revocations
     reached: set[str] = field(default_factory=set)

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from adapters.postgres import DatabaseUnavailable
+from adapters.search.engine import SearchUnavailable
 from api.reasons import reason
 from domain.model import Model
 
@@ -324,9 +325,12 @@ def install(app: FastAPI) -> None:
             case DatabaseUnavailable():
                 log.warning("Postgres is unavailable: %s", error)
                 return answer(unavailable("The database"), path)
+            case SearchUnavailable():
+                log.warning("the search engine is unavailable: %s", error)
+                return answer(unavailable("Search"), path)
         raise error
 
-    for kind in (ApiError, RequestValidationError, HTTPException, DatabaseUnavailable):
+    for kind in (ApiError, RequestValidationError, HTTPException, DatabaseUnavailable, SearchUnavailable):
         app.add_exception_handler(kind, handle)
 
 

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from domain import fields as f
 from domain.model import Fact, MergePatch, Model
 from domain.property_status import PUBLIC_STATUSES, PropertyStatus
+from domain.roles import UserRole
 
 
 class PropertyType(StrEnum):
@@ -157,6 +158,8 @@ class Property(PropertyDetails, Fact):
     updated_at: datetime
     listed_at: datetime | None = None
     """When it was public for the first time; null before that."""
+    posted_by: UserRole | None = None
+    """The owner's role when they listed it; null for listings of older releases."""
 
     @property
     def details(self) -> PropertyDetails:

@@ -21,6 +21,7 @@ from domain.errors import (
 from domain.model import Fact
 from domain.property import ListingType, Property, PropertyDetails, PropertyPatch, SealableDetails
 from domain.property_status import CLOSED_STATUSES, PUBLIC_STATUSES, TRANSITIONS, Party, PropertyStatus
+from domain.roles import UserRole
 
 
 class CreateProperty(Command):
@@ -107,6 +108,10 @@ class _WholeProperty(SealableDetails, Fact):
     is_featured: bool = False
     is_verified: bool = False
     previous_price: f.Rupees | None = None
+    posted_by: UserRole | None = None
+    created_at: datetime | None = None
+    listed_at: datetime | None = None
+    """These three are null in events of older releases."""
 
 
 class PropertyCreated(_WholeProperty):
@@ -150,7 +155,8 @@ class Sender(Actor):
 
 PropertyFact = PropertyCreated | PropertyUpdated | PropertyPriceChanged | PropertyStatusChanged | PropertyDeleted
 
-_STATE_FIELDS = [name for name in _WholeProperty.model_fields if name != "property_id"]
+_TIMES = {"created_at", "listed_at"}
+_STATE_FIELDS = [name for name in _WholeProperty.model_fields if name not in {"property_id", *_TIMES}]
 
 
 def decide(state: Property | None, command: PropertyCommand, by: Sender) -> list[PropertyFact]:
@@ -164,7 +170,7 @@ def decide(state: Property | None, command: PropertyCommand, by: Sender) -> list
 
 def _decided(state: Property | None, command: PropertyCommand, by: Actor) -> list[PropertyFact]:
     if isinstance(command, CreateProperty):
-        return [_created(command)] if state is None else []
+        return [_created(command, by)] if state is None else []
     listing = _checked(state, command, by)
     match command:
         case UpdateProperty():
@@ -228,9 +234,15 @@ def _makes_active(state: Property | None, fact: PropertyFact) -> bool:
     return state is None or state.status is not PropertyStatus.ACTIVE
 
 
-def _created(command: CreateProperty) -> PropertyCreated:
+def _created(command: CreateProperty, by: Actor) -> PropertyCreated:
     return PropertyCreated(
-        property_id=command.property_id, owner_id=command.user_id, status=command.status, **dict(command.details)
+        property_id=command.property_id,
+        owner_id=command.user_id,
+        status=command.status,
+        posted_by=by.role,
+        created_at=command.issued_at,
+        listed_at=command.issued_at if command.status in PUBLIC_STATUSES else None,
+        **dict(command.details),
     )
 
 
@@ -250,7 +262,8 @@ def _may_change(state: Property, by: Actor) -> bool:
 
 def _with_changes(listing: Property, **changes: Any) -> dict[str, Any]:
     """The fields of an event: the state with `changes` applied."""
-    return {"property_id": listing.id, **{name: getattr(listing, name) for name in _STATE_FIELDS}, **changes}
+    kept = {name: getattr(listing, name) for name in (*_STATE_FIELDS, *_TIMES)}
+    return {"property_id": listing.id, **kept, **changes}
 
 
 def _updated(listing: Property, details: PropertyDetails) -> list[PropertyFact]:
@@ -286,9 +299,15 @@ def _status_changed(listing: Property, command: ChangePropertyStatus, by: Actor)
             from_status=listing.status,
             to_status=command.status,
             reason=command.reason,
-            **_with_changes(listing, status=command.status),
+            **_with_changes(listing, status=command.status, listed_at=_listed_at(listing, command)),
         )
     ]
+
+
+def _listed_at(listing: Property, command: ChangePropertyStatus) -> datetime | None:
+    """When it was public for the first time, after the command."""
+    first = listing.listed_at is None and command.status in PUBLIC_STATUSES
+    return command.issued_at if first else listing.listed_at
 
 
 def _flagged(listing: Property, by: Actor, **flags: bool) -> list[PropertyFact]:

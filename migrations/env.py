@@ -8,9 +8,10 @@ from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from adapters.postgres import async_url
-from adapters.tables import Xid8, metadata
+from adapters.tables import Point, Xid8, metadata
 
-ischema_names["xid8"] = Xid8  # a type that SQLAlchemy's reflection does not know
+# Types that SQLAlchemy's reflection does not know.
+ischema_names |= {"xid8": Xid8, "point": Point}
 SCHEMAS = {"user_management", "property_management", "search", "user_history", "notification"}
 
 

@@ -9,9 +9,11 @@ from projections.counts import Counts
 from projections.history import History
 from projections.notifications import Notifications
 from projections.projection import Projection
+from projections.search import Search
 
 PROJECTIONS: dict[str, Callable[[Redis], Projection[Any]]] = {
     History.name: History,
     Counts.name: lambda _: Counts(),
     Notifications.name: lambda _: Notifications(),
+    Search.name: lambda _: Search(),
 }

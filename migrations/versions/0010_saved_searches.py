@@ -1,9 +1,9 @@
-"""Saved searches, and what was reported of each."""
+"""Saved searches, what was reported of each, and when a listing was changed."""
 
 from alembic import op
 
 revision = "0010"
-down_revision = "0005"
+down_revision = "0006"
 
 _TABLES = """
 CREATE TABLE search.saved_filters (
@@ -42,6 +42,14 @@ CREATE TABLE search.saved_search_matches (
 CREATE INDEX saved_search_matches_newest
     ON search.saved_search_matches (tenant_id, saved_search_id, reported_at DESC, property_id);
 CREATE INDEX saved_search_matches_user ON search.saved_search_matches (tenant_id, user_id);
+
+ALTER TABLE search.property_search ADD COLUMN changed_at timestamptz;
+CREATE INDEX property_search_changed ON search.property_search (tenant_id, generation, changed_at)
+    WHERE status = 'ACTIVE';
+-- A view has the columns that its table had when it was created.
+CREATE OR REPLACE VIEW search.listings AS SELECT * FROM search.property_search
+    WHERE status = 'ACTIVE' AND tenant_id = current_setting('app.tenant', true)
+    AND generation = (SELECT generation FROM user_history.read_models WHERE name = 'search');
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON search.saved_filters, search.saved_search_matches TO hyderabad_app;
 GRANT SELECT ON search.saved_filters TO hyderabad_all_tenants;

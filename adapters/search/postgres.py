@@ -1,0 +1,129 @@
+"""Postgres as the search engine: answers searches from `listings`, the view of the projection `search`."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Double,
+    Row,
+    Uuid,
+    any_,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    select,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import TypeEngine
+
+from adapters.postgres import Database, DatabaseUnavailable
+from adapters.search.conditions import conditions, distance_to, text_query
+from adapters.search.engine import SearchUnavailable
+from adapters.search.plans import NEWEST, Key, below, complete, plan_of
+from adapters.search.relevance import most_relevant
+from adapters.search.rows import SEARCHED
+from adapters.tables import KM_PER_UNIT, SORT_KEYS, listings
+from domain.search import COUNTED_EXACTLY, Hit, Position, SearchFilters, SearchQuery, SearchResult, Sort, Total
+from domain.words import highlighted, singular, words
+
+_AROUND = 120
+"""Characters of a description before and after its first matching word that a highlight shows."""
+_SHOWN = (listings.c.card, listings.c.created_at, listings.c.listed_at, listings.c.property_id)
+
+
+class PostgresSearch:
+    """The engine. `database` plans each execution anew: `Database.for_searching`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def search(self, tenant_id: str, query: SearchQuery, after: Position | None = None) -> SearchResult:
+        """The page of `query` after a position. Raises SearchUnavailable."""
+        near = query.near
+        shown = (*_SHOWN, distance_to(near).label("distance")) if near else _SHOWN
+        asked = text_query(query.q) if query.q else None
+        async with self._connection(tenant_id) as connection:
+            if asked and query.sort is Sort.RELEVANCE:
+                rows, following = await most_relevant(connection, query, asked, shown, after)
+            else:
+                rows, following = await _in_order(connection, query, shown, after)
+        wanted = frozenset(singular(word.text) for word in words(query.q or ""))
+        return SearchResult([_hit(row, wanted) for row in rows], following)
+
+    async def count(self, tenant_id: str, filters: SearchFilters) -> Total:
+        """How many listings match, counted up to COUNTED_EXACTLY. Raises SearchUnavailable."""
+        some = select(literal(1)).select_from(listings).where(*conditions(filters)).limit(COUNTED_EXACTLY + 1)
+        async with self._connection(tenant_id) as connection:
+            counted = (await connection.execute(select(func.count()).select_from(some.subquery()))).scalar_one()
+        return Total(min(counted, COUNTED_EXACTLY), counted <= COUNTED_EXACTLY)
+
+    async def cards(self, tenant_id: str, ids: Sequence[UUID]) -> list[Hit]:
+        """The active listings with these ids, in the order of `ids`. Raises SearchUnavailable."""
+        query = select(*_SHOWN).where(listings.c.property_id == any_(bindparam("ids", list(ids), type_=ARRAY(Uuid))))
+        async with self._connection(tenant_id) as connection:
+            found = {row.property_id: row for row in await connection.execute(query)}
+        return [_hit(found[one], frozenset()) for one in dict.fromkeys(ids) if one in found]
+
+    @asynccontextmanager
+    async def _connection(self, tenant_id: str) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._database.statements(tenant_id) as connection:
+                yield connection
+        except DatabaseUnavailable as error:
+            raise SearchUnavailable(str(error)) from error
+
+
+async def _in_order(
+    connection: AsyncConnection, query: SearchQuery, shown: Sequence[ColumnElement[Any]], after: Position | None
+) -> tuple[list[Row[Any]], Position | None]:
+    """The rows of a page in the order of a column, and the position of the last one; None on the last page."""
+    order = _order_of(query)
+    more = [below(order, [*after[:-2], datetime.fromisoformat(after[-2]), UUID(after[-1])])] if after else []
+    plan = await plan_of(connection, query, by_distance=query.sort is Sort.DISTANCE)
+    rows = list(await connection.execute(plan.statement(shown, order, more, query.limit + 1)))
+    if plan.bounded and len(rows) <= query.limit:
+        rows = list(await connection.execute(complete(query).statement(shown, order, more, query.limit + 1)))
+    if len(rows) <= query.limit:
+        return rows, None
+    last = rows[query.limit - 1]
+    values = [getattr(last, f"key_{n}") for n in range(len(order) - 2)]
+    return rows[: query.limit], (*values, last.listed_at.isoformat(), str(last.property_id))
+
+
+def _order_of(query: SearchQuery) -> tuple[Key, ...]:
+    """The sort key: a value that falls from row to row, then time and id."""
+    match query.sort:
+        case Sort.RELEVANCE | Sort.NEWEST:
+            return NEWEST
+        case Sort.DISTANCE:
+            assert query.near is not None, "SearchQuery refuses it"
+            distance = distance_to(query.near)
+            return (Key(-distance, distance.asc()), *NEWEST)
+        case sort:
+            kind: TypeEngine[Any] = Double() if sort is Sort.PRICE_PER_SQFT else BigInteger()
+            key: ColumnElement[Any] = literal_column(SORT_KEYS[sort.value], kind)
+            return (Key.falling(key), *NEWEST)
+
+
+def _hit(row: Any, wanted: frozenset[str]) -> Hit:
+    """A row as an engine's hit; `wanted` are the singulars of the words to mark."""
+    # The times are columns: an older event that comes late may correct them.
+    times = orjson.dumps({"createdAt": row.created_at, "listedAt": row.listed_at}, option=orjson.OPT_UTC_Z)
+    card = row.card[:-1] + b"," + times[1:]
+    marked: dict[str, str] = {}
+    if wanted:
+        content = orjson.loads(row.card)
+        for name in SEARCHED:
+            around = _AROUND if name == "description" else None
+            if found := highlighted(content[name] or "", wanted, around):
+                marked[name] = found
+    distance = getattr(row, "distance", None)
+    return Hit(card, row.property_id, None if distance is None else round(distance * KM_PER_UNIT, 3), marked)

@@ -1,0 +1,187 @@
+"""Searching listings: /api/search."""
+
+import hashlib
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Header, Query, Response
+
+from api.bodies import BodyOf
+from api.deps import MaybeCallerDep, Parts, PartsDep, TenantDep, consistency_cursor
+from api.errors import ApiError
+from api.openapi import query
+from api.paging import opened
+from api.property_answers import json_counts_of
+from api.search_parameters import SearchBody, SearchParameters
+from api.tokens import Caller
+from domain.model import Model
+from domain.search import Hit, ListingCard, SearchQuery, SearchResult
+from domain.words import words
+from projections.search import is_searchable
+
+router = APIRouter(prefix="/api/search", tags=["search"])
+
+_PROBLEMS = ("invalid-request", "invalid-cursor", "invalid-consistency-token")
+
+ConsistencyToken = Annotated[
+    str | None,
+    Header(
+        alias="Consistency-Token",
+        max_length=200,
+        description="Of the response to a command on a listing: the search includes what the command wrote",
+    ),
+]
+
+
+class FoundProperty(ListingCard):
+    """A listing that a search has found, with its counts, which are updated within about a second."""
+
+    views_count: int = 0
+    favorites_count: int = 0
+
+
+class FoundItem(Model):
+    """A listing with what the search says about it."""
+
+    property: FoundProperty
+    distance_km: float | None = None
+    """From `near`, if it was given."""
+    highlights: dict[str, str] | None = None
+    """By field: HTML with the words of `q` in `<mark>`; absent without them."""
+
+
+class SearchTotal(Model):
+    """How many listings match: exactly, or at least so many."""
+
+    value: int
+    exact: bool
+
+
+class FacetCount(Model):
+    """How many listings have a value, under the filters on other fields."""
+
+    value: str
+    count: int
+
+
+class Interpretation(Model):
+    """How the search was read."""
+
+    filters: dict[str, Any]
+    """By the names of the parameters."""
+    terms: tuple[str, ...]
+    """The words that are searched in the texts of listings."""
+
+
+class Relaxation(Model):
+    """What the search finds without one of its filters."""
+
+    drop: str
+    """The name of the parameter."""
+    total: SearchTotal
+
+
+class SearchPage(Model):
+    """A page of the listings that a search has found."""
+
+    items: tuple[FoundItem, ...]
+    next_cursor: str | None
+    """The cursor of the next page; null on the last page."""
+    total: SearchTotal | None
+    """On the first page."""
+    facets: dict[str, tuple[FacetCount, ...]]
+    """By the name of the parameter; on the first page."""
+    interpretation: Interpretation
+    relax: tuple[Relaxation, ...]
+
+
+@router.get("/properties", **query(SearchPage, *_PROBLEMS, signed_in="optional"))
+async def search_properties(
+    parameters: Annotated[SearchParameters, Query()],
+    caller: MaybeCallerDep,
+    tenant_id: TenantDep,
+    parts: PartsDep,
+    consistency_token: ConsistencyToken = None,
+) -> Response:
+    """The active listings that meet all of the filters."""
+    return await _answer(parts, caller, tenant_id, parameters.query, parameters.cursor, consistency_token)
+
+
+@router.post("/properties", **query(SearchPage, *_PROBLEMS, signed_in="optional"))
+async def search_properties_in_polygon(
+    body: BodyOf[SearchBody],
+    caller: MaybeCallerDep,
+    tenant_id: TenantDep,
+    parts: PartsDep,
+    consistency_token: ConsistencyToken = None,
+) -> Response:
+    """The same as the search by URL, also within a polygon that was drawn on a map (GeoJSON)."""
+    return await _answer(parts, caller, tenant_id, body.query, body.cursor, consistency_token)
+
+
+async def _answer(
+    parts: Parts, caller: Caller | None, tenant_id: str, asked: SearchQuery, cursor: str | None, token: str | None
+) -> Response:
+    """The response with a page. Raises ApiError invalid-cursor, invalid-consistency-token or unavailable."""
+    tenant_id = caller.tenant_id if caller else tenant_id
+    purpose = _purpose(tenant_id, asked)
+    after = opened(parts.signer.open_position, purpose, cursor)
+    await _wait_for(parts, tenant_id, token)
+    found = await parts.search.search(tenant_id, asked, after)
+    async with parts.database.statements(tenant_id) as connection:
+        counts = await json_counts_of(connection, [hit.id for hit in found.hits])
+    items = b",".join(_item(hit, counts[hit.id]) for hit in found.hits)
+    rest = {
+        "nextCursor": parts.signer.sign_position(purpose, found.next) if found.next else None,
+        **_about(asked, found),
+    }
+    return Response(b'{"items":[' + items + b"]," + orjson.dumps(rest)[1:], media_type="application/json")
+
+
+def _about(asked: SearchQuery, found: SearchResult) -> dict[str, Any]:
+    """What an answer says beside the listings."""
+    return {
+        "total": found.total,
+        "facets": found.facets,
+        "interpretation": {
+            "filters": {
+                SearchQuery.model_fields[name].alias or name: value
+                for name, value in asked.model_dump(mode="json", include=set(asked.given)).items()
+            },
+            "terms": [word.text for word in words(asked.q or "")],
+        },
+        "relax": [],
+    }
+
+
+def _purpose(tenant_id: str, asked: SearchQuery) -> str:
+    """What a cursor is signed for: it is good for the same search only, in pages of any size."""
+    digest = hashlib.sha256(asked.model_dump_json(exclude={"limit"}).encode()).hexdigest()
+    return f"search:{tenant_id}:{digest}"
+
+
+def _item(hit: Hit, counts: dict[str, int]) -> bytes:
+    """A FoundItem as JSON."""
+    more: dict[str, Any] = {}
+    if hit.distance_km is not None:
+        more["distanceKm"] = hit.distance_km
+    if hit.highlights:
+        more["highlights"] = hit.highlights
+    listing = hit.card[:-1] + b"," + orjson.dumps(counts)[1:]
+    return b'{"property":' + listing + (b"," + orjson.dumps(more)[1:] if more else b"}")
+
+
+async def _wait_for(parts: Parts, tenant_id: str, token: str | None) -> None:
+    """Wait until the search has what a Consistency-Token names. Raises ApiError invalid-consistency-token, unavailable.
+
+    There is no other copy of the index to answer from, so a search that would be stale is not answered.
+    """
+    entry = consistency_cursor(parts, tenant_id, (token or "").partition(".")[0], token)
+    if entry is None:
+        return
+    if not await is_searchable(parts.database, tenant_id, entry.id, parts.settings.consistency_wait_seconds):
+        raise ApiError(
+            "unavailable",
+            "The search does not have your change yet. Send the request again after Retry-After seconds.",
+            headers={"Retry-After": "1"},
+        )

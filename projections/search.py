@@ -1,0 +1,178 @@
+"""Search: the active listings with all that a search or a card needs, and the vocabulary of their words.
+
+`search.property_search` has a row for each listing, with the newest version applied; a listing that is not active keeps
+its version only, so that an older event does not bring it back. `search.vocabulary` has the number of active listings
+with each word. One statement writes both, adding the difference to the numbers, so a repeated or older event changes
+nothing. Engines read them by the views of `adapters/tables.py`.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Double,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    Uuid,
+    bindparam,
+    select,
+    text,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters import event_store
+from adapters.postgres import Database
+from adapters.search.rows import IndexedListing, indexed, row_of
+from adapters.tables import property_search, read_models, vocabulary
+from domain.events import PROPERTY_EVENTS, read_event
+from projections.projection import Projection, parsed
+
+_TYPES = {
+    "PROPERTY_CREATED",
+    "PROPERTY_UPDATED",
+    "PROPERTY_PRICE_CHANGED",
+    "PROPERTY_STATUS_CHANGED",
+    "PROPERTY_DELETED",
+}
+_SEPARATOR = "\x1f"
+"""Between the amenities of a row, whose text has no control characters: an array of arrays must be rectangular."""
+_KEY = ("tenant_id", "property_id")
+_EARLIEST = ("created_at", "listed_at")
+_AS_TEXT = {"amenities": "string_to_array({}, E'\\x1f')", "words": "CAST({} AS tsvector)"}
+_COLUMNS = [
+    column.name for column in property_search.columns if column.computed is None and column.name != "generation"
+]
+_NEWEST = [name for name in _COLUMNS if name not in {*_KEY, *_EARLIEST, "version"}]
+
+
+def _array_of(name: str) -> ARRAY[Any]:
+    if name in _AS_TEXT:
+        return ARRAY(Text)
+    kind = property_search.c[name].type
+    of_kind = (DateTime, Uuid, BigInteger, Integer, Boolean, Double, LargeBinary)
+    return ARRAY(kind if isinstance(kind, of_kind) else Text if isinstance(kind, Text) else String)
+
+
+_APPLY = text(f"""
+    WITH changed AS (
+        INSERT INTO search.property_search AS known (generation, {", ".join(_COLUMNS)})
+        SELECT :generation, {", ".join(_AS_TEXT.get(name, "{}").format(name) for name in _COLUMNS)}
+        FROM unnest({", ".join(f":{name}" for name in _COLUMNS)})
+            WITH ORDINALITY AS event ({", ".join(_COLUMNS)}, n)
+        ORDER BY n
+        ON CONFLICT (tenant_id, property_id, generation) DO UPDATE SET
+            version = greatest(known.version, excluded.version),
+            created_at = least(known.created_at, excluded.created_at),
+            listed_at = least(known.listed_at, excluded.listed_at),
+            {
+    ", ".join(
+        f"{name} = CASE WHEN excluded.version > known.version THEN excluded.{name} ELSE known.{name} END"
+        for name in _NEWEST
+    )
+}
+        WHERE excluded.version > known.version OR excluded.created_at < known.created_at
+            OR excluded.listed_at < coalesce(known.listed_at, 'infinity')
+        RETURNING new.tenant_id, old.words AS words_before, new.words AS words_after
+    ), differences AS (
+        SELECT tenant_id, word, sum(listings) AS listings FROM (
+            SELECT tenant_id, unnest(tsvector_to_array(words_after)) AS word, 1 AS listings FROM changed
+            UNION ALL
+            SELECT tenant_id, unnest(tsvector_to_array(words_before)), -1 FROM changed
+        ) AS each_word
+        GROUP BY tenant_id, word HAVING sum(listings) <> 0
+    ), counted AS (
+        INSERT INTO search.vocabulary AS known (tenant_id, generation, word, listings)
+        SELECT tenant_id, :generation, word, listings FROM differences ORDER BY tenant_id, word COLLATE "C"
+        ON CONFLICT (tenant_id, word, generation) DO UPDATE SET listings = known.listings + excluded.listings
+        RETURNING tenant_id, word, listings
+    )
+    SELECT tenant_id, word FROM counted WHERE listings = 0
+""").bindparams(bindparam("generation", type_=Integer), *(bindparam(name, type_=_array_of(name)) for name in _COLUMNS))
+_FORGET = text("""
+    DELETE FROM search.vocabulary AS known USING unnest(:tenant_ids, :words) AS gone (tenant_id, word)
+    WHERE known.tenant_id = gone.tenant_id AND known.word = gone.word AND known.generation = :generation
+        AND known.listings = 0
+""").bindparams(
+    bindparam("generation", type_=Integer),
+    bindparam("tenant_ids", type_=ARRAY(String)),
+    bindparam("words", type_=ARRAY(Text)),
+)
+
+
+_VERSION = select(property_search.c.version).where(
+    property_search.c.property_id == bindparam("property_id"),
+    property_search.c.generation
+    == select(read_models.c.generation).where(read_models.c.name == "search").scalar_subquery(),
+)
+_POLL_SECONDS = 0.02
+
+
+class Search(Projection[IndexedListing]):
+    """The projection."""
+
+    name = "search"
+    topics = (PROPERTY_EVENTS,)
+    tables = (property_search, vocabulary)
+
+    def read(self, topic: str, value: bytes) -> IndexedListing | None:
+        """The listing in an event; None for events that change none. Raises UnreadableEvent with the reason."""
+        message = parsed(value)
+        return indexed(read_event(message)) if message.get("eventType") in _TYPES else None
+
+    async def apply(self, tx: AsyncConnection, events: Sequence[IndexedListing], generation: int) -> None:
+        """Write the newest version of each listing, and add the difference to the vocabulary."""
+        listings = newest_of_each(events)
+        if not listings:
+            return
+        rows = [row_of(listing) for listing in listings]
+        for row in rows:
+            row["amenities"] = None if row["amenities"] is None else _SEPARATOR.join(row["amenities"])
+        columns = {name: [row[name] for row in rows] for name in _COLUMNS}
+        unused = (await tx.execute(_APPLY, {"generation": generation, **columns})).all()
+        if unused:
+            # A word that no listing has may be a person's name, and corrects no other word.
+            gone = {"tenant_ids": [row.tenant_id for row in unused], "words": [row.word for row in unused]}
+            await tx.execute(_FORGET, {"generation": generation, **gone})
+
+
+async def is_searchable(database: Database, tenant_id: str, event_id: UUID, wait_seconds: float) -> bool:
+    """Whether the read model has an event of the tenant; waits for it up to `wait_seconds`."""
+    async with database.statements(tenant_id) as connection:
+        message = await event_store.by_id(connection, event_id)
+    if message is None or message["eventType"] not in _TYPES:
+        return True
+    listing = {"property_id": UUID(message["aggregateId"])}
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        async with database.statements(tenant_id) as connection:
+            version = (await connection.execute(_VERSION, listing)).scalar_one_or_none()
+        if version is not None and version >= message["version"]:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def newest_of_each(events: Sequence[IndexedListing]) -> list[IndexedListing]:
+    """The newest version of each listing, with the earliest times of all of them, in the order of their keys."""
+    newest: dict[tuple[str, int], IndexedListing] = {}
+    for event in sorted(events, key=lambda event: (event.key, event.version)):
+        older = newest.get(event.key)
+        newest[event.key] = _merged(event, older) if older else event
+    return list(newest.values())
+
+
+def _merged(event: IndexedListing, older: IndexedListing) -> IndexedListing:
+    listed: list[datetime] = [time for time in (event.listed_at, older.listed_at) if time]
+    return replace(event, created_at=min(event.created_at, older.created_at), listed_at=min(listed) if listed else None)
