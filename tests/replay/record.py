@@ -71,6 +71,8 @@ from tests.samples import create_property, login, new_id, record_activity, regis
 from tests.workflows.conftest import running
 from tests.workflows.fakes import Script, refusal, unavailable
 from workflows import options
+from workflows.change_saved_search import ChangeSavedSearchWorkflow
+from workflows.create_saved_search import CreateSavedSearchWorkflow
 from workflows.digest import DigestWorkflow
 from workflows.email_verification import EmailVerificationWorkflow
 from workflows.erase_user import EraseUserWorkflow
@@ -84,6 +86,7 @@ from workflows.saved_search import SavedSearchWorkflow
 
 OVERDUE = datetime(2024, 1, 15, tzinfo=UTC)
 """The expiry of a registration of this time is overdue, and is taken at once."""
+_SEARCH = SearchToSave(name="Flats", filters='{"bedrooms":["2"]}')
 HISTORIES = Path(__file__).parent / "histories"
 
 _STACK_TRACE = re.compile(r'("stackTrace": ?)"(?:[^"\\]|\\.)*"')
@@ -104,7 +107,6 @@ def _samples() -> dict[str, Command]:
     account: dict[str, Any] = {"tenant_id": "hyderabad", "user_id": by, "issued_at": creating.issued_at}
     listing = {**account, "property_id": creating.property_id}
     search = {**account, "saved_search_id": new_id()}
-    wanted = SearchToSave(name="Flats", filters='{"bedrooms":["2"]}')
     commands = [
         creating,
         UpdateProperty(command_id=new_id(), details=creating.details, **listing),
@@ -142,8 +144,8 @@ def _samples() -> dict[str, Command]:
             **account,
         ),
         Unsubscribe(command_id=new_id(), kinds=(NoticeKind.PRICE_DROPPED,), **account),
-        CreateSavedSearch(command_id=new_id(), search=wanted, **search),
-        ChangeSavedSearch(command_id=new_id(), search=wanted, **search),
+        CreateSavedSearch(command_id=new_id(), search=_SEARCH, **search),
+        ChangeSavedSearch(command_id=new_id(), search=_SEARCH, **search),
         PauseSavedSearch(command_id=new_id(), by=PausedBy.LINK, **search),
         DeleteSavedSearch(command_id=new_id(), **search),
         EraseUser(command_id=new_id(), **account),
@@ -228,6 +230,10 @@ def _of_others() -> dict[str, Recorded]:
 
     account = {"tenant_id": "hyderabad", "user_id": new_id(), "issued_at": OVERDUE}
     soon = datetime.now(UTC) + timedelta(seconds=2)
+    in_a_year = datetime.now(UTC) + timedelta(days=365)
+    search = {**account, "saved_search_id": new_id(), "search": _SEARCH}
+    saved = CreateSavedSearch(command_id=new_id(), **search)
+    changed = ChangeSavedSearch(command_id=new_id(), **search)
 
     def erasing(script: Script) -> Recorded:
         return Recorded(EraseUserWorkflow, [sent(EraseUser(command_id=new_id(), **account))], script)
@@ -268,6 +274,9 @@ def _of_others() -> dict[str, Recorded]:
                 rounds=[RoundDone(reported=3, recorded=new_id(), due_at=soon), RoundDone(due_at=soon), RoundDone()],
             )
         ),
+        # In this order: the rounds of the first are there when the second wants to start them.
+        "create_saved_search-waits": Recorded(CreateSavedSearchWorkflow, [sent(saved)], Script(due=[in_a_year])),
+        "change_saved_search-signals": Recorded(ChangeSavedSearchWorkflow, [sent(changed)], Script()),
         "saved_search-unread": rounds(Script(due=[soon], rounds=[RoundDone(unread=True)])),
         "saved_search-paused": rounds(Script()),
         "saved_search-late": rounds(
