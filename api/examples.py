@@ -115,6 +115,17 @@ BODIES: dict[str, dict[str, Any]] = {
         "phoneNumber": "98480 12345",
     },
     "RoleChange": {"role": "AGENT"},
+    "SearchBody": {
+        "q": "lake view",
+        "propertyType": ["APARTMENT", "VILLA"],
+        "bedrooms": ["2", "4+"],
+        "maxPrice": 12_000_000,
+        "polygon": {
+            "type": "Polygon",
+            "coordinates": [[[78.33, 17.42], [78.39, 17.42], [78.39, 17.47], [78.33, 17.47], [78.33, 17.42]]],
+        },
+        "sort": "price",
+    },
     "SecondFactorConfirmation": {"setupToken": _SETUP_TOKEN, "code": "492039"},
     "StatusChange": {"status": "UNDER_OFFER", "reason": "Two families are interested."},
     "Switch": {"value": True},
@@ -296,6 +307,20 @@ RESPONSES: dict[str, Any] = {
         "userVerification": "required",
     },
     "RecoveryCodes": {"recoveryCodes": ["lcqd3h4kmvx2a7yt", "w5n6gzr3bjoe4s2f"]},
+    "SearchPage": {
+        "items": [
+            {
+                "property": {name: value for name, value in _PROPERTY.items() if not name.startswith("contact")},
+                "distanceKm": 2.417,
+                "highlights": {"description": "A bright flat near the <mark>lake</mark>, ten minutes from the metro."},
+            }
+        ],
+        "nextCursor": "WyIyMDI1LTEwLTA5VDA2OjMwOjAwWiJd",
+        "total": {"value": 128, "exact": True},
+        "facets": {"bedrooms": [{"value": "3", "count": 81}, {"value": "2", "count": 47}]},
+        "interpretation": {"filters": {"q": "lake", "minBedrooms": 2}, "terms": ["lake"]},
+        "relax": [],
+    },
     "SecondFactorSetup": {
         "setupToken": _SETUP_TOKEN,
         "secret": "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP",

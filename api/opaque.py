@@ -70,9 +70,8 @@ class Signer:
             raise Tampered("not base64url") from error
         body = signed[:-_TAG_BYTES] if size is None else signed[:size]
         # Compare the whole text, not only the tag, so that no second base64 spelling of a cursor is accepted.
-        if len(body) != (size or len(body)) or not hmac.compare_digest(
-            self._signed(purpose, body).encode(), text.encode()
-        ):
+        whole = size is None or len(body) == size
+        if not whole or not hmac.compare_digest(self._signed(purpose, body).encode(), text.encode()):
             raise Tampered("the signature is not valid for this purpose")
         return body
 

@@ -177,12 +177,14 @@ def _without_texts(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(name: str, value: Any) -> Any:
+    if name in _ROOM_LISTS:
+        value = _as_text(value)
     if name in _LISTS and isinstance(value, str | list | tuple):
         texts = [value] if isinstance(value, str) else value
         parts = [part for text in texts for part in (text.split(",") if isinstance(text, str) else [text])]
         if name in _ROOM_LISTS:
             # A `+` that a client has not encoded arrives as a space.
-            return [part.lstrip().replace(" ", "+") if isinstance(part, str) else part for part in parts]
+            return [part.lstrip().replace(" ", "+") if isinstance(part, str) else _as_text(part) for part in parts]
         return [part.strip() if isinstance(part, str) else part for part in parts]
     if name in _SHAPES and isinstance(value, str):
         names = _SHAPES[name]
@@ -194,3 +196,7 @@ def _read(name: str, value: Any) -> Any:
                 [{"type": "numbers", "loc": ("query", name), "msg": f"Give {','.join(names)} as numbers.", "input": ""}]
             ) from error
     return value
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if type(value) is int else value

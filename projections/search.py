@@ -110,10 +110,9 @@ _FORGET = text("""
 )
 
 
+_SERVING = select(read_models.c.generation).where(read_models.c.name == "search").scalar_subquery()
 _VERSION = select(property_search.c.version).where(
-    property_search.c.property_id == bindparam("property_id"),
-    property_search.c.generation
-    == select(read_models.c.generation).where(read_models.c.name == "search").scalar_subquery(),
+    property_search.c.property_id == bindparam("property_id"), property_search.c.generation == _SERVING
 )
 _POLL_SECONDS = 0.02
 
