@@ -24,6 +24,7 @@ from api import (
     properties,
     push,
     query_names,
+    recommendations,
     saved_searches,
     search,
     second_factor,
@@ -66,6 +67,7 @@ ROUTERS = {
     "preferences": preferences.router,
     "push": push.router,
     "saved-searches": saved_searches.router,
+    "recommendations": recommendations.router,
     "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }

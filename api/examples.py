@@ -146,6 +146,7 @@ _PROPERTY = {
     "viewsCount": 12,
     "favoritesCount": 3,
 }
+_FOUND = {name: value for name, value in _PROPERTY.items() if not name.startswith("contact")}
 _USER = User(
     id=_USER_ID,
     version=1,
@@ -310,7 +311,7 @@ RESPONSES: dict[str, Any] = {
     "SearchPage": {
         "items": [
             {
-                "property": {name: value for name, value in _PROPERTY.items() if not name.startswith("contact")},
+                "property": _FOUND,
                 "distanceKm": 2.417,
                 "highlights": {"description": "A bright flat near the <mark>lake</mark>, ten minutes from the metro."},
             }
@@ -328,6 +329,14 @@ RESPONSES: dict[str, Any] = {
         "&issuer=Hyderabad%20Infra",
         "qrCode": "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E",
         "expiresIn": 600,
+    },
+    "RecommendationList": {
+        "items": [
+            {
+                "property": _FOUND,
+                "reason": {"kind": "NEARBY", "text": "1.2 km away, ₹5,00,000 less", "propertyId": str(_COMMAND_ID)},
+            }
+        ]
     },
     "SavedSearchList": {"items": [_SHOWN_SAVED_SEARCH]},
     "ShownSavedSearch": _SHOWN_SAVED_SEARCH,

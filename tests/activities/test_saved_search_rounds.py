@@ -19,6 +19,7 @@ from adapters.search.engine import SearchUnavailable
 from adapters.search.postgres import PostgresSearch
 from adapters.settings import Settings
 from adapters.tables import notices, saved_filters, saved_search_matches, users
+from domain.events import observation_events
 from domain.matching import MAX_SHOWN, MAX_UNREAD
 from domain.notifications import in_app_id
 from domain.observations import NotificationsRead, Read, SavedSearchVisited, View, Visit
@@ -99,8 +100,6 @@ class Rounds:
 
     async def read(self, *observations: Any) -> None:
         """What the owner does with mails."""
-        from domain.events import observation_events
-
         async with self.database.statements(self.tenant) as connection:
             await event_store.store_observations(
                 connection, observation_events(record_activity(self.tenant, *observations))
@@ -289,9 +288,9 @@ async def test_search_that_was_changed_during_a_round_reports_nothing_of_the_old
 
         async def search(self, *arguments: Any) -> Any:
             await rounds.searching.save(rounds.searching.of(rounds.created, ChangeSavedSearch, search=wanted))
-            return await engine.search(*arguments)
+            return await real.search(*arguments)
 
-    engine = rounds._rounds._engine
+    real = rounds._rounds._engine
     rounds._rounds._engine = Changing()  # type: ignore[assignment]
     done = await ActivityEnvironment().run(
         rounds._rounds.find_matches, Round(**dict(rounds.of), at=datetime.now(UTC) + timedelta(minutes=1))
@@ -304,7 +303,7 @@ async def test_search_that_was_changed_during_a_round_reports_nothing_of_the_old
 async def test_what_is_remembered_is_bounded(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
     at = datetime.now(UTC)
     key = {"tenant_id": rounds.tenant, "saved_search_id": rounds.of.saved_search_id, "user_id": rounds.of.user_id}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {**key, "property_id": uuid5(rounds.of.user_id, str(n)), "version": 1, "price": 1, "back_at": None}
         | {"reported_at": at + timedelta(seconds=n)}
         for n in range(saved_searches.MAX_REPORTED + 5)
