@@ -54,6 +54,7 @@ ROUTERS = {
     "history": history.router,
     "views": views.router,
     "search": search.router,
+    "recommendations": recommendations.router,
     "properties": properties.router,
     # Before the accounts, whose ids match every path.
     "passkeys": passkeys.router,
@@ -67,7 +68,6 @@ ROUTERS = {
     "preferences": preferences.router,
     "push": push.router,
     "saved-searches": saved_searches.router,
-    "recommendations": recommendations.router,
     "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }
