@@ -34,6 +34,8 @@ from activities.preferences import NotificationPreferences
 from activities.progress import Progress
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
+from activities.saved_search_rounds import OverdueSavedSearches, SavedSearchRounds
+from activities.saved_searches import SavedSearches
 from activities.saving import CommandStore
 from activities.texts import Texts
 from activities.users import Users
@@ -44,6 +46,7 @@ from adapters.live import LiveStreams
 from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.sealing import Keyring
+from adapters.search.postgres import PostgresSearch
 from adapters.senders import mail_sender, push_sender, sms_sender
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
@@ -69,6 +72,7 @@ class Pools:
         self._settings = settings
         self._client = client
         self._tenants = Database.for_tenants(settings)
+        self._searching = Database.for_searching(settings)
         self._all_tenants = Database.for_all_tenants(settings)
         self._publisher = Publisher(settings)
         self._relay = OutboxRelay(client, options.NOTIFICATIONS)
@@ -108,6 +112,7 @@ class Pools:
                 Properties(store, self._settings.verified_email_tenants).save_property,
                 Favorites(store).save_favorite,
                 NotificationPreferences(store).save_preferences,
+                SavedSearches(store).save_saved_search,
                 users.save_user,
                 Verifications(users, self._keyring).save_verification_step,
                 Observations(self._tenants, self._relay.enqueued).save_observations,
@@ -122,6 +127,10 @@ class Pools:
 
     def _notifications(self) -> Worker:
         notices = Notices(self._tenants, self._senders)
+        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
+        rounds = SavedSearchRounds(
+            self._tenants, PostgresSearch(self._searching), store, self._keyring, self._relay.enqueued
+        )
         return Worker(
             self._client,
             task_queue=options.NOTIFICATIONS,
@@ -130,6 +139,10 @@ class Pools:
                 notices.expand_notices,
                 notices.expand_favorites,
                 notices.find_held,
+                rounds.next_round,
+                rounds.find_matches,
+                rounds.pause_unread,
+                self._publishing.publish,
                 self._publishing.publish_observations,
                 self._deliveries(self._senders[Channel.EMAIL]).send_deliveries,
             ],
@@ -164,6 +177,7 @@ class Pools:
         deliveries = OverdueDeliveries(self._all_tenants, self._relay, after)
         verifications = OverdueVerifications(self._all_tenants, self._client, options.COMMANDS)
         overdue = OverdueErasures(self._all_tenants, self._keyring, self._client, options.COMMANDS)
+        searches = OverdueSavedSearches(self._all_tenants, self._client, options.NOTIFICATIONS)
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
         erasures = Erasures(
             self._tenants,
@@ -187,6 +201,7 @@ class Pools:
                 deliveries.start_overdue,
                 verifications.start_overdue_verifications,
                 overdue.start_overdue_erasures,
+                searches.start_overdue_saved_searches,
                 erasures.withdraw_listings,
                 erasures.ensure_notified,
                 erasures.delete_listings,
@@ -224,7 +239,8 @@ class Pools:
         await asyncio.gather(self._relay.close(), self._publishing.close(), self._progress.close())
         await self._redis.aclose()
         await asyncio.gather(*(sender.close() for sender in self._senders.values()))
-        await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())
+        databases = self._tenants, self._searching, self._all_tenants
+        await asyncio.gather(self._publisher.close(), *(database.close() for database in databases))
 
 
 def _schedules(settings: Settings) -> dict[str, Schedule]:

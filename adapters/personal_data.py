@@ -29,6 +29,8 @@ from adapters.tables import (
     push_subscriptions,
     recovery_codes,
     refresh_tokens,
+    saved_filters,
+    saved_search_matches,
     search_history,
     sessions,
     totp,
@@ -47,6 +49,8 @@ _OF_ACCOUNT = (
     passkeys,
     preferences,
     push_subscriptions,
+    saved_search_matches,
+    saved_filters,
     user_profiles,
     users,
 )

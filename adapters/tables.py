@@ -617,6 +617,46 @@ search_history = Table(
     schema="search",
 )
 
+saved_filters = Table(
+    "saved_filters",
+    metadata,
+    _tenant(),
+    Column("saved_search_id", Uuid, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("name", String(60), nullable=False),
+    Column("filters", JSONB, nullable=False),
+    Column("frequency", String(20), nullable=False),
+    Column("hour", SmallInteger, nullable=False),
+    Column("weekday", String(20), nullable=False),
+    Column("paused", String(20)),
+    _at("since"),
+    _at("created_at"),
+    _at("updated_at"),
+    _at("due_at"),
+    _at("looked_at", nullable=True),
+    Column("recent_mails", JSONB, nullable=False, server_default=text("'[]'")),
+    Index("saved_filters_user", "tenant_id", "user_id", "created_at"),
+    Index("saved_filters_due", "due_at", postgresql_where=text("paused IS NULL")),
+    schema="search",
+)
+
+saved_search_matches = Table(
+    "saved_search_matches",
+    metadata,
+    _tenant(),
+    Column("saved_search_id", Uuid, primary_key=True),
+    Column("property_id", Uuid, primary_key=True),
+    Column("user_id", Uuid, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("price", BigInteger, nullable=False),
+    _at("reported_at"),
+    _at("back_at", nullable=True),
+    Index("saved_search_matches_newest", "tenant_id", "saved_search_id", text("reported_at DESC"), "property_id"),
+    Index("saved_search_matches_user", "tenant_id", "user_id"),
+    schema="search",
+)
+
 WIDTH_OF_DEGREE = 0.95424
 """Of longitude beside one of latitude: the cosine of 17.4 degrees, Hyderabad's latitude."""
 KM_PER_UNIT = 111.195
@@ -686,6 +726,7 @@ property_search = Table(
     Column("card", LargeBinary),
     Column("price_per_sqft", Double, Computed("price::double precision / area_sqft", persisted=True)),
     Column("geo", Point, Computed(f"point(longitude * {WIDTH_OF_DEGREE}, latitude)", persisted=True)),
+    _at("changed_at", nullable=True),
     # Hashes, because an index has no room for a hundred labels.
     Column("amenity_codes", ARRAY(BigInteger), Computed("search.label_codes(amenities)", persisted=True)),
     _sorted(
@@ -709,6 +750,9 @@ property_search = Table(
     _indexed("property_search_words", "words", "gin"),
     _indexed("property_search_amenities", "amenities", "gin"),
     _indexed("property_search_geo", "geo", "gist"),
+    Index(
+        "property_search_changed", "tenant_id", "generation", "changed_at", postgresql_where=text("status = 'ACTIVE'")
+    ),
     schema="search",
 )
 

@@ -29,6 +29,8 @@ from api import (
     properties,
     push,
     query_names,
+    recommendations,
+    saved_searches,
     search,
     search_clusters,
     search_history,
@@ -68,6 +70,7 @@ ROUTERS = {
     "views": views.router,
     "search": search.router,
     "search-clusters": search_clusters.router,
+    "recommendations": recommendations.router,
     "properties": properties.router,
     # Before the accounts, whose ids match every path.
     "passkeys": passkeys.router,
@@ -83,6 +86,7 @@ ROUTERS = {
     "projections": projections.router,
     "search-history": search_history.router,
     "stream": streams.router,
+    "saved-searches": saved_searches.router,
     "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }

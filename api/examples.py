@@ -42,6 +42,15 @@ _CLIENT_DATA = "eyJ0eXBlIjoid2ViYXV0aG4uZ2V0IiwiY2hhbGxlbmdlIjoiQUFBQSIsIm9yaWdp
 _CHALLENGE = "7Wq3yq0m2yB5mZf7nq1oX2a0d3bS8rVYkJp4cT6hG9E"
 _SETUP_TOKEN = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k"
 
+_SAVED_SEARCH: dict[str, Any] = {
+    "name": "Flats in Kondapur",
+    "filters": {"location": ["Kondapur"], "propertyType": ["APARTMENT"], "bedrooms": ["2", "3"], "maxPrice": 9_000_000},
+    "frequency": "WEEKLY",
+    "weekday": "SATURDAY",
+    "hour": 9,
+    "paused": False,
+}
+
 BODIES: dict[str, dict[str, Any]] = {
     "Credentials": {"emailOrUsername": "ravi@example.com", "password": "correct horse battery"},
     "CodeProof": {"password": "correct horse battery", "code": "492039"},
@@ -54,6 +63,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "quietHours": {"from": "22:00", "to": "07:00"},
     },
     "NewProperty": {**_LISTING, "status": "DRAFT"},
+    "NewSavedSearch": _SAVED_SEARCH,
     "PropertyDetails": _LISTING,
     "NewPasskey": {
         "credential": {
@@ -136,6 +146,7 @@ _PROPERTY = {
     "viewsCount": 12,
     "favoritesCount": 3,
 }
+_FOUND = {name: value for name, value in _PROPERTY.items() if not name.startswith("contact")}
 _USER = User(
     id=_USER_ID,
     version=1,
@@ -194,6 +205,15 @@ _PARKED = {
     "topic": "property-events",
     "key": str(_PROPERTY_ID),
     "parkedAt": "2025-10-09T06:30:00Z",
+}
+_SHOWN_SAVED_SEARCH = {
+    **_SAVED_SEARCH,
+    "id": str(_COMMAND_ID),
+    "version": 1,
+    "pausedBy": None,
+    "dueAt": "2025-10-11T03:30:00Z",
+    "createdAt": "2025-10-09T06:30:00Z",
+    "updatedAt": "2025-10-09T06:30:00Z",
 }
 
 RESPONSES: dict[str, Any] = {
@@ -277,6 +297,7 @@ RESPONSES: dict[str, Any] = {
                 "title": "A favourite costs ₹2,50,000 less",
                 "body": "3BHK Apartment in Gachibowli in Gachibowli: ₹82,50,000 instead of ₹85,00,000",
                 "propertyId": str(_PROPERTY_ID),
+                "savedSearchId": None,
                 "link": f"/api/properties/{_PROPERTY_ID}",
                 "createdAt": "2025-10-09T06:30:00Z",
                 "read": False,
@@ -349,7 +370,7 @@ RESPONSES: dict[str, Any] = {
     "SearchPage": {
         "items": [
             {
-                "property": {name: value for name, value in _PROPERTY.items() if not name.startswith("contact")},
+                "property": _FOUND,
                 "distanceKm": 2.417,
                 "highlights": {"description": "A bright flat near the <mark>lake</mark>, ten minutes from the metro."},
             }
@@ -371,6 +392,16 @@ RESPONSES: dict[str, Any] = {
         "qrCode": "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E",
         "expiresIn": 600,
     },
+    "RecommendationList": {
+        "items": [
+            {
+                "property": _FOUND,
+                "reason": {"kind": "NEARBY", "text": "1.2 km away, ₹5,00,000 less", "propertyId": str(_COMMAND_ID)},
+            }
+        ]
+    },
+    "SavedSearchList": {"items": [_SHOWN_SAVED_SEARCH]},
+    "ShownSavedSearch": _SHOWN_SAVED_SEARCH,
     "OpenSessions": {
         "items": [
             {
@@ -453,7 +484,7 @@ RESPONSES: dict[str, Any] = {
     f'data: {{"commandId":"{_COMMAND_ID}","type":null,"status":"COMPLETED","stage":"published",...}}\n'
     "id: 1759991400250-0\n\n: alive\nid: 1759991400250-0\n\n",
     "User": _USER,
-    "Unsubscribed": {"kinds": ["PRICE_DROPPED"]},
+    "Unsubscribed": {"kinds": ["PRICE_DROPPED"], "savedSearchId": None},
     "jwks": {
         "keys": [
             {

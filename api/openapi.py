@@ -39,6 +39,7 @@ _TAGS = {
     "views, lists, and the events of a listing.",
     "projections": "The read models, for administrators: how far each is behind, rebuilds, and events that could not "
     "be applied.",
+    "saved-searches": "The caller's saved searches, whose matches are mailed.",
     "second-factor": "The second factor of the caller: codes of an authenticator app, and recovery codes.",
     "search": "Search of the active listings: filters, text, a point, a box or a polygon on the map; the searches of "
     "the caller.",

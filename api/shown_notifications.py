@@ -27,22 +27,26 @@ class ShownNotification(Model):
     body: str
     property_id: UUID | None
     """The listing that it is about."""
+    saved_search_id: UUID | None
+    """The saved search that it is about."""
     link: str | None
-    """The path of that listing in the API. It may have been deleted since."""
+    """The path of that listing or saved search in the API. It may have been deleted since."""
     created_at: datetime
     read: bool
 
 
 def shown_notification(notification: Notification) -> ShownNotification:
     """A notification with its texts."""
-    texts, property_id = _texts(notification), notification.property_id
+    texts, property_id, search_id = _texts(notification), notification.property_id, notification.saved_search_id
+    link = f"/api/search/saved/{search_id}" if search_id else None
     return ShownNotification(
         id=notification.id,
         kind=notification.kind,
         title=texts.title,
         body=texts.body,
         property_id=property_id,
-        link=f"/api/properties/{property_id}" if property_id else None,
+        saved_search_id=search_id,
+        link=f"/api/properties/{property_id}" if property_id else link,
         created_at=notification.created_at,
         read=notification.is_read,
     )

@@ -153,6 +153,7 @@ def _row(event: Event) -> _Row | None:
     fact = event.data
     if isinstance(fact, UserNotified):
         about = {"propertyId": str(fact.property_id) if fact.property_id else None, "values": fact.values}
+        about |= {"savedSearchId": str(fact.saved_search_id)} if fact.saved_search_id else {}
         data = orjson.dumps(about).decode()
         return _Row(event.tenant_id, event.event_id, fact.user_id, fact.kind, data, event.timestamp)
     if isinstance(fact, NotificationsRead) and fact.notification_id is not None:

@@ -59,6 +59,13 @@ SEND_TO_FAVORITES = ActivityConfig(
     schedule_to_close_timeout=timedelta(minutes=3),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_attempts=2),
 )
+FIND_MATCHES = ActivityConfig(
+    task_queue=NOTIFICATIONS,
+    # A few pages of a search and some ten statements; no statement takes longer than 10 s.
+    start_to_close_timeout=timedelta(minutes=1),
+    # Without limit of attempts: the rounds go on once the search engine is available again.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_interval=timedelta(minutes=5)),
+)
 PUBLISH_IN_APP = LocalActivityConfig(
     start_to_close_timeout=timedelta(seconds=10),
     # Reconcile publishes what these attempts do not, and a workflow that waits for the broker would send no mails.

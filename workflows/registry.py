@@ -16,6 +16,7 @@ from workflows.notify_favorites import NotifyFavoritesWorkflow
 from workflows.rebuild_projection import RebuildProjectionWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.record_activity import RecordActivityWorkflow
+from workflows.saved_search import SavedSearchWorkflow
 
 for _module in pkgutil.iter_modules([str(Path(__file__).parent)]):
     importlib.import_module(f"workflows.{_module.name}")
@@ -28,7 +29,7 @@ COMMANDS: dict[str, type[CommandWorkflow]] = {
 
 WORKFLOWS: dict[str, list[type[Any]]] = {
     options.COMMANDS: [*COMMANDS.values(), RecordActivityWorkflow, EmailVerificationWorkflow],
-    options.NOTIFICATIONS: [NotifyWorkflow, NotifyFavoritesWorkflow, DigestWorkflow],
+    options.NOTIFICATIONS: [NotifyWorkflow, NotifyFavoritesWorkflow, DigestWorkflow, SavedSearchWorkflow],
     options.MAINTENANCE: [ReconcileWorkflow, RebuildProjectionWorkflow],
 }
 

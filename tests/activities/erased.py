@@ -28,7 +28,7 @@ _OF_USER = (
     *(tables.users, tables.user_profiles, tables.person_keys, tables.refresh_tokens, tables.account_tokens),
     *(tables.totp, tables.recovery_codes, tables.passkeys, tables.preferences, tables.push_subscriptions),
     *(tables.favorites, tables.user_activity, tables.activity_counts, tables.notifications),
-    *(tables.search_history, tables.exports),
+    *(tables.search_history, tables.exports, tables.saved_filters, tables.saved_search_matches),
 )
 
 
@@ -64,6 +64,31 @@ async def add_rows(database: Database, keyring: Keyring, tenant: str, user_id: U
                 "public_key": b"k",
                 "sign_count": 0,
                 "created_at": now,
+            },
+        ),
+        (
+            tables.saved_filters,
+            {
+                **of_user,
+                "saved_search_id": new_id(),
+                "version": 1,
+                "name": "Canary Street",
+                "filters": {"q": "Canary Street"},
+                "frequency": "DAILY",
+                "hour": 9,
+                "weekday": "MONDAY",
+                **dict.fromkeys(("since", "created_at", "updated_at", "due_at"), now),
+            },
+        ),
+        (
+            tables.saved_search_matches,
+            {
+                **of_user,
+                "saved_search_id": new_id(),
+                "property_id": new_id(),
+                "version": 1,
+                "price": 1,
+                "reported_at": now,
             },
         ),
         (tables.preferences, {**of_user, "version": 1, "kinds": {}, "updated_at": now}),

@@ -24,6 +24,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.testing import WorkflowEnvironment
 
 from activities.notices import DeliveryBatch, DigestOf, Expanded, FavoritesOf
+from activities.saved_search_rounds import RoundDone, SavedSearchOf
 from activities.verifications import STEPS, Unverified
 from adapters import temporal
 from adapters.outbox import Target
@@ -42,6 +43,14 @@ from domain.property_commands import (
 from domain.property_status import PropertyStatus
 from domain.rebuilds import RebuildOrder, RebuildStatus
 from domain.roles import UserRole
+from domain.saved_searches import (
+    ChangeSavedSearch,
+    CreateSavedSearch,
+    DeleteSavedSearch,
+    PausedBy,
+    PauseSavedSearch,
+    SearchToSave,
+)
 from domain.user import ProfilePatch, UserStatus
 from domain.user_commands import (
     AddPasskey,
@@ -65,6 +74,8 @@ from tests.samples import create_property, login, new_id, record_activity, regis
 from tests.workflows.conftest import running
 from tests.workflows.fakes import Script, refusal, unavailable
 from workflows import options
+from workflows.change_saved_search import ChangeSavedSearchWorkflow
+from workflows.create_saved_search import CreateSavedSearchWorkflow
 from workflows.digest import DigestWorkflow
 from workflows.email_verification import EmailVerificationWorkflow
 from workflows.erase_user import EraseUserWorkflow
@@ -76,9 +87,11 @@ from workflows.reconcile import ReconcileWorkflow
 from workflows.record_activity import RecordActivityWorkflow
 from workflows.register_user import RegisterUserWorkflow
 from workflows.registry import COMMANDS
+from workflows.saved_search import SavedSearchWorkflow
 
 OVERDUE = datetime(2024, 1, 15, tzinfo=UTC)
 """The expiry of a registration of this time is overdue, and is taken at once."""
+_SEARCH = SearchToSave(name="Flats", filters='{"bedrooms":["2"]}')
 HISTORIES = Path(__file__).parent / "histories"
 
 _STACK_TRACE = re.compile(r'("stackTrace": ?)"(?:[^"\\]|\\.)*"')
@@ -100,6 +113,7 @@ def _samples() -> dict[str, Command]:
     creating, by = create_property("hyderabad", new_id()), new_id()
     account: dict[str, Any] = {"tenant_id": "hyderabad", "user_id": by, "issued_at": creating.issued_at}
     listing = {**account, "property_id": creating.property_id}
+    search = {**account, "saved_search_id": new_id()}
     commands = [
         creating,
         UpdateProperty(command_id=new_id(), details=creating.details, **listing),
@@ -138,6 +152,10 @@ def _samples() -> dict[str, Command]:
         ),
         Unsubscribe(command_id=new_id(), kinds=(NoticeKind.PRICE_DROPPED,), **account),
         ExportHistory(command_id=new_id(), **account),
+        CreateSavedSearch(command_id=new_id(), search=_SEARCH, **search),
+        ChangeSavedSearch(command_id=new_id(), search=_SEARCH, **search),
+        PauseSavedSearch(command_id=new_id(), by=PausedBy.LINK, **search),
+        DeleteSavedSearch(command_id=new_id(), **search),
         EraseUser(command_id=new_id(), **account),
     ]
     return {command.type: command for command in commands}
@@ -204,6 +222,10 @@ def _of_others() -> dict[str, Recorded]:
         waiting = DigestOf(tenant_id="hyderabad", user_id=new_id(), until=datetime.now(UTC) + ends_in)
         return Recorded(DigestWorkflow, [waiting], script)
 
+    def rounds(script: Script) -> Recorded:
+        of = SavedSearchOf(tenant_id="hyderabad", saved_search_id=new_id(), user_id=new_id())
+        return Recorded(SavedSearchWorkflow, [of], script)
+
     def notify(script: Script) -> Recorded:
         return Recorded(NotifyWorkflow, [outgoing], script)
 
@@ -219,6 +241,11 @@ def _of_others() -> dict[str, Recorded]:
         return Recorded(RebuildProjectionWorkflow, [order], script, signal)
 
     account = {"tenant_id": "hyderabad", "user_id": new_id(), "issued_at": OVERDUE}
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    in_a_year = datetime.now(UTC) + timedelta(days=365)
+    search = {**account, "saved_search_id": new_id(), "search": _SEARCH}
+    saved = CreateSavedSearch(command_id=new_id(), **search)
+    changed = ChangeSavedSearch(command_id=new_id(), **search)
 
     def erasing(script: Script) -> Recorded:
         return Recorded(EraseUserWorkflow, [sent(EraseUser(command_id=new_id(), **account))], script)
@@ -258,6 +285,32 @@ def _of_others() -> dict[str, Recorded]:
         # As when the hour is over: the step fails for good.
         "erase_user-not_notified": erasing(Script(ensure_notified=refusal("NotNotified"))),
         "erase_user-sessions_kept": erasing(Script(sessions_kept=[1.0, 0.5])),
+        "reconcile-saved_searches": reconcile(Script()),
+        "saved_search-reported": rounds(
+            Script(
+                due=[soon],
+                rounds=[RoundDone(reported=3, recorded=new_id(), due_at=soon), RoundDone(due_at=soon), RoundDone()],
+            )
+        ),
+        # In this order: the rounds of the first are there when the second wants to start them.
+        "create_saved_search-waits": Recorded(CreateSavedSearchWorkflow, [sent(saved)], Script(due=[in_a_year])),
+        "change_saved_search-signals": Recorded(ChangeSavedSearchWorkflow, [sent(changed)], Script()),
+        "saved_search-unread": rounds(Script(due=[soon], rounds=[RoundDone(unread=True)])),
+        "saved_search-paused": rounds(Script()),
+        "saved_search-late": rounds(
+            Script(
+                due=[soon],
+                rounds=[RoundDone(reported=1, recorded=new_id(), due_at=soon), RoundDone(unread=True)],
+                next_round=unavailable(2),
+                find_matches=unavailable(1),
+                publish_observations=unavailable(1),
+                pause_unread=unavailable(1),
+                publish=unavailable(1),
+            )
+        ),
+        "saved_search-many_rounds": rounds(
+            Script(due=[soon, soon], rounds=[*(RoundDone(due_at=soon) for _ in range(100)), RoundDone()])
+        ),
         "notify-channels": notify(Script(expanded=expanded, pages=pages(0))),
         "notify-nothing": notify(Script()),
         "notify-channels_late": notify(
@@ -303,6 +356,7 @@ _QUEUES: dict[Any, str] = {
     ReconcileWorkflow: options.MAINTENANCE,
     RebuildProjectionWorkflow: options.MAINTENANCE,
     EmailVerificationWorkflow: options.COMMANDS,
+    SavedSearchWorkflow: options.NOTIFICATIONS,
 }
 """Task queues of the workflows that are not commands."""
 
@@ -355,7 +409,7 @@ async def main() -> None:
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=binary("temporal"),
         plugins=[temporal.plugin()],
-        search_attributes=[temporal.TENANT_ID, temporal.USER_ID],
+        search_attributes=[temporal.TENANT_ID, temporal.USER_ID, temporal.AGGREGATE_ID],
     ) as environment:
         for name in PATHS:
             file = HISTORIES / f"{name}.json"

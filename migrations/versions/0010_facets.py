@@ -6,7 +6,7 @@ Postgres has no room for a hundred amenities; their hashes are 8 bytes each.
 
 from alembic import op
 
-revision = "0011"
+revision = "0010"
 down_revision = "0009"
 
 _STATEMENTS = """
