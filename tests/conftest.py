@@ -141,9 +141,11 @@ async def search_index(settings: Settings, all_tenants: Database) -> AsyncIterat
 @pytest.fixture(scope="session")
 async def engine(settings: Settings, search_index: OpenSearchIndex | None) -> AsyncIterator[SearchEngine]:
     """The search engine under test: Postgres, or OpenSearch by TEST_SEARCH=opensearch."""
-    engine = search_engine(settings)
+    database = Database.for_searching(settings)
+    engine = search_engine(settings, database)
     yield engine
     await engine.close()
+    await database.close()
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,11 @@ from domain.clusters import Cluster, tile_of
 from domain.facets import Facet, price_band, under_other_filters
 from domain.search import ListingCard, SearchFilters
 from domain.words import label_key, locality_key
-from tests.search_model import matches
+from tests.search_model import meets
 
 
 def matching(listings: Sequence[ListingCard], filters: SearchFilters) -> list[ListingCard]:
-    return [listing for listing in listings if matches(listing, filters)]
+    return [listing for listing in listings if meets(listing, filters)]
 
 
 def facets_of(listings: Sequence[ListingCard], filters: SearchFilters) -> dict[str, dict[str, int]]:

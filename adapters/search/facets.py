@@ -6,7 +6,9 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
     CTE,
+    BigInteger,
     Integer,
     Select,
     Text,
@@ -23,10 +25,11 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import ColumnElement
 
-from adapters.search.conditions import conditions
+from adapters.search.conditions import Condition, conditions
 from adapters.tables import listings
 from domain.facets import PRICE_BANDS, PRICE_LIMITS, VALUES_SHOWN, Facet, under_other_filters
 from domain.search import COUNTED_EXACTLY, FacetValue, SearchFilters, Total
+from domain.words import label_key
 
 _C = listings.c
 _LOWEST: ColumnElement[Any] = literal_column(f"'{{{','.join(str(limit + 1) for limit in PRICE_LIMITS)}}}'::bigint[]")
@@ -39,10 +42,14 @@ _VALUES: dict[Facet, ColumnElement[Any]] = {
     Facet.FURNISHED_STATUS: _C.furnished_status,
     Facet.FACING: _C.facing,
     Facet.POSTED_BY: _C.posted_by,
-    Facet.AMENITIES: _C.amenities,
+    Facet.AMENITIES: _C.amenity_codes,
     Facet.LOCATION: _C.locality,
     Facet.PRICE: func.width_bucket(_C.price, _LOWEST),
 }
+
+
+_AMENITIES = -1
+"""In the place of the bits of GROUPING: a listing has several amenities, each of which counts."""
 
 
 class _Part(NamedTuple):
@@ -78,22 +85,25 @@ async def total_and_facets(
 
 
 def _parts(filters: SearchFilters) -> Iterator[_Part]:
-    """The parts of a search: first the listings that match, also where every facet has a filter.
-
-    Amenities are counted by themselves, because no index has them beside the other values.
-    """
+    """The parts of a search: first the listings that match, also where every facet has a filter."""
     facets: dict[SearchFilters, list[Facet]] = {filters: []}
     for facet in Facet:
-        if facet is not Facet.AMENITIES:
-            facets.setdefault(under_other_filters(filters, facet), []).append(facet)
-    for under, counted in facets.items():
-        yield _Part(under, counted)
-    yield _Part(under_other_filters(filters, Facet.AMENITIES), [Facet.AMENITIES])
+        facets.setdefault(under_other_filters(filters, facet), []).append(facet)
+    yield from map(_Part, facets.keys(), facets.values())
+
+
+def _conditions(filters: SearchFilters) -> list[Condition]:
+    """The conditions of the filters, on columns that `property_search_newest` and `_filters` have, if possible."""
+    labels = sorted({label_key(label) for label in filters.amenities})
+    if not labels:
+        return conditions(filters)
+    codes = func.search.label_codes(cast(literal(labels, ARRAY(Text)), ARRAY(Text)), type_=ARRAY(BigInteger))
+    return [*conditions(filters, without="amenities"), _C.amenity_codes.bool_op("@>")(codes)]
 
 
 def _some(filters: SearchFilters) -> Select[*tuple[Any, ...]]:
     """Listings that match; one more than are counted."""
-    return select(literal(1)).select_from(listings).where(*conditions(filters)).limit(COUNTED_EXACTLY + 1)
+    return select(literal(1)).select_from(listings).where(*_conditions(filters)).limit(COUNTED_EXACTLY + 1)
 
 
 def _found(part: _Part) -> Select[*tuple[Any, ...]]:
@@ -101,25 +111,46 @@ def _found(part: _Part) -> Select[*tuple[Any, ...]]:
 
     The newest ones, because the order of another index would leave whole values out where not all are counted.
     """
-    values: list[ColumnElement[Any]] = [_VALUES[facet].label(facet) for facet in part.facets]
-    found = select(*(values or [literal(1)])).select_from(listings).where(*conditions(part.filters))
+    values = [_C.property_id, *(_VALUES[facet].label(facet) for facet in part.facets)]
+    found = select(*values).where(*_conditions(part.filters))
     return found.order_by(_C.listed_at.desc(), _C.property_id.desc()).limit(COUNTED_EXACTLY + 1)
 
 
-def _counted(number: int, found: CTE, facets: Sequence[Facet]) -> list[Select[*tuple[Any, ...]]]:
+def _counted(number: int, found: CTE, facets: Sequence[Facet]) -> Iterator[Select[*tuple[Any, ...]]]:
     """Statements with rows of the part, the facet or null, a value and its count; without a facet, of all listings."""
     part = literal(number, Integer)
-    every = select(part, cast(null(), Integer), cast(null(), Text), func.count()).select_from(found)
-    if not facets:
-        return [every]
-    columns = [found.c[facet] for facet in facets]
-    if facets == [Facet.AMENITIES]:
-        label = func.unnest(columns[0]).table_valued("label").render_derived("each")
-        each = select(part, literal(0, Integer), label.c.label, func.count()).select_from(found.join(label, true()))
-        return [every, each.group_by(label.c.label)]
-    value = func.coalesce(*(cast(column, Text) for column in columns))
-    each = select(part, func.grouping(*columns), value, func.count())
-    return [every, each.group_by(func.grouping_sets(*(tuple_(column) for column in columns)))]
+    yield select(part, cast(null(), Integer), cast(null(), Text), func.count()).select_from(found)
+    columns = [found.c[facet] for facet in facets if facet is not Facet.AMENITIES]
+    if columns:
+        value = func.coalesce(*(cast(column, Text) for column in columns))
+        each = select(part, func.grouping(*columns), value, func.count())
+        yield each.group_by(func.grouping_sets(*(tuple_(column) for column in columns)))
+    if Facet.AMENITIES in facets:
+        yield _labels(part, found)
+
+
+def _labels(part: ColumnElement[Any], found: CTE) -> Select[*tuple[Any, ...]]:
+    """The rows of amenities: of the most frequent codes, each with the label that one of its listings has for it."""
+    code = func.unnest(found.c[Facet.AMENITIES]).table_valued("code").render_derived("each").c.code
+    count = func.count().label("listings")
+    frequent = (
+        select(code, count, func.any_value(found.c.property_id).label("property_id"))
+        .select_from(found.join(code.table, true()))
+        .group_by(code)
+        .order_by(count.desc())
+        .limit(VALUES_SHOWN)
+        .subquery("frequent")
+    )
+    label = func.unnest(listings.c.amenities).table_valued("label").render_derived("label").c.label
+    labels = (
+        select(label)
+        .select_from(listings.join(label.table, true()))
+        .where(listings.c.property_id == frequent.c.property_id)
+        .where(func.hashtextextended(label, 0) == frequent.c.code)
+        .limit(1)
+        .scalar_subquery()
+    )
+    return select(part, literal(_AMENITIES, Integer), labels, frequent.c.listings)
 
 
 def _read(
@@ -148,8 +179,11 @@ def _values(facet: Facet, counted: Mapping[str, int], exact: bool) -> tuple[Face
 
 def _facet(which: int, facets: Sequence[Facet]) -> Facet:
     """The facet that a row counts, from the bits of GROUPING: 0 for the column that it is grouped by."""
-    bit: int = (1 << len(facets)) - 1 ^ which
-    return facets[len(facets) - bit.bit_length()]
+    if which == _AMENITIES:
+        return Facet.AMENITIES
+    grouped = [facet for facet in facets if facet is not Facet.AMENITIES]
+    bit: int = (1 << len(grouped)) - 1 ^ which
+    return grouped[len(grouped) - bit.bit_length()]
 
 
 def _total(found: int) -> Total:

@@ -89,6 +89,9 @@ class OpenSearchIndex:
     def __init__(self, client: AsyncOpenSearch) -> None:
         self._client = client
 
+    async def close(self) -> None:
+        await self._client.close()
+
     async def has(self, generation: int) -> bool:
         """Whether the generation is there."""
         return _name(generation) in await self._generations()

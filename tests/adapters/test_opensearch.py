@@ -87,9 +87,9 @@ async def loaded(all_tenants: Database, search_index: OpenSearchIndex, engine: S
 
 @pytest.fixture(scope="module")
 async def postgres(settings: Settings) -> AsyncIterator[SearchEngine]:
-    engine = PostgresSearch(Database.for_searching(settings))
-    yield engine
-    await engine.close()
+    database = Database.for_searching(settings)
+    yield PostgresSearch(database)
+    await database.close()
 
 
 @pytest.fixture
@@ -279,8 +279,8 @@ async def test_text_of_any_length_is_answered(loaded: Loaded, engine: SearchEngi
     assert (await engine.search(loaded.tenant, SearchQuery(q=words))).hits == []
 
 
-async def test_server_that_is_down_is_unavailable(settings: Settings) -> None:
-    nobody = search_engine(settings.model_copy(update={"search_url": "http://127.0.0.1:1"}))
+async def test_server_that_is_down_is_unavailable(database: Database, settings: Settings) -> None:
+    nobody = search_engine(settings.model_copy(update={"search_url": "http://127.0.0.1:1"}), database)
     for asked in (nobody.search("hyderabad", SearchQuery()), nobody.ping(), nobody.refresh()):
         with pytest.raises(SearchUnavailable):
             await asked

@@ -15,7 +15,8 @@ from tests.platform import Person, Platform
 pytestmark = pytest.mark.search
 
 PATH = "/api/search/properties"
-POINT = {"latitude": 17.4401, "longitude": 78.3489}
+POINT: dict[str, Any] = {"latitude": 17.4401, "longitude": 78.3489}
+OPEN_RING = [[78, 17], [79, 17], [78, 18], [78.5, 17]]
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,17 @@ async def test_pages_follow_each_other_and_a_cursor_is_good_for_its_search_alone
     assert ids(same.json()) == ids(second)
 
 
+async def test_misspelled_word_is_corrected_and_the_answer_says_so(platform: Platform, owner: Person) -> None:
+    place = new_place()
+    created = await platform.create(owner, location=place, title="Flat at Quthbullapur")
+
+    page = await search(platform, created.headers["consistency-token"], location=place, q="quthbulapur")
+
+    assert ids(page) == [created.json()["id"]]
+    assert page["interpretation"]["terms"] == ["quthbullapur"]
+    assert page["items"][0]["highlights"] == {"title": "Flat at <mark>Quthbullapur</mark>"}
+
+
 async def test_polygon_is_drawn_with_holes(platform: Platform, owner: Person) -> None:
     place = new_place()
     inside = await platform.create(owner, location=place, latitude=17.41, longitude=78.41)
@@ -135,7 +147,8 @@ async def test_search_is_for_the_tenant_of_the_host_or_the_token(platform: Platf
     [
         ("castle=1", "query.castle"),
         ("near=17.4", "query.near"),
-        ("minPrice=10&maxPrice=9", "query"),
+        ("minPrice=10&maxPrice=9", "query.minPrice"),
+        ("sort=distance", "query.near"),
         ("minPrice=cheap", "query.minPrice"),
         ("q=", "query.q"),
         ("limit=101", "query.limit"),
@@ -153,12 +166,9 @@ async def test_invalid_parameters_are_named(platform: Platform, query: str, fiel
     [
         ({"castle": 1}, "castle"),
         ({"polygon": {"type": "Point", "coordinates": [1, 2]}}, "polygon"),
-        (
-            {"polygon": {"type": "Polygon", "coordinates": [[[78, 17], [79, 17], [78, 18], [78.5, 17]]]}},
-            "polygon.Polygon",
-        ),
-        ({"near": "here"}, "body.near"),
-        ({"limit": "5"}, "limit"),
+        ({"polygon": {"type": "Polygon", "coordinates": [OPEN_RING]}}, "polygon.Polygon"),
+        ({"near": "here"}, "near"),
+        ({"limit": 0}, "limit"),
     ],
 )
 async def test_invalid_body_is_named(platform: Platform, body: dict[str, Any], field: str) -> None:
