@@ -7,6 +7,7 @@ import orjson
 from fastapi import APIRouter, Header, Query, Response
 
 from adapters.search.relaxing import relaxations
+from adapters.search.spelling import corrected
 from api.bodies import BodyOf
 from api.deps import MaybeCallerDep, Parts, PartsDep, TenantDep, consistency_cursor
 from api.errors import ApiError
@@ -131,20 +132,29 @@ async def _answer(
     purpose = _purpose(tenant_id, asked)
     after = opened(parts.signer.open_position, purpose, cursor)
     await wait_until_searchable(parts, tenant_id, token)
-    found = await parts.search.search(tenant_id, asked, after)
-    relax = () if found.hits or after else await relaxations(parts.search, tenant_id, asked)
+    read = await _read(parts, tenant_id, asked)
+    found = await parts.search.search(tenant_id, read, after)
+    relax = () if found.hits or after else await relaxations(parts.search, tenant_id, read)
     async with parts.database.statements(tenant_id) as connection:
         counts = await json_counts_of(connection, [hit.id for hit in found.hits])
     items = b",".join(_item(hit, counts[hit.id]) for hit in found.hits)
     rest = {
         "nextCursor": parts.signer.sign_position(purpose, found.next) if found.next else None,
-        **_about(asked, found),
+        **_about(read, found),
         "relax": relax,
     }
     return Response(b'{"items":[' + items + b"]," + orjson.dumps(rest)[1:], media_type="application/json")
 
 
-def _about(asked: SearchQuery, found: SearchResult) -> dict[str, Any]:
+async def _read(parts: Parts, tenant_id: str, asked: SearchQuery) -> SearchQuery:
+    """The search as it is understood: what a person types, with its misspelled words corrected."""
+    if not asked.q:
+        return asked
+    async with parts.search_database.statements(tenant_id) as connection:
+        return asked.model_copy(update={"q": await corrected(connection, asked.q)})
+
+
+def _about(read: SearchQuery, found: SearchResult) -> dict[str, Any]:
     """What an answer says beside the listings."""
     return {
         "total": found.total,
@@ -152,9 +162,9 @@ def _about(asked: SearchQuery, found: SearchResult) -> dict[str, Any]:
         "interpretation": {
             "filters": {
                 SearchQuery.model_fields[name].alias or name: value
-                for name, value in asked.model_dump(mode="json", include=set(asked.given)).items()
+                for name, value in read.model_dump(mode="json", include=set(read.given)).items()
             },
-            "terms": [word.text for word in words(asked.q or "")],
+            "terms": [word.text for word in words(read.q or "")],
         },
     }
 

@@ -119,13 +119,7 @@ class FilterParameters(Model):
     @property
     def query(self) -> SearchQuery:
         """The search. Raises RequestValidationError."""
-        sent = self.model_dump(by_alias=True, exclude_unset=True)
-        try:
-            return _query(sent)
-        except ValidationError as error:
-            raise RequestValidationError(
-                [{**fault, "loc": ("query", *fault["loc"])} for fault in error.errors(include_url=False)]
-            ) from error
+        return _query(self.model_dump(by_alias=True, exclude_unset=True), "query")
 
 
 class SearchParameters(FilterParameters):
@@ -161,37 +155,39 @@ class SearchBody(SearchQuery):
     @model_validator(mode="before")
     @classmethod
     def _read_texts(cls, values: Any) -> Any:
-        return _without_texts(values) if isinstance(values, dict) else values
+        return _without_texts(values, "body") if isinstance(values, dict) else values
 
     @property
     def query(self) -> SearchQuery:
         """The search. Raises RequestValidationError."""
-        sent = self.model_dump(by_alias=True, exclude_unset=True)
-        try:
-            return _query(sent)
-        except ValidationError as error:
-            raise RequestValidationError(
-                [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
-            ) from error
+        return _query(self.model_dump(by_alias=True, exclude_unset=True), "body")
 
 
-def _query(sent: Mapping[str, Any]) -> SearchQuery:
-    """The search with these values by JSON name. Raises ValidationError."""
-    values = {name: value for name, value in _without_texts(sent).items() if name not in _NOT_ASKED}
+def _query(sent: Mapping[str, Any], place: str) -> SearchQuery:
+    """The search with these values by JSON name. Raises RequestValidationError with the place, `query` or `body`."""
+    values = {name: value for name, value in _without_texts(sent, place).items() if name not in _NOT_ASKED}
     unit = SQUARE_FEET[sent.get("areaUnit", AreaUnit.SQFT)]
     # Outwards: a listing of 100 m2 has 1,076 square feet, which are a little less.
     for name, whole in (("minArea", math.floor), ("maxArea", math.ceil)):
         if values.get(name) is not None:
             values[name] = max(1, whole(round(values[name] * unit, 6)))
-    return SearchQuery.model_validate({name: value for name, value in values.items() if value is not None})
+    try:
+        return SearchQuery.model_validate({name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        # A rule between parameters names the one to change.
+        faults = error.errors(include_url=False)
+        named = [fault["loc"] or tuple(filter(None, [fault.get("ctx", {}).get("field")])) for fault in faults]
+        raise RequestValidationError(
+            [{**fault, "loc": (place, *loc)} for fault, loc in zip(faults, named, strict=True)]
+        ) from error
 
 
-def _without_texts(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with texts read: lists separated by commas, points and boxes."""
-    return {name: _read(name, value) for name, value in values.items()}
+def _without_texts(values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The values with texts read: lists separated by commas, points and boxes. Raises RequestValidationError."""
+    return {name: _read(name, value, place) for name, value in values.items()}
 
 
-def _read(name: str, value: Any) -> Any:
+def _read(name: str, value: Any, place: str) -> Any:
     if name in _ROOM_LISTS:
         value = _as_text(value)
     if name in _LISTS and isinstance(value, str | list | tuple):
@@ -207,8 +203,9 @@ def _read(name: str, value: Any) -> Any:
             numbers = [float(part) for part in value.split(",")]
             return dict(zip(names, numbers, strict=True))
         except ValueError as error:
+            advice = f"Give {','.join(names)} as numbers."
             raise RequestValidationError(
-                [{"type": "numbers", "loc": ("query", name), "msg": f"Give {','.join(names)} as numbers.", "input": ""}]
+                [{"type": "numbers", "loc": (place, name), "msg": advice, "input": ""}]
             ) from error
     return value
 

@@ -86,7 +86,8 @@ class SearchFilters(Model):
         for low, high in (("min_price", "max_price"), ("min_area", "max_area"), ("min_floor", "max_floor")):
             least, most = getattr(self, low), getattr(self, high)
             if least is not None and most is not None and least > most:
-                raise PydanticCustomError("empty_range", f"Give a {_wire(low)} that is not above {_wire(high)}.")
+                advice = f"Give a {_wire(low)} that is not above {_wire(high)}."
+                raise PydanticCustomError("empty_range", advice, {"field": _wire(low)})
         return self
 
     @property
@@ -109,7 +110,8 @@ class SearchQuery(SearchFilters):
     @model_validator(mode="after")
     def _check_sort(self) -> Self:
         if self.sort is Sort.DISTANCE and self.near is None:
-            raise PydanticCustomError("no_distance", "Give near=latitude,longitude to sort by distance.")
+            advice = "Give near=latitude,longitude to sort by distance."
+            raise PydanticCustomError("no_distance", advice, {"field": "near"})
         return self
 
 

@@ -1,5 +1,6 @@
 """What every search engine must do: the test module of an engine has a subclass of SearchContract."""
 
+import csv
 import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,12 +18,23 @@ from domain.events import Event
 from domain.geometry import Polygon
 from domain.property_status import PropertyStatus
 from domain.search import Hit, ListingCard, Position, SearchFilters, SearchQuery, Sort, Total
+from embedded.paths import ROOT
 from tests.samples import new_id, new_tenant
 from tests.search_model import deletion_of, event_of, filters, found, in_order, is_on_edge, kilometres, listed
 
 SORTS_BY_VALUE = [sort for sort in Sort if sort not in {Sort.RELEVANCE, Sort.DISTANCE}]
 NEAR = {"latitude": 17.4431, "longitude": 78.4431}
-WORDS = "flat, villa"
+_DATA = ROOT.parent / "shared" / "data"
+WARDS, REAL_LISTINGS = _DATA / "wards.geojson", _DATA / "listings_sale_geo.csv"
+
+
+def without_altitudes(geometry: dict[str, Any]) -> dict[str, Any]:
+    """A GeoJSON geometry with pairs for positions."""
+
+    def pairs(part: Any) -> Any:
+        return part[:2] if isinstance(part[0], int | float) else [pairs(inner) for inner in part]
+
+    return {"type": geometry["type"], "coordinates": pairs(geometry["coordinates"])}
 
 
 @dataclass(frozen=True)
@@ -65,14 +77,14 @@ class SearchContract:
     @classmethod
     async def corpus(cls, searching: Searching) -> Corpus:
         chance, tenant = random.Random(7), new_tenant()
-        cards = [listed(chance, n) for n in range(150)]
+        cards = [listed(chance, n) for n in range(120)]
         events = [event_of(card, tenant) for card in cards]
         chance.shuffle(events)
         await searching.index(events)
         return Corpus(tenant, cards)
 
     @given(asked=filters(), limit=st.sampled_from([7, 100]), sort=st.sampled_from(list(Sort)))
-    @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     async def test_any_combination_of_filters_finds_what_the_model_finds(
         self, searching: Searching, corpus: Corpus, asked: SearchFilters, limit: int, sort: Sort
     ) -> None:
@@ -240,6 +252,36 @@ class SearchContract:
         for text in ("గచ్చిబౌలి", "residence", "RÉSIDENCES", "naive cafe", "fine"):
             assert await searching.ids(tenant, q=text) == [card.id], text
         assert await searching.ids(tenant, q="గచ్చి") == []
+
+    @pytest.mark.skipif(not WARDS.exists(), reason="the wards of ../shared/data are not on this machine")
+    async def test_listings_of_each_ward_are_those_inside_its_polygon(self, searching: Searching, tenant: str) -> None:
+        """The real listings and wards, MultiPolygons among them, beside a point-in-polygon of another kind."""
+        with REAL_LISTINGS.open(newline="", encoding="utf-8") as source:
+            points = {(float(row["longitude"]), float(row["latitude"])) for row in csv.DictReader(source)}
+        chance, by_id = random.Random(1), {}
+        for n, (longitude, latitude) in enumerate(sorted(points)[::2]):
+            card = listed(chance, n, latitude=latitude, longitude=longitude)
+            by_id[card.id] = card
+        await searching.index([event_of(card, tenant) for card in by_id.values()])
+        wards = json.loads(WARDS.read_text(encoding="utf-8"))["features"]
+
+        hits = 0
+        for ward in wards[::3]:
+            asked = SearchFilters.model_validate({"polygon": without_altitudes(ward["geometry"])})
+            ids = set(await searching.ids(tenant, polygon=asked.polygon))
+            assert asked.polygon is not None
+            ring = [point for outer, *_ in asked.polygon.polygons for point in outer]
+            west, south, east, north = (of(point[n] for point in ring) for of in (min, max) for n in (0, 1))
+            near = [
+                card
+                for card in by_id.values()
+                if west <= (card.longitude or 0) <= east and south <= (card.latitude or 0) <= north
+            ]
+            differing = ids ^ found(near, asked)
+            assert all(is_on_edge([by_id[id]], asked) for id in differing), ward["properties"]
+            assert len(differing) < 5
+            hits += len(ids)
+        assert hits > 100
 
     async def test_a_hole_may_touch_and_overlap_its_ring(self, searching: Searching, tenant: str) -> None:
         chance = random.Random(1)

@@ -166,7 +166,7 @@ def kilometres(card: ListingCard, latitude: float, longitude: float) -> float:
 
 
 def is_inside(shape: Polygons, longitude: float, latitude: float) -> bool:
-    """Whether a point is in a polygon and in none of its holes: a ray to the east crosses a ring an odd number of times."""
+    """Whether a point is in a polygon and in none of its holes: a ray to the east crosses their rings oddly often."""
     return any(
         _crosses(outer, longitude, latitude) and not any(_crosses(hole, longitude, latitude) for hole in holes)
         for outer, *holes in shape.polygons

@@ -94,7 +94,7 @@ async def _in_order(
     connection: AsyncConnection, query: SearchQuery, shown: Sequence[ColumnElement[Any]], after: Position | None
 ) -> tuple[list[Row[Any]], Position | None]:
     """The rows of a page in the order of a column, and the position of the last one; None on the last page."""
-    order = _order_of(query)
+    order = order_of(query)
     more = [below(order, [*after[:-2], datetime.fromisoformat(after[-2]), UUID(after[-1])])] if after else []
     plan = await plan_of(connection, query, by_distance=query.sort is Sort.DISTANCE)
     rows = list(await connection.execute(plan.statement(shown, order, more, query.limit + 1)))
@@ -107,7 +107,7 @@ async def _in_order(
     return rows[: query.limit], (*values, last.listed_at.isoformat(), str(last.property_id))
 
 
-def _order_of(query: SearchQuery) -> tuple[Key, ...]:
+def order_of(query: SearchQuery) -> tuple[Key, ...]:
     """The sort key: a value that falls from row to row, then time and id."""
     match query.sort:
         case Sort.RELEVANCE | Sort.NEWEST:
