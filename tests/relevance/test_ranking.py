@@ -21,7 +21,7 @@ async def test_people_find_what_they_type(settings: Settings, all_tenants: Datab
     await load(all_tenants, Search(), known.indexed)
     database = Database.for_searching(settings)
     try:
-        measured = await known.ndcg(partial(found_by, PostgresSearch(database), known.tenant_id))
+        measured = await known.ndcg(partial(found_by, database, PostgresSearch(database), known.tenant_id))
     finally:
         await database.close()
     mean = sum(measured.values()) / len(measured)
