@@ -144,6 +144,19 @@ async def advisory_lock(connection: AsyncConnection, family: int, name: str) -> 
             driver.terminate()
 
 
+async def advisory_lock_is_held(connection: AsyncConnection, family: int, name: str) -> bool:
+    """Whether some session has the advisory lock `name` of `family`."""
+    # Postgres shows the two keys as unsigned numbers.
+    held: bool = await _driver(connection).fetchval(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND classid = $1::bigint::oid AND objid = (hashtext($2)::bigint & 4294967295)::oid)",
+        family,
+        name,
+    )
+    return held
+
+
 async def write_rows(connection: AsyncConnection, writes: Sequence[Write]) -> None:
     """Write rows of several tables by one statement, because a round trip costs more than a row."""
     values = {f"{column}_{n}": value for n, write in enumerate(writes) for column, value in write.values.items()}

@@ -135,6 +135,8 @@ async def _answer(
     read = await understood(parts, tenant_id, asked)
     found = await parts.search.search(tenant_id, read, after)
     relax = () if found.hits or after else await relaxations(parts.search, tenant_id, read)
+    if caller and after is None:
+        parts.searches.searched(tenant_id, caller.user_id, asked, found.total.value if found.total else None)
     async with parts.database.statements(tenant_id) as connection:
         counts = await json_counts_of(connection, [hit.id for hit in found.hits])
     items = b",".join(_item(hit, counts[hit.id]) for hit in found.hits)

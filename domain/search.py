@@ -75,6 +75,8 @@ class SearchFilters(Model):
     """The role that the owner had when they listed it."""
     listed_since: datetime | None = None
     """First public at that time or later."""
+    changed_since: datetime | None = None
+    """Changed at that time or later."""
     near: Point | None = None
     radius_km: float = Field(5.0, gt=0, le=100)
     """Around `near`."""

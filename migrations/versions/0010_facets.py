@@ -6,8 +6,8 @@ Postgres has no room for a hundred amenities; their hashes are 8 bytes each.
 
 from alembic import op
 
-revision = "0011"
-down_revision = "0006"
+revision = "0010"
+down_revision = "0009"
 
 _STATEMENTS = """
 CREATE FUNCTION search.label_codes(labels text[]) RETURNS bigint[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
