@@ -297,7 +297,11 @@ RESPONSES: dict[str, Any] = {
         "nextCursor": "WyIyMDI1LTEwLTA5VDA2OjMwOjAwWiJd",
         "total": {"value": 128, "exact": True},
         "facets": {"bedrooms": [{"value": "3", "count": 81}, {"value": "2", "count": 47}]},
-        "interpretation": {"filters": {"q": "lake", "minBedrooms": 2}, "terms": ["lake"]},
+        "interpretation": {
+            "filters": {"q": "lake", "maxPrice": 10000000, "minBedrooms": 2, "listingType": ["SALE"]},
+            "terms": ["lake"],
+            "words": {"maxPrice": ["under 1 cr"], "listingType": ["under 1 cr"]},
+        },
         "relax": [],
     },
     "SecondFactorSetup": {

@@ -46,12 +46,12 @@ _PHONETIC = tuple(
         ("oo", "u"),
         ("[ao][uv](?![aeiou])", "o"),
         ("(?<=[^aeiou])(?:ey?$|y)", "i"),
-        (r"(.)\1+", r"\1"),
+        (r"([^\d])\1+", r"\1"),
     )
 )
 _SHORT_A = re.compile("(?<=.)a")
 """The short a between consonants is written or not: Nanakaramguda and Nanakramguda."""
-_REPEATED = re.compile(r"(.)\1+")
+_REPEATED = re.compile(r"([^\d])\1+")
 
 
 def words_of(text: str) -> list[str]:
