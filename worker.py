@@ -24,12 +24,14 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from activities.channels import ByEmail, ByPush, BySms, ChannelSender
 from activities.deliveries import Deliveries
 from activities.erasing import Erasures, OverdueErasures
+from activities.exports import Exports, OverdueExports
 from activities.favorites import Favorites
 from activities.notices import Notices
 from activities.observations import Observations
 from activities.outbox_relay import OutboxRelay
 from activities.overdue_deliveries import OverdueDeliveries
 from activities.preferences import NotificationPreferences
+from activities.progress import Progress
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
 from activities.saving import CommandStore
@@ -38,6 +40,8 @@ from activities.users import Users
 from activities.verifications import OverdueVerifications, Verifications
 from adapters import redis, temporal
 from adapters.kafka import Publisher
+from adapters.live import LiveStreams
+from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.senders import mail_sender, push_sender, sms_sender
@@ -45,6 +49,8 @@ from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
 from adapters.temporal_monitor import CHECK_SECONDS, TemporalMonitor
 from domain.preferences import Channel
+from projections.rebuilding import Rebuilding
+from projections.registry import PROJECTIONS
 from workflows import options
 from workflows.registry import WORKFLOWS
 
@@ -67,9 +73,11 @@ class Pools:
         self._publisher = Publisher(settings)
         self._relay = OutboxRelay(client, options.NOTIFICATIONS)
         self._redis = redis.connect(settings)
+        self._progress = Progress(LiveStreams(self._redis))
         self._publishing = Publishing(self._all_tenants, self._publisher)
         self._keyring = Keyring(settings.secret_bytes)
         self._texts = Texts(settings, self._keyring)
+        self._objects = Objects(settings)
         self._senders = self._channel_senders()
 
     def worker(self, queue: str) -> Worker | None:
@@ -90,7 +98,7 @@ class Pools:
         raise ValueError(f"unknown queue {queue}")
 
     def _commands(self) -> Worker:
-        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
+        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued, self._progress)
         users = Users(store, self._keyring)
         return Worker(
             self._client,
@@ -158,8 +166,18 @@ class Pools:
         overdue = OverdueErasures(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
         erasures = Erasures(
-            self._tenants, self._all_tenants, self._keyring, store, self._publishing, self._redis, self._client
+            self._tenants,
+            self._all_tenants,
+            self._keyring,
+            store,
+            self._publishing,
+            self._redis,
+            self._client,
+            self._objects,
         )
+        rebuilding = Rebuilding(self._all_tenants, {name: make(self._redis) for name, make in PROJECTIONS.items()})
+        exports = Exports(self._tenants, self._keyring, self._objects, self._relay.enqueued)
+        old_exports = OverdueExports(self._all_tenants, self._keyring, self._objects, self._client, options.COMMANDS)
         return Worker(
             self._client,
             task_queue=options.MAINTENANCE,
@@ -177,6 +195,15 @@ class Pools:
                 erasures.delete_rows,
                 erasures.destroy_key,
                 erasures.delete_sessions,
+                rebuilding.begin_rebuild,
+                rebuilding.replay_events,
+                rebuilding.switch_projection,
+                rebuilding.delete_old_generation,
+                rebuilding.abort_rebuild,
+                rebuilding.record_rebuild_status,
+                exports.write_export,
+                old_exports.start_overdue_exports,
+                old_exports.delete_expired_exports,
             ],
             max_concurrent_workflow_task_polls=2,  # one workflow a minute
             max_concurrent_activity_task_polls=1,
@@ -194,7 +221,7 @@ class Pools:
         return {sender.channel: sender for sender in senders}
 
     async def close(self) -> None:
-        await asyncio.gather(self._relay.close(), self._publishing.close())
+        await asyncio.gather(self._relay.close(), self._publishing.close(), self._progress.close())
         await self._redis.aclose()
         await asyncio.gather(*(sender.close() for sender in self._senders.values()))
         await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Header, Query, Response
 
+from adapters.search.relaxing import relaxations
 from adapters.search.spelling import corrected, in_use
 from api.bodies import BodyOf
 from api.deps import MaybeCallerDep, Parts, PartsDep, TenantDep, consistency_cursor
@@ -62,10 +63,12 @@ class SearchTotal(Model):
 
 
 class FacetCount(Model):
-    """How many listings have a value, under the filters on other fields."""
+    """How many listings have a value, under the filters on other fields: exactly, or at least so many."""
 
     value: str
+    """As the filter takes it; of `price`, the least and the most with a hyphen between, of which one may be missing."""
     count: int
+    exact: bool
 
 
 class Interpretation(Model):
@@ -97,9 +100,10 @@ class SearchPage(Model):
     total: SearchTotal | None
     """On the first page."""
     facets: dict[str, tuple[FacetCount, ...]]
-    """By the name of the parameter; on the first page."""
+    """By the name of the parameter, the most frequent values first; on the first page."""
     interpretation: Interpretation
     relax: tuple[Relaxation, ...]
+    """When nothing is found: what to drop, the most promising first."""
 
 
 @router.get("/properties", **query(SearchPage, *_PROBLEMS, signed_in="optional"))
@@ -138,21 +142,25 @@ async def _answer(
     asked = sent.query
     purpose = _purpose(tenant_id, asked, sent.interpret)
     after = opened(parts.signer.open_position, purpose, sent.cursor)
-    await _wait_for(parts, tenant_id, token)
-    read, read_from = await _read(parts, tenant_id, asked, sent.interpret)
+    await wait_until_searchable(parts, tenant_id, token)
+    read, read_from = await understood(parts, tenant_id, asked, interpret=sent.interpret)
     found = await parts.search.search(tenant_id, read, after)
+    relax = () if found.hits or after else await relaxations(parts.search, tenant_id, read)
+    if caller and after is None:
+        parts.searches.searched(tenant_id, caller.user_id, asked, found.total.value if found.total else None)
     async with parts.database.statements(tenant_id) as connection:
         counts = await json_counts_of(connection, [hit.id for hit in found.hits])
     items = b",".join(_item(hit, counts[hit.id]) for hit in found.hits)
     rest = {
         "nextCursor": parts.signer.sign_position(purpose, found.next) if found.next else None,
         **_about(read, read_from, found),
+        "relax": relax,
     }
     return Response(b'{"items":[' + items + b"]," + orjson.dumps(rest)[1:], media_type="application/json")
 
 
-async def _read(
-    parts: Parts, tenant_id: str, asked: SearchQuery, interpret: bool
+async def understood(
+    parts: Parts, tenant_id: str, asked: SearchQuery, *, interpret: bool
 ) -> tuple[SearchQuery, Mapping[str, tuple[str, ...]]]:
     """The search as it is understood, and the words that each of its filters was read from.
 
@@ -182,7 +190,6 @@ def _about(read: SearchQuery, read_from: Mapping[str, tuple[str, ...]], found: S
             "terms": [word.text for word in words(read.q or "")],
             "words": {SearchQuery.model_fields[name].alias or name: typed for name, typed in read_from.items()},
         },
-        "relax": [],
     }
 
 
@@ -203,7 +210,7 @@ def _item(hit: Hit, counts: dict[str, int]) -> bytes:
     return b'{"property":' + listing + (b"," + orjson.dumps(more)[1:] if more else b"}")
 
 
-async def _wait_for(parts: Parts, tenant_id: str, token: str | None) -> None:
+async def wait_until_searchable(parts: Parts, tenant_id: str, token: str | None) -> None:
     """Wait until the search has what a Consistency-Token names. Raises ApiError invalid-consistency-token, unavailable.
 
     There is no other copy of the index to answer from, so a search that would be stale is not answered.

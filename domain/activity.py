@@ -11,8 +11,11 @@ from domain.observations import (
     ANONYMOUS,
     LoginFailed,
     NotificationsRead,
+    PropertySearched,
     PropertyViewed,
     RefreshTokenReused,
+    SearchHistoryDeleted,
+    UserExported,
     UserLoggedIn,
     UserNotified,
 )
@@ -27,6 +30,7 @@ from domain.property_commands import (
 )
 from domain.user_events import (
     UserDeleted,
+    UserExportRequested,
     UserPasskeyAdded,
     UserPasskeyRemoved,
     UserPasswordChanged,
@@ -70,7 +74,7 @@ def activity_of(event: Event) -> Activity | None:
     )
 
 
-NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired)
+NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired, UserExported)
 """What happens to an inbox or by itself is nothing that the user did."""
 
 
@@ -103,6 +107,12 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return f"User removed property from favourites: {fact.title}", _property(fact)
         case PropertyViewed():
             return f"User viewed property: {fact.title}", _property(fact)
+        case PropertySearched():
+            return "User searched for properties", {"searchId": str(fact.search_id), "total": fact.total}
+        case SearchHistoryDeleted(search_id=None):
+            return "User deleted the search history", {}
+        case SearchHistoryDeleted():
+            return "User deleted a search from the search history", {"searchId": str(fact.search_id)}
         case UserLoggedIn():
             return "User logged in", {"device": fact.device} if fact.device else {}
         case LoginFailed():
@@ -136,11 +146,13 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return "User added a passkey", {"passkeyId": str(fact.passkey_id)}
         case UserPasskeyRemoved():
             return "User removed a passkey", {"passkeyId": str(fact.passkey_id)}
+        case UserExportRequested():
+            return "User requested an export of the history and data", {"exportId": str(fact.export_id)}
         case UserDeleted():
             return "User erased their account", {}
         case PreferencesChanged():
             return "User changed their notification preferences", {}
-        case UserNotified() | NotificationsRead() | UserVerificationExpired():
+        case UserNotified() | NotificationsRead() | UserVerificationExpired() | UserExported():
             raise AssertionError("no activity")
     assert_never(fact)
 

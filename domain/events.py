@@ -16,9 +16,12 @@ from domain.observations import (
     LoginFailed,
     NotificationsRead,
     ObservedFact,
+    PropertySearched,
     PropertyViewed,
     RecordActivity,
     RefreshTokenReused,
+    SearchHistoryDeleted,
+    UserExported,
     UserLoggedIn,
     UserNotified,
 )
@@ -33,6 +36,7 @@ from domain.property_commands import (
 )
 from domain.user_events import (
     UserDeleted,
+    UserExportRequested,
     UserFact,
     UserPasskeyAdded,
     UserPasskeyRemoved,
@@ -145,6 +149,7 @@ KINDS: dict[str, EventKind] = {
         EventKind("USER_SECOND_FACTOR_CHANGED", UserSecondFactorChanged, USER_EVENTS),
         EventKind("USER_PASSKEY_ADDED", UserPasskeyAdded, USER_EVENTS),
         EventKind("USER_PASSKEY_REMOVED", UserPasskeyRemoved, USER_EVENTS),
+        EventKind("USER_EXPORT_REQUESTED", UserExportRequested, USER_EVENTS),
         EventKind("USER_DELETED", UserDeleted, USER_EVENTS),
         EventKind("NOTIFICATION_PREFERENCES_CHANGED", PreferencesChanged, USER_EVENTS),
         EventKind("PROPERTY_VIEWED", PropertyViewed, PROPERTY_EVENTS),
@@ -153,6 +158,9 @@ KINDS: dict[str, EventKind] = {
         EventKind("REFRESH_TOKEN_REUSED", RefreshTokenReused, USER_EVENTS),
         EventKind("USER_NOTIFIED", UserNotified, USER_EVENTS),
         EventKind("NOTIFICATIONS_READ", NotificationsRead, USER_EVENTS),
+        EventKind("PROPERTY_SEARCHED", PropertySearched, USER_EVENTS),
+        EventKind("SEARCH_HISTORY_DELETED", SearchHistoryDeleted, USER_EVENTS),
+        EventKind("USER_EXPORTED", UserExported, USER_EVENTS),
     )
 }
 _KIND_OF: dict[type[Fact], EventKind] = {kind.model: kind for kind in KINDS.values()}

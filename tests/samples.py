@@ -19,9 +19,12 @@ from domain.observations import (
     LoginFailed,
     NotificationsRead,
     Observation,
+    PropertySearched,
     PropertyViewed,
     RecordActivity,
     RefreshTokenReused,
+    SearchHistoryDeleted,
+    UserExported,
     UserLoggedIn,
     UserNotified,
     View,
@@ -43,6 +46,7 @@ from domain.user import UserStatus
 from domain.user_commands import Account, RegisterUser
 from domain.user_events import (
     UserDeleted,
+    UserExportRequested,
     UserPasskeyAdded,
     UserPasskeyRemoved,
     UserPasswordChanged,
@@ -172,6 +176,7 @@ _FACTS: dict[str, Callable[[UUID, UUID], Fact]] = {
     "USER_SECOND_FACTOR_CHANGED": lambda user, _: UserSecondFactorChanged(**_account(user) | {"secondFactor": True}),
     "USER_PASSKEY_ADDED": lambda user, of: UserPasskeyAdded(**_account(user), passkey_id=of, name="Phone"),
     "USER_PASSKEY_REMOVED": lambda user, of: UserPasskeyRemoved(**_account(user), passkey_id=of, name="Phone"),
+    "USER_EXPORT_REQUESTED": lambda user, of: UserExportRequested(**_account(user), export_id=of),
     "USER_DELETED": lambda user, _: UserDeleted(user_id=user),
     "NOTIFICATION_PREFERENCES_CHANGED": lambda user, _: PreferencesChanged(
         user_id=user, kinds={"PRICE_DROPPED": Channels(email=False)}
@@ -184,6 +189,13 @@ _FACTS: dict[str, Callable[[UUID, UUID], Fact]] = {
         user_id=user, kind="PRICE_DROPPED", about_event_id=of, property_id=of, values={"title": "A flat by the lake"}
     ),
     "NOTIFICATIONS_READ": lambda user, of: NotificationsRead(user_id=user, notification_id=of),
+    "PROPERTY_SEARCHED": lambda user, of: PropertySearched(search_id=of, query='{"q":"2 bhk uppal"}', total=12),
+    "SEARCH_HISTORY_DELETED": lambda user, of: SearchHistoryDeleted(
+        user_id=user, search_id=of, up_to=datetime(2026, 11, 25, tzinfo=UTC)
+    ),
+    "USER_EXPORTED": lambda user, of: UserExported(
+        user_id=user, export_id=of, expires_at=datetime(2026, 12, 1, tzinfo=UTC)
+    ),
 }
 OBSERVED = {
     "PROPERTY_VIEWED",
@@ -192,9 +204,12 @@ OBSERVED = {
     "REFRESH_TOKEN_REUSED",
     "USER_NOTIFIED",
     "NOTIFICATIONS_READ",
+    "PROPERTY_SEARCHED",
+    "SEARCH_HISTORY_DELETED",
+    "USER_EXPORTED",
 }
 """The kinds of events that change no aggregate."""
-OF_PERSON = {name for name in KINDS if not name.startswith("PROPERTY_")}
+OF_PERSON = {name for name in KINDS if not name.startswith("PROPERTY_")} | {"PROPERTY_SEARCHED"}
 """The kinds of events that are about no listing."""
 
 

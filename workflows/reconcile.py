@@ -4,6 +4,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from activities.erasing import OverdueErasures
+from activities.exports import OverdueExports
 from activities.overdue_deliveries import OverdueDeliveries
 from activities.publishing import Reconciliation
 from activities.verifications import OverdueVerifications
@@ -12,7 +13,7 @@ from workflows import options
 
 @workflow.defn(name="reconcile")
 class ReconcileWorkflow:
-    """One run: overdue deliveries, overdue events, then accounts whose reminders or erasures are lost."""
+    """One run: overdue deliveries, overdue events, lost reminders, erasures and exports, and files of old exports."""
 
     @workflow.run
     async def run(self) -> str:
@@ -33,6 +34,10 @@ class ReconcileWorkflow:
             erasures = await workflow.execute_activity_method(
                 OverdueErasures.start_overdue_erasures, **options.RECONCILE
             )
+        exports = expired = 0
+        if workflow.patched("exports"):
+            exports = await workflow.execute_activity_method(OverdueExports.start_overdue_exports, **options.RECONCILE)
+            expired = await workflow.execute_activity_method(OverdueExports.delete_expired_exports, **options.RECONCILE)
         if failed:
             raise failed
         done = f"{overdue.published} overdue events published"
@@ -43,5 +48,9 @@ class ReconcileWorkflow:
             done += f", the reminders of {verifications} accounts started again"
         if erasures:
             done += f", {erasures} erasures started again"
+        if exports:
+            done += f", {exports} exports started again"
+        if expired:
+            done += f", {expired} files of exports deleted"
         workflow.set_current_details(done.capitalize())
         return done
