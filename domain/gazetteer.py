@@ -51,6 +51,17 @@ _PHONETIC = tuple(
 )
 _SHORT_A = re.compile("(?<=.)a")
 """The short a between consonants is written or not: Nanakaramguda and Nanakramguda."""
+_COMMONEST = tuple(
+    (re.compile(pattern), by)
+    for pattern, by in (
+        (r"pall[ie]\b", "pally"),
+        (r"gudda\b", "guda"),
+        (r"peta\b", "pet"),
+        (r"poor\b", "pur"),
+        (r"\b(?:shri|sree|shree)\b", "sri"),
+        (r"(?<=[a-z]{3})(?=(?:nagar|colony|pally|guda|puram)\b)", " "),
+    )
+)
 _REPEATED = re.compile(r"([^\d])\1+")
 
 
@@ -208,9 +219,10 @@ class Gazetteer:
         return by_deletion
 
     def key(self, name: str, latitude: float | None = None, longitude: float | None = None) -> str:
-        """What all spellings of a locality share, listed or searched for, known or unknown.
+        """What all spellings of a locality share, listed or searched for: the name of a known one in lower case.
 
-        A listing's point decides between places of one name.
+        Of an unknown name only the commonest differences are left out, so that it can be read: facets show it. A
+        listing's point decides between places of one name.
         """
         found = self.named(name)
         if len(found) > 1 and latitude is not None and longitude is not None:
@@ -220,7 +232,7 @@ class Gazetteer:
         if found:
             return found[0].key
         parts = [part for part in map(_without_city, name.split(",")) if part]
-        return spelling(parts[0] if parts else " ".join(words_of(name))) or name.strip().casefold()
+        return _readable(parts[0] if parts else " ".join(words_of(name))) or name.strip().casefold()
 
 
 def _without_city(part: str) -> str:
@@ -229,6 +241,13 @@ def _without_city(part: str) -> str:
     if len(rest) < len(words) and all(word in _SIDES for word in rest):
         return ""  # `Hyderabad - South` is no locality
     return " ".join(rest)
+
+
+def _readable(name: str) -> str:
+    """The name of an unknown locality without the commonest differences: `Shree Sainagar` is `Sri Sai Nagar`."""
+    for pattern, by in _COMMONEST:
+        name = pattern.sub(by, name)
+    return name
 
 
 def _errors_in(name: str) -> int:
@@ -260,7 +279,7 @@ def hyderabad() -> Gazetteer:
         locality = Locality(
             name=name,
             label=f"{name} ({parent})" if namesake else name,
-            key=f"{key}@{spelling(' '.join(words_of(parent or '')))}" if namesake else key,
+            key=(f"{name} ({parent})" if namesake else name).lower(),
             latitude=float(row["latitude"]),
             longitude=float(row["longitude"]),
             parent=parent,
