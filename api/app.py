@@ -34,6 +34,7 @@ from api import (
     search_history,
     second_factor,
     streams,
+    suggestions,
     unsubscribe,
     users,
     views,
@@ -53,6 +54,7 @@ from api.revocations import Revocations
 from api.search_observations import SearchObservations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
+from api.suggestion_indexes import Suggestions
 from api.tickets import Tickets
 from api.tokens import Tokens
 from projections.history_pages import HistoryPages
@@ -68,6 +70,7 @@ ROUTERS = {
     "views": views.router,
     "search": search.router,
     "search-clusters": search_clusters.router,
+    "suggestions": suggestions.router,
     "properties": properties.router,
     # Before the accounts, whose ids match every path.
     "passkeys": passkeys.router,
@@ -165,6 +168,7 @@ async def _parts(settings: Settings) -> Parts:
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
         summaries=HistorySummaries(database),
         past_searches=PastSearches(database, keyring),
+        suggestions=Suggestions(search_database),
         inbox=Inbox(database, settings.consistency_wait_seconds),
         objects=Objects(settings),
         search_database=search_database,

@@ -367,6 +367,12 @@ RESPONSES: dict[str, Any] = {
         },
         "relax": [],
     },
+    "SuggestionList": {
+        "items": [
+            {"text": "gachibowli villa", "kind": "SEARCH"},
+            {"text": "Gachibowli", "kind": "LOCALITY", "latitude": 17.44, "longitude": 78.349},
+        ]
+    },
     "SecondFactorSetup": {
         "setupToken": _SETUP_TOKEN,
         "secret": "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP",

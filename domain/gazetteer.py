@@ -121,8 +121,10 @@ class Gazetteer:
         self._written: dict[str, set[str]] = {}
         """The names of each spelling without spaces, and without parents."""
         self._longest = 1
+        self._aliases: dict[str, tuple[str, ...]] = {}
         for locality, aliases in entries:
             self.localities.append(locality)
+            aliases = self._aliases[locality.key] = tuple(aliases)
             for name in (locality.name, *aliases):
                 words = words_of(name)
                 self._written.setdefault(self._add(words, locality), set()).add("".join(words))
@@ -137,6 +139,10 @@ class Gazetteer:
         self.words.update(words)
         self._longest = max(self._longest, len(words))
         return name
+
+    def aliases(self, locality: Locality) -> tuple[str, ...]:
+        """The other names of a locality."""
+        return self._aliases[locality.key]
 
     def named(self, name: str) -> list[Locality]:
         """The places that a name means, the one that is usually meant first; none when it is unknown.

@@ -195,7 +195,7 @@ async def test_unavailable_engine_is_answered_with_retry_after() -> None:
 
 async def test_what_people_type_is_read_as_filters(platform: Platform, owner: Person) -> None:
     word = f"zebra{uuid4().hex}"
-    wanted = {"location": "Gachi Bowli", "title": f"Flat {word}", "bedrooms": 2, "price": 9_000_000}
+    wanted: dict[str, Any] = {"location": "Gachi Bowli", "title": f"Flat {word}", "bedrooms": 2, "price": 9_000_000}
     created = await platform.create(owner, **wanted)
     for other in ({"price": 12_000_000}, {"bedrooms": 3}, {"location": "Kondapur"}, {"listingType": "RENT"}):
         token = (await platform.create(owner, **{**wanted, **other})).headers["consistency-token"]
