@@ -31,22 +31,29 @@ from activities.observations import Observations
 from activities.outbox_relay import OutboxRelay
 from activities.overdue_deliveries import OverdueDeliveries
 from activities.preferences import NotificationPreferences
+from activities.progress import Progress
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
+from activities.saved_search_rounds import OverdueSavedSearches, SavedSearchRounds
+from activities.saved_searches import SavedSearches
 from activities.saving import CommandStore
 from activities.texts import Texts
 from activities.users import Users
 from activities.verifications import OverdueVerifications, Verifications
 from adapters import redis, temporal
 from adapters.kafka import Publisher
+from adapters.live import LiveStreams
 from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.sealing import Keyring
+from adapters.search.postgres import PostgresSearch
 from adapters.senders import mail_sender, push_sender, sms_sender
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
 from adapters.temporal_monitor import CHECK_SECONDS, TemporalMonitor
 from domain.preferences import Channel
+from projections.rebuilding import Rebuilding
+from projections.registry import PROJECTIONS
 from workflows import options
 from workflows.registry import WORKFLOWS
 
@@ -65,10 +72,12 @@ class Pools:
         self._settings = settings
         self._client = client
         self._tenants = Database.for_tenants(settings)
+        self._searching = Database.for_searching(settings)
         self._all_tenants = Database.for_all_tenants(settings)
         self._publisher = Publisher(settings)
         self._relay = OutboxRelay(client, options.NOTIFICATIONS)
         self._redis = redis.connect(settings)
+        self._progress = Progress(LiveStreams(self._redis))
         self._publishing = Publishing(self._all_tenants, self._publisher)
         self._keyring = Keyring(settings.secret_bytes)
         self._texts = Texts(settings, self._keyring)
@@ -93,7 +102,7 @@ class Pools:
         raise ValueError(f"unknown queue {queue}")
 
     def _commands(self) -> Worker:
-        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
+        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued, self._progress)
         users = Users(store, self._keyring)
         return Worker(
             self._client,
@@ -103,6 +112,7 @@ class Pools:
                 Properties(store, self._settings.verified_email_tenants).save_property,
                 Favorites(store).save_favorite,
                 NotificationPreferences(store).save_preferences,
+                SavedSearches(store).save_saved_search,
                 users.save_user,
                 Verifications(users, self._keyring).save_verification_step,
                 Observations(self._tenants, self._relay.enqueued).save_observations,
@@ -117,6 +127,10 @@ class Pools:
 
     def _notifications(self) -> Worker:
         notices = Notices(self._tenants, self._senders)
+        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
+        rounds = SavedSearchRounds(
+            self._tenants, PostgresSearch(self._searching), store, self._keyring, self._relay.enqueued
+        )
         return Worker(
             self._client,
             task_queue=options.NOTIFICATIONS,
@@ -125,6 +139,10 @@ class Pools:
                 notices.expand_notices,
                 notices.expand_favorites,
                 notices.find_held,
+                rounds.next_round,
+                rounds.find_matches,
+                rounds.pause_unread,
+                self._publishing.publish,
                 self._publishing.publish_observations,
                 self._deliveries(self._senders[Channel.EMAIL]).send_deliveries,
             ],
@@ -159,6 +177,7 @@ class Pools:
         deliveries = OverdueDeliveries(self._all_tenants, self._relay, after)
         verifications = OverdueVerifications(self._all_tenants, self._client, options.COMMANDS)
         overdue = OverdueErasures(self._all_tenants, self._keyring, self._client, options.COMMANDS)
+        searches = OverdueSavedSearches(self._all_tenants, self._client, options.NOTIFICATIONS)
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
         erasures = Erasures(
             self._tenants,
@@ -170,6 +189,7 @@ class Pools:
             self._client,
             self._objects,
         )
+        rebuilding = Rebuilding(self._all_tenants, {name: make(self._redis) for name, make in PROJECTIONS.items()})
         exports = Exports(self._tenants, self._keyring, self._objects, self._relay.enqueued)
         old_exports = OverdueExports(self._all_tenants, self._keyring, self._objects, self._client, options.COMMANDS)
         return Worker(
@@ -181,6 +201,7 @@ class Pools:
                 deliveries.start_overdue,
                 verifications.start_overdue_verifications,
                 overdue.start_overdue_erasures,
+                searches.start_overdue_saved_searches,
                 erasures.withdraw_listings,
                 erasures.ensure_notified,
                 erasures.delete_listings,
@@ -189,6 +210,12 @@ class Pools:
                 erasures.delete_rows,
                 erasures.destroy_key,
                 erasures.delete_sessions,
+                rebuilding.begin_rebuild,
+                rebuilding.replay_events,
+                rebuilding.switch_projection,
+                rebuilding.delete_old_generation,
+                rebuilding.abort_rebuild,
+                rebuilding.record_rebuild_status,
                 exports.write_export,
                 old_exports.start_overdue_exports,
                 old_exports.delete_expired_exports,
@@ -209,10 +236,11 @@ class Pools:
         return {sender.channel: sender for sender in senders}
 
     async def close(self) -> None:
-        await asyncio.gather(self._relay.close(), self._publishing.close())
+        await asyncio.gather(self._relay.close(), self._publishing.close(), self._progress.close())
         await self._redis.aclose()
         await asyncio.gather(*(sender.close() for sender in self._senders.values()))
-        await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())
+        databases = self._tenants, self._searching, self._all_tenants
+        await asyncio.gather(self._publisher.close(), *(database.close() for database in databases))
 
 
 def _schedules(settings: Settings) -> dict[str, Schedule]:

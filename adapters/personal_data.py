@@ -17,6 +17,7 @@ from adapters.tables import (
     activity_counts,
     bad_addresses,
     deliveries,
+    discarded_events,
     event_store,
     favorites,
     notices,
@@ -28,6 +29,8 @@ from adapters.tables import (
     push_subscriptions,
     recovery_codes,
     refresh_tokens,
+    saved_filters,
+    saved_search_matches,
     search_history,
     sessions,
     totp,
@@ -46,6 +49,8 @@ _OF_ACCOUNT = (
     passkeys,
     preferences,
     push_subscriptions,
+    saved_search_matches,
+    saved_filters,
     user_profiles,
     users,
 )
@@ -128,6 +133,8 @@ def _rows_of(user_id: UUID, last_event: UUID, digests: list[tuple[str, bytes]]) 
 async def delete_read_models(connection: AsyncConnection, tenant_id: str, user_id: UUID) -> None:
     """Delete a person's rows of read models, in every generation, and the parked entries of their history.
 
+    Of what was discarded the reasons go too: an operator has written them, about an event of this person.
+
     The connection is one of all tenants. The projections do not write these rows again. `projections/notifications.py`
     knows erased users by `read_until` and by USER_DELETED: both stay, and neither has personal data in the clear.
     """
@@ -140,6 +147,7 @@ async def delete_read_models(connection: AsyncConnection, tenant_id: str, user_i
     await connection.execute(delete(notifications).where(*of_inbox))
     of_history = parked_events.c.topic == USER_ACTIVITY, parked_events.c.key == str(user_id)
     await connection.execute(delete(parked_events).where(*of_history))
+    await connection.execute(delete(discarded_events).where(discarded_events.c.key == str(user_id)))
 
 
 async def delete_history(

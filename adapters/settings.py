@@ -245,6 +245,10 @@ class Settings(BaseSettings):
 
     views_per_minute: Annotated[int, Field(ge=1)] = 600
     """By one account, or by visitors without one from one address: an office looks around, a script counts up."""
+    streams_per_user: Annotated[int, Field(ge=1)] = 20
+    """Open streams of live updates of one user on one replica of the API: tabs and devices."""
+    streams_per_address: Annotated[int, Field(ge=1)] = 500
+    """Open streams from one address on one replica of the API: an office behind one NAT; each takes some 35 kB."""
 
     stall_seconds: Annotated[float, Field(gt=0)] = 20.0
     """A consumer without a fetch response for this long is recreated; a healthy one has one every half second."""

@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from adapters import redis, temporal
+from adapters.live import FanOut, LiveStreams
 from adapters.objects import Objects
 from adapters.postgres import Database
+from adapters.rebuild_control import RebuildControl
 from adapters.sealing import Keyring
 from adapters.search.postgres import PostgresSearch
 from adapters.settings import Settings
@@ -23,12 +25,17 @@ from api import (
     operations,
     passkeys,
     preferences,
+    projections,
     properties,
     push,
     query_names,
+    recommendations,
+    saved_searches,
     search,
+    search_clusters,
     search_history,
     second_factor,
+    streams,
     unsubscribe,
     users,
     views,
@@ -38,6 +45,7 @@ from api.ceremonies import Challenges
 from api.commands import Commands
 from api.deps import Parts
 from api.limits import Limits
+from api.live import BLOCK_SECONDS, Live
 from api.middleware import RequestChecks
 from api.observations import Observations
 from api.opaque import Signer
@@ -47,17 +55,22 @@ from api.revocations import Revocations
 from api.search_observations import SearchObservations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
+from api.tickets import Tickets
 from api.tokens import Tokens
 from projections.history_pages import HistoryPages
 from projections.history_summary import HistorySummaries
 from projections.inbox import Inbox
+from projections.operations import Operations
 from projections.past_searches import PastSearches
+from workflows import options
 
 # The busiest first, because Starlette tries routes in order.
 ROUTERS = {
     "history": history.router,
     "views": views.router,
     "search": search.router,
+    "search-clusters": search_clusters.router,
+    "recommendations": recommendations.router,
     "properties": properties.router,
     # Before the accounts, whose ids match every path.
     "passkeys": passkeys.router,
@@ -70,7 +83,10 @@ ROUTERS = {
     "notifications": notifications.router,
     "preferences": preferences.router,
     "push": push.router,
+    "projections": projections.router,
     "search-history": search_history.router,
+    "stream": streams.router,
+    "saved-searches": saved_searches.router,
     "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }
@@ -87,12 +103,16 @@ def create_app(settings: Settings) -> FastAPI:
         parts = await _parts(settings)
         app.state.parts = parts
         parts.revocations.start()
+        if not settings.api_services or "stream" in settings.api_services:
+            parts.live.start()
         yield
+        await parts.live.close()
         await parts.revocations.close()
         await asyncio.gather(parts.observations.close(), parts.searches.close())
         parts.passwords.close()
         await parts.redis.aclose()
         await parts.search_database.close()
+        await parts.operations.close()
         await parts.database.close()
 
     app = FastAPI(
@@ -123,6 +143,15 @@ async def _parts(settings: Settings) -> Parts:
     keyring, signer, passwords = Keyring(settings.secret_bytes), Signer(settings.secret_bytes), Passwords()
     sign_ins = SignInLimits(client, database, keyring, settings)
     workflows = await temporal.connect(settings)
+    # One connection of its own, so that it waits for no request.
+    revocations = Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1})))
+    live = Live(
+        LiveStreams(client),
+        FanOut(redis.connect_blocking(settings, BLOCK_SECONDS)),
+        revocations,
+        settings.streams_per_user,
+        settings.streams_per_address,
+    )
     return Parts(
         settings=settings,
         database=database,
@@ -146,6 +175,14 @@ async def _parts(settings: Settings) -> Parts:
         search=PostgresSearch(search_database),
         observations=Observations(workflows, database, client, settings),
         searches=SearchObservations(workflows, database, keyring, settings.command_wait_seconds),
-        # One connection of its own, so that it waits for no request.
-        revocations=Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))),
+        # Few connections: operators do little at once.
+        operations=Operations(
+            Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 2})),
+            client,
+            RebuildControl(workflows, options.MAINTENANCE),
+        ),
+        revocations=revocations,
+        origins=Origins(settings.cors_origins),
+        tickets=Tickets(client),
+        live=live,
     )

@@ -319,7 +319,7 @@ class Commands:
         return {
             **self._common_fields(recorded.type, recorded.command_id, recorded.status, recorded.started_at),
             "result": None if refused else result,
-            "problem": _problem(**recorded.problem) if recorded.problem else None,
+            "problem": problem_of(**recorded.problem) if recorded.problem else None,
             "stages": stages,
             "deliveries": [
                 {"channel": one.channel, "outcome": one.outcome, "count": one.count, "reason": one.reason}
@@ -335,7 +335,7 @@ class Commands:
                 found.type, command_id, "RUNNING" if running else "FAILED", found.described.start_time
             ),
             "result": None,
-            "problem": None if running else _problem("command-failed", None, None),
+            "problem": None if running else problem_of("command-failed", None, None),
             "stages": [_stage("saved", None)],
             "deliveries": [],
         }
@@ -410,7 +410,8 @@ def _refusal(error: WorkflowUpdateFailedError) -> ApiError:
     return ApiError("command-failed")
 
 
-def _problem(code: str, detail: str | None, field: str | None) -> dict[str, Any]:
+def problem_of(code: str, detail: str | None, field: str | None) -> dict[str, Any]:
+    """The problem document of a command that was refused, or has failed."""
     kind = KINDS[code]
     errors = [{"field": field, "reason": detail}] if field else []
     return {

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Header, Query, Response
 
+from adapters.search.relaxing import relaxations
+from adapters.search.spelling import corrected
 from api.bodies import BodyOf
 from api.deps import MaybeCallerDep, Parts, PartsDep, TenantDep, consistency_cursor
 from api.errors import ApiError
@@ -58,10 +60,12 @@ class SearchTotal(Model):
 
 
 class FacetCount(Model):
-    """How many listings have a value, under the filters on other fields."""
+    """How many listings have a value, under the filters on other fields: exactly, or at least so many."""
 
     value: str
+    """As the filter takes it; of `price`, the least and the most with a hyphen between, of which one may be missing."""
     count: int
+    exact: bool
 
 
 class Interpretation(Model):
@@ -90,9 +94,10 @@ class SearchPage(Model):
     total: SearchTotal | None
     """On the first page."""
     facets: dict[str, tuple[FacetCount, ...]]
-    """By the name of the parameter; on the first page."""
+    """By the name of the parameter, the most frequent values first; on the first page."""
     interpretation: Interpretation
     relax: tuple[Relaxation, ...]
+    """When nothing is found: what to drop, the most promising first."""
 
 
 @router.get("/properties", **query(SearchPage, *_PROBLEMS, signed_in="optional"))
@@ -126,8 +131,10 @@ async def _answer(
     tenant_id = caller.tenant_id if caller else tenant_id
     purpose = _purpose(tenant_id, asked)
     after = opened(parts.signer.open_position, purpose, cursor)
-    await _wait_for(parts, tenant_id, token)
-    found = await parts.search.search(tenant_id, asked, after)
+    await wait_until_searchable(parts, tenant_id, token)
+    read = await _read(parts, tenant_id, asked)
+    found = await parts.search.search(tenant_id, read, after)
+    relax = () if found.hits or after else await relaxations(parts.search, tenant_id, read)
     if caller and after is None:
         parts.searches.searched(tenant_id, caller.user_id, asked, found.total.value if found.total else None)
     async with parts.database.statements(tenant_id) as connection:
@@ -135,12 +142,21 @@ async def _answer(
     items = b",".join(_item(hit, counts[hit.id]) for hit in found.hits)
     rest = {
         "nextCursor": parts.signer.sign_position(purpose, found.next) if found.next else None,
-        **_about(asked, found),
+        **_about(read, found),
+        "relax": relax,
     }
     return Response(b'{"items":[' + items + b"]," + orjson.dumps(rest)[1:], media_type="application/json")
 
 
-def _about(asked: SearchQuery, found: SearchResult) -> dict[str, Any]:
+async def _read(parts: Parts, tenant_id: str, asked: SearchQuery) -> SearchQuery:
+    """The search as it is understood: what a person types, with its misspelled words corrected."""
+    if not asked.q:
+        return asked
+    async with parts.search_database.statements(tenant_id) as connection:
+        return asked.model_copy(update={"q": await corrected(connection, asked.q)})
+
+
+def _about(read: SearchQuery, found: SearchResult) -> dict[str, Any]:
     """What an answer says beside the listings."""
     return {
         "total": found.total,
@@ -148,11 +164,10 @@ def _about(asked: SearchQuery, found: SearchResult) -> dict[str, Any]:
         "interpretation": {
             "filters": {
                 SearchQuery.model_fields[name].alias or name: value
-                for name, value in asked.model_dump(mode="json", include=set(asked.given)).items()
+                for name, value in read.model_dump(mode="json", include=set(read.given)).items()
             },
-            "terms": [word.text for word in words(asked.q or "")],
+            "terms": [word.text for word in words(read.q or "")],
         },
-        "relax": [],
     }
 
 
@@ -173,7 +188,7 @@ def _item(hit: Hit, counts: dict[str, int]) -> bytes:
     return b'{"property":' + listing + (b"," + orjson.dumps(more)[1:] if more else b"}")
 
 
-async def _wait_for(parts: Parts, tenant_id: str, token: str | None) -> None:
+async def wait_until_searchable(parts: Parts, tenant_id: str, token: str | None) -> None:
     """Wait until the search has what a Consistency-Token names. Raises ApiError invalid-consistency-token, unavailable.
 
     There is no other copy of the index to answer from, so a search that would be stale is not answered.

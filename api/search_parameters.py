@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from domain import fields as f
+from domain.clusters import MAX_ZOOM
 from domain.model import Model
 from domain.property import Facing, FurnishedStatus, ListingType, PropertyType
 from domain.roles import UserRole
@@ -42,7 +43,7 @@ _LISTS = {
 }
 _ROOM_LISTS = {"bedrooms", "bathrooms"}
 _SHAPES = {"near": ("latitude", "longitude"), "bbox": ("west", "south", "east", "north")}
-_NOT_ASKED = {"areaUnit", "cursor"}
+_NOT_ASKED = {"areaUnit", "cursor", "zoom"}
 
 Area = Annotated[float, Field(gt=0, le=10**8)]
 SearchCursor = Annotated[
@@ -71,8 +72,8 @@ Since = Annotated[datetime | None, BeforeValidator(_in_utc)]
 _SEVERAL = "Several are separated by commas, or the parameter is repeated: a listing has any of them."
 
 
-class SearchParameters(Model):
-    """The parameters of a search by URL."""
+class FilterParameters(Model):
+    """The filters of a search by URL."""
 
     q: f.SearchText | None = None
     """What a person types: text over title, description, locality, project and address."""
@@ -114,21 +115,29 @@ class SearchParameters(Model):
     """Around `near`; 5 if it is not given, 100 at most."""
     bbox: str | None = None
     """`west,south,east,north` in degrees."""
+
+    @property
+    def query(self) -> SearchQuery:
+        """The search. Raises RequestValidationError."""
+        return _query(self.model_dump(by_alias=True, exclude_unset=True), "query")
+
+
+class SearchParameters(FilterParameters):
+    """The parameters of a search by URL."""
+
     sort: Sort = Sort.RELEVANCE
     """A minus is descending. Listings without the value come last. `distance` is from `near`."""
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: SearchCursor = None
 
-    @property
-    def query(self) -> SearchQuery:
-        """The search. Raises RequestValidationError."""
-        sent = self.model_dump(by_alias=True, exclude_unset=True)
-        try:
-            return _query(sent)
-        except ValidationError as error:
-            raise RequestValidationError(
-                [{**fault, "loc": ("query", *fault["loc"])} for fault in error.errors(include_url=False)]
-            ) from error
+
+class ClusterParameters(FilterParameters):
+    """The parameters of clusters by URL."""
+
+    bbox: str
+    """`west,south,east,north` in degrees: what the map shows."""
+    zoom: Annotated[int, Field(ge=0, le=MAX_ZOOM)]
+    """Of the map: 0 shows the world in one tile, and each level twice as much detail."""
 
 
 class SearchBody(SearchQuery):
@@ -146,37 +155,39 @@ class SearchBody(SearchQuery):
     @model_validator(mode="before")
     @classmethod
     def _read_texts(cls, values: Any) -> Any:
-        return _without_texts(values) if isinstance(values, dict) else values
+        return _without_texts(values, "body") if isinstance(values, dict) else values
 
     @property
     def query(self) -> SearchQuery:
         """The search. Raises RequestValidationError."""
-        sent = self.model_dump(by_alias=True, exclude_unset=True)
-        try:
-            return _query(sent)
-        except ValidationError as error:
-            raise RequestValidationError(
-                [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
-            ) from error
+        return _query(self.model_dump(by_alias=True, exclude_unset=True), "body")
 
 
-def _query(sent: Mapping[str, Any]) -> SearchQuery:
-    """The search with these values by JSON name. Raises ValidationError."""
-    values = {name: value for name, value in _without_texts(sent).items() if name not in _NOT_ASKED}
+def _query(sent: Mapping[str, Any], place: str) -> SearchQuery:
+    """The search with these values by JSON name. Raises RequestValidationError with the place, `query` or `body`."""
+    values = {name: value for name, value in _without_texts(sent, place).items() if name not in _NOT_ASKED}
     unit = SQUARE_FEET[sent.get("areaUnit", AreaUnit.SQFT)]
     # Outwards: a listing of 100 m2 has 1,076 square feet, which are a little less.
     for name, whole in (("minArea", math.floor), ("maxArea", math.ceil)):
         if values.get(name) is not None:
             values[name] = max(1, whole(round(values[name] * unit, 6)))
-    return SearchQuery.model_validate({name: value for name, value in values.items() if value is not None})
+    try:
+        return SearchQuery.model_validate({name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        # A rule between parameters names the one to change.
+        faults = error.errors(include_url=False)
+        named = [fault["loc"] or tuple(filter(None, [fault.get("ctx", {}).get("field")])) for fault in faults]
+        raise RequestValidationError(
+            [{**fault, "loc": (place, *loc)} for fault, loc in zip(faults, named, strict=True)]
+        ) from error
 
 
-def _without_texts(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with texts read: lists separated by commas, points and boxes."""
-    return {name: _read(name, value) for name, value in values.items()}
+def _without_texts(values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The values with texts read: lists separated by commas, points and boxes. Raises RequestValidationError."""
+    return {name: _read(name, value, place) for name, value in values.items()}
 
 
-def _read(name: str, value: Any) -> Any:
+def _read(name: str, value: Any, place: str) -> Any:
     if name in _ROOM_LISTS:
         value = _as_text(value)
     if name in _LISTS and isinstance(value, str | list | tuple):
@@ -192,8 +203,9 @@ def _read(name: str, value: Any) -> Any:
             numbers = [float(part) for part in value.split(",")]
             return dict(zip(names, numbers, strict=True))
         except ValueError as error:
+            advice = f"Give {','.join(names)} as numbers."
             raise RequestValidationError(
-                [{"type": "numbers", "loc": ("query", name), "msg": f"Give {','.join(names)} as numbers.", "input": ""}]
+                [{"type": "numbers", "loc": (place, name), "msg": advice, "input": ""}]
             ) from error
     return value
 

@@ -14,6 +14,8 @@ from domain.observations import (
     PropertySearched,
     PropertyViewed,
     RefreshTokenReused,
+    SavedSearchMatched,
+    SavedSearchVisited,
     SearchHistoryDeleted,
     UserExported,
     UserLoggedIn,
@@ -28,6 +30,7 @@ from domain.property_commands import (
     PropertyStatusChanged,
     PropertyUpdated,
 )
+from domain.saved_searches import PausedBy, SavedSearchChanged, SavedSearchCreated, SavedSearchDeleted
 from domain.user_events import (
     UserDeleted,
     UserExportRequested,
@@ -74,7 +77,7 @@ def activity_of(event: Event) -> Activity | None:
     )
 
 
-NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired, UserExported)
+NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired, UserExported, SavedSearchMatched)
 """What happens to an inbox or by itself is nothing that the user did."""
 
 
@@ -152,7 +155,20 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return "User erased their account", {}
         case PreferencesChanged():
             return "User changed their notification preferences", {}
-        case UserNotified() | NotificationsRead() | UserVerificationExpired() | UserExported():
+        case SavedSearchCreated():
+            return "User saved a search", {"savedSearchId": str(fact.saved_search_id)}
+        case SavedSearchChanged(paused=PausedBy.UNREAD):
+            return "A saved search was paused because its mails were not read", {
+                "savedSearchId": str(fact.saved_search_id)
+            }
+        case SavedSearchChanged():
+            of = str(fact.saved_search_id)
+            return "User changed a saved search", {"savedSearchId": of, "paused": fact.paused is not None}
+        case SavedSearchDeleted():
+            return "User deleted a saved search", {"savedSearchId": str(fact.saved_search_id)}
+        case SavedSearchVisited():
+            return "User opened a saved search", {"savedSearchId": str(fact.saved_search_id)}
+        case UserNotified() | NotificationsRead() | UserVerificationExpired() | UserExported() | SavedSearchMatched():
             raise AssertionError("no activity")
     assert_never(fact)
 

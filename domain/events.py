@@ -20,6 +20,8 @@ from domain.observations import (
     PropertyViewed,
     RecordActivity,
     RefreshTokenReused,
+    SavedSearchMatched,
+    SavedSearchVisited,
     SearchHistoryDeleted,
     UserExported,
     UserLoggedIn,
@@ -34,6 +36,7 @@ from domain.property_commands import (
     PropertyStatusChanged,
     PropertyUpdated,
 )
+from domain.saved_searches import SavedSearchChanged, SavedSearchCreated, SavedSearchDeleted, SavedSearchFact
 from domain.user_events import (
     UserDeleted,
     UserExportRequested,
@@ -57,7 +60,7 @@ USER_EVENTS = "user-events"
 USER_ACTIVITY = "user-activity"
 TOPICS = (PROPERTY_EVENTS, USER_EVENTS, USER_ACTIVITY)
 
-AnyFact = PropertyFact | FavoriteFact | UserFact | PreferencesChanged | ObservedFact
+AnyFact = PropertyFact | FavoriteFact | UserFact | PreferencesChanged | SavedSearchFact | ObservedFact
 """The data of an event of any kind."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -161,6 +164,11 @@ KINDS: dict[str, EventKind] = {
         EventKind("PROPERTY_SEARCHED", PropertySearched, USER_EVENTS),
         EventKind("SEARCH_HISTORY_DELETED", SearchHistoryDeleted, USER_EVENTS),
         EventKind("USER_EXPORTED", UserExported, USER_EVENTS),
+        EventKind("SAVED_SEARCH_CREATED", SavedSearchCreated, USER_EVENTS),
+        EventKind("SAVED_SEARCH_CHANGED", SavedSearchChanged, USER_EVENTS),
+        EventKind("SAVED_SEARCH_DELETED", SavedSearchDeleted, USER_EVENTS),
+        EventKind("SAVED_SEARCH_MATCHED", SavedSearchMatched, USER_EVENTS),
+        EventKind("SAVED_SEARCH_VISITED", SavedSearchVisited, USER_EVENTS),
     )
 }
 _KIND_OF: dict[type[Fact], EventKind] = {kind.model: kind for kind in KINDS.values()}

@@ -75,6 +75,8 @@ class SearchFilters(Model):
     """The role that the owner had when they listed it."""
     listed_since: datetime | None = None
     """First public at that time or later."""
+    changed_since: datetime | None = None
+    """Changed at that time or later."""
     near: Point | None = None
     radius_km: float = Field(5.0, gt=0, le=100)
     """Around `near`."""
@@ -86,7 +88,8 @@ class SearchFilters(Model):
         for low, high in (("min_price", "max_price"), ("min_area", "max_area"), ("min_floor", "max_floor")):
             least, most = getattr(self, low), getattr(self, high)
             if least is not None and most is not None and least > most:
-                raise PydanticCustomError("empty_range", f"Give a {_wire(low)} that is not above {_wire(high)}.")
+                advice = f"Give a {_wire(low)} that is not above {_wire(high)}."
+                raise PydanticCustomError("empty_range", advice, {"field": _wire(low)})
         return self
 
     @property
@@ -109,7 +112,8 @@ class SearchQuery(SearchFilters):
     @model_validator(mode="after")
     def _check_sort(self) -> Self:
         if self.sort is Sort.DISTANCE and self.near is None:
-            raise PydanticCustomError("no_distance", "Give near=latitude,longitude to sort by distance.")
+            advice = "Give near=latitude,longitude to sort by distance."
+            raise PydanticCustomError("no_distance", advice, {"field": "near"})
         return self
 
 
@@ -170,10 +174,20 @@ class Total:
 
 @dataclass(frozen=True)
 class FacetValue:
-    """How many listings have a value, under the filters on other fields."""
+    """How many listings have a value, under the filters on other fields: `exact`, or at least so many."""
 
     value: str
     count: int
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """How many listings match without one of the filters."""
+
+    drop: str
+    """The JSON name of the filter."""
+    total: Total
 
 
 @dataclass(frozen=True)
@@ -184,7 +198,7 @@ class SearchResult:
     next: Position | None
     total: Total | None = None
     facets: Mapping[str, tuple[FacetValue, ...]] = field(default_factory=dict)
-    """By JSON name of the filter."""
+    """By JSON name of the filter; the most frequent values first."""
 
 
 def _wire(name: str) -> str:

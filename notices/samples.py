@@ -64,12 +64,33 @@ def samples() -> tuple[Sample, ...]:
         _sample("status changed: to the owner", NoticeKind.STATUS_CHANGED, rejected, audience=Audience.USER),
         _sample("status changed: of a favourite", NoticeKind.STATUS_CHANGED, offer, audience=Audience.FAVORITES),
         _sample("price dropped: of a favourite", NoticeKind.PRICE_DROPPED, dropped, audience=Audience.FAVORITES),
+        _saved_search("saved search: one listing", 1, 1, 0),
+        _saved_search("saved search: more than a mail shows, after five unread mails", 14, 86, 5),
     )
 
 
 def digest_values() -> dict[str, Any]:
     """The values of a digest's preview."""
     return dict(_sample("digest", NoticeKind.PRICE_DROPPED, {}).values)
+
+
+def _saved_search(name: str, shown: int, total: int, unread: int) -> Sample:
+    """A mail of a saved search with listings of every reason."""
+    reasons: tuple[Mapping[str, Any], ...] = (
+        {"because": "NEW", "previousPrice": None},
+        {"because": "CHEAPER", "previousPrice": 8_500_000},
+        {"because": "BACK", "previousPrice": None},
+    )
+    listing = {"propertyId": _FLAT["propertyId"], "version": 3, "title": _FLAT["title"], "location": "Gachibowli"}
+    listings = [{**listing, "price": _FLAT["price"], **reasons[n % len(reasons)]} for n in range(shown)]
+    event = {
+        "savedSearchId": "0193a0c4-4e5f-7a44-9b77-2a8b4c1d6e31",
+        "userId": _FLAT["ownerId"],
+        "total": total,
+        "listings": listings,
+        "unread": unread,
+    }
+    return _sample(name, NoticeKind.SAVED_SEARCH_MATCHES, event, savedSearch="Flats near the lake")
 
 
 def _sample(

@@ -12,6 +12,7 @@ that inserts entries counts those that it has inserted, so a repeated one counts
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -24,8 +25,8 @@ from adapters.erasures import erased_among
 from adapters.paging import Cursor
 from adapters.personal_data import delete_history
 from adapters.tables import activity_counts, user_activity
-from domain.activity import Activity
-from domain.events import USER_ACTIVITY, UnreadableEvent
+from domain.activity import Activity, activity_of
+from domain.events import USER_ACTIVITY, Event, UnreadableEvent
 from projections.projection import CacheKey, Projection
 
 MAX_CACHED = 1000
@@ -120,6 +121,10 @@ class History(Projection[Activity]):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise UnreadableEvent(f"{'.'.join(map(str, first['loc'])) or 'message'}: {first['msg']}") from error
+
+    def of_event(self, stored: dict[str, Any], event: Event) -> Activity | None:
+        """The activity of a stored event; None for one without."""
+        return activity_of(event)
 
     async def apply(self, tx: AsyncConnection, activities: Sequence[Activity], generation: int) -> None:
         """Insert entries; existing ones are skipped. An erased user has none, in whatever order their events come."""

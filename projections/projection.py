@@ -6,6 +6,7 @@ metrics.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.kafka import messages_of
 from adapters.telemetry import EVENTS_UNREADABLE
-from domain.events import KINDS, USER_ACTIVITY, UnreadableEvent
+from domain.events import KINDS, USER_ACTIVITY, Event, UnreadableEvent, read_event
 from projections.parking import ConsumedMessage
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,16 @@ class Projection(Protocol[E]):
         """
         ...
 
+    def of_event(self, stored: dict[str, Any], event: Event) -> E | None:
+        """The same as `read` for the message of a stored event, which has been parsed already.
+
+        A projection may override it, so that a rebuild does not write messages only to read them. This one does.
+        """
+        for message in messages_of(stored):
+            if message.topic in self.topics:
+                return self.read(message.topic, message.value)
+        return None
+
     async def apply(self, tx: AsyncConnection, events: Sequence[E], generation: int) -> None:
         """Write events to the tables; an event that was applied before changes nothing.
 
@@ -80,6 +91,51 @@ class Stored(NamedTuple):
 
     messages: list[ConsumedMessage]
     unreadable: list[UUID]
+
+
+@dataclass(frozen=True)
+class StoredMessage:
+    """The message of a stored event on one of a projection's topics, written only when it is parked."""
+
+    topic: str
+    key: str
+    stored: dict[str, Any]
+
+    def consumed(self) -> ConsumedMessage:
+        [value] = [message.value for message in messages_of(self.stored) if message.topic == self.topic]
+        return ConsumedMessage(self.topic, self.key, value, self.stored["eventId"])
+
+
+def read_stored(
+    projection: Projection[E], events: Sequence[dict[str, Any]], *, where: str
+) -> tuple[list[tuple[StoredMessage, E]], list[tuple[StoredMessage, str]]]:
+    """What concerns the projection of stored events, and what it cannot read, with the reason.
+
+    Events that this release cannot read are skipped, logged and counted under `where`, the name of the caller.
+    """
+    readable: list[tuple[StoredMessage, E]] = []
+    unreadable: list[tuple[StoredMessage, str]] = []
+    activities = USER_ACTIVITY in projection.topics
+    for stored in events:
+        kind = KINDS.get(stored["eventType"])
+        if kind and not activities and kind.topic not in projection.topics:
+            continue
+        try:
+            event = read_event(stored)
+        except UnreadableEvent as error:
+            EVENTS_UNREADABLE.labels(where).inc()
+            log.error("%s: %s skips event %s: %s", projection.name, where, stored["eventId"], error)
+            continue
+        topic = kind.topic if kind and kind.topic in projection.topics else USER_ACTIVITY
+        message = StoredMessage(topic, stored["userId" if topic == USER_ACTIVITY else "aggregateId"], stored)
+        try:
+            found = projection.of_event(stored, event)
+        except UnreadableEvent as error:
+            unreadable.append((message, str(error)))
+        else:
+            if found is not None:
+                readable.append((message, found))
+    return readable, unreadable
 
 
 def as_consumed(projection: Projection[Any], events: Sequence[dict[str, Any]], *, where: str) -> Stored:

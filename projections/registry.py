@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from projections.counts import Counts
 from projections.history import History
+from projections.live import Live
 from projections.notifications import Notifications
 from projections.projection import Projection
 from projections.search import Search
@@ -18,4 +19,5 @@ PROJECTIONS: dict[str, Callable[[Redis], Projection[Any]]] = {
     Notifications.name: lambda _: Notifications(),
     SearchHistory.name: lambda _: SearchHistory(),
     Search.name: lambda _: Search(),
+    Live.name: Live,
 }

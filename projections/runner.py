@@ -180,8 +180,9 @@ class Runner(Generic[E]):
 
 
 def _consumed(record: ConsumerRecord) -> ConsumedMessage:
-    event_id = next((value.decode(errors="replace") for name, value in record.headers if name == "ce_id"), "")
-    return ConsumedMessage(record.topic, (record.key or b"").decode(errors="replace"), record.value or b"", event_id)
+    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    key, tenant_id = (record.key or b"").decode(errors="replace"), headers.get("ce_source", "").rpartition("/")[2]
+    return ConsumedMessage(record.topic, key, record.value or b"", headers.get("ce_id", ""), tenant_id)
 
 
 async def _within(what: str, response: Awaitable[T], seconds: float) -> T:

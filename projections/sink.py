@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Generic
+from typing import Generic, Protocol, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,7 +26,16 @@ PAUSE_SECONDS = 1.0
 _FAILURE_WINDOW, _MAX_FAILURES = 100, 50
 """When more than 50 of the last 100 messages fail, the cause is this release or the database, not the messages."""
 
-Readable = list[tuple[ConsumedMessage, E]]
+
+class HasKey(Protocol):
+    """A message, as far as applying needs it."""
+
+    @property
+    def key(self) -> str: ...
+
+
+M = TypeVar("M", bound=HasKey)
+Readable = list[tuple[M, E]]
 
 
 class TooManyFailures(Exception):
@@ -39,7 +48,7 @@ class FailureRate:
     def __init__(self) -> None:
         self._succeeded: deque[bool] = deque(maxlen=_FAILURE_WINDOW)
 
-    def add(self, good: int, failed: Sequence[tuple[ConsumedMessage, str]]) -> None:
+    def add(self, good: int, failed: Sequence[tuple[object, str]]) -> None:
         """Count messages of one batch, `failed` with their reasons. Raises TooManyFailures."""
         self._succeeded.extend([True] * good + [False] * len(failed))
         if failed and self._succeeded.count(False) > _MAX_FAILURES:
@@ -49,17 +58,18 @@ class FailureRate:
 
 
 @dataclass
-class Outcome(Generic[E]):
+class Outcome(Generic[M, E]):
     """The results of the readable messages of a batch."""
 
     applied: list[E] = field(default_factory=list)
-    rejected: list[tuple[ConsumedMessage, str]] = field(default_factory=list)
+    rejected: list[tuple[M, str]] = field(default_factory=list)
     """Rejected by Postgres (a constraint violation or a data error), each with the reason."""
-    blocked: list[ConsumedMessage] = field(default_factory=list)
+    blocked: list[M] = field(default_factory=list)
     """Not applied, because an earlier event of their key is parked."""
 
 
-Apply = Callable[[AsyncConnection, Projection[E], Readable[E], int], Awaitable[Outcome[E]]]
+Messages = Readable[ConsumedMessage, E]
+Apply = Callable[[AsyncConnection, Projection[E], Messages[E], int], Awaitable[Outcome[ConsumedMessage, E]]]
 
 
 class Sink(Generic[E]):
@@ -160,9 +170,9 @@ class Sink(Generic[E]):
 
 def read_messages(
     projection: Projection[E], messages: Sequence[ConsumedMessage]
-) -> tuple[Readable[E], list[tuple[ConsumedMessage, str]]]:
+) -> tuple[Messages[E], list[tuple[ConsumedMessage, str]]]:
     """The events that concern the projection with their messages, and unreadable messages with the reason."""
-    readable: Readable[E] = []
+    readable: Messages[E] = []
     unreadable: list[tuple[ConsumedMessage, str]] = []
     for message in messages:
         try:
@@ -175,7 +185,9 @@ def read_messages(
     return readable, unreadable
 
 
-async def apply_batch(tx: AsyncConnection, projection: Projection[E], free: Readable[E], generation: int) -> Outcome[E]:
+async def apply_batch(
+    tx: AsyncConnection, projection: Projection[E], free: Readable[M, E], generation: int
+) -> Outcome[M, E]:
     """Apply events as one batch. Raises DBAPIError when Postgres rejects one of them."""
     events = [event for _, event in free]
     if events:
@@ -184,10 +196,10 @@ async def apply_batch(tx: AsyncConnection, projection: Projection[E], free: Read
 
 
 async def apply_one_by_one(
-    tx: AsyncConnection, projection: Projection[E], free: Readable[E], generation: int
-) -> Outcome[E]:
+    tx: AsyncConnection, projection: Projection[E], free: Readable[M, E], generation: int
+) -> Outcome[M, E]:
     """Apply events one by one; later ones of the key of a rejected event are blocked."""
-    outcome: Outcome[E] = Outcome()
+    outcome: Outcome[M, E] = Outcome()
     rejected_keys: set[str] = set()
     for message, event in free:
         if message.key in rejected_keys:

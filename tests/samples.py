@@ -5,8 +5,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import UUID, uuid4
+from typing import Any, cast
+from uuid import UUID, uuid4, uuid5
 
 from domain import ids
 from domain.command import Command, SealedCommand
@@ -17,12 +17,16 @@ from domain.observations import (
     ANONYMOUS,
     Login,
     LoginFailed,
+    MatchedListing,
+    MatchReason,
     NotificationsRead,
     Observation,
     PropertySearched,
     PropertyViewed,
     RecordActivity,
     RefreshTokenReused,
+    SavedSearchMatched,
+    SavedSearchVisited,
     SearchHistoryDeleted,
     UserExported,
     UserLoggedIn,
@@ -42,6 +46,7 @@ from domain.property_commands import (
 )
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
+from domain.saved_searches import SavedSearchChanged, SavedSearchCreated, SavedSearchDeleted
 from domain.user import UserStatus
 from domain.user_commands import Account, RegisterUser
 from domain.user_events import (
@@ -149,6 +154,21 @@ def _called(user: UUID, property_id: UUID) -> dict[str, Any]:
     return {"propertyId": property_id, "ownerId": user, "title": "A flat by the lake", "location": "Uppal"}
 
 
+def _search_id(of: UUID) -> UUID:
+    return uuid5(of, "saved-search")
+
+
+def _saved_search(user: UUID, of: UUID) -> dict[str, Any]:
+    filters = '{"bedrooms":["2"],"location":["Kondapur"]}'
+    return {
+        "saved_search_id": _search_id(of),
+        "user_id": user,
+        "name": "Flats in Kondapur",
+        "filters": filters,
+        "since": datetime(2026, 11, 30, tzinfo=UTC),
+    }
+
+
 def _account(user: UUID) -> dict[str, Any]:
     person = {"username": f"u{user.hex}", "email": f"u{user.hex}@example.com", "firstName": "Ravi", "lastName": "Kumar"}
     return {**person, "userId": user, "role": UserRole.USER, "status": UserStatus.ACTIVE}
@@ -196,6 +216,25 @@ _FACTS: dict[str, Callable[[UUID, UUID], Fact]] = {
     "USER_EXPORTED": lambda user, of: UserExported(
         user_id=user, export_id=of, expires_at=datetime(2026, 12, 1, tzinfo=UTC)
     ),
+    "SAVED_SEARCH_CREATED": lambda user, of: SavedSearchCreated(**_saved_search(user, of)),
+    "SAVED_SEARCH_CHANGED": lambda user, of: SavedSearchChanged(**_saved_search(user, of) | {"hour": 18}),
+    "SAVED_SEARCH_DELETED": lambda user, of: SavedSearchDeleted(saved_search_id=_search_id(of), user_id=user),
+    "SAVED_SEARCH_MATCHED": lambda user, of: SavedSearchMatched(
+        saved_search_id=_search_id(of),
+        user_id=user,
+        total=1,
+        listings=(
+            MatchedListing(
+                property_id=of,
+                version=1,
+                because=MatchReason.NEW,
+                title="A flat by the lake",
+                location="Uppal",
+                price=8_500_000,
+            ),
+        ),
+    ),
+    "SAVED_SEARCH_VISITED": lambda user, of: SavedSearchVisited(saved_search_id=_search_id(of), user_id=user),
 }
 OBSERVED = {
     "PROPERTY_VIEWED",
@@ -207,6 +246,8 @@ OBSERVED = {
     "PROPERTY_SEARCHED",
     "SEARCH_HISTORY_DELETED",
     "USER_EXPORTED",
+    "SAVED_SEARCH_MATCHED",
+    "SAVED_SEARCH_VISITED",
 }
 """The kinds of events that change no aggregate."""
 OF_PERSON = {name for name in KINDS if not name.startswith("PROPERTY_")} | {"PROPERTY_SEARCHED"}
@@ -250,4 +291,6 @@ def _aggregate_of(fact: Any, tenant: str, user: UUID) -> UUID:
         return preferences_id(user)
     if isinstance(fact, UserNotified):
         return user
+    if hasattr(fact, "saved_search_id"):
+        return cast(UUID, fact.saved_search_id)
     return getattr(fact, "property_id", user)

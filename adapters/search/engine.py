@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
+from domain.clusters import Cluster
 from domain.search import Hit, Position, SearchFilters, SearchQuery, SearchResult, Total
 
 
@@ -20,6 +21,14 @@ class SearchEngine(Protocol):
 
     async def count(self, tenant_id: str, filters: SearchFilters) -> Total:
         """How many listings match."""
+        ...
+
+    async def counts(self, tenant_id: str, several: Sequence[SearchFilters]) -> list[Total]:
+        """How many listings match each of several searches, by one request to the engine."""
+        ...
+
+    async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> list[Cluster]:
+        """The listings that match, counted by the tiles of a level, the fullest first; `filters` has a box."""
         ...
 
     async def cards(self, tenant_id: str, ids: Sequence[UUID]) -> list[Hit]:

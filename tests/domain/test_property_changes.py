@@ -109,6 +109,26 @@ def test_listed_at_is_the_first_publication() -> None:
     assert listed().listed_at == AT
 
 
+def test_events_say_who_listed_and_when() -> None:
+    command = create_property("hyderabad", OWNER).model_copy(update={"status": PropertyStatus.DRAFT, "issued_at": AT})
+    [created] = decide(None, command, actor(OWNER, UserRole.BUILDER))
+    draft = evolve(None, created, 1, AT)
+    assert draft is not None
+    published = status(draft, PropertyStatus.ACTIVE).model_copy(update={"issued_at": AT + timedelta(days=1)})
+    [activated] = decide(draft, published, actor(OWNER, UserRole.AGENT))
+    active = evolve(draft, activated, 2, AT + timedelta(days=1))
+    assert active is not None
+    [paused] = decide(active, status(active, PropertyStatus.PAUSED), actor(OWNER))
+    [renamed] = decide(active, patch(active, title="A flat by the lake"), ADMIN)
+
+    assert not isinstance(created, PropertyDeleted)
+    assert (created.posted_by, created.created_at, created.listed_at) == (UserRole.BUILDER, AT, None)
+    for event in (activated, paused, renamed):
+        assert not isinstance(event, PropertyDeleted)
+        assert (event.posted_by, event.created_at) == (UserRole.BUILDER, AT)
+        assert event.listed_at == AT + timedelta(days=1) == active.listed_at
+
+
 def test_null_removes_a_field_or_restores_its_default() -> None:
     state = listed(bedrooms=3, city="Secunderabad", amenities=["Lift"])
 

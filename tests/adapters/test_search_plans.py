@@ -1,0 +1,162 @@
+"""The indexes that serve a search: as the application's role, below the view that shows a tenant its rows."""
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import Select, text
+from sqlalchemy.dialects.postgresql import asyncpg as dialect
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.postgres import Database
+from adapters.search import plans
+from adapters.search.plans import NEWEST, Key, Plan, below, complete, plan_of
+from adapters.search.postgres import order_of
+from adapters.settings import Settings
+from adapters.tables import listings
+from domain.search import SearchQuery, Sort
+from tests.search_contract import NEAR
+from tests.search_model import listed
+
+POLYGON = {"type": "Polygon", "coordinates": [[[78, 17], [79, 17], [79, 18], [78, 17]]]}
+AREAS: Sequence[dict[str, Any]] = (
+    {"near": NEAR},
+    {"bbox": {"west": 78, "south": 17, "east": 79, "north": 18}},
+    {"polygon": POLYGON},
+)
+
+
+@pytest.fixture
+async def searching(settings: Settings, tenant: str) -> AsyncIterator[AsyncConnection]:
+    """A connection whose planner takes an index wherever one serves, however small the table."""
+    database = Database.for_searching(settings)
+    async with database.transaction(tenant) as tx:
+        await tx.execute(text("SET LOCAL enable_seqscan = off"))
+        await tx.execute(text("SET LOCAL enable_sort = off"))
+        yield tx
+    await database.close()
+
+
+@pytest.fixture
+async def without_keys(settings: Settings, tenant: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection as the application's role, in a transaction without the indexes by tenant: it is rolled back.
+
+    They serve a tenant of few listings as well as the others do.
+    """
+    owner = await asyncpg.connect(settings.database_url)
+    transaction = owner.transaction()
+    await transaction.start()
+    for table in ("property_search", "vocabulary"):
+        by_tenant = await owner.fetch(
+            "SELECT indexname FROM pg_indexes WHERE schemaname = 'search' AND tablename = $1 AND indexdef LIKE"
+            " '%(tenant_id%' AND indexname NOT LIKE '%_pkey'",
+            table,
+        )
+        await owner.execute(f"ALTER TABLE search.{table} DROP CONSTRAINT {table}_pkey")
+        for row in by_tenant:
+            await owner.execute(f"DROP INDEX search.{row['indexname']}")
+    await owner.execute("SET LOCAL ROLE hyderabad_app; SET LOCAL enable_seqscan = off")
+    await owner.execute("SELECT set_config('app.tenant', $1, true)", tenant)
+    yield owner
+    await transaction.rollback()
+    await owner.close()
+
+
+async def explained(connection: AsyncConnection, query: Select[Any]) -> str:
+    return "\n".join(row[0] for row in await connection.exec_driver_sql(f"EXPLAIN {as_text(query)}"))
+
+
+def as_text(query: Select[Any]) -> str:
+    postgres = dialect.dialect()  # type: ignore[no-untyped-call]
+    return str(query.compile(dialect=postgres, compile_kwargs={"literal_binds": True}))
+
+
+@pytest.mark.parametrize(
+    ("sort", "index"),
+    [
+        (Sort.NEWEST, "newest"),
+        (Sort.RELEVANCE, "newest"),
+        (Sort.PRICE, "price"),
+        (Sort.PRICE_DESCENDING, "price_desc"),
+        (Sort.PRICE_PER_SQFT, "rate"),
+        (Sort.AREA, "area"),
+        (Sort.AREA_DESCENDING, "area_desc"),
+    ],
+)
+async def test_each_order_is_that_of_an_index_also_after_a_position(
+    searching: AsyncConnection, sort: Sort, index: str
+) -> None:
+    order = order_of(SearchQuery(sort=sort))
+    values = [5, *place()] if len(order) == 3 else place()
+
+    for more in ([], [below(order, values)]):
+        plan = await explained(searching, Plan([]).statement((listings.c.card,), order, more, 20))
+        assert f"using property_search_{index} on" in plan
+        assert "Sort" not in plan
+        assert ("ROW(" in plan.partition("Index Cond:")[2]) == bool(more), plan
+
+
+def place() -> list[Any]:
+    """Time and id of a listing."""
+    card = listed(random.Random(1), 1)
+    return [card.listed_at, card.id]
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [({"q": "villa"}, "words"), ({"amenities": ["Lift"]}, "amenities"), *((area, "geo") for area in AREAS)],
+)
+async def test_words_amenities_and_areas_are_found_by_their_index(
+    without_keys: asyncpg.Connection, query: dict[str, Any], index: str
+) -> None:
+    """Below row-level security these operators would use no index."""
+    statement = complete(SearchQuery.model_validate(query)).statement((listings.c.card,), NEWEST, limit=20)
+
+    plan = await without_keys.fetch(f"EXPLAIN {as_text(statement)}")
+
+    assert f"property_search_{index}" in "\n".join(row[0] for row in plan)
+
+
+async def test_similar_words_are_found_by_trigrams(without_keys: asyncpg.Connection) -> None:
+    plan = await without_keys.fetch("EXPLAIN SELECT word FROM search.listed_words WHERE word % 'gachibowlli'")
+
+    assert "vocabulary_similar" in "\n".join(row[0] for row in plan)
+
+
+async def test_nearest_are_read_in_the_order_of_the_index(searching: AsyncConnection) -> None:
+    asked = SearchQuery.model_validate({"near": NEAR, "sort": "distance"})
+
+    plan = await plan_of(searching, asked, by_distance=True)
+    shown = await explained(searching, plan.statement((listings.c.card,), order_of(asked), limit=20))
+
+    assert "Index Scan using property_search_geo" in shown
+    assert "Order By: (geo <->" in shown
+
+
+async def test_locality_and_type_are_read_in_the_order_of_the_price(searching: AsyncConnection) -> None:
+    asked = SearchQuery.model_validate({"location": ["Uppal"], "propertyType": ["VILLA"], "sort": "price"})
+
+    plan = await explained(searching, complete(asked).statement((listings.c.card,), order_of(asked), limit=20))
+
+    assert "using property_search_locality on" in plan
+    assert "Sort" not in plan
+
+
+@pytest.mark.parametrize("query", [{"q": "villa"}, *AREAS])
+async def test_common_words_and_large_areas_are_looked_for_in_the_order_of_the_page(
+    searching: AsyncConnection, query: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans, "MANY", -1)  # every number of listings is above it
+    asked = SearchQuery.model_validate({**query, "sort": "price"})
+    order: Sequence[Key] = order_of(asked)
+
+    plan = await plan_of(searching, asked)
+    shown = await explained(searching, plan.statement((listings.c.card,), order, limit=20))
+
+    assert plan.bounded
+    assert "using property_search_price on" in shown
+    assert "Sort" not in shown
+    assert "property_search_words" not in shown
+    assert "property_search_geo" not in shown

@@ -1,0 +1,66 @@
+"""Correcting misspelled words by the vocabulary of what is listed."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.postgres import Database
+from adapters.search.spelling import corrected, corrections, distance
+from tests.projections.test_search import project
+from tests.samples import new_tenant
+from tests.search_model import event_of, listed
+
+
+@pytest.fixture
+async def vocabulary(all_tenants: Database, tenant: str) -> str:
+    """A tenant with listings in some localities, Kondapur more than others."""
+    chance = random.Random(1)
+    places = ["Kondapur"] * 3 + ["Kandapur", "Gachibowli", "Ameerpet", "Meerpet", "Uppal", "Jubilee Hills"]
+    cards = [listed(chance, n, location=place, title="A flat", address=None) for n, place in enumerate(places)]
+    await project(all_tenants, [event_of(card, tenant) for card in cards])
+    return tenant
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("gachibowlli", "gachibowli"),
+        ("Gachbowli", "gachibowli"),
+        ("gachiboiwl", "gachibowli"),  # two errors
+        ("kondaupr", "kondapur"),
+        ("kndapur", "kondapur"),  # also one error from Kandapur, where less is listed
+        ("uppla", "uppal"),
+        ("jubille hill", "jubilee hill"),
+        ("ameerpet", "ameerpet"),
+        ("meerpet", "meerpet"),
+        ("3bhk in gachibowlli, near uppal", "3bhk in gachibowli, near uppal"),
+        ("upl", "upl"),  # too short to guess
+        ("zanzibar", "zanzibar"),
+        ("50003", "50003"),
+        ("' OR 1=1 --", "' OR 1=1 --"),
+    ],
+)
+async def test_misspelled_words_become_listed_ones(database: Database, vocabulary: str, typed: str, meant: str) -> None:
+    async with database.statements(vocabulary) as connection:
+        assert await corrected(connection, typed) == meant
+
+
+async def test_words_of_other_tenants_correct_nothing(database: Database, vocabulary: str) -> None:
+    async with database.statements(new_tenant()) as connection:
+        assert await corrections(connection, "gachibowlli kondaupr") == {}
+
+
+@given(a=st.text("abc", max_size=8), b=st.text("abc", max_size=8))
+def test_distance_is_symmetric_and_bounded(a: str, b: str) -> None:
+    errors = distance(a, b, 20)
+
+    assert errors == distance(b, a, 20)
+    assert abs(len(a) - len(b)) <= errors <= max(len(a), len(b))
+    assert (errors == 0) == (a == b)
+    assert distance(a, b, 2) == min(errors, 3)
+
+
+def test_swapped_letters_are_one_error() -> None:
+    assert distance("kondaupr", "kondapur", 2) == 1

@@ -1,0 +1,189 @@
+"""Searching over HTTP: what is found, paging, and who finds what."""
+
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from adapters.search.engine import SearchUnavailable
+from api import errors
+from tests.api.test_contract import assert_problem
+from tests.platform import Person, Platform
+
+PATH = "/api/search/properties"
+POINT: dict[str, Any] = {"latitude": 17.4401, "longitude": 78.3489}
+OPEN_RING = [[78, 17], [79, 17], [78, 18], [78.5, 17]]
+
+
+@pytest.fixture(scope="module")
+async def owner(platform: Platform) -> Person:
+    return await platform.register(role="AGENT")
+
+
+def new_place() -> str:
+    """A locality that no other test has."""
+    return f"Nagar {uuid4().hex}"
+
+
+async def search(
+    platform: Platform, token: str | None = None, headers: dict[str, str] | None = None, **query: Any
+) -> dict[str, Any]:
+    sent = {**(headers or {}), **({"Consistency-Token": token} if token else {})}
+    answer = await platform.http.get(PATH, params=query, headers=sent)
+    assert answer.status_code == 200, answer.text
+    page: dict[str, Any] = answer.json()
+    return page
+
+
+def ids(page: dict[str, Any]) -> list[str]:
+    return [item["property"]["id"] for item in page["items"]]
+
+
+async def test_listing_is_found_at_once_with_the_token_of_its_command(platform: Platform, owner: Person) -> None:
+    place = new_place()
+    created = await platform.create(owner, location=place, contactPhone="9848022338", amenities=["Lift"], **POINT)
+    token = created.headers["consistency-token"]
+
+    page = await search(platform, token, location=place, q="flat lake", near="17.44,78.35", amenities="LIFT")
+
+    [item] = page["items"]
+    without_contact = {name: value for name, value in created.json().items() if not name.startswith("contact")}
+    assert item["property"] == without_contact
+    assert item["property"]["postedBy"] == "AGENT"
+    assert item["distanceKm"] == pytest.approx(0.117, abs=0.01)
+    assert item["highlights"] == {"description": "A bright <mark>flat</mark> near the <mark>lake</mark>, with a view."}
+    assert (page["nextCursor"], page["relax"]) == (None, [])
+    assert page["interpretation"]["terms"] == ["flat", "lake"]
+    assert page["interpretation"]["filters"]["location"] == [place]
+
+
+async def test_changes_and_deletions_are_followed(platform: Platform, owner: Person) -> None:
+    place = new_place()
+    created = await platform.create(owner, location=place)
+    path = created.headers["location"]
+
+    changed = await platform.change(owner, "PATCH", path, {"title": "Zanzibar villa", "price": 9_000_000})
+    page = await search(platform, changed.headers["consistency-token"], location=place, q="zanzibar")
+    assert page["items"][0]["property"]["price"] == 9_000_000
+    assert page["items"][0]["property"]["previousPrice"] == 8_500_000
+    paused = await platform.change(owner, "PUT", f"{path}/status", {"status": "PAUSED"})
+    assert ids(await search(platform, paused.headers["consistency-token"], location=place)) == []
+    active = await platform.change(owner, "PUT", f"{path}/status", {"status": "ACTIVE"})
+    [item] = (await search(platform, active.headers["consistency-token"], location=place))["items"]
+    assert item["property"]["listedAt"] == created.json()["listedAt"]
+    deleted = await platform.change(owner, "DELETE", path)
+    assert ids(await search(platform, deleted.headers["consistency-token"], location=place)) == []
+
+
+async def test_pages_follow_each_other_and_a_cursor_is_good_for_its_search_alone(
+    platform: Platform, owner: Person
+) -> None:
+    place = new_place()
+    created = [await platform.create(owner, location=place, price=price) for price in (3_000_000, 1_000_000, 2_000_000)]
+    token = created[-1].headers["consistency-token"]
+    for answer in created:
+        await search(platform, answer.headers["consistency-token"])
+
+    first = await search(platform, token, location=place, sort="price", limit=2)
+    second = await search(platform, location=place, sort="price", limit=50, cursor=first["nextCursor"])
+
+    assert ids(first) + ids(second) == [created[n].json()["id"] for n in (1, 2, 0)]
+    assert second["nextCursor"] is None
+    for change in ({"sort": "-price"}, {"location": new_place()}, {"q": "flat"}, {"cursor": first["nextCursor"] + "x"}):
+        wrong = {"location": place, "sort": "price", "cursor": first["nextCursor"], **change}
+        assert_problem(await platform.http.get(PATH, params=wrong), "invalid-cursor")
+    same = await platform.http.post(PATH, json={"location": [place], "sort": "price", "cursor": first["nextCursor"]})
+    assert ids(same.json()) == ids(second)
+
+
+async def test_misspelled_word_is_corrected_and_the_answer_says_so(platform: Platform, owner: Person) -> None:
+    place = new_place()
+    created = await platform.create(owner, location=place, title="Flat at Quthbullapur")
+
+    page = await search(platform, created.headers["consistency-token"], location=place, q="quthbulapur")
+
+    assert ids(page) == [created.json()["id"]]
+    assert page["interpretation"]["terms"] == ["quthbullapur"]
+    assert page["items"][0]["highlights"] == {"title": "Flat at <mark>Quthbullapur</mark>"}
+
+
+async def test_polygon_is_drawn_with_holes(platform: Platform, owner: Person) -> None:
+    place = new_place()
+    inside = await platform.create(owner, location=place, latitude=17.41, longitude=78.41)
+    in_hole = await platform.create(owner, location=place, latitude=17.45, longitude=78.45)
+    for created in (inside, in_hole):
+        await search(platform, created.headers["consistency-token"])
+    outer = [[78.4, 17.4], [78.5, 17.4], [78.5, 17.5], [78.4, 17.5], [78.4, 17.4]]
+    hole = [[78.44, 17.44], [78.46, 17.44], [78.46, 17.46], [78.44, 17.46], [78.44, 17.44]]
+    polygon = {"type": "Polygon", "coordinates": [outer, hole]}
+
+    answer = await platform.http.post(PATH, json={"location": [place], "polygon": polygon})
+
+    assert ids(answer.json()) == [inside.json()["id"]]
+    assert answer.json()["interpretation"]["filters"]["polygon"] == polygon
+
+
+async def test_search_is_for_the_tenant_of_the_host_or_the_token(platform: Platform, owner: Person) -> None:
+    place, host = new_place(), {"Host": "second.localhost"}
+    other = await platform.register(host="second.localhost")
+    mine = await platform.create(owner, location=place)
+    theirs = await platform.create(other, {**host}, location=place)
+    tokens = [answer.headers["consistency-token"] for answer in (mine, theirs)]
+
+    assert ids(await search(platform, tokens[0], location=place)) == [mine.json()["id"]]
+    assert ids(await search(platform, tokens[1], host, location=place)) == [theirs.json()["id"]]
+    signed_in = {**host, **other.headers}
+    assert ids(await search(platform, tokens[1], signed_in, location=place)) == [theirs.json()["id"]]
+    answer = await platform.http.get(PATH, headers={"Consistency-Token": tokens[1]})
+    assert_problem(answer, "invalid-consistency-token")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("castle=1", "query.castle"),
+        ("near=17.4", "query.near"),
+        ("minPrice=10&maxPrice=9", "query.minPrice"),
+        ("sort=distance", "query.near"),
+        ("minPrice=cheap", "query.minPrice"),
+        ("q=", "query.q"),
+        ("limit=101", "query.limit"),
+        ("sort=castle", "query.sort"),
+        ("bedrooms=many", "query.bedrooms.0"),
+        ("sort=price&sort=area", "query.sort"),
+    ],
+)
+async def test_invalid_parameters_are_named(platform: Platform, query: str, field: str) -> None:
+    assert_problem(await platform.http.get(f"{PATH}?{query}"), "invalid-request", field)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"castle": 1}, "castle"),
+        ({"polygon": {"type": "Point", "coordinates": [1, 2]}}, "polygon"),
+        ({"polygon": {"type": "Polygon", "coordinates": [OPEN_RING]}}, "polygon.Polygon"),
+        ({"near": "here"}, "near"),
+        ({"limit": 0}, "limit"),
+    ],
+)
+async def test_invalid_body_is_named(platform: Platform, body: dict[str, Any], field: str) -> None:
+    assert_problem(await platform.http.post(PATH, json=body), "invalid-request", field)
+
+
+async def test_unavailable_engine_is_answered_with_retry_after() -> None:
+    app = FastAPI()
+    errors.install(app)
+
+    @app.get("/search")
+    async def unavailable() -> None:
+        raise SearchUnavailable("no answer")
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get("/search")
+
+    assert_problem(answer, "unavailable")
+    assert answer.headers["retry-after"] == "2"

@@ -1,0 +1,138 @@
+"""The read model of search: what is kept of a listing, and the vocabulary of what is listed."""
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import ProgrammingError
+
+from adapters.postgres import Database
+from adapters.search.rows import indexed
+from adapters.tables import listed_words, listings, property_search, vocabulary
+from domain.events import Event
+from domain.property_status import PropertyStatus
+from domain.search import ListingCard
+from domain.words import words
+from projections.generations import generation_of
+from projections.search import Search, is_searchable
+from tests.projections.messages import store
+from tests.samples import event_of_each_kind, new_id, new_tenant
+from tests.search_model import deletion_of, event_of, listed
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+async def project(all_tenants: Database, events: Sequence[Event]) -> None:
+    async with all_tenants.transaction() as tx:
+        generation = await generation_of(tx, Search.name, locked=True)
+        await Search().apply(tx, [indexed(event) for event in events], generation)
+
+
+async def known_words(database: Database, tenant: str) -> dict[str, int]:
+    async with database.statements(tenant) as connection:
+        return {row.word: row.listings for row in await connection.execute(select(listed_words))}
+
+
+def words_of(*cards: ListingCard) -> dict[str, int]:
+    """The number of listings with each word."""
+    counted: dict[str, int] = {}
+    for card in cards:
+        texts = (card.title, card.location, card.address or "", card.description)
+        for word in {word.text for given in texts for word in words(given)}:
+            counted[word] = counted.get(word, 0) + 1
+    return counted
+
+
+async def test_vocabulary_counts_the_active_listings_of_each_word(
+    database: Database, all_tenants: Database, tenant: str
+) -> None:
+    chance = random.Random(1)
+    cards = [listed(chance, n) for n in range(30)]
+    renamed = cards[0].model_copy(update={"title": "Xanadu palace palace", "description": "Nothing of before is here."})
+    events = [event_of(card, tenant) for card in cards]
+    events += [event_of(renamed, tenant, 2), deletion_of(cards[1], tenant, 2)]
+    events += [event_of(cards[2], tenant, 2, status=PropertyStatus.PAUSED)]
+    for _ in range(2):
+        chance.shuffle(events)
+        for n in range(0, len(events), 7):
+            await project(all_tenants, events[n : n + 7])
+
+    assert await known_words(database, tenant) == words_of(renamed, *cards[3:])
+
+
+async def test_deleted_listing_leaves_its_id_and_version_alone(
+    database: Database, all_tenants: Database, tenant: str
+) -> None:
+    card = listed(random.Random(1), 1, title="The house of Canarybird")
+    await project(all_tenants, [event_of(card, tenant), deletion_of(card, tenant, 2)])
+    await project(all_tenants, [event_of(card, tenant)])
+
+    async with all_tenants.transaction() as tx:
+        [row] = await tx.execute(select(property_search).where(property_search.c.tenant_id == tenant))
+        left = await tx.execute(select(vocabulary.c.word).where(vocabulary.c.tenant_id == tenant))
+    kept = {name for name, value in row._mapping.items() if value is not None}
+    assert kept == {"tenant_id", "property_id", "generation", "version", "created_at", "listed_at"}
+    assert row.version == 2
+    assert list(left) == []
+    assert await known_words(database, tenant) == {}
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_times_of_older_releases_are_the_earliest_of_all_events(
+    database: Database, all_tenants: Database, tenant: str, seed: int
+) -> None:
+    """Their events had neither createdAt nor listedAt."""
+    chance = random.Random(seed)
+    card = listed(chance, 1).model_copy(update={"created_at": None, "listed_at": None})
+    statuses = [PropertyStatus.DRAFT, PropertyStatus.ACTIVE, PropertyStatus.PAUSED, PropertyStatus.ACTIVE]
+    events = [
+        event_of(card, tenant, n + 1, at=AT + timedelta(days=n), status=status) for n, status in enumerate(statuses)
+    ]
+    chance.shuffle(events)
+    for event in [*events, events[0]]:
+        await project(all_tenants, [event])
+
+    async with database.statements(tenant) as connection:
+        [row] = await connection.execute(select(listings))
+    assert (row.created_at, row.listed_at) == (AT, AT + timedelta(days=1))
+
+
+async def test_the_application_reads_what_the_views_show_of_its_tenant(
+    database: Database, all_tenants: Database, tenant: str
+) -> None:
+    other, chance = new_tenant(), random.Random(1)
+    mine, theirs = listed(chance, 1), listed(chance, 2)
+    await project(all_tenants, [event_of(mine, tenant), event_of(theirs, other)])
+
+    async with database.statements(tenant) as connection:
+        assert [row.property_id for row in await connection.execute(select(listings.c.property_id))] == [mine.id]
+        seen = await connection.execute(select(property_search.c.property_id))
+        assert [row.property_id for row in seen] == [mine.id]
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            await connection.execute(select(property_search.c.card))
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            await connection.execute(select(vocabulary.c.word))
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            await connection.execute(text("DELETE FROM search.listings"))
+    assert (await known_words(database, tenant)).keys() == words_of(mine).keys()
+
+
+async def test_an_event_is_searchable_once_it_is_applied(
+    database: Database, all_tenants: Database, tenant: str
+) -> None:
+    events = event_of_each_kind(tenant, new_id(), new_id())
+    await store(database, tenant, events)
+    by_type = {event.event_type: event for event in events}
+    created, deleted = by_type["PROPERTY_CREATED"], by_type["PROPERTY_DELETED"]
+
+    assert not await is_searchable(database, tenant, created.event_id, 0)
+    await project(all_tenants, [created])
+    assert await is_searchable(database, tenant, created.event_id, 0)
+    assert not await is_searchable(database, tenant, deleted.event_id, 0.05)
+    await project(all_tenants, [deleted])
+    assert await is_searchable(database, tenant, deleted.event_id, 0)
+    for other in ("USER_REGISTERED", "PROPERTY_FAVORITED"):
+        assert await is_searchable(database, tenant, by_type[other].event_id, 0)
+    assert await is_searchable(database, new_tenant(), created.event_id, 0)
