@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from activities.users import LINK_LIFETIMES, RESET
+from adapters.exports import export_url
 from adapters.outbox import Target
 from adapters.providers import DeliveryRefused, ProviderUnavailable
 from adapters.sealing import Keyring
@@ -117,12 +118,16 @@ class Texts:
             raise DeliveryRefused("the address is verified already")
         if kind is NoticeKind.PASSWORD_RESET and row["timestamp"] + LINK_LIFETIMES[RESET] <= datetime.now(UTC):
             raise DeliveryRefused("the link has expired")
+        if kind is NoticeKind.EXPORT_READY and datetime.fromisoformat(event["expiresAt"]) <= datetime.now(UTC):
+            raise DeliveryRefused("the file is deleted")
         token = self._keyring.link_token(target.event_id)
         links = self._common_links()
         if kind is NoticeKind.VERIFY_EMAIL:
             links["verify"] = f"{self._app}/verify-email?token={token}"
         elif kind is NoticeKind.PASSWORD_RESET:
             links["reset"] = f"{self._app}/reset-password?token={token}"
+        elif kind is NoticeKind.EXPORT_READY:
+            links["export"] = export_url(self._api, row["tenant_id"], token)
         elif kind in OPTIONAL_KINDS:
             links["listing"] = self._page(row)
             links["unsubscribe"] = unsubscribe_url(self._api, self._unsubscribe_token(kind, target, row))

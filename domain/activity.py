@@ -11,10 +11,13 @@ from domain.observations import (
     ANONYMOUS,
     LoginFailed,
     NotificationsRead,
+    PropertySearched,
     PropertyViewed,
     RefreshTokenReused,
     SavedSearchMatched,
     SavedSearchVisited,
+    SearchHistoryDeleted,
+    UserExported,
     UserLoggedIn,
     UserNotified,
 )
@@ -30,6 +33,7 @@ from domain.property_commands import (
 from domain.saved_searches import PausedBy, SavedSearchChanged, SavedSearchCreated, SavedSearchDeleted
 from domain.user_events import (
     UserDeleted,
+    UserExportRequested,
     UserPasskeyAdded,
     UserPasskeyRemoved,
     UserPasswordChanged,
@@ -73,7 +77,7 @@ def activity_of(event: Event) -> Activity | None:
     )
 
 
-NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired, SavedSearchMatched)
+NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired, UserExported, SavedSearchMatched)
 """What happens to an inbox or by itself is nothing that the user did."""
 
 
@@ -106,6 +110,12 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return f"User removed property from favourites: {fact.title}", _property(fact)
         case PropertyViewed():
             return f"User viewed property: {fact.title}", _property(fact)
+        case PropertySearched():
+            return "User searched for properties", {"searchId": str(fact.search_id), "total": fact.total}
+        case SearchHistoryDeleted(search_id=None):
+            return "User deleted the search history", {}
+        case SearchHistoryDeleted():
+            return "User deleted a search from the search history", {"searchId": str(fact.search_id)}
         case UserLoggedIn():
             return "User logged in", {"device": fact.device} if fact.device else {}
         case LoginFailed():
@@ -139,6 +149,8 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return "User added a passkey", {"passkeyId": str(fact.passkey_id)}
         case UserPasskeyRemoved():
             return "User removed a passkey", {"passkeyId": str(fact.passkey_id)}
+        case UserExportRequested():
+            return "User requested an export of the history and data", {"exportId": str(fact.export_id)}
         case UserDeleted():
             return "User erased their account", {}
         case PreferencesChanged():
@@ -156,7 +168,7 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return "User deleted a saved search", {"savedSearchId": str(fact.saved_search_id)}
         case SavedSearchVisited():
             return "User opened a saved search", {"savedSearchId": str(fact.saved_search_id)}
-        case UserNotified() | NotificationsRead() | UserVerificationExpired() | SavedSearchMatched():
+        case UserNotified() | NotificationsRead() | UserVerificationExpired() | UserExported() | SavedSearchMatched():
             raise AssertionError("no activity")
     assert_never(fact)
 

@@ -70,6 +70,38 @@ class NotificationsRead(Fact):
     up_to: datetime | None = None
 
 
+class PropertySearched(Fact):
+    """PROPERTY_SEARCHED: a user has searched for listings. The searcher is known by the event's user id only."""
+
+    search_id: UUID
+    """The same for the same search of the same user (`Keyring.search_id`)."""
+    query: Annotated[str | f.Sealed, f.PERSONAL]
+    """What was asked, as JSON (`domain/search_history.py`). All of it is personal: a text may name somebody, and a
+    point or a drawn area may be where they live.
+    """
+    total: int | None = None
+    """How many listings matched, or at least so many."""
+
+
+class SearchHistoryDeleted(Fact):
+    """SEARCH_HISTORY_DELETED: a user has deleted one of their searches, or all up to a time."""
+
+    user_id: UUID
+    search_id: UUID | None = None
+    """None deletes all."""
+    up_to: datetime
+    """The same search made later is remembered again."""
+
+
+class UserExported(Fact):
+    """USER_EXPORTED: the file with a user's history and data is written, and its link is to be mailed."""
+
+    user_id: UUID
+    export_id: UUID
+    expires_at: datetime
+    """When the link ends, and the file is deleted."""
+
+
 class MatchReason(StrEnum):
     """Why a saved search reports a listing."""
 
@@ -118,6 +150,9 @@ ObservedFact = (
     | RefreshTokenReused
     | UserNotified
     | NotificationsRead
+    | PropertySearched
+    | SearchHistoryDeleted
+    | UserExported
     | SavedSearchMatched
     | SavedSearchVisited
 )
@@ -176,6 +211,27 @@ class Read(_Observed):
     data: NotificationsRead
 
 
+class Search(_Observed):
+    """A search of a user."""
+
+    event_type: Literal["PROPERTY_SEARCHED"] = "PROPERTY_SEARCHED"
+    data: PropertySearched
+
+
+class DeletedSearches(_Observed):
+    """Searches that a user has deleted."""
+
+    event_type: Literal["SEARCH_HISTORY_DELETED"] = "SEARCH_HISTORY_DELETED"
+    data: SearchHistoryDeleted
+
+
+class Exported(_Observed):
+    """A file with a user's history and data."""
+
+    event_type: Literal["USER_EXPORTED"] = "USER_EXPORTED"
+    data: UserExported
+
+
 class Matched(_Observed):
     """A round of a saved search that has found listings to report."""
 
@@ -192,7 +248,8 @@ class Visit(_Observed):
 
 # Discriminated by event type: the models ignore unknown fields, so one would be read as the other.
 Observation = Annotated[
-    View | Login | FailedLogin | ReusedToken | Notified | Read | Matched | Visit, Field(discriminator="event_type")
+    View | Login | FailedLogin | ReusedToken | Notified | Read | Search | DeletedSearches | Exported | Matched | Visit,
+    Field(discriminator="event_type"),
 ]
 
 

@@ -27,6 +27,7 @@ class NoticeKind(StrEnum):
     NEW_SIGN_IN = "NEW_SIGN_IN"
     SECURITY_CHANGED = "SECURITY_CHANGED"
     ACCOUNT_ERASED = "ACCOUNT_ERASED"
+    EXPORT_READY = "EXPORT_READY"
     LISTING_CONFIRMED = "LISTING_CONFIRMED"
     STATUS_CHANGED = "STATUS_CHANGED"
     PRICE_DROPPED = "PRICE_DROPPED"
@@ -42,6 +43,7 @@ ACCOUNT_KINDS = frozenset(
         NoticeKind.NEW_SIGN_IN,
         NoticeKind.SECURITY_CHANGED,
         NoticeKind.ACCOUNT_ERASED,
+        NoticeKind.EXPORT_READY,
     }
 )
 """Exempt from preferences, quiet hours and unsubscribing, because an account's owner must get them."""

@@ -34,6 +34,7 @@ def samples() -> tuple[Sample, ...]:
     """At least one sample of every kind of notice."""
     verify = {"verify": f"{_APP}/verify-email?token={_TOKEN}"}
     reset = {"reset": f"{_APP}/reset-password?token={_TOKEN}"}
+    export = {"export": f"{_APP}/api/users/export?token=hyderabad.{_TOKEN}"}
     account = {"role": "ADMIN", "secondFactor": True}
     passkey = {**account, "passkeyId": "0193a0c4-2c3d-7e22-8d66-1f7a3b0e5d21"}
     factor = {**account, "onlyRecoveryCodes": False}
@@ -57,6 +58,7 @@ def samples() -> tuple[Sample, ...]:
         _sample("security: second factor disabled", NoticeKind.SECURITY_CHANGED, {**factor, "secondFactor": False}),
         _sample("security: recovery codes", NoticeKind.SECURITY_CHANGED, {**factor, "onlyRecoveryCodes": True}),
         _sample("security: role", NoticeKind.SECURITY_CHANGED, {**account, "fromRole": "USER"}),
+        _sample("export ready", NoticeKind.EXPORT_READY, {"exportId": "0193a0c4-3d4e-7f33-9e77-2a8b4c1f6e32"}, export),
         _sample("account erased", NoticeKind.ACCOUNT_ERASED, {}),
         _sample("listing confirmed", NoticeKind.LISTING_CONFIRMED, _FLAT),
         _sample("status changed: to the owner", NoticeKind.STATUS_CHANGED, rejected, audience=Audience.USER),

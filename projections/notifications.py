@@ -117,6 +117,10 @@ class Notifications(Projection[Event]):
         message = parsed(value)
         return read_event(message) if message.get("eventType") in _TYPES else None
 
+    def of_event(self, stored: dict[str, Any], event: Event) -> Event | None:
+        """The event, if it changes an inbox."""
+        return event if event.event_type in _TYPES else None
+
     async def apply(self, tx: AsyncConnection, events: Sequence[Event], generation: int) -> None:
         """Add notifications, keep the earliest time at which each was read, and erase those of erased users."""
         if not events:

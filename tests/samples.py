@@ -21,11 +21,14 @@ from domain.observations import (
     MatchReason,
     NotificationsRead,
     Observation,
+    PropertySearched,
     PropertyViewed,
     RecordActivity,
     RefreshTokenReused,
     SavedSearchMatched,
     SavedSearchVisited,
+    SearchHistoryDeleted,
+    UserExported,
     UserLoggedIn,
     UserNotified,
     View,
@@ -48,6 +51,7 @@ from domain.user import UserStatus
 from domain.user_commands import Account, RegisterUser
 from domain.user_events import (
     UserDeleted,
+    UserExportRequested,
     UserPasskeyAdded,
     UserPasskeyRemoved,
     UserPasswordChanged,
@@ -192,6 +196,7 @@ _FACTS: dict[str, Callable[[UUID, UUID], Fact]] = {
     "USER_SECOND_FACTOR_CHANGED": lambda user, _: UserSecondFactorChanged(**_account(user) | {"secondFactor": True}),
     "USER_PASSKEY_ADDED": lambda user, of: UserPasskeyAdded(**_account(user), passkey_id=of, name="Phone"),
     "USER_PASSKEY_REMOVED": lambda user, of: UserPasskeyRemoved(**_account(user), passkey_id=of, name="Phone"),
+    "USER_EXPORT_REQUESTED": lambda user, of: UserExportRequested(**_account(user), export_id=of),
     "USER_DELETED": lambda user, _: UserDeleted(user_id=user),
     "NOTIFICATION_PREFERENCES_CHANGED": lambda user, _: PreferencesChanged(
         user_id=user, kinds={"PRICE_DROPPED": Channels(email=False)}
@@ -204,6 +209,13 @@ _FACTS: dict[str, Callable[[UUID, UUID], Fact]] = {
         user_id=user, kind="PRICE_DROPPED", about_event_id=of, property_id=of, values={"title": "A flat by the lake"}
     ),
     "NOTIFICATIONS_READ": lambda user, of: NotificationsRead(user_id=user, notification_id=of),
+    "PROPERTY_SEARCHED": lambda user, of: PropertySearched(search_id=of, query='{"q":"2 bhk uppal"}', total=12),
+    "SEARCH_HISTORY_DELETED": lambda user, of: SearchHistoryDeleted(
+        user_id=user, search_id=of, up_to=datetime(2026, 11, 25, tzinfo=UTC)
+    ),
+    "USER_EXPORTED": lambda user, of: UserExported(
+        user_id=user, export_id=of, expires_at=datetime(2026, 12, 1, tzinfo=UTC)
+    ),
     "SAVED_SEARCH_CREATED": lambda user, of: SavedSearchCreated(**_saved_search(user, of)),
     "SAVED_SEARCH_CHANGED": lambda user, of: SavedSearchChanged(**_saved_search(user, of) | {"hour": 18}),
     "SAVED_SEARCH_DELETED": lambda user, of: SavedSearchDeleted(saved_search_id=_search_id(of), user_id=user),
@@ -231,11 +243,14 @@ OBSERVED = {
     "REFRESH_TOKEN_REUSED",
     "USER_NOTIFIED",
     "NOTIFICATIONS_READ",
+    "PROPERTY_SEARCHED",
+    "SEARCH_HISTORY_DELETED",
+    "USER_EXPORTED",
     "SAVED_SEARCH_MATCHED",
     "SAVED_SEARCH_VISITED",
 }
 """The kinds of events that change no aggregate."""
-OF_PERSON = {name for name in KINDS if not name.startswith("PROPERTY_")}
+OF_PERSON = {name for name in KINDS if not name.startswith("PROPERTY_")} | {"PROPERTY_SEARCHED"}
 """The kinds of events that are about no listing."""
 
 

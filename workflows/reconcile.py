@@ -4,6 +4,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from activities.erasing import OverdueErasures
+from activities.exports import OverdueExports
 from activities.overdue_deliveries import OverdueDeliveries
 from activities.publishing import Reconciliation
 from activities.saved_search_rounds import OverdueSavedSearches
@@ -13,7 +14,7 @@ from workflows import options
 
 @workflow.defn(name="reconcile")
 class ReconcileWorkflow:
-    """One run: overdue deliveries, overdue events, then what is lost of accounts and saved searches."""
+    """One run: overdue deliveries, overdue events, then what is lost of accounts, exports and saved searches."""
 
     @workflow.run
     async def run(self) -> str:
@@ -34,6 +35,10 @@ class ReconcileWorkflow:
             erasures = await workflow.execute_activity_method(
                 OverdueErasures.start_overdue_erasures, **options.RECONCILE
             )
+        exports = expired = 0
+        if workflow.patched("exports"):
+            exports = await workflow.execute_activity_method(OverdueExports.start_overdue_exports, **options.RECONCILE)
+            expired = await workflow.execute_activity_method(OverdueExports.delete_expired_exports, **options.RECONCILE)
         searches = 0
         if workflow.patched("saved-searches"):
             searches = await workflow.execute_activity_method(
@@ -49,6 +54,10 @@ class ReconcileWorkflow:
             done += f", the reminders of {verifications} accounts started again"
         if erasures:
             done += f", {erasures} erasures started again"
+        if exports:
+            done += f", {exports} exports started again"
+        if expired:
+            done += f", {expired} files of exports deleted"
         if searches:
             done += f", {searches} saved searches started again"
         workflow.set_current_details(done.capitalize())

@@ -13,6 +13,7 @@ from workflows.digest import DigestWorkflow
 from workflows.email_verification import EmailVerificationWorkflow
 from workflows.notify import NotifyWorkflow
 from workflows.notify_favorites import NotifyFavoritesWorkflow
+from workflows.rebuild_projection import RebuildProjectionWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.record_activity import RecordActivityWorkflow
 from workflows.saved_search import SavedSearchWorkflow
@@ -29,7 +30,7 @@ COMMANDS: dict[str, type[CommandWorkflow]] = {
 WORKFLOWS: dict[str, list[type[Any]]] = {
     options.COMMANDS: [*COMMANDS.values(), RecordActivityWorkflow, EmailVerificationWorkflow],
     options.NOTIFICATIONS: [NotifyWorkflow, NotifyFavoritesWorkflow, DigestWorkflow, SavedSearchWorkflow],
-    options.MAINTENANCE: [ReconcileWorkflow],
+    options.MAINTENANCE: [ReconcileWorkflow, RebuildProjectionWorkflow],
 }
 
 

@@ -68,7 +68,5 @@ def distance(a: str, b: str, most: int) -> int:
             if i > 1 and j > 1 and letter == b[j - 2] and a[i - 2] == other:
                 cost = min(cost, before[j - 2] + 1)
             row.append(cost)
-        if min(row) > most:
-            return most + 1
         before, above = above, row
-    return above[-1]
+    return min(above[-1], most + 1)

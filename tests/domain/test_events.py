@@ -222,6 +222,7 @@ def test_every_kind_of_event_has_a_description_of_its_own() -> None:
         "USER_NOTIFIED",
         "NOTIFICATIONS_READ",
         "USER_VERIFICATION_EXPIRED",
+        "USER_EXPORTED",
         "SAVED_SEARCH_MATCHED",
     }
     assert len(set(described.values())) == len(described)

@@ -41,6 +41,7 @@ from domain.property_commands import (
     VerifyProperty,
 )
 from domain.property_status import PropertyStatus
+from domain.rebuilds import RebuildOrder, RebuildStatus
 from domain.roles import UserRole
 from domain.saved_searches import (
     ChangeSavedSearch,
@@ -59,6 +60,7 @@ from domain.user_commands import (
     DisableSecondFactor,
     EnableSecondFactor,
     EraseUser,
+    ExportHistory,
     RemovePasskey,
     RequestPasswordReset,
     RequestVerification,
@@ -67,6 +69,7 @@ from domain.user_commands import (
     VerifyEmail,
 )
 from embedded.engines import binary
+from tests.platform import until
 from tests.samples import create_property, login, new_id, record_activity, register_user, sent, view
 from tests.workflows.conftest import running
 from tests.workflows.fakes import Script, refusal, unavailable
@@ -76,8 +79,10 @@ from workflows.create_saved_search import CreateSavedSearchWorkflow
 from workflows.digest import DigestWorkflow
 from workflows.email_verification import EmailVerificationWorkflow
 from workflows.erase_user import EraseUserWorkflow
+from workflows.export_history import ExportHistoryWorkflow
 from workflows.notify import NotifyWorkflow
 from workflows.notify_favorites import NotifyFavoritesWorkflow
+from workflows.rebuild_projection import RebuildProjectionWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.record_activity import RecordActivityWorkflow
 from workflows.register_user import RegisterUserWorkflow
@@ -99,6 +104,8 @@ class Recorded:
     workflow: type[Any]
     arguments: list[Any]
     script: Script
+    signal: str | None = None
+    """Sent to a workflow that has a query `progress`, as soon as it is paused."""
 
 
 def _samples() -> dict[str, Command]:
@@ -144,6 +151,7 @@ def _samples() -> dict[str, Command]:
             **account,
         ),
         Unsubscribe(command_id=new_id(), kinds=(NoticeKind.PRICE_DROPPED,), **account),
+        ExportHistory(command_id=new_id(), **account),
         CreateSavedSearch(command_id=new_id(), search=_SEARCH, **search),
         ChangeSavedSearch(command_id=new_id(), search=_SEARCH, **search),
         PauseSavedSearch(command_id=new_id(), by=PausedBy.LINK, **search),
@@ -228,6 +236,10 @@ def _of_others() -> dict[str, Recorded]:
     def reconcile(script: Script) -> Recorded:
         return Recorded(ReconcileWorkflow, [], script)
 
+    def rebuilding(script: Script, signal: str | None = None) -> Recorded:
+        order = RebuildOrder(rebuild_id=new_id(), projection="history", paused=signal is not None)
+        return Recorded(RebuildProjectionWorkflow, [order], script, signal)
+
     account = {"tenant_id": "hyderabad", "user_id": new_id(), "issued_at": OVERDUE}
     soon = datetime.now(UTC) + timedelta(seconds=2)
     in_a_year = datetime.now(UTC) + timedelta(days=365)
@@ -237,6 +249,9 @@ def _of_others() -> dict[str, Recorded]:
 
     def erasing(script: Script) -> Recorded:
         return Recorded(EraseUserWorkflow, [sent(EraseUser(command_id=new_id(), **account))], script)
+
+    def exporting(script: Script) -> Recorded:
+        return Recorded(ExportHistoryWorkflow, [sent(ExportHistory(command_id=new_id(), **account))], script)
 
     return {
         "record_activity-done": recording(Script()),
@@ -252,6 +267,9 @@ def _of_others() -> dict[str, Recorded]:
         ),
         "reconcile-verifications": reconcile(Script()),
         "reconcile-erasures": reconcile(Script()),
+        "reconcile-exports": reconcile(Script()),
+        "export_history-late": exporting(Script(write_export=unavailable(2), publish_observations=unavailable(2))),
+        "export_history-erased": exporting(Script(erased=True)),
         "erase_user-late": erasing(
             Script(
                 withdraw_listings=unavailable(1),
@@ -311,6 +329,18 @@ def _of_others() -> dict[str, Recorded]:
         "digest-overdue": digest(Script(held=(Channel.SMS,), send_digest_sms=unavailable(1)), timedelta(hours=-1)),
         "digest-nothing": digest(Script(), timedelta(hours=-1)),
         "digest-given_up": digest(Script(held=(Channel.SMS,), send_digest_sms=refusal("Refused")), timedelta()),
+        "rebuild_projection-done": rebuilding(Script()),
+        "rebuild_projection-late": rebuilding(
+            Script(
+                begin_rebuild=unavailable(1),
+                replay_events=unavailable(2),
+                switch_projection=unavailable(1),
+                delete_old_generation=unavailable(1),
+            )
+        ),
+        "rebuild_projection-failed": rebuilding(Script(replay_events=refusal("TooManyFailures"))),
+        "rebuild_projection-resumed": rebuilding(Script(), "resume"),
+        "rebuild_projection-cancelled": rebuilding(Script(), "cancel"),
         "reconcile-done": reconcile(Script()),
         "reconcile-unreadable": reconcile(Script(unreadable=1)),
         "reconcile-failed": reconcile(Script(publish_overdue=unavailable(3))),
@@ -324,6 +354,7 @@ _QUEUES: dict[Any, str] = {
     NotifyFavoritesWorkflow: options.NOTIFICATIONS,
     DigestWorkflow: options.NOTIFICATIONS,
     ReconcileWorkflow: options.MAINTENANCE,
+    RebuildProjectionWorkflow: options.MAINTENANCE,
     EmailVerificationWorkflow: options.COMMANDS,
     SavedSearchWorkflow: options.NOTIFICATIONS,
 }
@@ -336,6 +367,9 @@ async def record(environment: WorkflowEnvironment, name: str) -> str:
     queue = _QUEUES.get(path.workflow, options.COMMANDS)
     async with running(environment.client, path.script):
         handle = await started(environment.client, path.workflow, path.arguments, f"{name}-{new_id()}", queue)
+        if path.signal:
+            await until(lambda: _is_paused(handle))
+            await handle.signal(path.signal)
         try:
             await handle.result()
         except WorkflowFailureError as error:
@@ -349,6 +383,11 @@ async def record(environment: WorkflowEnvironment, name: str) -> str:
                     await environment.client.get_workflow_handle(child.workflow_id).result()
     # Stack traces name folders of the machine that recorded them, and replay does not read them.
     return _STACK_TRACE.sub(r'\1""', history.to_json())
+
+
+async def _is_paused(handle: WorkflowHandle[Any, Any]) -> bool:
+    progress = await handle.query(RebuildProjectionWorkflow.progress)
+    return progress is not None and progress.status is RebuildStatus.PAUSED
 
 
 async def started(client: Client, workflow: Any, arguments: list[Any], id: str, queue: str) -> WorkflowHandle[Any, Any]:

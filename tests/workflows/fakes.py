@@ -12,6 +12,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.deliveries import Outgoing
 from activities.erasing import Erasing
+from activities.exports import Exporting
 from activities.notices import DeliveryBatch, DigestOf, Expanded, FavoritesOf
 from activities.publishing import PublishedOverdue
 from activities.saved_search_rounds import Round, RoundDone, SavedSearchOf
@@ -40,6 +41,7 @@ from domain.user_commands import Circumstances, EraseUser, RegisterUser, Request
 from domain.user_commands import decide as decide_user
 from domain.user_events import UserDeleted, UserUpdated, UserVerificationRequested
 from tests.samples import new_id, register_user
+from tests.workflows.fake_rebuild import FakeRebuild
 
 _ACTOR = Sender(user_id=UUID(int=1), role=UserRole.USER)
 _SEARCH = {**dict(SearchToSave(name="Flats", filters='{"bedrooms":["2"]}')), "paused": None}
@@ -54,6 +56,7 @@ class Script:
         unreadable: int = 0,
         changes: bool = True,
         sessions_kept: Sequence[float] = (),
+        erased: bool = False,
         expanded: Expanded | None = None,
         pages: Sequence[Expanded] = (),
         held: tuple[Channel, ...] = (),
@@ -65,9 +68,11 @@ class Script:
 
         `expanded` is what a batch of notices is expanded to, `pages` what each page of favourites is, and `held` the
         channels of a digest. `sessions_kept` are the seconds that the attempts to delete the sessions of an erased
-        user ask to wait. `due` are the answers of when a round of a saved search is due, and `rounds` the rounds.
+        user ask to wait. `erased` is whether the user of an export is. `due` are the answers of when a round of a saved
+        search is due, and `rounds` the rounds.
         """
         self._sessions_kept = list(sessions_kept)
+        self._erased = erased
         self._unreadable = unreadable
         self._expanded = expanded or Expanded(channels={})
         self._pages = list(pages)
@@ -79,6 +84,7 @@ class Script:
         self._changes = changes
         self._failures = failures
         self.calls: list[str] = []
+        self._rebuild = FakeRebuild(self._call)
 
     def attempts(self, name: str) -> int:
         return self.calls.count(name)
@@ -233,6 +239,23 @@ class Script:
             return script._sessions_kept.pop(0) if script._sessions_kept else 0.0
 
         @activity.defn
+        async def write_export(exporting: Exporting) -> RecordedActivity | None:
+            script._call("write_export")
+            if script._erased:
+                return None
+            return RecordedActivity(tenant_id=exporting.tenant_id, command_id=exporting.command_id)
+
+        @activity.defn
+        async def start_overdue_exports() -> int:
+            script._call("start_overdue_exports")
+            return 0
+
+        @activity.defn
+        async def delete_expired_exports() -> int:
+            script._call("delete_expired_exports")
+            return 0
+
+        @activity.defn
         async def publish(saved: Saved) -> int:
             script._call("publish")
             return len(saved.events)
@@ -309,6 +332,9 @@ class Script:
             delete_rows,
             destroy_key,
             delete_sessions,
+            write_export,
+            start_overdue_exports,
+            delete_expired_exports,
             publish,
             save_observations,
             publish_observations,
@@ -320,6 +346,7 @@ class Script:
             send_digest,
             start_overdue,
             publish_overdue,
+            *script._rebuild.activities,
         ]
 
 

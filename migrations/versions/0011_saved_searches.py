@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0010"
-down_revision = "0006"
+revision = "0011"
+down_revision = "0010"
 
 _TABLES = """
 CREATE TABLE search.saved_filters (
