@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS = never
 # Each run of a workflow reloads its module; without cached bytecode it would be compiled every time.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run demo admin mails test test-temporal test-gateway check bench temporal gateway migrate lock clean
+.PHONY: help run demo admin mails test test-temporal test-gateway test-search check bench temporal gateway opensearch migrate lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -22,7 +22,7 @@ help: ## list the commands
 	@touch $@
 
 run: .venv/.installed ## everything on this machine: engines, workers, projections, API (PORT=8080)
-	@PORT=$(PORT) exec $(PY) -m embedded $(if $(TEMPORAL),--temporal $(TEMPORAL))
+	@PORT=$(PORT) exec $(PY) -m embedded $(if $(TEMPORAL),--temporal $(TEMPORAL)) $(if $(SEARCH),--search $(SEARCH))
 
 demo: .venv/.installed ## sign up owners and list properties through the API (CSV=path for real rows, PORT=8080)
 	@$(PY) -m demo --url http://127.0.0.1:$(PORT) $(if $(CSV),--csv $(CSV))
@@ -36,13 +36,16 @@ mails: .venv/.installed ## show every notice in every form on one page, .data/ma
 	@$(PY) -m notices
 
 test: .venv/.installed ## the tests, on embedded engines
-	@$(PY) -m pytest
+	@$(PY) -m pytest --numprocesses=2 --dist=loadfile
 
 test-temporal: .venv/.installed temporal ## the tests that need the real Temporal server, on Postgres
 	@TEST_TEMPORAL=server $(PY) -m pytest -m temporal
 
 test-gateway: .venv/.installed gateway ## the tests that go through Caddy, as docker-compose.yml does
 	@TEST_GATEWAY=caddy $(PY) -m pytest -m gateway
+
+test-search: .venv/.installed opensearch ## the tests of searching, on OpenSearch
+	@TEST_SEARCH=opensearch $(PY) -m pytest -m search
 
 check: .venv/.installed ## style, types, imports, migrations, compose file, Dockerfile, documents, OpenAPI rules
 	@$(PY) -m checks
@@ -57,6 +60,9 @@ temporal: .venv/.installed ## build the Temporal server and its web UI (needs Go
 gateway: .venv/.installed ## build Caddy (needs Go)
 	@$(PY) -m embedded.gateway
 
+opensearch: .venv/.installed ## fetch OpenSearch (80 MB, needs nothing but Python)
+	@$(PY) -m embedded.opensearch
+
 migrate: .venv/.installed ## bring DATABASE_URL, Kafka, Temporal and S3 up to date
 	@$(PY) -m migrations
 
@@ -64,6 +70,7 @@ lock: .venv/.installed ## update the lock files to the newest allowed versions
 	@$(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate -o requirements.lock
 	@$(PY) -m embedded.kafka lock
+	@$(PY) -m embedded.opensearch lock
 
 clean: ## remove .venv and all data of `make run`
 	rm -rf .venv .data .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 import yaml
 
-from embedded import kafka
+from embedded import kafka, opensearch
 from embedded.engines import binary
 from embedded.paths import ROOT
 from embedded.stack import Stack
@@ -50,11 +50,16 @@ def imports() -> None:
 
 def lock() -> None:
     """The lock files contain no download address, and have a version of every dependency."""
-    text, jars = (ROOT / "requirements.lock").read_text(), kafka.LOCK.read_text()
-    if "://" in text + jars or " @ " in text:
+    jars = {
+        kafka.LOCK: {*kafka.BROKER, kafka.TOOLS},
+        opensearch.LOCK: {name for wanted in opensearch.JARS.values() for name in (*wanted.programs, *wanted.alone)},
+    }
+    text = (ROOT / "requirements.lock").read_text()
+    if " @ " in text or any("://" in file.read_text() for file in (ROOT / "requirements.lock", *jars)):
         raise SystemExit("a lock file contains a download address. Run make lock")
-    if not {*kafka.BROKER, kafka.TOOLS} <= {line.split()[0] for line in jars.splitlines()}:
-        raise SystemExit("embedded/kafka.lock does not match embedded/kafka.py. Run make lock")
+    for file, wanted in jars.items():
+        if not wanted <= {line.split()[-2] for line in file.read_text().splitlines()}:
+            raise SystemExit(f"{file.name} does not match embedded/{file.stem}.py. Run make lock")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "requirements.lock"
         shutil.copy(ROOT / "requirements.lock", copy)

@@ -24,27 +24,36 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from activities.channels import ByEmail, ByPush, BySms, ChannelSender
 from activities.deliveries import Deliveries
 from activities.erasing import Erasures, OverdueErasures
+from activities.exports import Exports, OverdueExports
 from activities.favorites import Favorites
 from activities.notices import Notices
 from activities.observations import Observations
 from activities.outbox_relay import OutboxRelay
 from activities.overdue_deliveries import OverdueDeliveries
 from activities.preferences import NotificationPreferences
+from activities.progress import Progress
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
+from activities.saved_search_rounds import OverdueSavedSearches, SavedSearchRounds
+from activities.saved_searches import SavedSearches
 from activities.saving import CommandStore
 from activities.texts import Texts
 from activities.users import Users
 from activities.verifications import OverdueVerifications, Verifications
 from adapters import redis, temporal
 from adapters.kafka import Publisher
+from adapters.live import LiveStreams
+from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.sealing import Keyring
+from adapters.search.choice import index_of, search_engine
 from adapters.senders import mail_sender, push_sender, sms_sender
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
 from adapters.temporal_monitor import CHECK_SECONDS, TemporalMonitor
 from domain.preferences import Channel
+from projections.rebuilding import Rebuilding
+from projections.registry import PROJECTIONS, Clients
 from workflows import options
 from workflows.registry import WORKFLOWS
 
@@ -63,13 +72,18 @@ class Pools:
         self._settings = settings
         self._client = client
         self._tenants = Database.for_tenants(settings)
+        self._searching = Database.for_searching(settings)
+        self._search = search_engine(settings, self._searching)
         self._all_tenants = Database.for_all_tenants(settings)
         self._publisher = Publisher(settings)
         self._relay = OutboxRelay(client, options.NOTIFICATIONS)
         self._redis = redis.connect(settings)
+        self._index = index_of(settings)
+        self._progress = Progress(LiveStreams(self._redis))
         self._publishing = Publishing(self._all_tenants, self._publisher)
         self._keyring = Keyring(settings.secret_bytes)
         self._texts = Texts(settings, self._keyring)
+        self._objects = Objects(settings)
         self._senders = self._channel_senders()
 
     def worker(self, queue: str) -> Worker | None:
@@ -90,7 +104,7 @@ class Pools:
         raise ValueError(f"unknown queue {queue}")
 
     def _commands(self) -> Worker:
-        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
+        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued, self._progress)
         users = Users(store, self._keyring)
         return Worker(
             self._client,
@@ -100,6 +114,7 @@ class Pools:
                 Properties(store, self._settings.verified_email_tenants).save_property,
                 Favorites(store).save_favorite,
                 NotificationPreferences(store).save_preferences,
+                SavedSearches(store).save_saved_search,
                 users.save_user,
                 Verifications(users, self._keyring).save_verification_step,
                 Observations(self._tenants, self._relay.enqueued).save_observations,
@@ -114,6 +129,8 @@ class Pools:
 
     def _notifications(self) -> Worker:
         notices = Notices(self._tenants, self._senders)
+        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
+        rounds = SavedSearchRounds(self._tenants, self._search, store, self._keyring, self._relay.enqueued)
         return Worker(
             self._client,
             task_queue=options.NOTIFICATIONS,
@@ -122,6 +139,10 @@ class Pools:
                 notices.expand_notices,
                 notices.expand_favorites,
                 notices.find_held,
+                rounds.next_round,
+                rounds.find_matches,
+                rounds.pause_unread,
+                self._publishing.publish,
                 self._publishing.publish_observations,
                 self._deliveries(self._senders[Channel.EMAIL]).send_deliveries,
             ],
@@ -156,10 +177,22 @@ class Pools:
         deliveries = OverdueDeliveries(self._all_tenants, self._relay, after)
         verifications = OverdueVerifications(self._all_tenants, self._client, options.COMMANDS)
         overdue = OverdueErasures(self._all_tenants, self._keyring, self._client, options.COMMANDS)
+        searches = OverdueSavedSearches(self._all_tenants, self._client, options.NOTIFICATIONS)
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
         erasures = Erasures(
-            self._tenants, self._all_tenants, self._keyring, store, self._publishing, self._redis, self._client
+            self._tenants,
+            self._all_tenants,
+            self._keyring,
+            store,
+            self._publishing,
+            self._redis,
+            self._client,
+            self._objects,
         )
+        clients = Clients(self._redis, self._index)
+        rebuilding = Rebuilding(self._all_tenants, {name: make(clients) for name, make in PROJECTIONS.items()})
+        exports = Exports(self._tenants, self._keyring, self._objects, self._relay.enqueued)
+        old_exports = OverdueExports(self._all_tenants, self._keyring, self._objects, self._client, options.COMMANDS)
         return Worker(
             self._client,
             task_queue=options.MAINTENANCE,
@@ -169,6 +202,7 @@ class Pools:
                 deliveries.start_overdue,
                 verifications.start_overdue_verifications,
                 overdue.start_overdue_erasures,
+                searches.start_overdue_saved_searches,
                 erasures.withdraw_listings,
                 erasures.ensure_notified,
                 erasures.delete_listings,
@@ -177,6 +211,15 @@ class Pools:
                 erasures.delete_rows,
                 erasures.destroy_key,
                 erasures.delete_sessions,
+                rebuilding.begin_rebuild,
+                rebuilding.replay_events,
+                rebuilding.switch_projection,
+                rebuilding.delete_old_generation,
+                rebuilding.abort_rebuild,
+                rebuilding.record_rebuild_status,
+                exports.write_export,
+                old_exports.start_overdue_exports,
+                old_exports.delete_expired_exports,
             ],
             max_concurrent_workflow_task_polls=2,  # one workflow a minute
             max_concurrent_activity_task_polls=1,
@@ -194,10 +237,11 @@ class Pools:
         return {sender.channel: sender for sender in senders}
 
     async def close(self) -> None:
-        await asyncio.gather(self._relay.close(), self._publishing.close())
-        await self._redis.aclose()
+        await asyncio.gather(self._relay.close(), self._publishing.close(), self._progress.close())
+        await asyncio.gather(self._search.close(), Clients(self._redis, self._index).close())
         await asyncio.gather(*(sender.close() for sender in self._senders.values()))
-        await asyncio.gather(self._publisher.close(), self._tenants.close(), self._all_tenants.close())
+        databases = self._tenants, self._searching, self._all_tenants
+        await asyncio.gather(self._publisher.close(), *(database.close() for database in databases))
 
 
 def _schedules(settings: Settings) -> dict[str, Schedule]:

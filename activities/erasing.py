@@ -16,7 +16,8 @@ from activities.favorites import ERASED_USERS_FAVORITE
 from activities.properties import ERASED_OWNERS_PROPERTY
 from activities.publishing import Publishing
 from activities.saving import Aggregate, CommandStore
-from adapters import erasures, personal_data, temporal
+from adapters import erasures, exports, personal_data, temporal
+from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from domain import ids
@@ -65,6 +66,7 @@ class Erasures:
         publishing: Publishing,
         redis: Redis,
         client: Client,
+        objects: Objects,
     ) -> None:
         self._tenants = tenants
         self._all_tenants = all_tenants
@@ -73,6 +75,7 @@ class Erasures:
         self._publishing = publishing
         self._redis = redis
         self._client = client
+        self._objects = objects
 
     @activity.defn
     async def withdraw_listings(self, erasing: Erasing) -> int:
@@ -144,10 +147,11 @@ class Erasures:
 
     @activity.defn
     async def delete_rows(self, erasing: Erasing) -> None:
-        """Delete the rows of the person, then the registrations that were refused because of these rows.
+        """Delete the files and rows of the person, then the registrations that were refused because of these rows.
 
-        Raises DatabaseUnavailable or RPCError.
+        Raises DatabaseUnavailable, ObjectsUnavailable or RPCError.
         """
+        await self._delete_exports(erasing)
         async with self._all_tenants.transaction() as tx:
             await personal_data.delete_read_models(tx, erasing.tenant_id, erasing.user_id)
         activity.heartbeat()
@@ -205,6 +209,16 @@ class Erasures:
             await temporal.delete_executions(self._client, [_refused(erasing.tenant_id, freed)], activity.heartbeat)
             async with self._tenants.statements(erasing.tenant_id) as connection:
                 await erasures.forget_names(connection, erasing.user_id)
+
+    async def _delete_exports(self, erasing: Erasing) -> None:
+        """Delete the files of exports. One that is being written finds no row when it is done, and is deleted too."""
+        async with self._tenants.statements(erasing.tenant_id) as connection:
+            files = await exports.of_user(connection, erasing.user_id)
+        for export in files:
+            await self._objects.delete(export.key)
+            activity.heartbeat()
+        async with self._tenants.statements(erasing.tenant_id) as connection:
+            await exports.forget(connection, erasing.user_id)
 
     async def _reached(self, erasing: Erasing, stage: erasures.Stage) -> None:
         async with self._tenants.statements(erasing.tenant_id) as connection:

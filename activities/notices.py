@@ -185,7 +185,7 @@ _UNSENT: dict[str, Any] = {"sent_at": None, "outcome": None}
 
 
 def _delivery(tenant_id: str, notice: _Notice, channel: Channel, user_id: UUID) -> dict[str, Any]:
-    about = notice.event.get("propertyId")
+    about = notice.event.get("propertyId") or notice.event.get("savedSearchId")
     return {
         "tenant_id": tenant_id,
         "event_id": notice.event_id,
@@ -198,7 +198,7 @@ def _delivery(tenant_id: str, notice: _Notice, channel: Channel, user_id: UUID) 
 
 
 def _notified(notice: _Notice, user_id: UUID, now: datetime) -> Notified:
-    about = notice.event.get("propertyId")
+    about, saved_search = notice.event.get("propertyId"), notice.event.get("savedSearchId")
     return Notified(
         event_id=in_app_id(notice.event_id, user_id),
         aggregate_id=user_id,
@@ -209,6 +209,7 @@ def _notified(notice: _Notice, user_id: UUID, now: datetime) -> Notified:
             kind=notice.kind.value,
             about_event_id=notice.event_id,
             property_id=UUID(about) if about else None,
+            saved_search_id=UUID(saved_search) if saved_search else None,
             values=short_values(notice.kind, notice.event),
         ),
     )

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.exceptions import ApplicationError
 
+from activities.progress import Progress
 from adapters import event_store, outbox
 from adapters.outbox import PendingEvent
 from adapters.postgres import Database, Write, write_rows
@@ -69,9 +70,14 @@ class CommandStore:
     """
 
     def __init__(
-        self, database: Database, keyring: Keyring, enqueued: Callable[[Sequence[PendingEvent]], None]
+        self,
+        database: Database,
+        keyring: Keyring,
+        enqueued: Callable[[Sequence[PendingEvent]], None],
+        progress: Progress | None = None,
     ) -> None:
         """`enqueued` is called with the events of a command that have notices, after it is saved."""
+        self._progress = progress
         self._database = database
         self._keyring = keyring
         self._enqueued = enqueued
@@ -87,7 +93,10 @@ class CommandStore:
         while True:
             attempt += 1
             try:
-                return await self._save(aggregate, command)
+                saved = await self._save(aggregate, command)
+                if self._progress:
+                    self._progress.saved(command, saved)
+                return saved
             except (Refusal, IntegrityError) as error:
                 # A repetition violates the primary key of `commands`, or is refused because the change is already made.
                 if answer := await self._recorded(command):
@@ -100,6 +109,8 @@ class CommandStore:
                     raise
                 if not await self._record_refusal(command, refusal) and (answer := await self._recorded(command)):
                     return answer
+                if self._progress:
+                    self._progress.refused(command, refusal.code, refusal.detail, refusal.field)
                 raise refused(refusal.code, refusal.detail, refusal.field) from error
             except DBAPIError as error:
                 sqlstate = str(getattr(error.orig, "sqlstate", None))
@@ -107,6 +118,8 @@ class CommandStore:
                     raise
                 # Only a workflow started by hand has values that the API would have refused.
                 detail = f"Postgres rejects a value of the command (SQLSTATE {sqlstate})"
+                if self._progress:
+                    self._progress.failed(sealed)
                 raise ApplicationError(detail, type=FAILED, non_retryable=True) from None
 
     def _read(self, aggregate: Aggregate[S], sealed: SealedCommand) -> Command:
@@ -115,6 +128,8 @@ class CommandStore:
             command: Command = aggregate.commands.validate_json(orjson.dumps(unsealed))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             # A workflow started by hand can have any input, and a retry does not change it.
+            if self._progress:
+                self._progress.failed(sealed)
             raise ApplicationError(f"the command cannot be read: {error}", type=FAILED, non_retryable=True) from error
         return command
 

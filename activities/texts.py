@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from activities.users import LINK_LIFETIMES, RESET
+from adapters.exports import export_url
 from adapters.outbox import Target
 from adapters.providers import DeliveryRefused, ProviderUnavailable
 from adapters.sealing import Keyring
@@ -46,8 +47,8 @@ class Texts:
         kind = _kind(row)
         if kind not in OPTIONAL_KINDS:
             return render.mail(kind, self._values(kind, target, row)), {}
-        token = unsubscribe_token(self._keyring, row["tenant_id"], target.recipient_id, kind)
-        return render.mail(kind, self._values(kind, target, row)), unsubscribe_headers(self._api, token)
+        values = self._values(kind, target, row)
+        return render.mail(kind, values), unsubscribe_headers(self._api, self._unsubscribe_token(kind, target, row))
 
     def sms(self, target: Target, row: Row) -> RenderedSms:
         kind = _kind(row)
@@ -84,9 +85,18 @@ class Texts:
         return render.short(kind, render.short_values(kind, row["event_data"]))
 
     def _page(self, row: Row) -> str:
-        """The page of the listing that a delivery is about, or the portal."""
-        listing = row["event_data"].get("propertyId")
+        """The page of the listing or saved search that a delivery is about, or the portal."""
+        event = row["event_data"]
+        if saved_search := event.get("savedSearchId"):
+            return f"{self._app}/saved-searches/{saved_search}"
+        listing = event.get("propertyId")
         return f"{self._app}/properties/{listing}" if listing else self._app
+
+    def _unsubscribe_token(self, kind: NoticeKind, target: Target, row: Row) -> str:
+        """Of a link that turns off mails of a kind, or of the one saved search that a mail is about."""
+        saved_search = row["event_data"].get("savedSearchId")
+        of = UUID(saved_search) if saved_search else None
+        return unsubscribe_token(self._keyring, row["tenant_id"], target.recipient_id, kind, saved_search_id=of)
 
     def _common_links(self) -> dict[str, str]:
         return {"app": self._app, "preferences": f"{self._app}/notifications/preferences"}
@@ -99,20 +109,28 @@ class Texts:
         # That a listing is withdrawn is news for those who have it as favourite, also once it is deleted.
         if "propertyId" in event and row["property_id"] is None and kind is not NoticeKind.STATUS_CHANGED:
             raise DeliveryRefused("the listing is deleted")
+        if kind is NoticeKind.SAVED_SEARCH_MATCHES:
+            if row["saved_search"] is None:
+                raise DeliveryRefused("the saved search is deleted")
+            if row["saved_search_paused"]:
+                raise DeliveryRefused("the saved search was paused in the meantime")
         if kind is NoticeKind.VERIFY_EMAIL and row["email_verified"]:
             raise DeliveryRefused("the address is verified already")
         if kind is NoticeKind.PASSWORD_RESET and row["timestamp"] + LINK_LIFETIMES[RESET] <= datetime.now(UTC):
             raise DeliveryRefused("the link has expired")
+        if kind is NoticeKind.EXPORT_READY and datetime.fromisoformat(event["expiresAt"]) <= datetime.now(UTC):
+            raise DeliveryRefused("the file is deleted")
         token = self._keyring.link_token(target.event_id)
         links = self._common_links()
         if kind is NoticeKind.VERIFY_EMAIL:
             links["verify"] = f"{self._app}/verify-email?token={token}"
         elif kind is NoticeKind.PASSWORD_RESET:
             links["reset"] = f"{self._app}/reset-password?token={token}"
+        elif kind is NoticeKind.EXPORT_READY:
+            links["export"] = export_url(self._api, row["tenant_id"], token)
         elif kind in OPTIONAL_KINDS:
             links["listing"] = self._page(row)
-            unsubscribe = unsubscribe_token(self._keyring, row["tenant_id"], target.recipient_id, kind)
-            links["unsubscribe"] = unsubscribe_url(self._api, unsubscribe)
+            links["unsubscribe"] = unsubscribe_url(self._api, self._unsubscribe_token(kind, target, row))
         is_owner = event.get("ownerId") == str(target.recipient_id)
         return {
             "recipient": _recipient(row),
@@ -121,6 +139,7 @@ class Texts:
             "links": links,
             "at": row["timestamp"],
             "audience": Audience.USER if is_owner else Audience.FAVORITES,
+            **({"savedSearch": row["saved_search"]} if kind is NoticeKind.SAVED_SEARCH_MATCHES else {}),
         }
 
 

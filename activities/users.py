@@ -18,6 +18,7 @@ from adapters.sealing import Keyring, token_hash
 from adapters.tables import (
     account_tokens,
     erasures,
+    exports,
     passkeys,
     person_keys,
     push_subscriptions,
@@ -43,6 +44,7 @@ from domain.user_commands import (
     EnableSecondFactor,
     EraseUser,
     ExpireVerification,
+    ExportHistory,
     RegisterUser,
     RemovePasskey,
     RequestPasswordReset,
@@ -86,6 +88,9 @@ _VALID_TOKEN = select(account_tokens.c.token_hash).where(
 )
 _PASSKEY = select(passkeys.c.name).where(
     passkeys.c.user_id == bindparam("user_id"), passkeys.c.passkey_id == bindparam("passkey_id")
+)
+_RUNNING_EXPORT = select(exports.c.export_id).where(
+    exports.c.user_id == bindparam("user_id"), exports.c.ready_at.is_(None)
 )
 _CLOSE_SESSIONS = update(sessions).where(sessions.c.revoked_at.is_(None)).values(revoked_at=func.now())
 _WITHDRAW_RESETS = delete(account_tokens).where(account_tokens.c.purpose == RESET, account_tokens.c.used_at.is_(None))
@@ -132,6 +137,7 @@ class Users:
             token_is_valid=await _has_valid_token(connection, command),
             passkey_name=await _passkey_name(connection, command),
             verification_step=security.verification_step,
+            export_is_running=await _export_is_running(connection, command),
         )
         return Loaded(state, state.version, circumstances, account_id, security.wrapped_key)
 
@@ -157,6 +163,9 @@ class Users:
                 yield self._link(command, VERIFY)
             case RequestPasswordReset():
                 yield self._link(command, RESET)
+            case ExportHistory():
+                requested = {"user_id": command.user_id, "requested_at": command.issued_at}
+                yield Write(exports, {"tenant_id": command.tenant_id, "export_id": command.command_id, **requested})
             case VerifyEmail(token_hash=used) | ResetPassword(token_hash=used):
                 token = {"tenant_id": command.tenant_id, "token_hash": bytes.fromhex(used)}
                 yield Write(account_tokens, {**token, "used_at": command.issued_at}, "update")
@@ -291,3 +300,9 @@ async def _passkey_name(connection: AsyncConnection, command: Any) -> str | None
     wanted: dict[str, UUID] = {"user_id": command.user_id, "passkey_id": command.passkey_id}
     name: str | None = (await connection.execute(_PASSKEY, wanted)).scalar_one_or_none()
     return name
+
+
+async def _export_is_running(connection: AsyncConnection, command: Any) -> bool:
+    if not isinstance(command, ExportHistory):
+        return False
+    return (await connection.execute(_RUNNING_EXPORT, {"user_id": command.user_id})).first() is not None

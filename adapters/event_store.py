@@ -1,7 +1,7 @@
 """The event store and the recorded commands: appended in one transaction, read in commit order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -54,6 +54,20 @@ class Position:
 
     tx_id: int = 0
     id: int = 0
+
+
+@dataclass(frozen=True)
+class Range:
+    """Stored events: those after a place up to another, of a time, of an aggregate, and of types; all of it at once."""
+
+    after: Position = field(default_factory=Position)
+    up_to: Position | None = None
+    since: datetime | None = None
+    """The earliest timestamp."""
+    until: datetime | None = None
+    """The timestamp before which they are."""
+    aggregate_id: UUID | None = None
+    types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -351,6 +365,66 @@ async def in_order(tx: AsyncConnection, after: Position, limit: int) -> list[tup
     await ensure_renumbered(tx)
     rows = await tx.execute(_SETTLED, {"tx_id": str(after.tx_id), "id": after.id, "limit": limit})
     return [(Position(row.tx, row.id), message_of(row._mapping)) for row in rows]
+
+
+_WINDOW = 50_000
+"""Events that one query of a range looks at, some 0.1 s: those that match may be rare, and Postgres ends a statement
+that takes too long.
+"""
+_END_OF_WINDOW = text("""
+    SELECT CAST(CAST(tx_id AS text) AS bigint) AS tx, id FROM (
+        SELECT tx_id, id FROM user_history.event_store
+        WHERE (tx_id, id) > (CAST(CAST(:tx_id AS text) AS xid8), :id)
+            AND tx_id < pg_snapshot_xmin(pg_current_snapshot())
+        ORDER BY tx_id, id LIMIT :window
+    ) AS "window"
+    ORDER BY tx_id DESC, id DESC LIMIT 1
+""")
+
+
+async def of_range(
+    tx: AsyncConnection, which: Range, after: Position, limit: int
+) -> tuple[list[tuple[Position, dict[str, Any]]], Position | None]:
+    """The next settled events of a range after `after`, as they were stored, and where to go on; None at the end.
+
+    There may be fewer than `limit`, or none, before the end. Raises NotRenumbered.
+    """
+    await ensure_renumbered(tx)
+    start = {"tx_id": str(after.tx_id), "id": after.id}
+    end = None
+    if which.aggregate_id is None:
+        window = (await tx.execute(_END_OF_WINDOW, {**start, "window": _WINDOW})).one_or_none()
+        if window is None:
+            return [], None
+        end = Position(window.tx, window.id)
+    conditions, values = _conditions(which, min(filter(None, (end, which.up_to)), default=None))
+    statement = text(_READ.format(which=" AND ".join(conditions))).columns(**_TYPES)
+    rows = list(await tx.execute(statement, {**start, "limit": limit, **values}))
+    events = [(Position(row.tx, row.id), message_of(row._mapping)) for row in rows]
+    if len(events) == limit:
+        return events, events[-1][0]
+    return events, None if which.up_to and end and end >= which.up_to else end
+
+
+def _conditions(which: Range, up_to: Position | None) -> tuple[list[str], dict[str, Any]]:
+    """The SQL conditions of a range, which ends with `up_to`, and their values."""
+    conditions, values = ["tx_id < pg_snapshot_xmin(pg_current_snapshot())"], dict[str, Any]()
+    if up_to is not None:
+        conditions.append("(tx_id, id) <= (CAST(CAST(:up_to_tx AS text) AS xid8), :up_to_id)")
+        values |= {"up_to_tx": str(up_to.tx_id), "up_to_id": up_to.id}
+    if which.since is not None:
+        conditions.append("timestamp >= :since")
+        values["since"] = which.since
+    if which.until is not None:
+        conditions.append("timestamp < :until")
+        values["until"] = which.until
+    if which.aggregate_id is not None:
+        conditions.append("aggregate_id = :aggregate_id")
+        values["aggregate_id"] = str(which.aggregate_id)
+    if which.types:
+        conditions.append("event_type = ANY(:types)")
+        values["types"] = list(which.types)
+    return conditions, values
 
 
 async def settled_below(tx: AsyncConnection) -> int:

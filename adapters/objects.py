@@ -1,16 +1,94 @@
 """S3: object storage for images and other files."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from adapters.settings import Settings
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
+
+_CHUNK_BYTES = 256 * 1024
+"""Of a download: each chunk is read in a thread, which costs some 0.1 ms."""
+
+
+class ObjectsUnavailable(Exception):
+    """The object storage did not answer, or not as it should; the same call may succeed later."""
+
+
+class Objects:
+    """The objects of one bucket. Each method raises ObjectsUnavailable."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._bucket = settings.s3_bucket
+
+    @cached_property
+    def _client(self) -> "S3Client":
+        # On first use: a client takes 0.2 s to create, and most processes need none.
+        return connect(self._settings)
+
+    async def put(self, key: str, content: IO[bytes], media_type: str) -> None:
+        """Write an object, or replace it; `content` is read from its beginning, and is at most 5 GB."""
+
+        def put() -> None:
+            content.seek(0)
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType=media_type)
+
+        await self._call(put)
+
+    async def get(self, key: str) -> AsyncIterator[bytes] | None:
+        """The content of an object, in chunks; None if there is none."""
+
+        def get() -> "StreamingBody | None":
+            try:
+                return self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
+            except self._client.exceptions.NoSuchKey:
+                return None
+
+        body = await self._call(get)
+        return _chunks(body) if body else None
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; nothing happens if there is none."""
+        await self._call(lambda: self._client.delete_object(Bucket=self._bucket, Key=key))
+
+    async def older_than(self, prefix: str, moment: datetime) -> list[str]:
+        """Up to 1,000 keys that begin with `prefix`, of objects that were written before `moment`."""
+        found = await self._call(lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix))
+        return [one["Key"] for one in found.get("Contents", ()) if one["LastModified"] < moment]
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        with _translate_errors():
+            return await asyncio.to_thread(call)
+
+
+async def _chunks(body: "StreamingBody") -> AsyncIterator[bytes]:
+    with _translate_errors():
+        try:
+            while chunk := await asyncio.to_thread(body.read, _CHUNK_BYTES):
+                yield chunk
+        finally:
+            body.close()
+
+
+@contextmanager
+def _translate_errors() -> Iterator[None]:
+    try:
+        yield
+    except (BotoCoreError, ClientError, OSError) as error:
+        raise ObjectsUnavailable(f"{type(error).__name__}: {error}") from error
 
 
 def connect(settings: Settings) -> "S3Client":

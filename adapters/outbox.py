@@ -135,8 +135,8 @@ async def claim(
 ) -> dict[Target, Mapping[str, Any]]:
     """Claim deliveries that are pending, not held and not claimed, with a lease of 30 s.
 
-    Returns what is needed to send each: its row, its event, and its recipient and listing, None in every column when
-    they are deleted. `tried` is whether an earlier attempt may have been accepted by the provider.
+    Returns what is needed to send each: its row, its event, and its recipient, listing and saved search, None in every
+    column when they are deleted. `tried` is whether an earlier attempt may have been accepted by the provider.
     """
     wanted = _keys(targets)
     rows = await connection.execute(
@@ -367,12 +367,13 @@ claimed AS (
       free.claimed_until IS NOT NULL AS tried
 )
 SELECT claimed.*, u.email, u.username, u.status, u.email_verified, p.first_name, p.phone_number,
-  e.event_data, e.timestamp, l.property_id
+  e.event_data, e.timestamp, l.property_id, s.name AS saved_search, s.paused IS NOT NULL AS saved_search_paused
 FROM claimed
 JOIN user_history.event_store e ON e.event_id = claimed.event_id
 LEFT JOIN user_management.users u ON u.user_id = claimed.recipient_id
 LEFT JOIN user_management.user_profiles p ON p.user_id = u.user_id
 LEFT JOIN property_management.properties l ON l.property_id = claimed.about_id
+LEFT JOIN search.saved_filters s ON s.saved_search_id = claimed.about_id
 ORDER BY e.timestamp DESC, claimed.event_id
 """
 _CLAIM = text(_CLAIMING.format(free=_OF_TARGETS)).bindparams(

@@ -58,9 +58,15 @@ class Database:
     def for_searching(cls, settings: Settings) -> "Database":
         """Like `for_tenants`, in a pool of its own, whose statements are planned for the values of each execution.
 
-        How many rows a word or a polygon has decides between plans that differ by a factor of a hundred.
+        How many rows a word or a polygon has decides between plans that differ by a factor of a hundred. Indexes are
+        in memory or on a solid-state disk, and a search shares the machine with others.
         """
-        return cls(_engine(settings, settings.database_app_role, plan_cache_mode="force_custom_plan"))
+        planned = {
+            "plan_cache_mode": "force_custom_plan",
+            "random_page_cost": "1.1",
+            "max_parallel_workers_per_gather": "0",
+        }
+        return cls(_engine(settings, settings.database_app_role, **planned))
 
     @asynccontextmanager
     async def transaction(self, tenant_id: str = "") -> AsyncIterator[AsyncConnection]:
@@ -136,6 +142,19 @@ async def advisory_lock(connection: AsyncConnection, family: int, name: str) -> 
         if not released:
             # The session may still hold the lock and must not return to the pool with it.
             driver.terminate()
+
+
+async def advisory_lock_is_held(connection: AsyncConnection, family: int, name: str) -> bool:
+    """Whether some session has the advisory lock `name` of `family`."""
+    # Postgres shows the two keys as unsigned numbers.
+    held: bool = await _driver(connection).fetchval(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND classid = $1::bigint::oid AND objid = (hashtext($2)::bigint & 4294967295)::oid)",
+        family,
+        name,
+    )
+    return held
 
 
 async def write_rows(connection: AsyncConnection, writes: Sequence[Write]) -> None:

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from adapters.settings import Settings
 
-__all__ = ["CircuitBreaker", "RedisError", "connect"]
+__all__ = ["CircuitBreaker", "RedisError", "connect", "connect_blocking"]
 
 
 def connect(settings: Settings) -> Redis:
@@ -22,6 +22,18 @@ def connect(settings: Settings) -> Redis:
         socket_connect_timeout=0.25,
         retry=Retry(NoBackoff(), 1),  # one retry, for a pooled connection that the server has closed
         max_connections=100,
+        health_check_interval=0,
+    )
+
+
+def connect_blocking(settings: Settings, seconds: float) -> Redis:
+    """A client with one connection, for one reader whose reads block for up to `seconds`."""
+    return Redis.from_url(
+        settings.redis_url,
+        socket_timeout=seconds + 1,  # a server that is silent for longer is gone
+        socket_connect_timeout=1,
+        retry=Retry(NoBackoff(), 0),  # its reader tries again
+        max_connections=1,
         health_check_interval=0,
     )
 

@@ -50,6 +50,9 @@ class Keyring:
         self._token_key = AESGCM(derived_key(secret, "sealed-tokens"))
         # Wrapping is deterministic (RFC 3394), so a wrapped key identifies its cached plain key.
         self._opened = lru_cache(maxsize=4096)(lambda wrapped: AESGCM(aes_key_unwrap(wrapping_key, wrapped)))
+        self._search_key = lru_cache(maxsize=4096)(
+            lambda wrapped: derived_key(aes_key_unwrap(wrapping_key, wrapped), "searches")
+        )
 
     def new_wrapped_key(self) -> bytes:
         return aes_key_wrap(self._wrapping_key, secrets.token_bytes(32))
@@ -72,6 +75,15 @@ class Keyring:
         Redis keys and workflows that are about a name contain it, so that an erasure finds them.
         """
         return self.address_digest("name", name).hex()[:32]
+
+    def search_id(self, wrapped_key: bytes, search: str) -> UUID:
+        """Identifies a search of a person without storing what was asked: a UUIDv8 (RFC 9562, section 5.8).
+
+        It is an HMAC with a key of the person, so that nobody can test guesses once that is destroyed.
+        """
+        digest = hmac.digest(self._search_key(wrapped_key), search.encode(), "sha256")
+        value = int.from_bytes(digest[:16], "big")
+        return UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62)
 
     def recovery_codes(self, command_id: UUID) -> tuple[str, ...]:
         """The recovery codes that a command sets; a repeated command has the same. 80 bits each, as base32."""

@@ -121,6 +121,10 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr = SecretStr("hyderabad-secret")
     """S3 secret access key."""
 
+    search_url: Annotated[str, _scheme("http", "https")] | None = None
+    """OpenSearch 3 that keeps the listings and answers searches; the URL may contain a user name and password. Without
+    it, Postgres does. Every process needs the same; the projection `search` fills a new one by itself."""
+
     smtp_url: Annotated[str, _scheme("smtp", "smtps")] = "smtp://127.0.0.1:1025"
     """Mail server; the URL may contain a user name and password, and `smtps` uses implicit TLS."""
     mail_from: str = "Hyderabad Infra <no-reply@hyderabad-infra.example>"
@@ -245,6 +249,10 @@ class Settings(BaseSettings):
 
     views_per_minute: Annotated[int, Field(ge=1)] = 600
     """By one account, or by visitors without one from one address: an office looks around, a script counts up."""
+    streams_per_user: Annotated[int, Field(ge=1)] = 20
+    """Open streams of live updates of one user on one replica of the API: tabs and devices."""
+    streams_per_address: Annotated[int, Field(ge=1)] = 500
+    """Open streams from one address on one replica of the API: an office behind one NAT; each takes some 35 kB."""
 
     stall_seconds: Annotated[float, Field(gt=0)] = 20.0
     """A consumer without a fetch response for this long is recreated; a healthy one has one every half second."""

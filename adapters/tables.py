@@ -264,6 +264,24 @@ erasures = Table(
     schema="user_management",
 )
 
+exports = Table(
+    "exports",
+    metadata,
+    _tenant(),
+    Column("export_id", Uuid, primary_key=True),
+    Column("user_id", Uuid, nullable=False),
+    _at("requested_at"),
+    _at("ready_at", nullable=True),
+    _at("expires_at", nullable=True),
+    Column("token_hash", LargeBinary),
+    Column("size", BigInteger),
+    Index("exports_token", "tenant_id", "token_hash", unique=True),
+    Index("exports_user", "tenant_id", "user_id"),
+    Index("exports_pending", "requested_at", postgresql_where=text("ready_at IS NULL")),
+    Index("exports_expiring", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    schema="user_management",
+)
+
 properties = Table(
     "properties",
     metadata,
@@ -428,6 +446,26 @@ user_activity = Table(
     _at("timestamp"),
     Index("user_activity_event_id_key", "event_id", "generation", unique=True),
     Index("user_activity_page", "user_id", "generation", text("timestamp DESC"), text("event_id DESC")),
+    Index(
+        "user_activity_type",
+        "user_id",
+        "generation",
+        "activity_type",
+        text("timestamp DESC"),
+        text("event_id DESC"),
+    ),
+    schema="user_history",
+)
+
+activity_counts = Table(
+    "activity_counts",
+    metadata,
+    Column("user_id", Uuid, primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("activity_type", String(100), primary_key=True),
+    Column("day", Date, primary_key=True),
+    _tenant(),
+    Column("total", BigInteger, nullable=False),
     schema="user_history",
 )
 
@@ -460,8 +498,56 @@ parked_events = Table(
     Column("digest", LargeBinary, nullable=False),
     Column("reason", Text, nullable=False),
     _at("parked_at", now=True),
+    Column("tenant_id", String(63), nullable=False, server_default=text("''")),  # empty when the message has none
     Index("parked_events_once", "projection", "digest", unique=True),
     Index("parked_events_key", "projection", "key"),
+    schema="user_history",
+)
+
+discarded_events = Table(
+    "discarded_events",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    _tenant(primary_key=False),
+    Column("projection", String(100), nullable=False),
+    Column("topic", String(255), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("event_id", String(255), nullable=False),
+    Column("parked_because", Text, nullable=False),
+    _at("parked_at"),
+    Column("reason", String(1000), nullable=False),
+    Column("discarded_by", Uuid),
+    _at("discarded_at", now=True),
+    Index("discarded_events_page", "projection", "id"),
+    Index("discarded_events_key", "key"),
+    schema="user_history",
+)
+
+rebuilds = Table(
+    "rebuilds",
+    metadata,
+    Column("rebuild_id", Uuid, primary_key=True),
+    Column("projection", String(100), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("detail", Text),
+    Column("requested_by", Uuid),
+    Column("total", BigInteger, nullable=False),
+    Column("done", BigInteger, nullable=False, server_default=text("0")),
+    Column("applied", BigInteger, nullable=False, server_default=text("0")),
+    Column("parked", BigInteger, nullable=False, server_default=text("0")),
+    Column("working_seconds", Double, nullable=False, server_default=text("0")),
+    Column("since", Text),
+    Column("until", Text),
+    Column("tx_id", BigInteger, nullable=False, server_default=text("0")),
+    Column("id", BigInteger, nullable=False, server_default=text("0")),
+    Column("round_from", BigInteger, nullable=False, server_default=text("0")),
+    Column("ready", Boolean, nullable=False, server_default=text("false")),
+    _at("started_at", now=True),
+    _at("updated_at", now=True),
+    _at("finished_at", nullable=True),
+    Index("rebuilds_unfinished", "projection", unique=True, postgresql_where=text("finished_at IS NULL")),
+    Index("rebuilds_newest", "projection", text("started_at DESC")),
     schema="user_history",
 )
 
@@ -508,6 +594,69 @@ counts = Table(
     schema="search",
 )
 
+search_history = Table(
+    "search_history",
+    metadata,
+    Column("user_id", Uuid, primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("search_id", Uuid, primary_key=True),
+    _tenant(),
+    Column("event_id", Uuid),
+    Column("query", JSONB),
+    Column("total", Integer),
+    _at("searched_at", nullable=True),
+    _at("deleted_until", nullable=True),
+    Index(
+        "search_history_page",
+        "user_id",
+        "generation",
+        text("searched_at DESC"),
+        text("search_id DESC"),
+        postgresql_where=text("searched_at IS NOT NULL"),
+    ),
+    schema="search",
+)
+
+saved_filters = Table(
+    "saved_filters",
+    metadata,
+    _tenant(),
+    Column("saved_search_id", Uuid, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("name", String(60), nullable=False),
+    Column("filters", JSONB, nullable=False),
+    Column("frequency", String(20), nullable=False),
+    Column("hour", SmallInteger, nullable=False),
+    Column("weekday", String(20), nullable=False),
+    Column("paused", String(20)),
+    _at("since"),
+    _at("created_at"),
+    _at("updated_at"),
+    _at("due_at"),
+    _at("looked_at", nullable=True),
+    Column("recent_mails", JSONB, nullable=False, server_default=text("'[]'")),
+    Index("saved_filters_user", "tenant_id", "user_id", "created_at"),
+    Index("saved_filters_due", "due_at", postgresql_where=text("paused IS NULL")),
+    schema="search",
+)
+
+saved_search_matches = Table(
+    "saved_search_matches",
+    metadata,
+    _tenant(),
+    Column("saved_search_id", Uuid, primary_key=True),
+    Column("property_id", Uuid, primary_key=True),
+    Column("user_id", Uuid, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("price", BigInteger, nullable=False),
+    _at("reported_at"),
+    _at("back_at", nullable=True),
+    Index("saved_search_matches_newest", "tenant_id", "saved_search_id", text("reported_at DESC"), "property_id"),
+    Index("saved_search_matches_user", "tenant_id", "user_id"),
+    schema="search",
+)
+
 WIDTH_OF_DEGREE = 0.95424
 """Of longitude beside one of latitude: the cosine of 17.4 degrees, Hyderabad's latitude."""
 KM_PER_UNIT = 111.195
@@ -527,17 +676,21 @@ SORT_KEYS = {
 makes the rows below a position one comparison of rows, and the expression of an index."""
 
 
-def _sorted(name: str, key: str, *first: str) -> Index:
+def _sorted(name: str, key: str, *first: str, **options: Any) -> Index:
     """The index of active listings in the order of one of SORT_KEYS."""
     newest = ("listed_at DESC", "property_id DESC")
     by = newest if key == "listed_at" else (f"{SORT_KEYS[key]} DESC", *newest)
-    return Index(name, "tenant_id", "generation", *first, *map(text, by), postgresql_where=text("status = 'ACTIVE'"))
+    active = text("status = 'ACTIVE'")
+    return Index(name, "tenant_id", "generation", *first, *map(text, by), postgresql_where=active, **options)
 
 
 def _indexed(name: str, column: str, by: str, **options: Any) -> Index:
     """The index of active listings by the values within a column."""
     return Index(name, column, postgresql_using=by, postgresql_where=text("status = 'ACTIVE'"), **options)
 
+
+_COUNTED = ("area_sqft", "bathrooms", "furnished_status", "facing", "posted_by", "locality", "amenity_codes")
+"""Columns that two indexes have beside their keys, so that facets are counted without reading rows."""
 
 property_search = Table(
     "property_search",
@@ -573,7 +726,20 @@ property_search = Table(
     Column("card", LargeBinary),
     Column("price_per_sqft", Double, Computed("price::double precision / area_sqft", persisted=True)),
     Column("geo", Point, Computed(f"point(longitude * {WIDTH_OF_DEGREE}, latitude)", persisted=True)),
-    _sorted("property_search_newest", "listed_at"),
+    _at("changed_at", nullable=True),
+    # Hashes, because an index has no room for a hundred labels.
+    Column("amenity_codes", ARRAY(BigInteger), Computed("search.label_codes(amenities)", persisted=True)),
+    _sorted(
+        "property_search_newest",
+        "listed_at",
+        postgresql_include=["property_type", "listing_type", "price", "bedrooms", *_COUNTED],
+    ),
+    Index(
+        "property_search_filters",
+        *("tenant_id", "generation", "listing_type", "property_type", "bedrooms", "price"),
+        postgresql_include=[*_COUNTED, "listed_at", "property_id"],
+        postgresql_where=text("status = 'ACTIVE'"),
+    ),
     _sorted("property_search_price", "price"),
     _sorted("property_search_price_desc", "-price"),
     _sorted("property_search_rate", "pricePerSqft"),
@@ -585,6 +751,9 @@ property_search = Table(
     _indexed("property_search_amenities", "amenities", "gin"),
     # With what the view asks, so that listings in an area are counted without reading their rows.
     _indexed("property_search_geo", "geo", "gist", postgresql_include=["tenant_id", "generation"]),
+    Index(
+        "property_search_changed", "tenant_id", "generation", "changed_at", postgresql_where=text("status = 'ACTIVE'")
+    ),
     schema="search",
 )
 

@@ -38,6 +38,9 @@ COMMAND_SECONDS = Histogram(
 DELIVERIES = Counter("deliveries", "Attempts to deliver a notice by channel and outcome", ["channel", "outcome"])
 OBSERVATIONS = Counter("observations", "Observations by type and outcome", ["type", "outcome"])
 DELIVERY_REPORTS = Counter("delivery_reports", "Reports of providers on deliveries", ["channel", "state"])
+LIVE_STREAMS = Gauge("live_streams", "Open streams of live messages", ["transport"])
+LIVE_MESSAGES = Counter("live_messages", "Live messages to clients by type", ["type"])
+LIVE_STREAMS_ENDED = Counter("live_streams_ended", "Streams by the reason for which they ended", ["reason"])
 REQUESTS = Counter("http_requests", "Requests by route and status", ["method", "route", "status"])
 
 _PROBE_SECONDS = 1.0

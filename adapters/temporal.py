@@ -109,7 +109,7 @@ def _restrictions() -> SandboxRestrictions:
     its imports would cost more than the command. `workflows.command` and `workflows.options` are passed through too:
     import-linter (pyproject.toml) keeps clock and random generator out of them.
     """
-    ours = ("activities", "adapters", "domain", "workflows.command", "workflows.options")
+    ours = ("activities", "adapters", "domain", "projections", "workflows.command", "workflows.options")
     return SandboxRestrictions.default.with_passthrough_modules(
         *ours, *sys.stdlib_module_names, *packages_distributions()
     )

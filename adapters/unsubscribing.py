@@ -1,7 +1,7 @@
 """Tokens of the links that unsubscribe from mails without sign-in (RFC 8058).
 
-A token contains tenant, user and kinds of notices, with an HMAC. It does not expire, because a mail may be read years
-later, and it can do nothing but turn off mails of these kinds.
+A token contains tenant, user, and kinds of notices or one saved search, with an HMAC. It does not expire, because a
+mail may be read years later, and it can do nothing but turn off mails of these kinds, or of this saved search.
 """
 
 import base64
@@ -30,11 +30,16 @@ class Unsubscribing:
     tenant_id: str
     user_id: UUID
     kinds: tuple[NoticeKind, ...]
+    saved_search_id: UUID | None = None
+    """The saved search that it pauses; it leaves the kind as it is then."""
 
 
-def unsubscribe_token(keyring: Keyring, tenant_id: str, user_id: UUID, *kinds: NoticeKind) -> str:
-    """The token of the link in a mail of `kinds`; a digest may have several. base64url."""
-    content = f"{user_id.hex}|{','.join(sorted(kinds))}|{tenant_id}".encode()
+def unsubscribe_token(
+    keyring: Keyring, tenant_id: str, user_id: UUID, *kinds: NoticeKind, saved_search_id: UUID | None = None
+) -> str:
+    """The token of the link in a mail of `kinds` (a digest may have several), or of a saved search. base64url."""
+    of = f":{saved_search_id.hex}" if saved_search_id else ""
+    content = f"{user_id.hex}|{','.join(sorted(kinds))}{of}|{tenant_id}".encode()
     return base64.urlsafe_b64encode(keyring.unsubscribe_tag(content) + content).decode().rstrip("=")
 
 
@@ -58,8 +63,12 @@ def read_unsubscribe_token(keyring: Keyring, token: str) -> Unsubscribing:
         tag, content = raw[:_TAG_BYTES], raw[_TAG_BYTES:]
         if not hmac.compare_digest(keyring.unsubscribe_tag(content), tag):
             raise NotUnsubscribing("the signature is not valid")
-        user, kinds, tenant_id = content.decode().split("|", 2)
-        found = Unsubscribing(tenant_id, UUID(user), tuple(NoticeKind(kind) for kind in kinds.split(",")))
+        user, which, tenant_id = content.decode().split("|", 2)
+        kinds, _, of = which.partition(":")
+        saved_search_id = UUID(of) if of else None
+        found = Unsubscribing(
+            tenant_id, UUID(user), tuple(NoticeKind(kind) for kind in kinds.split(",")), saved_search_id
+        )
     except ValueError as error:
         raise NotUnsubscribing("not a token of a link to unsubscribe") from error
     if not set(found.kinds) <= set(OPTIONAL_KINDS):

@@ -1,14 +1,18 @@
 """The composition root of the API: clients, routers and middleware."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
 from adapters import redis, temporal
+from adapters.live import FanOut, LiveStreams
+from adapters.objects import Objects
 from adapters.postgres import Database
+from adapters.rebuild_control import RebuildControl
 from adapters.sealing import Keyring
-from adapters.search.postgres import PostgresSearch
+from adapters.search.choice import index_of, search_engine
 from adapters.settings import Settings
 from api import (
     admin_users,
@@ -21,11 +25,17 @@ from api import (
     operations,
     passkeys,
     preferences,
+    projections,
     properties,
     push,
     query_names,
+    recommendations,
+    saved_searches,
     search,
+    search_clusters,
+    search_history,
     second_factor,
+    streams,
     unsubscribe,
     users,
     views,
@@ -35,23 +45,33 @@ from api.ceremonies import Challenges
 from api.commands import Commands
 from api.deps import Parts
 from api.limits import Limits
+from api.live import BLOCK_SECONDS, Live
 from api.middleware import RequestChecks
 from api.observations import Observations
 from api.opaque import Signer
 from api.origins import Origins
 from api.passwords import Passwords
 from api.revocations import Revocations
+from api.search_observations import SearchObservations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
+from api.tickets import Tickets
 from api.tokens import Tokens
-from projections.history import HistoryPages
+from projections.history_pages import HistoryPages
+from projections.history_summary import HistorySummaries
 from projections.inbox import Inbox
+from projections.operations import Operations
+from projections.past_searches import PastSearches
+from projections.registry import Clients
+from workflows import options
 
 # The busiest first, because Starlette tries routes in order.
 ROUTERS = {
     "history": history.router,
     "views": views.router,
     "search": search.router,
+    "search-clusters": search_clusters.router,
+    "recommendations": recommendations.router,
     "properties": properties.router,
     # Before the accounts, whose ids match every path.
     "passkeys": passkeys.router,
@@ -64,6 +84,10 @@ ROUTERS = {
     "notifications": notifications.router,
     "preferences": preferences.router,
     "push": push.router,
+    "projections": projections.router,
+    "search-history": search_history.router,
+    "stream": streams.router,
+    "saved-searches": saved_searches.router,
     "unsubscribe": unsubscribe.router,
     "webhooks": webhooks.router,
 }
@@ -80,12 +104,17 @@ def create_app(settings: Settings) -> FastAPI:
         parts = await _parts(settings)
         app.state.parts = parts
         parts.revocations.start()
+        if not settings.api_services or "stream" in settings.api_services:
+            parts.live.start()
         yield
+        await parts.live.close()
         await parts.revocations.close()
-        await parts.observations.close()
+        await asyncio.gather(parts.observations.close(), parts.searches.close())
         parts.passwords.close()
         await parts.redis.aclose()
+        await parts.search.close()
         await parts.search_database.close()
+        await parts.operations.close()
         await parts.database.close()
 
     app = FastAPI(
@@ -116,6 +145,15 @@ async def _parts(settings: Settings) -> Parts:
     keyring, signer, passwords = Keyring(settings.secret_bytes), Signer(settings.secret_bytes), Passwords()
     sign_ins = SignInLimits(client, database, keyring, settings)
     workflows = await temporal.connect(settings)
+    # One connection of its own, so that it waits for no request.
+    revocations = Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1})))
+    live = Live(
+        LiveStreams(client),
+        FanOut(redis.connect_blocking(settings, BLOCK_SECONDS)),
+        revocations,
+        settings.streams_per_user,
+        settings.streams_per_address,
+    )
     return Parts(
         settings=settings,
         database=database,
@@ -131,10 +169,22 @@ async def _parts(settings: Settings) -> Parts:
         sign_ins=sign_ins,
         challenges=Challenges(client),
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
+        summaries=HistorySummaries(database),
+        past_searches=PastSearches(database, keyring),
         inbox=Inbox(database, settings.consistency_wait_seconds),
+        objects=Objects(settings),
         search_database=search_database,
-        search=PostgresSearch(search_database),
+        search=search_engine(settings, search_database),
         observations=Observations(workflows, database, client, settings),
-        # One connection of its own, so that it waits for no request.
-        revocations=Revocations(Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 1}))),
+        searches=SearchObservations(workflows, database, keyring, settings.command_wait_seconds),
+        # Few connections: operators do little at once.
+        operations=Operations(
+            Database.for_all_tenants(settings.model_copy(update={"database_pool_size": 2})),
+            Clients(client, index_of(settings)),
+            RebuildControl(workflows, options.MAINTENANCE),
+        ),
+        revocations=revocations,
+        origins=Origins(settings.cors_origins),
+        tickets=Tickets(client),
+        live=live,
     )

@@ -101,7 +101,7 @@ async def register(
         parts.observations.login_failed(tenant_id, refused.user_id, device)
         raise
     if is_again:
-        await parts.observations.logged_in(tenant_id, user_id, device, session.is_new_device, session.id)
+        await note_login(parts, tenant_id, session, device)
     headers = command_headers(parts, outcome.saved.aggregate_id, outcome)
     headers |= {"Location": "/api/users/profile", "ETag": f'"{outcome.saved.version}"'}
     return signed_in(parts, tenant_id, session, 201, headers)
@@ -124,7 +124,7 @@ async def login(body: BodyOf[Credentials], request: Request, parts: PartsDep, te
     except SignInRefused as refused:
         parts.observations.login_failed(tenant_id, refused.user_id, device)
         raise
-    await parts.observations.logged_in(tenant_id, session.user.id, device, session.is_new_device, session.id)
+    await note_login(parts, tenant_id, session, device)
     return signed_in(parts, tenant_id, session, 200, {})
 
 
@@ -166,6 +166,13 @@ async def attempt(parts: Parts, tenant_id: str, address: str, name: str) -> Asyn
         await parts.limits.count(tenant_id, "login-address", address, limit, fail_closed=True)
         async with parts.sign_ins.attempt(tenant_id, name, address):
             yield
+
+
+async def note_login(parts: Parts, tenant_id: str, session: Session, device: str | None) -> None:
+    """Record a login, and cache the user's history for the session. Raises no error, so that the login succeeds."""
+    # First, because the entry of the login is added to a set that is there, and has one that is being filled discarded.
+    await parts.histories.warm(tenant_id, str(session.user.id))
+    await parts.observations.logged_in(tenant_id, session.user.id, device, session.is_new_device, session.id)
 
 
 def signed_in(parts: Parts, tenant_id: str, session: Session, status: int, headers: dict[str, str]) -> Response:

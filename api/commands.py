@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters import erasures, event_store, outbox, temporal
+from adapters import erasures, event_store, exports, outbox, temporal
 from adapters.event_store import RecordedCommand
 from adapters.postgres import Database, DatabaseUnavailable
 from adapters.sealing import Keyring
@@ -42,7 +42,7 @@ from api.opaque import Signer
 from domain import ids
 from domain.command import Command, Saved
 from domain.model import Model
-from domain.user_commands import EraseUser
+from domain.user_commands import EraseUser, ExportHistory
 from workflows import options, registry
 
 log = logging.getLogger(__name__)
@@ -293,11 +293,14 @@ class Commands:
                 return None
             events = await event_store.of_command(connection, command_id)
             waiting, deliveries = await outbox.outcomes_of(connection, command_id)
-            later: Mapping[erasures.Stage, datetime | None] = {}
+            later: list[tuple[str, datetime | None]] = []
             if recorded.type == EraseUser.model_fields["type"].default and recorded.problem is None:
-                later = await erasures.stages_of(connection, recorded.user_id)
+                later = [*(await erasures.stages_of(connection, recorded.user_id)).items()]
+            elif recorded.type == ExportHistory.model_fields["type"].default and recorded.problem is None:
+                export = await exports.find_export(connection, command_id)
+                later = [("exported", export.ready_at if export else None)]
         body = self._recorded(recorded, events, waiting, deliveries)
-        body["stages"] += [_stage(name, at) for name, at in later.items()]
+        body["stages"] += [_stage(name, at) for name, at in later]
         return _State(tenant_id, str(recorded.user_id), body)
 
     def _recorded(
@@ -316,7 +319,7 @@ class Commands:
         return {
             **self._common_fields(recorded.type, recorded.command_id, recorded.status, recorded.started_at),
             "result": None if refused else result,
-            "problem": _problem(**recorded.problem) if recorded.problem else None,
+            "problem": problem_of(**recorded.problem) if recorded.problem else None,
             "stages": stages,
             "deliveries": [
                 {"channel": one.channel, "outcome": one.outcome, "count": one.count, "reason": one.reason}
@@ -332,7 +335,7 @@ class Commands:
                 found.type, command_id, "RUNNING" if running else "FAILED", found.described.start_time
             ),
             "result": None,
-            "problem": None if running else _problem("command-failed", None, None),
+            "problem": None if running else problem_of("command-failed", None, None),
             "stages": [_stage("saved", None)],
             "deliveries": [],
         }
@@ -407,7 +410,8 @@ def _refusal(error: WorkflowUpdateFailedError) -> ApiError:
     return ApiError("command-failed")
 
 
-def _problem(code: str, detail: str | None, field: str | None) -> dict[str, Any]:
+def problem_of(code: str, detail: str | None, field: str | None) -> dict[str, Any]:
+    """The problem document of a command that was refused, or has failed."""
     kind = KINDS[code]
     errors = [{"field": field, "reason": detail}] if field else []
     return {

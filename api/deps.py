@@ -10,9 +10,11 @@ from uuid import UUID
 from fastapi import Depends, Header, Request
 from pydantic import Field
 from redis.asyncio import Redis
+from starlette.requests import HTTPConnection
 from temporalio.client import Client
 
 from adapters.devices import device_label
+from adapters.objects import Objects
 from adapters.paging import Cursor
 from adapters.postgres import Database
 from adapters.sealing import Keyring
@@ -22,15 +24,22 @@ from api.ceremonies import Challenges
 from api.commands import Commands
 from api.errors import CHALLENGE, KINDS, ApiError
 from api.limits import Limits
+from api.live import Live
 from api.observations import Observations
 from api.opaque import Signer, Tampered
+from api.origins import Origins
 from api.passwords import Passwords
 from api.revocations import Revocations
+from api.search_observations import SearchObservations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
+from api.tickets import Tickets
 from api.tokens import Caller, Tokens
-from projections.history import HistoryPages
+from projections.history_pages import HistoryPages
+from projections.history_summary import HistorySummaries
 from projections.inbox import Inbox
+from projections.operations import Operations
+from projections.past_searches import PastSearches
 
 
 @dataclass(frozen=True)
@@ -51,16 +60,24 @@ class Parts:
     sign_ins: SignInLimits
     challenges: Challenges
     histories: HistoryPages
+    summaries: HistorySummaries
+    past_searches: PastSearches
     inbox: Inbox
+    objects: Objects
     search_database: Database
     search: SearchEngine
     observations: Observations
+    operations: Operations
+    searches: SearchObservations
     revocations: Revocations
+    origins: Origins
+    tickets: Tickets
+    live: Live
     reached: set[str] = field(default_factory=set)
     """Dependencies that were reached at least once since the process started."""
 
 
-def parts_of(request: Request) -> Parts:
+def parts_of(request: HTTPConnection) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 
@@ -109,7 +126,7 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
-def address_of(request: Request) -> str:
+def address_of(request: HTTPConnection) -> str:
     """The client's address for rate limits: an IPv4 address, or the /64 network of an IPv6 address.
 
     A customer has at least a /64 (RFC 6177) and can use any address in it. An IPv4-mapped address counts as its IPv4

@@ -125,6 +125,11 @@ KINDS: dict[str, Kind] = {
         401, "The refresh token was used before", "It may be stolen, so its session is closed. Sign in again."
     ),
     "invalid-link": Kind(400, "The link is not valid", "It was used before, or has expired. Ask for a new one."),
+    "invalid-ticket": Kind(
+        401,
+        "The ticket is not valid",
+        "It has opened a stream, or has expired after 30 seconds. Get a new one with POST /api/stream/tickets.",
+    ),
     "account-closed": Kind(403, "The account is suspended or deleted", "Contact support."),
     "invalid-signature": Kind(
         403,
@@ -140,7 +145,10 @@ KINDS: dict[str, Kind] = {
     "second-factor-off": Kind(
         409, "The account has no second factor", "Set one up with POST /api/users/second-factor."
     ),
+    "export-running": Kind(409, "An export is being written", "Wait for the mail with the link of the last export."),
     "too-many-passkeys": Kind(409, "The account has 20 passkeys", "Remove one first."),
+    "too-many-streams": Kind(409, "Too many streams are open", "Close one first."),
+    "too-many-saved-searches": Kind(409, "The account has 50 saved searches", "Delete one first."),
     "username-taken": Kind(409, "The username is taken", "Choose another."),
     "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),
     "email-not-verified": Kind(
@@ -154,6 +162,14 @@ KINDS: dict[str, Kind] = {
         "Read the resource again and repeat your change with its ETag in If-Match, and with a new Idempotency-Key.",
     ),
     "precondition-required": Kind(428, "If-Match is missing", 'Send the ETag that your change is based on, or "*".'),
+    "rebuild-running": Kind(
+        409,
+        "The projection is being rebuilt",
+        "Read how far it has come with GET at the URL in Location; to begin again, cancel it first with DELETE.",
+    ),
+    "rebuild-not-running": Kind(
+        409, "The projection is not being rebuilt", "Start a rebuild with POST /api/projections/{name}/rebuild."
+    ),
     "idempotency-key-reused": Kind(
         422, "The Idempotency-Key was used with another request", "Use a new key for a new command."
     ),
@@ -336,6 +352,7 @@ def install(app: FastAPI) -> None:
 _HEADERS: dict[str, tuple[str, ...]] = {
     "command-running": ("Location", "Retry-After"),
     "method-not-allowed": ("Allow",),
+    "rebuild-running": ("Location",),
     "too-many-requests": ("Retry-After",),
     "unavailable": ("Retry-After",),
 }

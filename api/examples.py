@@ -42,6 +42,15 @@ _CLIENT_DATA = "eyJ0eXBlIjoid2ViYXV0aG4uZ2V0IiwiY2hhbGxlbmdlIjoiQUFBQSIsIm9yaWdp
 _CHALLENGE = "7Wq3yq0m2yB5mZf7nq1oX2a0d3bS8rVYkJp4cT6hG9E"
 _SETUP_TOKEN = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k"
 
+_SAVED_SEARCH: dict[str, Any] = {
+    "name": "Flats in Kondapur",
+    "filters": {"location": ["Kondapur"], "propertyType": ["APARTMENT"], "bedrooms": ["2", "3"], "maxPrice": 9_000_000},
+    "frequency": "WEEKLY",
+    "weekday": "SATURDAY",
+    "hour": 9,
+    "paused": False,
+}
+
 BODIES: dict[str, dict[str, Any]] = {
     "Credentials": {"emailOrUsername": "ravi@example.com", "password": "correct horse battery"},
     "CodeProof": {"password": "correct horse battery", "code": "492039"},
@@ -54,6 +63,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "quietHours": {"from": "22:00", "to": "07:00"},
     },
     "NewProperty": {**_LISTING, "status": "DRAFT"},
+    "NewSavedSearch": _SAVED_SEARCH,
     "PropertyDetails": _LISTING,
     "NewPasskey": {
         "credential": {
@@ -136,6 +146,7 @@ _PROPERTY = {
     "viewsCount": 12,
     "favoritesCount": 3,
 }
+_FOUND = {name: value for name, value in _PROPERTY.items() if not name.startswith("contact")}
 _USER = User(
     id=_USER_ID,
     version=1,
@@ -176,6 +187,35 @@ _PASSKEY = {
     "lastUsedAt": None,
 }
 
+_REBUILD = {
+    "status": "RUNNING",
+    "detail": None,
+    "generation": 4,
+    "total": 1_000_000,
+    "done": 250_000,
+    "parked": 0,
+    "eventsPerSecond": 12_500.0,
+    "secondsLeft": 60.0,
+    "requestedBy": str(_USER_ID),
+    "startedAt": "2025-10-09T06:30:00Z",
+    "finishedAt": None,
+}
+_PARKED = {
+    "id": 17,
+    "topic": "property-events",
+    "key": str(_PROPERTY_ID),
+    "parkedAt": "2025-10-09T06:30:00Z",
+}
+_SHOWN_SAVED_SEARCH = {
+    **_SAVED_SEARCH,
+    "id": str(_COMMAND_ID),
+    "version": 1,
+    "pausedBy": None,
+    "dueAt": "2025-10-11T03:30:00Z",
+    "createdAt": "2025-10-09T06:30:00Z",
+    "updatedAt": "2025-10-09T06:30:00Z",
+}
+
 RESPONSES: dict[str, Any] = {
     "AccountPage": {
         "items": [{name: _USER[name] for name in _SUMMARY}],
@@ -185,6 +225,28 @@ RESPONSES: dict[str, Any] = {
         "commandId": str(_COMMAND_ID),
         "status": "RUNNING",
         "location": f"/api/commands/{_COMMAND_ID}",
+    },
+    "Clusters": {
+        "items": [
+            {
+                "tile": "14/11758/7384",
+                "count": 42,
+                "latitude": 17.4622,
+                "longitude": 78.3568,
+                "minPrice": 4_200_000,
+                "maxPrice": 31_000_000,
+                "propertyId": None,
+            },
+            {
+                "tile": "14/11757/7385",
+                "count": 1,
+                "latitude": 17.4401,
+                "longitude": 78.3489,
+                "minPrice": 8_500_000,
+                "maxPrice": 8_500_000,
+                "propertyId": str(_PROPERTY_ID),
+            },
+        ]
     },
     "CommandState": {
         "commandId": str(_COMMAND_ID),
@@ -210,6 +272,13 @@ RESPONSES: dict[str, Any] = {
         "items": [_ACTIVITY.model_dump(mode="json", by_alias=True, exclude={"tenant_id"})],
         "nextCursor": "AZnJpB8AfwA",
     },
+    "HistorySummary": {
+        "total": 212,
+        "countsByType": {"PROPERTY_CREATED": 2, "PROPERTY_VIEWED": 210},
+        "last30Days": {"total": 35, "countsByType": {"PROPERTY_VIEWED": 35}},
+        "mostActiveDay": {"day": "2025-10-04", "count": 48},
+        "lastActivity": _ACTIVITY.model_dump(mode="json", by_alias=True, exclude={"tenant_id"}),
+    },
     "LinkRequested": {"status": "ACCEPTED"},
     "NoticePreferences": {
         "version": 1,
@@ -228,6 +297,7 @@ RESPONSES: dict[str, Any] = {
                 "title": "A favourite costs ₹2,50,000 less",
                 "body": "3BHK Apartment in Gachibowli in Gachibowli: ₹82,50,000 instead of ₹85,00,000",
                 "propertyId": str(_PROPERTY_ID),
+                "savedSearchId": None,
                 "link": f"/api/properties/{_PROPERTY_ID}",
                 "createdAt": "2025-10-09T06:30:00Z",
                 "read": False,
@@ -262,6 +332,17 @@ RESPONSES: dict[str, Any] = {
             }
         ]
     },
+    "SearchHistoryPage": {
+        "items": [
+            {
+                "id": "5f0c8c52-0f9d-8b1e-9a55-2f0f8f6f3c11",
+                "filters": {"q": "2 bhk gachibowli", "maxPrice": 10_000_000},
+                "total": 212,
+                "searchedAt": "2025-10-09T06:30:00Z",
+            }
+        ],
+        "nextCursor": "AZnJpB8AfwA",
+    },
     "CreationOptions": {
         "rp": {"id": "homes.example", "name": "Hyderabad Infra"},
         "user": {"id": "AZnJpB8AcACAAAAAAAAAAQ", "name": "ravi@example.com", "displayName": "Ravi Kumar"},
@@ -289,14 +370,17 @@ RESPONSES: dict[str, Any] = {
     "SearchPage": {
         "items": [
             {
-                "property": {name: value for name, value in _PROPERTY.items() if not name.startswith("contact")},
+                "property": _FOUND,
                 "distanceKm": 2.417,
                 "highlights": {"description": "A bright flat near the <mark>lake</mark>, ten minutes from the metro."},
             }
         ],
         "nextCursor": "WyIyMDI1LTEwLTA5VDA2OjMwOjAwWiJd",
         "total": {"value": 128, "exact": True},
-        "facets": {"bedrooms": [{"value": "3", "count": 81}, {"value": "2", "count": 47}]},
+        "facets": {
+            "bedrooms": [{"value": "3", "count": 81, "exact": True}, {"value": "2", "count": 47, "exact": True}],
+            "price": [{"value": "6000001-8000000", "count": 10_000, "exact": False}],
+        },
         "interpretation": {"filters": {"q": "lake", "minBedrooms": 2}, "terms": ["lake"]},
         "relax": [],
     },
@@ -308,6 +392,16 @@ RESPONSES: dict[str, Any] = {
         "qrCode": "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E",
         "expiresIn": 600,
     },
+    "RecommendationList": {
+        "items": [
+            {
+                "property": _FOUND,
+                "reason": {"kind": "NEARBY", "text": "1.2 km away, ₹5,00,000 less", "propertyId": str(_COMMAND_ID)},
+            }
+        ]
+    },
+    "SavedSearchList": {"items": [_SHOWN_SAVED_SEARCH]},
+    "ShownSavedSearch": _SHOWN_SAVED_SEARCH,
     "OpenSessions": {
         "items": [
             {
@@ -338,6 +432,43 @@ RESPONSES: dict[str, Any] = {
         ],
         "nextCursor": "AZnJpB8AfwA",
     },
+    "DiscardedEventPage": {
+        "items": [
+            {
+                **_PARKED,
+                "eventId": str(_EVENT.event_id),
+                "parkedBecause": "rejected by Postgres: value too long for type character varying(100)",
+                "reason": "The entry is of a test account",
+                "discardedBy": str(_USER_ID),
+                "discardedAt": "2025-10-09T06:45:00Z",
+            }
+        ],
+        "nextCursor": None,
+    },
+    "ParkedEventContent": {
+        **_PARKED,
+        "reason": "an earlier event of the same key is parked",
+        "payload": _EVENT.model_dump(mode="json", by_alias=True),
+        "text": None,
+    },
+    "ParkedEventPage": {
+        "items": [{**_PARKED, "reason": "an earlier event of the same key is parked"}],
+        "nextCursor": "AZnJpB8AfwA",
+    },
+    "ProjectionList": {
+        "items": [
+            {
+                "name": "history",
+                "generation": 3,
+                "behindEvents": 12,
+                "behindSeconds": 1.8,
+                "parked": 0,
+                "rebuild": _REBUILD,
+            }
+        ]
+    },
+    "Rebuild": _REBUILD,
+    "Retried": {"applied": 3, "failure": None},
     "SignedIn": {
         "accessToken": "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIwMTk5YzlhNCJ9.c2lnbmF0dXJl",
         "refreshToken": BODIES["RefreshToken"]["refreshToken"],
@@ -345,8 +476,15 @@ RESPONSES: dict[str, Any] = {
         "expiresIn": 900,
         "user": _USER,
     },
+    "StreamTicket": {
+        "ticket": "hyderabad.Yk1mZ0dQcVh3bGZ0bU5xUzJrR3hCd0pWcTd1T3pZc0E",
+        "expiresAt": "2025-10-09T06:30:30Z",
+    },
+    "stream": "retry: 2000\n\nevent: ready\ndata: {}\nid: 1759991400000-0\n\nevent: command\n"
+    f'data: {{"commandId":"{_COMMAND_ID}","type":null,"status":"COMPLETED","stage":"published",...}}\n'
+    "id: 1759991400250-0\n\n: alive\nid: 1759991400250-0\n\n",
     "User": _USER,
-    "Unsubscribed": {"kinds": ["PRICE_DROPPED"]},
+    "Unsubscribed": {"kinds": ["PRICE_DROPPED"], "savedSearchId": None},
     "jwks": {
         "keys": [
             {
@@ -365,6 +503,7 @@ RESPONSES: dict[str, Any] = {
         "status": "ready",
         "dependencies": dict.fromkeys(("postgres", "eventStore", "redis", "temporal", "closedSessions"), "reached"),
     },
+    "downloadExport": '{"kind":"account","data":{"username":"ravi","email":"ravi@example.com"}}\n',
     "unsubscribe": '<!DOCTYPE html>\n<html lang="en">...</html>',
     "unsubscribePage": '<!DOCTYPE html>\n<html lang="en">...</html>',
 }

@@ -7,6 +7,7 @@ from api.errors import ApiError, unavailable
 from api.quotas import Quota, report
 
 _MINUTE = 60
+DAY = 86_400
 
 _COUNT = """
 local used = redis.call('INCR', KEYS[1])
@@ -50,6 +51,6 @@ class Limits:
         left = max(1, ttl)
         report(Quota(what, limit, seconds, max(0, limit - used), left))
         if used > limit:
-            window = "a minute" if seconds == _MINUTE else f"in {seconds // _MINUTE} minutes"
+            window = {_MINUTE: "a minute", DAY: "a day"}.get(seconds, f"in {seconds // _MINUTE} minutes")
             detail = f"At most {limit} requests {window} are allowed. Send the request again after Retry-After seconds."
             raise ApiError("too-many-requests", detail, headers={"Retry-After": str(left)})

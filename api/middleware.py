@@ -61,7 +61,7 @@ class RequestChecks:
             await self._app(scope, receive, send)
             return
         method = scope["method"]
-        routed = {**scope, "method": "GET"} if method == "HEAD" else scope
+        routed = {**scope, "method": "GET", "is_head": True} if method == "HEAD" else scope
         status, added, quotas = 0, [_NOSNIFF, *self._origins.varying], collected()
 
         async def finished(message: Message) -> None:

@@ -1,12 +1,10 @@
 """The inbox of the caller: /api/notifications."""
 
-import logging
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID, uuid5
 
 from fastapi import APIRouter, Header, Query, Response
-from jinja2 import TemplateError
 from pydantic import Field
 
 from adapters.paging import Cursor
@@ -15,35 +13,13 @@ from api.deps import NO_ENTRY, CallerDep, CursorText, Parts, PartsDep, consisten
 from api.errors import ApiError, header_references, responses
 from api.openapi import query
 from api.paging import opened
+from api.shown_notifications import ShownNotification, shown_notification
 from api.tokens import Caller
 from domain.model import Model
 from domain.observations import NotificationsRead, Read
-from domain.preferences import NoticeKind
-from notices.render import Short, short
 from projections.inbox import MAX_UNREAD, Notification
 
-log = logging.getLogger(__name__)
-
 router = APIRouter(prefix="/api/notifications", tags=["notifications"])
-
-_UNKNOWN = Short("New notification", "Load the page again to read it.")
-"""The texts of a kind that this release does not know: during an update, others write newer ones."""
-
-
-class ShownNotification(Model):
-    """A notification, without markup: whoever shows it as HTML must escape it."""
-
-    id: UUID
-    kind: str
-    """A kind of notice, such as `PRICE_DROPPED`. Later releases add more."""
-    title: str
-    body: str
-    property_id: UUID | None
-    """The listing that it is about."""
-    link: str | None
-    """The path of that listing in the API. It may have been deleted since."""
-    created_at: datetime
-    read: bool
 
 
 class NotificationPage(Model):
@@ -104,7 +80,7 @@ async def list_notifications(
     must_contain = written.id if written else None
     found = await parts.inbox.page(caller.tenant_id, caller.user_id, limit, older_than, unread, must_contain)
     shown = NotificationPage(
-        items=[_shown(notification) for notification in found.items],
+        items=[shown_notification(notification) for notification in found.items],
         next_cursor=parts.signer.sign(purpose, found.next) if found.next else None,
         unread_count=found.unread,
     )
@@ -160,26 +136,3 @@ async def _record(parts: Parts, caller: Caller, event_id: UUID, fact: Notificati
 def _read(parts: Parts, caller: Caller, entry: Cursor) -> Response:
     token = consistency_token(parts, caller.tenant_id, caller.user_id, entry)
     return Response(status_code=204, headers={"Consistency-Token": token})
-
-
-def _shown(notification: Notification) -> ShownNotification:
-    texts, property_id = _texts(notification), notification.property_id
-    return ShownNotification(
-        id=notification.id,
-        kind=notification.kind,
-        title=texts.title,
-        body=texts.body,
-        property_id=property_id,
-        link=f"/api/properties/{property_id}" if property_id else None,
-        created_at=notification.created_at,
-        read=notification.is_read,
-    )
-
-
-def _texts(notification: Notification) -> Short:
-    try:
-        return short(NoticeKind(notification.kind), notification.values)
-    except (TemplateError, TypeError, ValueError) as error:
-        # Its kind, or the values of its kind, are of another release.
-        log.warning("notification %s cannot be rendered: %r", notification.id, error)
-        return _UNKNOWN

@@ -37,8 +37,13 @@ _TAGS = {
     "push": "The caller's browsers, to which notices are pushed (Web Push).",
     "properties": "Listings: create, edit and delete them, change their status, feature and verify them; favourites, "
     "views, lists, and the events of a listing.",
+    "projections": "The read models, for administrators: how far each is behind, rebuilds, and events that could not "
+    "be applied.",
+    "saved-searches": "The caller's saved searches, whose matches are mailed.",
     "second-factor": "The second factor of the caller: codes of an authenticator app, and recovery codes.",
-    "search": "Search of the active listings: filters, text, a point, a box or a polygon on the map.",
+    "search": "Search of the active listings: filters, text, a point, a box or a polygon on the map; the searches of "
+    "the caller.",
+    "stream": "Live updates: what happens to the caller, and to listings that are looked at.",
     "users": "The account of the caller; for administrators, the accounts of the tenant.",
 }
 

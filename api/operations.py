@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 
 from adapters.event_store import NotRenumbered, ensure_renumbered
 from adapters.postgres import Database
+from adapters.search.engine import IndexMissing
 from adapters.telemetry import metrics
 from adapters.temporal import NotPrepared, ensure_prepared
 from api import pages
@@ -22,6 +23,8 @@ from domain.model import Model
 router = APIRouter(tags=["operations"])
 
 _PROBE_SECONDS = 2.0
+_INDEXING = "indexing the listings"
+"""State of an OpenSearch that was reached and does not answer searches yet."""
 
 
 @router.get("/livez")
@@ -37,10 +40,11 @@ async def readyz(parts: PartsDep, response: Response) -> dict[str, Any]:
     503 until every dependency was reached once, then always 200: without one of them most routes still work, so no
     replica should be taken out of service; `status` is `degraded` then. `eventStore` reports a database that was
     restored from a dump and needs its events renumbered, `temporal` a missing namespace or search attribute,
+    `opensearch`, where one answers searches, that the listings are being indexed,
     `closedSessions` that this process does not know which access tokens to refuse.
     """
     states = await _states(parts)
-    parts.reached.update(name for name, state in states.items() if state == "reached")
+    parts.reached.update(name for name, state in states.items() if state in ("reached", _INDEXING))
     if parts.reached != states.keys():
         response.status_code = 503
         return {"status": "starting", "dependencies": states}
@@ -55,6 +59,8 @@ async def _states(parts: Parts) -> dict[str, str]:
         "redis": parts.redis.ping(),
         "temporal": ensure_prepared(parts.temporal),
     }
+    if parts.settings.search_url:
+        probes["opensearch"] = parts.search.ping()
     results = await asyncio.gather(
         *(asyncio.wait_for(probe, _PROBE_SECONDS) for probe in probes.values()), return_exceptions=True
     )
@@ -70,6 +76,8 @@ async def _ensure_order(database: Database) -> None:
 def _state(result: object) -> str:
     if result is None or result is True:
         return "reached"
+    if isinstance(result, IndexMissing):
+        return _INDEXING
     return str(result) if isinstance(result, (NotRenumbered, NotPrepared)) else f"unavailable ({type(result).__name__})"
 
 

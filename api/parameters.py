@@ -5,7 +5,7 @@ route. Such a route declares one model instead; its errors and its documentation
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_origin
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -25,24 +25,28 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Parameters(Generic[M]):
-    """Parses a `model` from requests to `path`: a field with an alias from that header, others from path or query."""
+    """Parses a `model` from requests to `path`: a field whose alias is the name of a header, with a capital, from that
+    header, others from path or query, where a tuple may be given several times.
+    """
 
     def __init__(self, path: str, model: type[M]) -> None:
         self._model = model
         fields = model.model_fields.items()
-        self._place = {
-            field.alias or name: "header" if field.alias else "path" if f"{{{name}}}" in path else "query"
-            for name, field in fields
-        }
+        self._place = {field.alias or name: _place(field.alias or name, path) for name, field in fields}
         self._headers = [name for name, place in self._place.items() if place == "header"]
         self._query = [name for name, place in self._place.items() if place == "query"]
+        self._several = {field.alias or name for name, field in fields if get_origin(field.annotation) is tuple}
 
     def read(self, request: Request) -> M:
         """Parse the parameters of `request`. Raises RequestValidationError."""
         values: dict[str, Any] = dict(request.path_params)
         if request.scope["query_string"]:
             query = request.query_params
-            values |= {name: query[name] for name in self._query if name in query}
+            values |= {
+                name: query.getlist(name) if name in self._several else query[name]
+                for name in self._query
+                if name in query
+            }
         headers = request.headers
         for name in self._headers:
             if (value := headers.get(name)) is not None:
@@ -66,3 +70,10 @@ class Parameters(Generic[M]):
                 parameter["description"] = description
             parameters.append({**parameter, "schema": described})
         return {"parameters": parameters}
+
+
+def _place(name: str, path: str) -> str:
+    """Where a parameter is sent."""
+    if name[:1].isupper():
+        return "header"
+    return "path" if f"{{{name}}}" in path else "query"

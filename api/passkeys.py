@@ -19,7 +19,7 @@ from webauthn.helpers.structs import (
 
 from adapters.tables import passkeys
 from api.answers import LimitedSenderDep, Sender, SenderDep, accepted, answered, command_headers
-from api.auth import SignedIn, signed_in
+from api.auth import SignedIn, note_login, signed_in
 from api.bodies import BodyOf
 from api.ceremonies import (
     ALGORITHMS,
@@ -245,9 +245,7 @@ async def sign_in_by_passkey(
     challenge = challenge_in(body.credential.response.client_data_json)
     await parts.challenges.use(tenant_id, _SIGN_IN, _ANYONE, challenge)
     session = await _opened(body.credential, challenge, request, parts, tenant_id)
-    await parts.observations.logged_in(
-        tenant_id, session.user.id, device_of(request), session.is_new_device, session.id
-    )
+    await note_login(parts, tenant_id, session, device_of(request))
     return signed_in(parts, tenant_id, session, 200, {})
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Header, Query, Response
 
+from adapters.search.relaxing import relaxations
 from adapters.search.spelling import corrected
 from api.bodies import BodyOf
 from api.deps import MaybeCallerDep, Parts, PartsDep, TenantDep, consistency_cursor
@@ -59,10 +60,12 @@ class SearchTotal(Model):
 
 
 class FacetCount(Model):
-    """How many listings have a value, under the filters on other fields."""
+    """How many listings have a value, under the filters on other fields: exactly, or at least so many."""
 
     value: str
+    """As the filter takes it; of `price`, the least and the most with a hyphen between, of which one may be missing."""
     count: int
+    exact: bool
 
 
 class Interpretation(Model):
@@ -91,9 +94,10 @@ class SearchPage(Model):
     total: SearchTotal | None
     """On the first page."""
     facets: dict[str, tuple[FacetCount, ...]]
-    """By the name of the parameter; on the first page."""
+    """By the name of the parameter, the most frequent values first; on the first page."""
     interpretation: Interpretation
     relax: tuple[Relaxation, ...]
+    """When nothing is found: what to drop, the most promising first."""
 
 
 @router.get("/properties", **query(SearchPage, *_PROBLEMS, signed_in="optional"))
@@ -125,17 +129,21 @@ async def _answer(
 ) -> Response:
     """The response with a page. Raises ApiError invalid-cursor, invalid-consistency-token or unavailable."""
     tenant_id = caller.tenant_id if caller else tenant_id
-    purpose = _purpose(tenant_id, asked)
+    purpose = _purpose(parts.search.name, tenant_id, asked)
     after = opened(parts.signer.open_position, purpose, cursor)
-    await _wait_for(parts, tenant_id, token)
+    await wait_until_searchable(parts, tenant_id, token)
     read = await _read(parts, tenant_id, asked)
     found = await parts.search.search(tenant_id, read, after)
+    relax = () if found.hits or after else await relaxations(parts.search, tenant_id, read)
+    if caller and after is None:
+        parts.searches.searched(tenant_id, caller.user_id, asked, found.total.value if found.total else None)
     async with parts.database.statements(tenant_id) as connection:
         counts = await json_counts_of(connection, [hit.id for hit in found.hits])
     items = b",".join(_item(hit, counts[hit.id]) for hit in found.hits)
     rest = {
         "nextCursor": parts.signer.sign_position(purpose, found.next) if found.next else None,
         **_about(read, found),
+        "relax": relax,
     }
     return Response(b'{"items":[' + items + b"]," + orjson.dumps(rest)[1:], media_type="application/json")
 
@@ -160,14 +168,13 @@ def _about(read: SearchQuery, found: SearchResult) -> dict[str, Any]:
             },
             "terms": [word.text for word in words(read.q or "")],
         },
-        "relax": [],
     }
 
 
-def _purpose(tenant_id: str, asked: SearchQuery) -> str:
-    """What a cursor is signed for: it is good for the same search only, in pages of any size."""
+def _purpose(engine: str, tenant_id: str, asked: SearchQuery) -> str:
+    """What a cursor is signed for: it is good for the same search by the same engine only, in pages of any size."""
     digest = hashlib.sha256(asked.model_dump_json(exclude={"limit"}).encode()).hexdigest()
-    return f"search:{tenant_id}:{digest}"
+    return f"search:{engine}:{tenant_id}:{digest}"
 
 
 def _item(hit: Hit, counts: dict[str, int]) -> bytes:
@@ -181,7 +188,7 @@ def _item(hit: Hit, counts: dict[str, int]) -> bytes:
     return b'{"property":' + listing + (b"," + orjson.dumps(more)[1:] if more else b"}")
 
 
-async def _wait_for(parts: Parts, tenant_id: str, token: str | None) -> None:
+async def wait_until_searchable(parts: Parts, tenant_id: str, token: str | None) -> None:
     """Wait until the search has what a Consistency-Token names. Raises ApiError invalid-consistency-token, unavailable.
 
     There is no other copy of the index to answer from, so a search that would be stale is not answered.
@@ -195,3 +202,4 @@ async def _wait_for(parts: Parts, tenant_id: str, token: str | None) -> None:
             "The search does not have your change yet. Send the request again after Retry-After seconds.",
             headers={"Retry-After": "1"},
         )
+    await parts.search.refresh()

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from domain import fields as f
+from domain.clusters import MAX_ZOOM
 from domain.model import Model
 from domain.property import Facing, FurnishedStatus, ListingType, PropertyType
 from domain.roles import UserRole
@@ -42,7 +43,7 @@ _LISTS = {
 }
 _ROOM_LISTS = {"bedrooms", "bathrooms"}
 _SHAPES = {"near": ("latitude", "longitude"), "bbox": ("west", "south", "east", "north")}
-_NOT_ASKED = {"areaUnit", "cursor"}
+_NOT_ASKED = {"areaUnit", "cursor", "zoom"}
 
 Area = Annotated[float, Field(gt=0, le=10**8)]
 SearchCursor = Annotated[
@@ -71,8 +72,8 @@ Since = Annotated[datetime | None, BeforeValidator(_in_utc)]
 _SEVERAL = "Several are separated by commas, or the parameter is repeated: a listing has any of them."
 
 
-class SearchParameters(Model):
-    """The parameters of a search by URL."""
+class FilterParameters(Model):
+    """The filters of a search by URL."""
 
     q: f.SearchText | None = None
     """What a person types: text over title, description, locality, project and address."""
@@ -114,15 +115,29 @@ class SearchParameters(Model):
     """Around `near`; 5 if it is not given, 100 at most."""
     bbox: str | None = None
     """`west,south,east,north` in degrees."""
-    sort: Sort = Sort.RELEVANCE
-    """A minus is descending. Listings without the value come last. `distance` is from `near`."""
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: SearchCursor = None
 
     @property
     def query(self) -> SearchQuery:
         """The search. Raises RequestValidationError."""
         return _query(self.model_dump(by_alias=True, exclude_unset=True), "query")
+
+
+class SearchParameters(FilterParameters):
+    """The parameters of a search by URL."""
+
+    sort: Sort = Sort.RELEVANCE
+    """A minus is descending. Listings without the value come last. `distance` is from `near`."""
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: SearchCursor = None
+
+
+class ClusterParameters(FilterParameters):
+    """The parameters of clusters by URL."""
+
+    bbox: str
+    """`west,south,east,north` in degrees: what the map shows."""
+    zoom: Annotated[int, Field(ge=0, le=MAX_ZOOM)]
+    """Of the map: 0 shows the world in one tile, and each level twice as much detail."""
 
 
 class SearchBody(SearchQuery):

@@ -33,6 +33,8 @@ class Caller:
     session_id: UUID
     limited: bool = False
     """Whether the token is good only for setting up a second factor."""
+    expires: int = 0
+    """When the token expires, in seconds since 1970."""
 
     @property
     def is_admin(self) -> bool:
@@ -96,6 +98,7 @@ class Tokens:
                 role=UserRole(claims["role"]),
                 session_id=UUID(claims["sid"]),
                 limited=bool(claims.get("limited", False)),
+                expires=int(claims["exp"]),
             )
         except jwt.ExpiredSignatureError as error:
             raise ApiError("expired-token") from error

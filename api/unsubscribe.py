@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from adapters import saved_searches
 from adapters.postgres import DatabaseUnavailable
 from adapters.preferences import preferences_of
 from adapters.unsubscribing import (
@@ -34,6 +35,7 @@ from api.errors import KINDS, ApiError, FieldError, responses
 from api.pages import prefers_html
 from domain.model import Model
 from domain.preferences import NoticeKind, OptionalKind, Unsubscribe
+from domain.saved_searches import PausedBy, PauseSavedSearch
 
 router = APIRouter(tags=["notifications"])
 
@@ -50,6 +52,7 @@ _SUBJECTS = {
     NoticeKind.LISTING_CONFIRMED: "your listings, when they become public",
     NoticeKind.STATUS_CHANGED: "a new status of your listings and favourites",
     NoticeKind.PRICE_DROPPED: "a lower price of your favourites",
+    NoticeKind.SAVED_SEARCH_MATCHES: "what your saved searches find",
 }
 """What mails of each kind are about."""
 _STYLE = (
@@ -94,9 +97,11 @@ _HTML = {"text/html": {"schema": {"type": "string"}}}
 
 
 class Unsubscribed(Model):
-    """The kinds of notices of which no more mails are sent."""
+    """The kinds of notices of which no more mails are sent, or the saved search that is paused."""
 
     kinds: list[OptionalKind]
+    saved_search_id: UUID | None
+    """Only mails of this saved search are no longer sent."""
 
 
 @router.get(
@@ -123,7 +128,8 @@ async def unsubscribe_page(request: Request, parts: PartsDep, tenant_id: TenantD
 async def unsubscribe(request: Request, parts: PartsDep, tenant_id: TenantDep, token: _Token = "") -> Response:
     """Send no more mails of the kinds of a link, as JSON or, for browsers, as a page (RFC 8058).
 
-    Idempotent, until the kinds are turned on again. The other channels of these kinds stay as they are.
+    The link in a mail of a saved search pauses that one. Idempotent, until the kinds are turned on again or the saved
+    search is resumed. The other channels of these kinds stay as they are.
     """
     try:
         wanted = await _opened(request, parts, tenant_id, token)
@@ -133,7 +139,7 @@ async def unsubscribe(request: Request, parts: PartsDep, tenant_id: TenantDep, t
         return _failure(request, parts, error)
     if prefers_html(request.headers.get("accept", "")):
         return _page(parts, "You are unsubscribed", "You get no more mails about:", wanted)
-    answer = Unsubscribed(kinds=list(wanted.kinds))
+    answer = Unsubscribed(kinds=list(wanted.kinds), saved_search_id=wanted.saved_search_id)
     return Response(answer.model_dump_json(by_alias=True), 200, {"Vary": "Accept"}, "application/json")
 
 
@@ -164,7 +170,20 @@ def _multipart(body: bytes) -> dict[str, str]:
 
 
 async def _turn_off(parts: Parts, wanted: Unsubscribing) -> None:
-    """Send the command, unless there is nothing to turn off. Raises ApiError.
+    """Send the command, unless there is nothing to turn off. Raises ApiError."""
+    sent = await (_pausing(parts, wanted) if wanted.saved_search_id else _unsubscribing(parts, wanted))
+    if sent is None:
+        return
+    try:
+        await parts.commands.run(sent, "Unsubscribe from mails")
+    except ApiError as error:
+        # A closed account gets no mails; and a command that is running is that of another click.
+        if error.kind not in {"account-closed", "command-running"}:
+            raise
+
+
+async def _unsubscribing(parts: Parts, wanted: Unsubscribing) -> Unsubscribe | None:
+    """The command that turns off the kinds of a link; None when they are off.
 
     Its id is a function of link and version of the preferences: clicks at once are one command, and a click after
     the kinds were turned on again is another.
@@ -177,25 +196,41 @@ async def _turn_off(parts: Parts, wanted: Unsubscribing) -> None:
         command_id = new_id()
     else:
         if not any(known.channels_of(kind).email for kind in wanted.kinds):
-            return
+            return None
         command_id = uuid5(wanted.user_id, f"unsubscribe/{','.join(wanted.kinds)}/{known.version}")
-    sent = Unsubscribe(
+    return Unsubscribe(
         command_id=command_id,
         tenant_id=wanted.tenant_id,
         user_id=wanted.user_id,
         issued_at=datetime.now(UTC),
         kinds=wanted.kinds,
     )
+
+
+async def _pausing(parts: Parts, wanted: Unsubscribing) -> PauseSavedSearch | None:
+    """The command that pauses the saved search of a link; None when it is paused or deleted."""
+    assert wanted.saved_search_id is not None
     try:
-        await parts.commands.run(sent, "Unsubscribe from mails")
-    except ApiError as error:
-        # A closed account gets no mails; and a command that is running is that of another click.
-        if error.kind not in {"account-closed", "command-running"}:
-            raise
+        async with parts.database.statements(wanted.tenant_id) as connection:
+            known = await saved_searches.find(connection, wanted.user_id, wanted.saved_search_id)
+    except DatabaseUnavailable:
+        command_id = new_id()
+    else:
+        if known is None or known.paused:
+            return None
+        command_id = uuid5(wanted.saved_search_id, f"unsubscribe/{known.version}")
+    return PauseSavedSearch(
+        command_id=command_id,
+        tenant_id=wanted.tenant_id,
+        user_id=wanted.user_id,
+        issued_at=datetime.now(UTC),
+        saved_search_id=wanted.saved_search_id,
+        by=PausedBy.LINK,
+    )
 
 
 def _page(parts: Parts, title: str, text: str, wanted: Unsubscribing, field: str = "") -> Response:
-    subjects = [_SUBJECTS[kind] for kind in wanted.kinds]
+    subjects = ["this saved search"] if wanted.saved_search_id else [_SUBJECTS[kind] for kind in wanted.kinds]
     return _html(parts, 200, title=title, text=text, subjects=subjects, field=field)
 
 

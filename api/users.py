@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.current_state import find_user
 from adapters.postgres import DatabaseUnavailable
-from api import security_events
+from api import exports, security_events
 from api.answers import IfMatchDep, SenderDep, accepted, answered
 from api.bodies import BodyOf
 from api.command_states import progress_token
@@ -26,6 +26,7 @@ from projections.counts import Kind, counts_of
 
 router = APIRouter(prefix="/api/users", tags=["users"])
 router.routes.extend(security_events.router.routes)
+router.routes.extend(exports.router.routes)
 
 
 class Profile(User):

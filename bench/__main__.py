@@ -7,7 +7,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,9 @@ from adapters import kafka, redis, temporal
 from adapters.kafka import activity_json
 from adapters.postgres import Database
 from adapters.settings import Settings
+from bench import rebuilds, search, streams
 from bench.empty import QUEUE, EmptyStepsWorkflow, EmptyWorkflow
+from bench.histories import long_history
 from bench.load import Connection, Latencies, Work, concurrent, interleaved, request, sequential
 from demo.listings import synthetic
 from domain.activity import Activity
@@ -45,8 +47,20 @@ _LISTING = orjson.dumps(next(synthetic(1)))
 
 _VIEW_CONCURRENCY = 256
 """Concurrent requests, of views and of their baseline: more than a batch, so that the next one fills."""
-MEASUREMENTS = ("acknowledgement", "throughput", "visibility", "history", "views", "enumeration", "projection")
-"""In order: `projection` is last, because it stops the platform's projections."""
+MEASUREMENTS = (
+    "acknowledgement",
+    "throughput",
+    "visibility",
+    "history",
+    "histories",
+    "views",
+    "enumeration",
+    "streams",
+    "search",
+    "projection",
+    "rebuild",
+)
+"""In order: `projection` and `rebuild` are last, because they stop the platform's projections."""
 _ACCOUNTS, _ROUNDS = 25, 4
 """Of the comparison of names with and without an account: one account may ask for five links an hour."""
 _IDLE_PAUSE = 0.1
@@ -67,11 +81,15 @@ class Bench:
         self._print_line = print_line
         self.rows: list[dict[str, object]] = []
 
-    def row(self, name: str, value: float, unit: str, baseline: float) -> None:
+    def row(self, name: str, value: float, unit: str, baseline: float | str) -> None:
+        """Add a row; the baseline is a text where it could not be measured."""
+        row: dict[str, object] = {"name": name, "value": round(value, 1), "unit": unit}
+        if isinstance(baseline, str):
+            self.rows.append({**row, "baseline": baseline, "ratio": None})
+            self._print_line(f"  {name}: {value:.1f} {unit}, {baseline}")
+            return
         ratio = round(value / baseline, 2)
-        self.rows.append(
-            {"name": name, "value": round(value, 1), "unit": unit, "baseline": round(baseline, 1), "ratio": ratio}
-        )
+        self.rows.append({**row, "baseline": round(baseline, 1), "ratio": ratio})
         self._print_line(f"  {name}: {value:.1f} {unit}, baseline {baseline:.1f}, {ratio} of it")
 
     async def sign_up(self, name: str) -> None:
@@ -250,6 +268,7 @@ class Bench:
 
     async def visible(self, rate: float) -> None:
         """From the acknowledgement until a page of the history shows the entry, at half of the highest load."""
+        sent: dict[str, float] = {}
         acknowledged: dict[str, float] = {}
         seen: dict[str, float] = {}
         page = request("GET", f"/api/user-history/{self._user}?limit=100", {"Authorization": f"Bearer {self._token}"})
@@ -269,23 +288,55 @@ class Bench:
             idle.put_nowait(self.creating())
 
         async def create() -> None:
-            work = await idle.get()
+            work, began = await idle.get(), time.perf_counter()
             body = orjson.loads(await work())  # type: ignore[arg-type]
-            acknowledged[body["id"]] = time.perf_counter()
+            sent[body["id"]], acknowledged[body["id"]] = began, time.perf_counter()
             idle.put_nowait(work)
 
-        watching = asyncio.create_task(watch())
-        async with asyncio.TaskGroup() as group:
-            for _ in range(int(rate / 2 * self._seconds)):
-                group.create_task(create())
-                await asyncio.sleep(2 / rate)
-        done.set()
-        await asyncio.wait_for(watching, 60)
-        await self._wait_until_idle()
+        async with streams.watching(self._api, self._token) as shown:
+            watching = asyncio.create_task(watch())
+            async with asyncio.TaskGroup() as group:
+                for _ in range(int(rate / 2 * self._seconds)):
+                    group.create_task(create())
+                    await asyncio.sleep(2 / rate)
+            done.set()
+            await asyncio.wait_for(watching, 60)
+            await self._wait_until_idle()
+        if missed := acknowledged.keys() - shown.keys():
+            raise SystemExit(f"the stream has not shown {len(missed)} of {len(acknowledged)} entries")
         times = Latencies(sorted(max(0.0, seen[made] - at) for made, at in acknowledged.items()))
         bare = await self._through_kafka()
         self.row("visible", times.ms(99), "ms p99", bare.ms(99))
         self.row("visible-p50", times.ms(50), "ms p50", bare.ms(50))
+        live = Latencies(sorted(max(0.0, shown[made] - at) for made, at in acknowledged.items()))
+        self.row("stream-visible", live.ms(99), "ms p99", times.ms(99))
+        self.row("stream-visible-p50", live.ms(50), "ms p50", times.ms(50))
+        by_stream = Latencies(sorted(shown[made] - at for made, at in sent.items()))
+        by_page = Latencies(sorted(seen[made] - at for made, at in sent.items()))
+        self.row("stream-command-to-screen", by_stream.ms(99), "ms p99", by_page.ms(99))
+        self.row("stream-command-to-screen-p50", by_stream.ms(50), "ms p50", by_page.ms(50))
+
+    async def idle_streams(self, valkey: Redis) -> None:
+        """Memory of each of 2,000 idle streams of as many users, beside streams of a route that sends nothing."""
+        streams.allow_many_files()
+
+        async def ours(count: int) -> AsyncIterator[str]:
+            for _ in range(0, count, 100):  # tickets are good for 30 s
+                for ticket in await streams.tickets_of_strangers(valkey, 100):
+                    yield f"/api/stream?ticket={ticket}"
+
+        async def empty(count: int) -> AsyncIterator[str]:
+            for _ in range(count):
+                yield "/stream"
+
+        url, baseline = await self._baseline_api()
+        api = self._stack.processes["api"]
+        assert api.pid
+        assert baseline.pid
+        platform = await streams.memory_of_idle(self._api, ours, api.pid)
+        bare = await streams.memory_of_idle(url, empty, baseline.pid)
+        await baseline.stop()
+        self.row("stream-memory", platform, "kB a stream, of 2,000 idle", bare)
 
     async def _through_kafka(self) -> Latencies:
         """The baseline of visibility: one message sent to Kafka and read by a bare consumer."""
@@ -364,11 +415,12 @@ def _activity(tenant: str) -> Activity:
     )
 
 
-async def measure(measurements: Sequence[str], seconds: float, events: int) -> list[dict[str, object]]:
+async def measure(
+    measurements: Sequence[str], seconds: float, events: int, entries: int, listings: int, rebuilt: int
+) -> list[dict[str, object]]:
     console = Console(stderr=True)
-    limits = dict.fromkeys(
-        ("COMMANDS_PER_MINUTE", "LINKS_PER_MINUTE", "REGISTRATIONS_PER_MINUTE", "VIEWS_PER_MINUTE"), "100000000"
-    )
+    unlimited = "COMMANDS_PER_MINUTE", "LINKS_PER_MINUTE", "REGISTRATIONS_PER_MINUTE", "VIEWS_PER_MINUTE"
+    limits = dict.fromkeys((*unlimited, "STREAMS_PER_ADDRESS"), "100000000")
     async with AsyncExitStack() as ending:
         stack = Stack(Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="hyderabad-bench-"))), console.print)
         ending.push_async_callback(stack.stop)
@@ -401,12 +453,22 @@ async def measure(measurements: Sequence[str], seconds: float, events: int) -> l
                     await bench.visible(rate or await bench.throughput())
                 case "history":
                     await bench.history_page(valkey)
+                case "histories":
+                    for name, long, short in await long_history(settings, valkey, entries):
+                        bench.row(f"history-million-{name}", long, "ms p50", short)
                 case "views":
                     await bench.views()
                 case "enumeration":
                     await bench.enumeration()
+                case "search":
+                    await search.measure(settings, bench.row, listings)
+                case "streams":
+                    await bench.idle_streams(valkey)
                 case "projection":
                     await bench.projection(valkey, events)
+                case "rebuild":
+                    await stack.processes["projections"].stop()
+                    await rebuilds.measure(settings, valkey, rebuilt, bench.row)
         return bench.rows
 
 
@@ -422,13 +484,23 @@ def main() -> None:
         "--seconds", type=float, default=10, help="of each measurement under load (default: %(default)s)"
     )
     parser.add_argument("--events", type=int, default=20_000, help="for the projection (default: %(default)s)")
+    parser.add_argument("--entries", type=int, default=1_000_000, help="of the longest history (default: %(default)s)")
+    parser.add_argument("--listings", type=int, default=100_000, help="for the search (default: %(default)s)")
     parser.add_argument(
         "--json", type=Path, default=ROOT / "bench.json", help="where the rows go (default: bench.json)"
+    )
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="search 1,000,000 listings, and rebuild from 1,000,000 events instead of 50,000",
     )
     arguments = parser.parse_args()
     if unknown := set(arguments.measurements) - set(MEASUREMENTS):
         parser.error(f"unknown measurement {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
-    rows = uvloop.run(measure(arguments.measurements or MEASUREMENTS, arguments.seconds, arguments.events))
+    listings = 1_000_000 if arguments.full else arguments.listings
+    rebuilt = 1_000_000 if arguments.full else 50_000
+    sizes = arguments.events, arguments.entries, listings, rebuilt
+    rows = uvloop.run(measure(arguments.measurements or MEASUREMENTS, arguments.seconds, *sizes))
     arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     table = Table("what", "value", "unit", "baseline", "value / baseline")
     for row in rows:

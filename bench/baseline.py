@@ -1,14 +1,17 @@
-"""The baselines: a worker of empty workflows, a route that does one Redis command, and an empty route.
+"""The baselines: a worker of empty workflows, a route that does one Redis command, an empty route, and a silent stream.
 
 `python -m bench.baseline worker` runs the worker; `python -m bench.baseline api PORT KEY` serves the
 routes.
 """
 
+import asyncio
 import sys
+from collections.abc import AsyncIterator
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from adapters import redis, temporal
@@ -41,6 +44,11 @@ def serve(settings: Settings, port: int, key: str) -> None:
     @app.post("/empty", status_code=204, response_class=Response)
     async def empty() -> None:
         return None
+
+    @app.get("/stream", response_class=EventSourceResponse)
+    async def stream() -> AsyncIterator[ServerSentEvent]:
+        yield ServerSentEvent(event="ready", data={})
+        await asyncio.Event().wait()
 
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 

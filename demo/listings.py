@@ -27,7 +27,7 @@ _FURNISHED = {"Furnished": "FURNISHED", "Semi-Furnished": "SEMI_FURNISHED", "Unf
 _MAX_PARKING = 10
 """A larger value is a flat number in the wrong column."""
 
-_LOCALITIES = (
+LOCALITIES = (
     ("Gachibowli", 17.4401, 78.3489), ("Kondapur", 17.4622, 78.3568), ("Madhapur", 17.4483, 78.3915),
     ("Banjara Hills", 17.4126, 78.4392), ("Miyapur", 17.4969, 78.3548), ("Uppal", 17.4018, 78.5602),
     ("Kukatpally", 17.4948, 78.3996), ("Begumpet", 17.4440, 78.4630), ("Manikonda", 17.4050, 78.3774),
@@ -45,7 +45,7 @@ def synthetic(count: int, seed: int = 1591) -> Iterator[dict[str, Any]]:
     """`count` invented listings, the same ones for the same seed. Prices in rupees, areas in square feet."""
     chance = random.Random(seed)
     for _ in range(count):
-        locality, latitude, longitude = chance.choice(_LOCALITIES)
+        locality, latitude, longitude = chance.choice(LOCALITIES)
         kind, smallest, largest, rate = chance.choice(_KINDS)
         bedrooms = chance.randint(2, 5)
         area = chance.randrange(smallest, largest, 25)

@@ -22,7 +22,7 @@ _INDEX = """# Reference
 Generated from the code by `python -m docs`; `make check` fails when it is out of date.
 
 - [openapi.json](openapi.json): every route (OpenAPI 3.1); the running API shows it at `/docs`.
-- [asyncapi.json](asyncapi.json): every Kafka message (AsyncAPI 3.0), from the registry in `domain/events.py`.
+- [asyncapi.json](asyncapi.json): every Kafka message and every live message (AsyncAPI 3.0).
 - [statuses.md](statuses.md): the statuses of a listing, and who may change which into which.
 """
 

@@ -1,8 +1,9 @@
-"""The Kafka messages as an AsyncAPI 3.0 document, from the registry in domain/events.py."""
+"""The Kafka messages and the live messages as an AsyncAPI 3.0 document."""
 
 from typing import Any, get_args
 
 from api.openapi import CONTACT
+from docs import live_messages
 from domain.activity import Activity
 from domain.events import KINDS, TOPICS, USER_ACTIVITY, Event, EventKind
 from domain.observations import Observation
@@ -24,6 +25,13 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "description": "W3C Trace Context: the trace id is the command's id, the parent id is from the event's id",
     },
 }
+_REPLAY = {
+    "ce_replay": {
+        **_UUID,
+        "description": "The id of the replay by which an operator has published stored events once more; absent from"
+        " other messages",
+    }
+}
 _OBSERVED: frozenset[str] = frozenset(
     model.model_fields["event_type"].default for model in get_args(get_args(Observation)[0])
 )
@@ -34,8 +42,10 @@ _AGGREGATE_KEY = (
 
 
 def asyncapi() -> dict[str, Any]:
-    """A channel and an operation for each topic, a message for each type of event and one for activities."""
-    schemas: dict[str, Any] = {"Headers": {"type": "object", "required": list(_HEADERS), "properties": _HEADERS}}
+    """A channel and an operation for each topic, and messages for each type of event, activities and live updates."""
+    schemas: dict[str, Any] = {
+        "Headers": {"type": "object", "required": list(_HEADERS), "properties": {**_HEADERS, **_REPLAY}}
+    }
 
     def schema(model: Any, name: str) -> dict[str, str]:
         made = model.model_json_schema(ref_template="#/components/schemas/{model}", by_alias=True)
@@ -59,6 +69,7 @@ def asyncapi() -> dict[str, Any]:
         "The id of the user, whose activities stay in order",
         "An entry of the user's history, made of the event that the headers name.",
     )
+    live = live_messages.messages(schema)
     names = {topic: [kind.name for kind in KINDS.values() if kind.topic == topic] for topic in TOPICS}
     names[USER_ACTIVITY] = ["ACTIVITY"]
     return {
@@ -76,11 +87,19 @@ def asyncapi() -> dict[str, Any]:
                 "host": "{bootstrapServers}",
                 "protocol": "kafka",
                 "variables": {"bootstrapServers": {"description": "KAFKA_BOOTSTRAP_SERVERS of the installation"}},
-            }
+            },
+            **live_messages.servers(),
         },
         "channels": {
-            topic: {"address": topic, "messages": {name: _reference("messages", name) for name in of_topic}}
-            for topic, of_topic in names.items()
+            **{
+                topic: {
+                    "address": topic,
+                    "servers": [{"$ref": "#/servers/kafka"}],
+                    "messages": {name: _reference("messages", name) for name in of_topic},
+                }
+                for topic, of_topic in names.items()
+            },
+            live_messages.CHANNEL: live_messages.channel(),
         },
         "operations": {
             f"publish-{topic}": {
@@ -90,8 +109,9 @@ def asyncapi() -> dict[str, Any]:
                 "description": f"Workers publish to `{topic}` once an event is stored.",
             }
             for topic, of_topic in names.items()
-        },
-        "components": {"messages": messages, "schemas": schemas},
+        }
+        | live_messages.operations(),
+        "components": {"messages": messages | live, "schemas": schemas},
     }
 
 

@@ -11,8 +11,13 @@ from domain.observations import (
     ANONYMOUS,
     LoginFailed,
     NotificationsRead,
+    PropertySearched,
     PropertyViewed,
     RefreshTokenReused,
+    SavedSearchMatched,
+    SavedSearchVisited,
+    SearchHistoryDeleted,
+    UserExported,
     UserLoggedIn,
     UserNotified,
 )
@@ -25,8 +30,10 @@ from domain.property_commands import (
     PropertyStatusChanged,
     PropertyUpdated,
 )
+from domain.saved_searches import PausedBy, SavedSearchChanged, SavedSearchCreated, SavedSearchDeleted
 from domain.user_events import (
     UserDeleted,
+    UserExportRequested,
     UserPasskeyAdded,
     UserPasskeyRemoved,
     UserPasswordChanged,
@@ -70,7 +77,7 @@ def activity_of(event: Event) -> Activity | None:
     )
 
 
-NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired)
+NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired, UserExported, SavedSearchMatched)
 """What happens to an inbox or by itself is nothing that the user did."""
 
 
@@ -103,6 +110,12 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return f"User removed property from favourites: {fact.title}", _property(fact)
         case PropertyViewed():
             return f"User viewed property: {fact.title}", _property(fact)
+        case PropertySearched():
+            return "User searched for properties", {"searchId": str(fact.search_id), "total": fact.total}
+        case SearchHistoryDeleted(search_id=None):
+            return "User deleted the search history", {}
+        case SearchHistoryDeleted():
+            return "User deleted a search from the search history", {"searchId": str(fact.search_id)}
         case UserLoggedIn():
             return "User logged in", {"device": fact.device} if fact.device else {}
         case LoginFailed():
@@ -136,11 +149,26 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return "User added a passkey", {"passkeyId": str(fact.passkey_id)}
         case UserPasskeyRemoved():
             return "User removed a passkey", {"passkeyId": str(fact.passkey_id)}
+        case UserExportRequested():
+            return "User requested an export of the history and data", {"exportId": str(fact.export_id)}
         case UserDeleted():
             return "User erased their account", {}
         case PreferencesChanged():
             return "User changed their notification preferences", {}
-        case UserNotified() | NotificationsRead() | UserVerificationExpired():
+        case SavedSearchCreated():
+            return "User saved a search", {"savedSearchId": str(fact.saved_search_id)}
+        case SavedSearchChanged(paused=PausedBy.UNREAD):
+            return "A saved search was paused because its mails were not read", {
+                "savedSearchId": str(fact.saved_search_id)
+            }
+        case SavedSearchChanged():
+            of = str(fact.saved_search_id)
+            return "User changed a saved search", {"savedSearchId": of, "paused": fact.paused is not None}
+        case SavedSearchDeleted():
+            return "User deleted a saved search", {"savedSearchId": str(fact.saved_search_id)}
+        case SavedSearchVisited():
+            return "User opened a saved search", {"savedSearchId": str(fact.saved_search_id)}
+        case UserNotified() | NotificationsRead() | UserVerificationExpired() | UserExported() | SavedSearchMatched():
             raise AssertionError("no activity")
     assert_never(fact)
 

@@ -91,6 +91,11 @@ class SecondFactorOff(Refusal):
     advice = "Your account has no second factor. Set one up with POST /api/users/second-factor."
 
 
+class ExportRunning(Refusal):
+    code = "export-running"
+    advice = "Your last export is being written. Wait for the mail with its link."
+
+
 class VersionConflict(Refusal):
     """The aggregate is at another version than those that the command accepts."""
 

@@ -16,9 +16,14 @@ from domain.observations import (
     LoginFailed,
     NotificationsRead,
     ObservedFact,
+    PropertySearched,
     PropertyViewed,
     RecordActivity,
     RefreshTokenReused,
+    SavedSearchMatched,
+    SavedSearchVisited,
+    SearchHistoryDeleted,
+    UserExported,
     UserLoggedIn,
     UserNotified,
 )
@@ -31,8 +36,10 @@ from domain.property_commands import (
     PropertyStatusChanged,
     PropertyUpdated,
 )
+from domain.saved_searches import SavedSearchChanged, SavedSearchCreated, SavedSearchDeleted, SavedSearchFact
 from domain.user_events import (
     UserDeleted,
+    UserExportRequested,
     UserFact,
     UserPasskeyAdded,
     UserPasskeyRemoved,
@@ -53,7 +60,7 @@ USER_EVENTS = "user-events"
 USER_ACTIVITY = "user-activity"
 TOPICS = (PROPERTY_EVENTS, USER_EVENTS, USER_ACTIVITY)
 
-AnyFact = PropertyFact | FavoriteFact | UserFact | PreferencesChanged | ObservedFact
+AnyFact = PropertyFact | FavoriteFact | UserFact | PreferencesChanged | SavedSearchFact | ObservedFact
 """The data of an event of any kind."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -145,6 +152,7 @@ KINDS: dict[str, EventKind] = {
         EventKind("USER_SECOND_FACTOR_CHANGED", UserSecondFactorChanged, USER_EVENTS),
         EventKind("USER_PASSKEY_ADDED", UserPasskeyAdded, USER_EVENTS),
         EventKind("USER_PASSKEY_REMOVED", UserPasskeyRemoved, USER_EVENTS),
+        EventKind("USER_EXPORT_REQUESTED", UserExportRequested, USER_EVENTS),
         EventKind("USER_DELETED", UserDeleted, USER_EVENTS),
         EventKind("NOTIFICATION_PREFERENCES_CHANGED", PreferencesChanged, USER_EVENTS),
         EventKind("PROPERTY_VIEWED", PropertyViewed, PROPERTY_EVENTS),
@@ -153,6 +161,14 @@ KINDS: dict[str, EventKind] = {
         EventKind("REFRESH_TOKEN_REUSED", RefreshTokenReused, USER_EVENTS),
         EventKind("USER_NOTIFIED", UserNotified, USER_EVENTS),
         EventKind("NOTIFICATIONS_READ", NotificationsRead, USER_EVENTS),
+        EventKind("PROPERTY_SEARCHED", PropertySearched, USER_EVENTS),
+        EventKind("SEARCH_HISTORY_DELETED", SearchHistoryDeleted, USER_EVENTS),
+        EventKind("USER_EXPORTED", UserExported, USER_EVENTS),
+        EventKind("SAVED_SEARCH_CREATED", SavedSearchCreated, USER_EVENTS),
+        EventKind("SAVED_SEARCH_CHANGED", SavedSearchChanged, USER_EVENTS),
+        EventKind("SAVED_SEARCH_DELETED", SavedSearchDeleted, USER_EVENTS),
+        EventKind("SAVED_SEARCH_MATCHED", SavedSearchMatched, USER_EVENTS),
+        EventKind("SAVED_SEARCH_VISITED", SavedSearchVisited, USER_EVENTS),
     )
 }
 _KIND_OF: dict[type[Fact], EventKind] = {kind.model: kind for kind in KINDS.values()}

@@ -7,7 +7,7 @@ from enum import StrEnum
 from uuid import UUID, uuid5
 
 from domain.events import Event
-from domain.observations import UserLoggedIn
+from domain.observations import SavedSearchMatched, UserExported, UserLoggedIn
 from domain.preferences import ACCOUNT_KINDS, Channel, NoticeKind, Preferences, quiet_end
 from domain.property_commands import PropertyCreated, PropertyPriceChanged, PropertyStatusChanged
 from domain.property_status import PropertyStatus
@@ -75,6 +75,8 @@ def _notices(event: Event) -> Iterator[Notice]:
             yield Notice(of, NoticeKind.NEW_SIGN_IN, fact.user_id)
         case UserPasskeyAdded() | UserPasskeyRemoved() | UserSecondFactorChanged() | UserRoleChanged():
             yield Notice(of, NoticeKind.SECURITY_CHANGED, fact.user_id)
+        case UserExported():
+            yield Notice(of, NoticeKind.EXPORT_READY, fact.user_id)
         case UserDeleted():
             yield Notice(of, NoticeKind.ACCOUNT_ERASED, fact.user_id)
         case PropertyCreated(status=PropertyStatus.ACTIVE):
@@ -90,6 +92,8 @@ def _notices(event: Event) -> Iterator[Notice]:
             fact.previous_price is not None and fact.price < fact.previous_price
         ):
             yield Notice(of, NoticeKind.PRICE_DROPPED, fact.property_id, Audience.FAVORITES)
+        case SavedSearchMatched():
+            yield Notice(of, NoticeKind.SAVED_SEARCH_MATCHES, fact.user_id)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Observations: high-volume events that change no aggregate, and the batches in which they are saved."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -56,6 +57,7 @@ class UserNotified(Fact):
     """A NoticeKind of the release that wrote it."""
     about_event_id: UUID
     property_id: UUID | None = None
+    saved_search_id: UUID | None = None
     values: dict[str, Any] = Field(default_factory=dict)
     """The values of the kind's template, none of them personal."""
 
@@ -68,7 +70,92 @@ class NotificationsRead(Fact):
     up_to: datetime | None = None
 
 
-ObservedFact = PropertyViewed | UserLoggedIn | LoginFailed | RefreshTokenReused | UserNotified | NotificationsRead
+class PropertySearched(Fact):
+    """PROPERTY_SEARCHED: a user has searched for listings. The searcher is known by the event's user id only."""
+
+    search_id: UUID
+    """The same for the same search of the same user (`Keyring.search_id`)."""
+    query: Annotated[str | f.Sealed, f.PERSONAL]
+    """What was asked, as JSON (`domain/search_history.py`). All of it is personal: a text may name somebody, and a
+    point or a drawn area may be where they live.
+    """
+    total: int | None = None
+    """How many listings matched, or at least so many."""
+
+
+class SearchHistoryDeleted(Fact):
+    """SEARCH_HISTORY_DELETED: a user has deleted one of their searches, or all up to a time."""
+
+    user_id: UUID
+    search_id: UUID | None = None
+    """None deletes all."""
+    up_to: datetime
+    """The same search made later is remembered again."""
+
+
+class UserExported(Fact):
+    """USER_EXPORTED: the file with a user's history and data is written, and its link is to be mailed."""
+
+    user_id: UUID
+    export_id: UUID
+    expires_at: datetime
+    """When the link ends, and the file is deleted."""
+
+
+class MatchReason(StrEnum):
+    """Why a saved search reports a listing."""
+
+    NEW = "NEW"
+    CHEAPER = "CHEAPER"
+    BACK = "BACK"
+    """Back on the market."""
+
+
+class MatchedListing(Fact):
+    """A listing that a saved search reports."""
+
+    property_id: UUID
+    version: int
+    because: MatchReason
+    title: f.Title
+    location: f.Place
+    price: f.Rupees
+    previous_price: f.Rupees | None = None
+    """The higher price that is known of it; only when it is cheaper."""
+
+
+class SavedSearchMatched(Fact):
+    """SAVED_SEARCH_MATCHED: a round of a saved search has found listings to report to its owner."""
+
+    saved_search_id: UUID
+    user_id: UUID
+    total: int
+    listings: tuple[MatchedListing, ...]
+    """The newest of them."""
+    unread: int = 0
+    """How many mails of the saved search in a row were not read before."""
+
+
+class SavedSearchVisited(Fact):
+    """SAVED_SEARCH_VISITED: its owner has opened a saved search."""
+
+    saved_search_id: UUID
+    user_id: UUID
+
+
+ObservedFact = (
+    PropertyViewed
+    | UserLoggedIn
+    | LoginFailed
+    | RefreshTokenReused
+    | UserNotified
+    | NotificationsRead
+    | PropertySearched
+    | SearchHistoryDeleted
+    | UserExported
+    | SavedSearchMatched
+    | SavedSearchVisited
+)
 
 
 class _Observed(Fact):
@@ -76,7 +163,7 @@ class _Observed(Fact):
 
     event_id: UUID
     aggregate_id: UUID
-    """The listing that was viewed, or the account."""
+    """The listing that was viewed, the saved search, or the account."""
     user_id: UUID
     """The user who caused it; ANONYMOUS for a visitor without an account."""
     timestamp: datetime
@@ -124,8 +211,46 @@ class Read(_Observed):
     data: NotificationsRead
 
 
+class Search(_Observed):
+    """A search of a user."""
+
+    event_type: Literal["PROPERTY_SEARCHED"] = "PROPERTY_SEARCHED"
+    data: PropertySearched
+
+
+class DeletedSearches(_Observed):
+    """Searches that a user has deleted."""
+
+    event_type: Literal["SEARCH_HISTORY_DELETED"] = "SEARCH_HISTORY_DELETED"
+    data: SearchHistoryDeleted
+
+
+class Exported(_Observed):
+    """A file with a user's history and data."""
+
+    event_type: Literal["USER_EXPORTED"] = "USER_EXPORTED"
+    data: UserExported
+
+
+class Matched(_Observed):
+    """A round of a saved search that has found listings to report."""
+
+    event_type: Literal["SAVED_SEARCH_MATCHED"] = "SAVED_SEARCH_MATCHED"
+    data: SavedSearchMatched
+
+
+class Visit(_Observed):
+    """A visit of a saved search by its owner."""
+
+    event_type: Literal["SAVED_SEARCH_VISITED"] = "SAVED_SEARCH_VISITED"
+    data: SavedSearchVisited
+
+
 # Discriminated by event type: the models ignore unknown fields, so one would be read as the other.
-Observation = Annotated[View | Login | FailedLogin | ReusedToken | Notified | Read, Field(discriminator="event_type")]
+Observation = Annotated[
+    View | Login | FailedLogin | ReusedToken | Notified | Read | Search | DeletedSearches | Exported | Matched | Visit,
+    Field(discriminator="event_type"),
+]
 
 
 class RecordActivity(Fact):

@@ -1,7 +1,7 @@
 """A user's preferences of notices: the commands and events, with `decide` and `evolve`."""
 
 import re
-from datetime import UTC, datetime, time, timedelta, timezone
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -11,11 +11,10 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from domain.command import Actor, Change
 from domain.errors import check_version
+from domain.india import INDIA
 from domain.model import Fact, Model
 
 _PREFERENCES = uuid5(NAMESPACE_URL, "urn:hyderabad-infra:notification-preferences")
-_INDIA = timezone(timedelta(hours=5, minutes=30))
-"""Asia/Kolkata, which has had no other offset since 1945."""
 
 
 class NoticeKind(StrEnum):
@@ -28,9 +27,11 @@ class NoticeKind(StrEnum):
     NEW_SIGN_IN = "NEW_SIGN_IN"
     SECURITY_CHANGED = "SECURITY_CHANGED"
     ACCOUNT_ERASED = "ACCOUNT_ERASED"
+    EXPORT_READY = "EXPORT_READY"
     LISTING_CONFIRMED = "LISTING_CONFIRMED"
     STATUS_CHANGED = "STATUS_CHANGED"
     PRICE_DROPPED = "PRICE_DROPPED"
+    SAVED_SEARCH_MATCHES = "SAVED_SEARCH_MATCHES"
 
 
 ACCOUNT_KINDS = frozenset(
@@ -42,11 +43,17 @@ ACCOUNT_KINDS = frozenset(
         NoticeKind.NEW_SIGN_IN,
         NoticeKind.SECURITY_CHANGED,
         NoticeKind.ACCOUNT_ERASED,
+        NoticeKind.EXPORT_READY,
     }
 )
 """Exempt from preferences, quiet hours and unsubscribing, because an account's owner must get them."""
 OPTIONAL_KINDS = tuple(kind for kind in NoticeKind if kind not in ACCOUNT_KINDS)
-OptionalKind = Literal[NoticeKind.LISTING_CONFIRMED, NoticeKind.STATUS_CHANGED, NoticeKind.PRICE_DROPPED]
+OptionalKind = Literal[
+    NoticeKind.LISTING_CONFIRMED,
+    NoticeKind.STATUS_CHANGED,
+    NoticeKind.PRICE_DROPPED,
+    NoticeKind.SAVED_SEARCH_MATCHES,
+]
 
 
 def _optional(kind: Any) -> Any:
@@ -166,13 +173,13 @@ def quiet_end(quiet_hours: QuietHours | None, now: datetime) -> datetime | None:
     """The end of the quiet hours that contain `now`, in UTC; None when none do. `to` itself is not quiet."""
     if quiet_hours is None:
         return None
-    there, begin, end = now.astimezone(_INDIA), quiet_hours.from_, quiet_hours.to
+    there, begin, end = now.astimezone(INDIA), quiet_hours.from_, quiet_hours.to
     at = there.time()
     quiet = begin <= at < end if begin < end else at >= begin or at < end
     if not quiet:
         return None
     day = there.date() if at < end else there.date() + timedelta(days=1)
-    return datetime.combine(day, end, _INDIA).astimezone(UTC)
+    return datetime.combine(day, end, INDIA).astimezone(UTC)
 
 
 def preferences_id(user_id: UUID) -> UUID:

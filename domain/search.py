@@ -75,6 +75,8 @@ class SearchFilters(Model):
     """The role that the owner had when they listed it."""
     listed_since: datetime | None = None
     """First public at that time or later."""
+    changed_since: datetime | None = None
+    """Changed at that time or later."""
     near: Point | None = None
     radius_km: float = Field(5.0, gt=0, le=100)
     """Around `near`."""
@@ -172,10 +174,20 @@ class Total:
 
 @dataclass(frozen=True)
 class FacetValue:
-    """How many listings have a value, under the filters on other fields."""
+    """How many listings have a value, under the filters on other fields: `exact`, or at least so many."""
 
     value: str
     count: int
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """How many listings match without one of the filters."""
+
+    drop: str
+    """The JSON name of the filter."""
+    total: Total
 
 
 @dataclass(frozen=True)
@@ -186,7 +198,7 @@ class SearchResult:
     next: Position | None
     total: Total | None = None
     facets: Mapping[str, tuple[FacetValue, ...]] = field(default_factory=dict)
-    """By JSON name of the filter."""
+    """By JSON name of the filter; the most frequent values first."""
 
 
 def _wire(name: str) -> str:

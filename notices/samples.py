@@ -34,6 +34,7 @@ def samples() -> tuple[Sample, ...]:
     """At least one sample of every kind of notice."""
     verify = {"verify": f"{_APP}/verify-email?token={_TOKEN}"}
     reset = {"reset": f"{_APP}/reset-password?token={_TOKEN}"}
+    export = {"export": f"{_APP}/api/users/export?token=hyderabad.{_TOKEN}"}
     account = {"role": "ADMIN", "secondFactor": True}
     passkey = {**account, "passkeyId": "0193a0c4-2c3d-7e22-8d66-1f7a3b0e5d21"}
     factor = {**account, "onlyRecoveryCodes": False}
@@ -57,17 +58,39 @@ def samples() -> tuple[Sample, ...]:
         _sample("security: second factor disabled", NoticeKind.SECURITY_CHANGED, {**factor, "secondFactor": False}),
         _sample("security: recovery codes", NoticeKind.SECURITY_CHANGED, {**factor, "onlyRecoveryCodes": True}),
         _sample("security: role", NoticeKind.SECURITY_CHANGED, {**account, "fromRole": "USER"}),
+        _sample("export ready", NoticeKind.EXPORT_READY, {"exportId": "0193a0c4-3d4e-7f33-9e77-2a8b4c1f6e32"}, export),
         _sample("account erased", NoticeKind.ACCOUNT_ERASED, {}),
         _sample("listing confirmed", NoticeKind.LISTING_CONFIRMED, _FLAT),
         _sample("status changed: to the owner", NoticeKind.STATUS_CHANGED, rejected, audience=Audience.USER),
         _sample("status changed: of a favourite", NoticeKind.STATUS_CHANGED, offer, audience=Audience.FAVORITES),
         _sample("price dropped: of a favourite", NoticeKind.PRICE_DROPPED, dropped, audience=Audience.FAVORITES),
+        _saved_search("saved search: one listing", 1, 1, 0),
+        _saved_search("saved search: more than a mail shows, after five unread mails", 14, 86, 5),
     )
 
 
 def digest_values() -> dict[str, Any]:
     """The values of a digest's preview."""
     return dict(_sample("digest", NoticeKind.PRICE_DROPPED, {}).values)
+
+
+def _saved_search(name: str, shown: int, total: int, unread: int) -> Sample:
+    """A mail of a saved search with listings of every reason."""
+    reasons: tuple[Mapping[str, Any], ...] = (
+        {"because": "NEW", "previousPrice": None},
+        {"because": "CHEAPER", "previousPrice": 8_500_000},
+        {"because": "BACK", "previousPrice": None},
+    )
+    listing = {"propertyId": _FLAT["propertyId"], "version": 3, "title": _FLAT["title"], "location": "Gachibowli"}
+    listings = [{**listing, "price": _FLAT["price"], **reasons[n % len(reasons)]} for n in range(shown)]
+    event = {
+        "savedSearchId": "0193a0c4-4e5f-7a44-9b77-2a8b4c1d6e31",
+        "userId": _FLAT["ownerId"],
+        "total": total,
+        "listings": listings,
+        "unread": unread,
+    }
+    return _sample(name, NoticeKind.SAVED_SEARCH_MATCHES, event, savedSearch="Flats near the lake")
 
 
 def _sample(

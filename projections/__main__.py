@@ -1,9 +1,17 @@
 """The projections: `python -m projections [NAME ...]` runs them; without a name, all.
 
+python -m projections status                    generation, lag and parked events of each projection
 python -m projections rebuild NAME              replay the event store into a new generation, then switch to it
+python -m projections progress NAME             how far the newest rebuild has come
+python -m projections pause|resume|cancel NAME  pause a rebuild, go on where it was, or delete what it has written
 python -m projections parked [NAME]             list the parked events, each with the reason
+python -m projections show ID                   one parked event with its message
 python -m projections replay NAME KEY           apply the parked events of a key, in order (`all` for every key)
-python -m projections discard ID                delete one parked event; then replay its key for the later ones
+python -m projections discard ID REASON         delete one parked event; then replay its key for the later ones
+python -m projections discarded [NAME]          list the discarded events: who, when and why
+python -m projections republish ...             publish stored events to Kafka again: a range, an aggregate or types
+
+`python -m projections COMMAND --help` explains a command.
 """
 
 import argparse
@@ -11,32 +19,32 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import uvloop
-from redis.asyncio import Redis
 
 from adapters import redis
-from adapters.event_store import NotRenumbered
+from adapters.event_store import NotRenumbered, Position, Range
 from adapters.postgres import Database, DatabaseUnavailable
-from adapters.redis import RedisError
+from adapters.search.choice import index_of
+from adapters.search.engine import SearchUnavailable
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ops_server, set_up_logging
-from projections.parking import list_parked, parked_keys
-from projections.rebuild import RebuildRunning, rebuild
-from projections.registry import PROJECTIONS
-from projections.replay import discard, replay
+from domain.events import KINDS
+from domain.rebuilds import Signal
+from projections import commands
+from projections.commands import NotDone
+from projections.rebuild import RebuildRunning
+from projections.registry import PROJECTIONS, Clients
 from projections.runner import Runner
 from projections.sink import TooManyFailures
 
 log = logging.getLogger("projections")
 
-
-class NotDone(Exception):
-    """An operator's command failed or was done in part; the message says what is left to do."""
+Action = Callable[[Settings], Coroutine[Any, Any, None]]
 
 
 async def run(settings: Settings, names: list[str]) -> None:
@@ -45,8 +53,9 @@ async def run(settings: Settings, names: list[str]) -> None:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop.set)
-    async with _connections(settings) as (database, client):
-        runners = [Runner(settings, database, PROJECTIONS[name](client)) for name in names]
+    database, clients = Database.for_all_tenants(settings), Clients(redis.connect(settings), index_of(settings))
+    try:
+        runners = [Runner(settings, database, PROJECTIONS[name](clients)) for name in names]
         ops = ops_server(settings, lambda: _waiting_for(runners))
         serving = asyncio.create_task(ops.serve()) if settings.ops_port else None
         log.info("running projections %s on %s", ", ".join(names), settings.kafka_bootstrap_servers)
@@ -58,112 +67,141 @@ async def run(settings: Settings, names: list[str]) -> None:
             if serving:
                 ops.should_exit = True
                 await serving
+    finally:
+        await clients.close()
+        await database.close()
 
 
 def _waiting_for(runners: list[Runner[Any]]) -> list[str]:
     return list(dict.fromkeys(missing for runner in runners for missing in runner.waiting_for))
 
 
-async def rebuild_one(settings: Settings, name: str) -> None:
-    async with _connections(settings) as (database, client):
-        projection = PROJECTIONS[name](client)
-        rebuilt = await rebuild(database, projection, lambda done: _print_line(f"{done} events replayed"))
-        _print_line(f"{name} is rebuilt from {rebuilt.applied} events, generation {rebuilt.generation} is active")
-        if rebuilt.parked:
-            _print_line(
-                f"{rebuilt.parked} events could not be applied and are parked: python -m projections parked {name}"
-            )
+def _commands() -> argparse.ArgumentParser:
+    """The parser of the operators' commands; each sets `action`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m projections",
+        usage="python -m projections [NAME ...] | COMMAND ...",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"projections: {', '.join(PROJECTIONS)}",
+    )
+    known = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
+    def add(name: str, text: str, make: Callable[[argparse.Namespace], Action]) -> argparse.ArgumentParser:
+        command = known.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.set_defaults(action=make)
+        return command
 
-async def show_parked(settings: Settings, names: list[str]) -> None:
-    async with _connections(settings) as (database, _), database.transaction() as tx:
-        rows = [row for name in names for row in await list_parked(tx, name)]
-    for row in rows:
-        _print_line(
-            f"{row.id}\t{row.projection}\t{row.parked_at:%Y-%m-%dT%H:%M:%SZ}\t{row.topic}\t{row.key}\t{row.reason}"
+    def one(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        command.add_argument("name", metavar="NAME", choices=PROJECTIONS, help=", ".join(PROJECTIONS))
+        return command
+
+    def all_or_one(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "name", metavar="NAME", nargs="?", choices=PROJECTIONS, help="without it: every projection"
         )
-    _print_line(f"{len(rows)} parked")
+
+    def names(given: argparse.Namespace) -> list[str]:
+        return [given.name] if given.name else list(PROJECTIONS)
+
+    add("status", "generation, lag and parked events of each projection", lambda _: commands.show_status)
+    rebuilding = one(add("rebuild", "replay the event store into a new generation, then switch to it", _rebuild))
+    rebuilding.add_argument(
+        "--local", action="store_true", help="in this process, without Temporal; stopping it ends the rebuild"
+    )
+    one(add("progress", "how far the newest rebuild has come", lambda given: _of(commands.show_progress, given.name)))
+    for what, text in {
+        Signal.PAUSE: "pause a rebuild after the step that is running",
+        Signal.RESUME: "go on with a rebuild where it was paused",
+        Signal.CANCEL: "delete what a rebuild has written; the old generation goes on serving",
+    }.items():
+        one(add(what.value, text, _signal(what)))
+    all_or_one(
+        add(
+            "parked",
+            "list the parked events, each with the reason",
+            lambda given: _of(commands.show_parked, names(given)),
+        )
+    )
+    add("show", "print one parked event with its message", lambda given: _of(commands.show_one, given.id)).add_argument(
+        "id", metavar="ID", type=int
+    )
+    replaying = one(
+        add(
+            "replay",
+            "apply the parked events of a key, in order",
+            lambda given: _of(commands.replay_keys, given.name, given.key),
+        )
+    )
+    replaying.add_argument("key", metavar="KEY", help="the key of a parked event; `all` for every key")
+    discarding = add(
+        "discard",
+        "delete one parked event and record the reason; then replay its key",
+        lambda given: _of(commands.discard_one, given.id, given.reason),
+    )
+    discarding.add_argument("id", metavar="ID", type=int)
+    discarding.add_argument("reason", metavar="REASON", type=_reason, help="why it is not needed; it is kept")
+    all_or_one(add("discarded", "list the discarded events", lambda given: _of(commands.show_discarded, names(given))))
+    _add_range(add("republish", "publish stored events to Kafka again, marked by the header ce_replay", _republish))
+    return parser
 
 
-async def replay_keys(settings: Settings, name: str, key: str) -> None:
-    """Replay one key, or `all`. Raises NotDone when an event still fails or Redis is unavailable."""
-    async with _connections(settings) as (database, client):
-        async with database.transaction() as tx:
-            keys = await parked_keys(tx, name) if key == "all" else [key]
-        failing = 0
-        for each in keys:
-            try:
-                replayed = await replay(database, PROJECTIONS[name](client), each)
-            except RedisError as error:
-                raise NotDone(
-                    f"Redis is unavailable ({type(error).__name__}): the events of {each} are applied but stay parked, "
-                    f"because the cache of {name} lacks them; replay again when Redis is back"
-                ) from error
-            _print_line(f"{each}: {replayed.applied} applied")
-            if replayed.failure:
-                failing += 1
-                _print_line(f"{each}: still fails: {replayed.failure}")
-    if failing:
-        raise NotDone(f"{failing} of {len(keys)} keys stay parked")
+def _of(action: Callable[..., Coroutine[Any, Any, None]], *arguments: object) -> Action:
+    return lambda settings: action(settings, *arguments)
 
 
-async def discard_one(settings: Settings, parked_id: int) -> None:
-    """Delete one parked event. Raises NotDone when there is none with this id."""
-    async with _connections(settings) as (database, _):
-        discarded = await discard(database, parked_id)
-    if discarded is None:
-        raise NotDone(f"there is no parked event with the id {parked_id}")
-    name, key = discarded.projection, discarded.key
-    _print_line(f"parked event {parked_id} of {key} is deleted")
-    if discarded.still_parked:
-        _print_line(f"{discarded.still_parked} more of this key stay parked: python -m projections replay {name} {key}")
+def _rebuild(given: argparse.Namespace) -> Action:
+    return _of(commands.rebuild_here if given.local else commands.rebuild_by_workflow, given.name)
 
 
-@asynccontextmanager
-async def _connections(settings: Settings) -> AsyncIterator[tuple[Database, Redis]]:
-    database, client = Database.for_all_tenants(settings), redis.connect(settings)
-    try:
-        yield database, client
-    finally:
-        await client.aclose()
-        await database.close()
+def _signal(what: Signal) -> Callable[[argparse.Namespace], Action]:
+    return lambda given: _of(commands.signal_rebuild, given.name, what)
 
 
-def _print_line(line: str) -> None:
-    sys.stdout.write(line + "\n")
+def _add_range(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--since", type=commands.moment, metavar="TIME", help="such as 2026-11-30T00:00:00+05:30")
+    command.add_argument("--until", type=commands.moment, metavar="TIME", help="up to but without this time")
+    command.add_argument("--aggregate", type=UUID, metavar="ID", help="of this listing, user, ...")
+    command.add_argument("--type", action="append", choices=KINDS, default=[], metavar="TYPE", help="can be repeated")
+    command.add_argument(
+        "--after", type=commands.place, default=Position(), metavar="TX,ID", help="a place, as printed"
+    )
+    command.add_argument("--up-to", type=commands.place, metavar="TX,ID", help="a place, as printed")
+    command.add_argument("--all", action="store_true", help="every stored event, when nothing else is given")
 
 
-def _action(words: list[str]) -> Callable[[Settings], Coroutine[Any, Any, None]] | None:
-    """The action that the arguments name; None when they name none."""
-    match words:
-        case ["rebuild", name] if name in PROJECTIONS:
-            return lambda settings: rebuild_one(settings, name)
-        case ["parked", *names] if len(names) < 2 and set(names) <= PROJECTIONS.keys():
-            return lambda settings: show_parked(settings, names or list(PROJECTIONS))
-        case ["replay", name, key] if name in PROJECTIONS:
-            return lambda settings: replay_keys(settings, name, key)
-        case ["discard", parked_id] if parked_id.isdigit():
-            return lambda settings: discard_one(settings, int(parked_id))
-        case names if set(names) <= PROJECTIONS.keys():
-            return lambda settings: run(settings, list(dict.fromkeys(names)) or list(PROJECTIONS))
-    return None
+def _republish(given: argparse.Namespace) -> Action:
+    which = Range(given.after, given.up_to, given.since, given.until, given.aggregate, tuple(given.type))
+    if which == Range() and not given.all:
+        raise NotDone("say which events: --since, --until, --aggregate, --type, --after, --up-to, or --all")
+    return _of(commands.publish_again, which)
+
+
+def _reason(text: str) -> str:
+    if not 1 <= len(text.strip()) <= 1000:
+        raise ValueError("1 to 1000 characters")
+    return text.strip()
+
+
+def _action(words: list[str]) -> Action:
+    """The action that the arguments name: running projections, or a command. Raises NotDone."""
+    if set(words) <= PROJECTIONS.keys():
+        return _of(run, list(dict.fromkeys(words)) or list(PROJECTIONS))
+    given = _commands().parse_args(words)
+    made: Action = given.action(given)
+    return made
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m projections", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("words", nargs="*", metavar="NAME", help=f"projections to run: {', '.join(PROJECTIONS)}")
-    words: list[str] = parser.parse_args().words
-    action = _action(words)
-    if action is None:
-        parser.error(f"unknown command or projection: {' '.join(words)} (projections: {', '.join(PROJECTIONS)})")
-    settings = load_settings()
-    set_up_logging(settings)
     try:
+        action = _action(sys.argv[1:])
+        settings = load_settings()
+        set_up_logging(settings)
         uvloop.run(action(settings))
     except (NotDone, RebuildRunning, NotRenumbered, TooManyFailures) as error:
         sys.exit(str(error))
+    except SearchUnavailable as error:
+        sys.exit(f"{error}. Check that it runs and that SEARCH_URL is right, then run the same command again.")
     except DatabaseUnavailable as error:
         where = urlsplit(settings.database_url).netloc.rpartition("@")[2]
         sys.exit(

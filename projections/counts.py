@@ -127,6 +127,11 @@ class Counts(Projection[Counted]):
         rule = _RULES.get(str(message.get("eventType")))
         return rule.counted(read_event(message)) if rule else None
 
+    def of_event(self, stored: dict[str, Any], event: Event) -> Counted | None:
+        """The counted item of a stored event."""
+        rule = _RULES.get(event.event_type)
+        return rule.counted(event) if rule else None
+
     async def apply(self, tx: AsyncConnection, events: Sequence[Counted], generation: int) -> None:
         """Write the newest version of each item, and add the difference to the totals."""
         newest: dict[tuple[str, str, int], Counted] = {}

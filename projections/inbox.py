@@ -39,6 +39,7 @@ class Notification:
     values: dict[str, Any]
     created_at: datetime
     is_read: bool
+    saved_search_id: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ async def _is_applied(connection: AsyncConnection, user_id: UUID, fact: Notifica
 
 
 def _notification(row: Any) -> Notification:
-    property_id = row.data.get("propertyId")
+    property_id, saved_search_id = row.data.get("propertyId"), row.data.get("savedSearchId")
     return Notification(
         id=row.notification_id,
         kind=row.kind,
@@ -191,4 +192,5 @@ def _notification(row: Any) -> Notification:
         values=row.data.get("values") or {},
         created_at=row.created_at,
         is_read=row.is_read,
+        saved_search_id=UUID(saved_search_id) if saved_search_id else None,
     )

@@ -117,6 +117,10 @@ class Notifications(Projection[Event]):
         message = parsed(value)
         return read_event(message) if message.get("eventType") in _TYPES else None
 
+    def of_event(self, stored: dict[str, Any], event: Event) -> Event | None:
+        """The event, if it changes an inbox."""
+        return event if event.event_type in _TYPES else None
+
     async def apply(self, tx: AsyncConnection, events: Sequence[Event], generation: int) -> None:
         """Add notifications, keep the earliest time at which each was read, and erase those of erased users."""
         if not events:
@@ -149,6 +153,7 @@ def _row(event: Event) -> _Row | None:
     fact = event.data
     if isinstance(fact, UserNotified):
         about = {"propertyId": str(fact.property_id) if fact.property_id else None, "values": fact.values}
+        about |= {"savedSearchId": str(fact.saved_search_id)} if fact.saved_search_id else {}
         data = orjson.dumps(about).decode()
         return _Row(event.tenant_id, event.event_id, fact.user_id, fact.kind, data, event.timestamp)
     if isinstance(fact, NotificationsRead) and fact.notification_id is not None:

@@ -6,6 +6,7 @@ metrics.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.kafka import messages_of
 from adapters.telemetry import EVENTS_UNREADABLE
-from domain.events import KINDS, USER_ACTIVITY, UnreadableEvent
+from domain.events import KINDS, USER_ACTIVITY, Event, UnreadableEvent, read_event
 from projections.parking import ConsumedMessage
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,25 @@ class HasTimestamp(Protocol):
 E = TypeVar("E", bound=HasTimestamp)
 
 
+class Store(Protocol):
+    """Keeps the rows of a projection outside Postgres too, those of each generation by themselves.
+
+    Each method raises SearchUnavailable.
+    """
+
+    async def has(self, generation: int) -> bool:
+        """Whether the generation is there; it is not when it was never made, or the store was wiped."""
+        ...
+
+    async def create(self, generation: int) -> None:
+        """Make an empty generation, for a rebuild to fill."""
+        ...
+
+    async def serve(self, generation: int) -> None:
+        """Let readers have the generation, and delete all others. Does nothing when it is so."""
+        ...
+
+
 class Projection(Protocol[E]):
     """One read model. Its module also has the query.
 
@@ -47,6 +67,8 @@ class Projection(Protocol[E]):
     """Each event reaches at most one of them: `user-activity` repeats the events of the others for each user."""
     tables: tuple[Table, ...]
     """The tables that `apply` writes. Each has a column `generation`: a rebuild writes a new one."""
+    store: Store | None = None
+    """What `apply` writes besides, before its transaction commits. Rebuilt from the event store when it is lost."""
 
     def read(self, topic: str, value: bytes) -> E | None:
         """The event in a message; None when this projection ignores it. Raises UnreadableEvent with the reason.
@@ -55,10 +77,21 @@ class Projection(Protocol[E]):
         """
         ...
 
+    def of_event(self, stored: dict[str, Any], event: Event) -> E | None:
+        """The same as `read` for the message of a stored event, which has been parsed already.
+
+        A projection may override it, so that a rebuild does not write messages only to read them. This one does.
+        """
+        for message in messages_of(stored):
+            if message.topic in self.topics:
+                return self.read(message.topic, message.value)
+        return None
+
     async def apply(self, tx: AsyncConnection, events: Sequence[E], generation: int) -> None:
         """Write events to the tables; an event that was applied before changes nothing.
 
-        Rows must be written in the order of their keys, so that two transactions cannot deadlock.
+        Rows must be written in the order of their keys, so that two transactions cannot deadlock. For its store, raises
+        SearchUnavailable and ListingRejected.
         """
         ...
 
@@ -80,6 +113,51 @@ class Stored(NamedTuple):
 
     messages: list[ConsumedMessage]
     unreadable: list[UUID]
+
+
+@dataclass(frozen=True)
+class StoredMessage:
+    """The message of a stored event on one of a projection's topics, written only when it is parked."""
+
+    topic: str
+    key: str
+    stored: dict[str, Any]
+
+    def consumed(self) -> ConsumedMessage:
+        [value] = [message.value for message in messages_of(self.stored) if message.topic == self.topic]
+        return ConsumedMessage(self.topic, self.key, value, self.stored["eventId"])
+
+
+def read_stored(
+    projection: Projection[E], events: Sequence[dict[str, Any]], *, where: str
+) -> tuple[list[tuple[StoredMessage, E]], list[tuple[StoredMessage, str]]]:
+    """What concerns the projection of stored events, and what it cannot read, with the reason.
+
+    Events that this release cannot read are skipped, logged and counted under `where`, the name of the caller.
+    """
+    readable: list[tuple[StoredMessage, E]] = []
+    unreadable: list[tuple[StoredMessage, str]] = []
+    activities = USER_ACTIVITY in projection.topics
+    for stored in events:
+        kind = KINDS.get(stored["eventType"])
+        if kind and not activities and kind.topic not in projection.topics:
+            continue
+        try:
+            event = read_event(stored)
+        except UnreadableEvent as error:
+            EVENTS_UNREADABLE.labels(where).inc()
+            log.error("%s: %s skips event %s: %s", projection.name, where, stored["eventId"], error)
+            continue
+        topic = kind.topic if kind and kind.topic in projection.topics else USER_ACTIVITY
+        message = StoredMessage(topic, stored["userId" if topic == USER_ACTIVITY else "aggregateId"], stored)
+        try:
+            found = projection.of_event(stored, event)
+        except UnreadableEvent as error:
+            unreadable.append((message, str(error)))
+        else:
+            if found is not None:
+                readable.append((message, found))
+    return readable, unreadable
 
 
 def as_consumed(projection: Projection[Any], events: Sequence[dict[str, Any]], *, where: str) -> Stored:

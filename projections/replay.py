@@ -1,8 +1,9 @@
 """Operator actions on parked events: replay those of a key, or discard one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from adapters.postgres import Database
 from domain.events import UnreadableEvent
 from projections.generations import generation_of
-from projections.parking import count_of_key, delete_parked, find_parked, lock_first_of_key
+from projections.parking import count_of_key, delete_parked, find_parked, lock_first_of_key, record_discarded
 from projections.projection import E, Projection
 from projections.sink import try_apply
 
@@ -77,10 +78,22 @@ async def _apply(
     return done, events, None
 
 
-async def discard(database: Database, parked_id: int) -> Discarded | None:
-    """Delete one parked event of any projection; None if there is none with that id."""
+async def discard(
+    database: Database,
+    parked_id: int,
+    reason: str,
+    by: UUID | None = None,
+    *,
+    tenants: Collection[str] | None = None,
+    projection: str | None = None,
+) -> Discarded | None:
+    """Delete one parked event and record the reason; None if there is none with that id.
+
+    `by` is an administrator, or None at the command line. With `tenants` and `projection` it must be of them.
+    """
     async with database.transaction() as tx:
-        found = await find_parked(tx, parked_id)
+        found = await find_parked(tx, parked_id, tenants, projection)
         if found is None or not await delete_parked(tx, found.projection, [parked_id]):
             return None
+        await record_discarded(tx, found, reason, by)
         return Discarded(found.projection, found.key, await count_of_key(tx, found.projection, found.key))

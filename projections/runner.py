@@ -10,12 +10,16 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from adapters import kafka
-from adapters.postgres import Database
+from adapters.event_store import NotRenumbered
+from adapters.postgres import Database, DatabaseUnavailable
+from adapters.search.engine import SearchUnavailable
 from adapters.settings import Settings
 from adapters.telemetry import CONSUMERS_RECREATED, PROJECTION_LAG, PROJECTION_STOPPED
 from projections.catch_up import CatchUp
+from projections.generations import generation_of
 from projections.parking import ConsumedMessage
-from projections.projection import E, Projection
+from projections.projection import E, Projection, Store
+from projections.rebuild import RebuildRunning, rebuild
 from projections.sink import PAUSE_SECONDS, Sink, TooManyFailures, pause
 
 log = logging.getLogger(__name__)
@@ -28,6 +32,8 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
 """Pause before a stopped projection starts again: doubled each time, until a run lasts longer than the longest pause.
 A release that fixes the cause restarts the process, so nobody waits for the longest one.
 """
+_STORE_SECONDS = 5.0
+"""How often the store of a projection is looked at; searches are unavailable until it is rebuilt."""
 _COMMIT_SECONDS = 5.0
 """Time limit of a commit, which takes milliseconds. aiokafka retries for ever when the broker has lost the topic."""
 
@@ -99,12 +105,34 @@ class Runner(Generic[E]):
     async def _run(self, stop: asyncio.Event) -> None:
         """Catch up and consume until `stop` is set; outages are retried. Raises TooManyFailures."""
         tasks = [asyncio.create_task(self._catch_up.run(stop)), asyncio.create_task(self._consume_always(stop))]
+        if self._projection.store:
+            tasks.append(asyncio.create_task(self._keep_store(self._projection.store, stop)))
         try:
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep_store(self, store: Store, stop: asyncio.Event) -> None:
+        """Rebuild the read model when its store is new or has lost it, until `stop` is set. Raises TooManyFailures."""
+        name = self._projection.name
+        while not stop.is_set():
+            try:
+                # Locked, because a rebuild that switches meanwhile deletes the generation that it replaces.
+                async with self._database.transaction() as tx:
+                    generation = await generation_of(tx, name, locked=True)
+                    if is_there := await store.has(generation):
+                        await store.serve(generation)
+                if not is_there:
+                    log.warning("%s: generation %d is missing in OpenSearch; it is rebuilt", name, generation)
+                    rebuilt = await rebuild(self._database, self._projection, lambda _: None)
+                    log.info("%s is rebuilt from %d events", name, rebuilt.applied)
+            except RebuildRunning:
+                log.info("%s: another process rebuilds it", name)
+            except (DatabaseUnavailable, NotRenumbered, SearchUnavailable) as error:
+                log.warning("%s: OpenSearch was not looked at: %s; trying again", name, error)
+            await pause(stop, _STORE_SECONDS)
 
     async def _consume_always(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -180,8 +208,9 @@ class Runner(Generic[E]):
 
 
 def _consumed(record: ConsumerRecord) -> ConsumedMessage:
-    event_id = next((value.decode(errors="replace") for name, value in record.headers if name == "ce_id"), "")
-    return ConsumedMessage(record.topic, (record.key or b"").decode(errors="replace"), record.value or b"", event_id)
+    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    key, tenant_id = (record.key or b"").decode(errors="replace"), headers.get("ce_source", "").rpartition("/")[2]
+    return ConsumedMessage(record.topic, key, record.value or b"", headers.get("ce_id", ""), tenant_id)
 
 
 async def _within(what: str, response: Awaitable[T], seconds: float) -> T:

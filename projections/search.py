@@ -3,7 +3,7 @@
 `search.property_search` has a row for each listing, with the newest version applied; a listing that is not active keeps
 its version only, so that an older event does not bring it back. `search.vocabulary` has the number of active listings
 with each word. One statement writes both, adding the difference to the numbers, so a repeated or older event changes
-nothing. Engines read them by the views of `adapters/tables.py`.
+nothing. Engines read them by the views of `adapters/tables.py`; OpenSearch has a copy of the listings.
 """
 
 import asyncio
@@ -26,13 +26,16 @@ from sqlalchemy import (
     Text,
     Uuid,
     bindparam,
+    func,
     select,
     text,
+    tuple_,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import event_store
 from adapters.postgres import Database
+from adapters.search.opensearch_index import OpenSearchIndex
 from adapters.search.rows import IndexedListing, indexed, row_of
 from adapters.tables import property_search, read_models, vocabulary
 from domain.events import PROPERTY_EVENTS, read_event
@@ -109,6 +112,17 @@ _FORGET = text("""
     bindparam("words", type_=ARRAY(Text)),
 )
 
+_WRITTEN = (
+    func.unnest(bindparam("tenant_id", type_=ARRAY(String)), bindparam("property_id", type_=ARRAY(Uuid)))
+    .table_valued("tenant_id", "property_id")
+    .render_derived("written")
+)
+_ROWS = (
+    select(*(column for column in property_search.columns if column.name not in ("words", "geo")))
+    .join(_WRITTEN, tuple_(*(property_search.c[name] for name in _KEY)) == tuple_(*(_WRITTEN.c[name] for name in _KEY)))
+    .where(property_search.c.generation == bindparam("generation"))
+)
+
 
 _SERVING = select(read_models.c.generation).where(read_models.c.name == "search").scalar_subquery()
 _VERSION = select(property_search.c.version).where(
@@ -124,13 +138,20 @@ class Search(Projection[IndexedListing]):
     topics = (PROPERTY_EVENTS,)
     tables = (property_search, vocabulary)
 
+    def __init__(self, index: OpenSearchIndex | None = None) -> None:
+        self.store = index
+        self._index = index
+
     def read(self, topic: str, value: bytes) -> IndexedListing | None:
         """The listing in an event; None for events that change none. Raises UnreadableEvent with the reason."""
         message = parsed(value)
         return indexed(read_event(message)) if message.get("eventType") in _TYPES else None
 
     async def apply(self, tx: AsyncConnection, events: Sequence[IndexedListing], generation: int) -> None:
-        """Write the newest version of each listing, and add the difference to the vocabulary."""
+        """Write the newest version of each listing, and add the difference to the vocabulary.
+
+        What is written to the index is what Postgres then has, which keeps the rows locked until `tx` ends.
+        """
         listings = newest_of_each(events)
         if not listings:
             return
@@ -143,6 +164,10 @@ class Search(Projection[IndexedListing]):
             # A word that no listing has may be a person's name, and corrects no other word.
             gone = {"tenant_ids": [row.tenant_id for row in unused], "words": [row.word for row in unused]}
             await tx.execute(_FORGET, {"generation": generation, **gone})
+        if self._index:
+            keys = {name: [row[name] for row in rows] for name in _KEY}
+            known = (await tx.execute(_ROWS, {"generation": generation, **keys})).mappings()
+            await self._index.write(generation, [dict(row) for row in known])
 
 
 async def is_searchable(database: Database, tenant_id: str, event_id: UUID, wait_seconds: float) -> bool:

@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Generic
+from typing import Generic, Protocol, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres import Database, DatabaseUnavailable, is_transient
 from adapters.redis import RedisError
+from adapters.search.engine import ListingRejected, SearchUnavailable
 from adapters.telemetry import EVENTS_APPLIED, EVENTS_PARKED, PROJECTION_AGE
 from domain.events import UnreadableEvent
 from projections.generations import generation_of
@@ -26,7 +27,16 @@ PAUSE_SECONDS = 1.0
 _FAILURE_WINDOW, _MAX_FAILURES = 100, 50
 """When more than 50 of the last 100 messages fail, the cause is this release or the database, not the messages."""
 
-Readable = list[tuple[ConsumedMessage, E]]
+
+class HasKey(Protocol):
+    """A message, as far as applying needs it."""
+
+    @property
+    def key(self) -> str: ...
+
+
+M = TypeVar("M", bound=HasKey)
+Readable = list[tuple[M, E]]
 
 
 class TooManyFailures(Exception):
@@ -39,7 +49,7 @@ class FailureRate:
     def __init__(self) -> None:
         self._succeeded: deque[bool] = deque(maxlen=_FAILURE_WINDOW)
 
-    def add(self, good: int, failed: Sequence[tuple[ConsumedMessage, str]]) -> None:
+    def add(self, good: int, failed: Sequence[tuple[object, str]]) -> None:
         """Count messages of one batch, `failed` with their reasons. Raises TooManyFailures."""
         self._succeeded.extend([True] * good + [False] * len(failed))
         if failed and self._succeeded.count(False) > _MAX_FAILURES:
@@ -49,17 +59,18 @@ class FailureRate:
 
 
 @dataclass
-class Outcome(Generic[E]):
+class Outcome(Generic[M, E]):
     """The results of the readable messages of a batch."""
 
     applied: list[E] = field(default_factory=list)
-    rejected: list[tuple[ConsumedMessage, str]] = field(default_factory=list)
-    """Rejected by Postgres (a constraint violation or a data error), each with the reason."""
-    blocked: list[ConsumedMessage] = field(default_factory=list)
+    rejected: list[tuple[M, str]] = field(default_factory=list)
+    """Rejected by Postgres (a constraint violation or a data error) or OpenSearch, each with the reason."""
+    blocked: list[M] = field(default_factory=list)
     """Not applied, because an earlier event of their key is parked."""
 
 
-Apply = Callable[[AsyncConnection, Projection[E], Readable[E], int], Awaitable[Outcome[E]]]
+Messages = Readable[ConsumedMessage, E]
+Apply = Callable[[AsyncConnection, Projection[E], Messages[E], int], Awaitable[Outcome[ConsumedMessage, E]]]
 
 
 class Sink(Generic[E]):
@@ -75,7 +86,7 @@ class Sink(Generic[E]):
         self._written_before: set[str] = set()
 
     async def write(self, messages: Sequence[ConsumedMessage], stop: asyncio.Event) -> bool:
-        """Apply or park a batch, with retries while Postgres is unavailable; False if `stop` was set first.
+        """Apply or park a batch, with retries while what it writes to is unavailable; False if `stop` was set first.
 
         Raises TooManyFailures.
         """
@@ -83,7 +94,7 @@ class Sink(Generic[E]):
             try:
                 async with self._lock:
                     await self._write(messages)
-            except DatabaseUnavailable as error:
+            except (DatabaseUnavailable, SearchUnavailable) as error:
                 log.warning("%s: the batch was not written (%s); trying again", self._projection.name, error)
                 await pause(stop, PAUSE_SECONDS)
             else:
@@ -122,8 +133,8 @@ class Sink(Generic[E]):
     async def _write(self, messages: Sequence[ConsumedMessage]) -> None:
         try:
             await self._write_by(apply_batch, messages)
-        except DBAPIError:
-            # Postgres rejected some event of the batch: apply one by one to find it.
+        except (DBAPIError, ListingRejected):
+            # Postgres or OpenSearch rejected some event of the batch: apply one by one to find it.
             await self._write_by(apply_one_by_one, messages)
 
     async def _write_by(self, apply: Apply[E], messages: Sequence[ConsumedMessage]) -> None:
@@ -160,9 +171,9 @@ class Sink(Generic[E]):
 
 def read_messages(
     projection: Projection[E], messages: Sequence[ConsumedMessage]
-) -> tuple[Readable[E], list[tuple[ConsumedMessage, str]]]:
+) -> tuple[Messages[E], list[tuple[ConsumedMessage, str]]]:
     """The events that concern the projection with their messages, and unreadable messages with the reason."""
-    readable: Readable[E] = []
+    readable: Messages[E] = []
     unreadable: list[tuple[ConsumedMessage, str]] = []
     for message in messages:
         try:
@@ -175,8 +186,10 @@ def read_messages(
     return readable, unreadable
 
 
-async def apply_batch(tx: AsyncConnection, projection: Projection[E], free: Readable[E], generation: int) -> Outcome[E]:
-    """Apply events as one batch. Raises DBAPIError when Postgres rejects one of them."""
+async def apply_batch(
+    tx: AsyncConnection, projection: Projection[E], free: Readable[M, E], generation: int
+) -> Outcome[M, E]:
+    """Apply events as one batch. Raises DBAPIError or ListingRejected when one of them is rejected."""
     events = [event for _, event in free]
     if events:
         await projection.apply(tx, events, generation)
@@ -184,10 +197,10 @@ async def apply_batch(tx: AsyncConnection, projection: Projection[E], free: Read
 
 
 async def apply_one_by_one(
-    tx: AsyncConnection, projection: Projection[E], free: Readable[E], generation: int
-) -> Outcome[E]:
+    tx: AsyncConnection, projection: Projection[E], free: Readable[M, E], generation: int
+) -> Outcome[M, E]:
     """Apply events one by one; later ones of the key of a rejected event are blocked."""
-    outcome: Outcome[E] = Outcome()
+    outcome: Outcome[M, E] = Outcome()
     rejected_keys: set[str] = set()
     for message, event in free:
         if message.key in rejected_keys:
@@ -201,7 +214,7 @@ async def apply_one_by_one(
 
 
 async def try_apply(tx: AsyncConnection, projection: Projection[E], event: E, generation: int) -> str | None:
-    """Apply one event in a savepoint; returns the reason if Postgres rejects it. Raises transient errors."""
+    """Apply one event in a savepoint; returns the reason if it is rejected. Raises transient errors."""
     try:
         async with tx.begin_nested():
             await projection.apply(tx, [event], generation)
@@ -209,6 +222,8 @@ async def try_apply(tx: AsyncConnection, projection: Projection[E], event: E, ge
         if is_transient(error):
             raise
         return f"rejected by Postgres: {error.orig}"
+    except ListingRejected as error:
+        return str(error)
     return None
 
 

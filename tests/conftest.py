@@ -16,9 +16,15 @@ from adapters import redis, temporal
 from adapters.kafka import BrokerUnavailable, Message, Publisher
 from adapters.postgres import Database
 from adapters.sealing import Keyring
+from adapters.search import opensearch_index
+from adapters.search.choice import search_engine
+from adapters.search.engine import SearchEngine
+from adapters.search.opensearch_index import OpenSearchIndex
 from adapters.settings import Settings
 from embedded.paths import Ports
-from embedded.stack import ENGINES, Stack
+from embedded.stack import EXTERNAL_URL, Stack
+from projections.rebuild import RebuildRunning, rebuild
+from projections.search import Search
 from tests.activities.accounts import Saving
 from tests.platform import Platform, until
 from tests.samples import new_tenant
@@ -65,13 +71,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 # Tests use the embedded engines, not servers that the developer's environment names.
-for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "TEMPORAL_ADDRESS", "S3_ENDPOINT_URL", "SMTP_URL"):
+for name in EXTERNAL_URL.values():
     os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
 def data() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="hyderabad-tests-"))
+    # OpenSearch, which does not run as root, keeps its data elsewhere when it cannot enter the folder.
+    folder.chmod(0o755)
     _LOGS.folder = folder / "logs"
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -79,16 +87,17 @@ def data() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 async def stack(data: Path) -> AsyncIterator[Stack]:
-    """All engines; with TEST_TEMPORAL=server the production Temporal server."""
+    """All engines; TEST_TEMPORAL=server chooses the production Temporal server, TEST_SEARCH=opensearch OpenSearch."""
     supervisor = data / "logs" / "supervisor.log"
 
     def say(line: str) -> None:
         with supervisor.open("a") as log:
             log.write(line + "\n")
 
-    stack = Stack(data, say, temporal=os.environ.get("TEST_TEMPORAL", "development"))
+    chosen = {name: os.environ.get(f"TEST_{name.upper()}") for name in ("temporal", "search")}
+    stack = Stack(data, say, **{name: value for name, value in chosen.items() if value})
     try:
-        await stack.start_engines(ENGINES)
+        await stack.start_engines()
         await stack.prepare()
         yield stack
     finally:
@@ -111,6 +120,31 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
 async def all_tenants(settings: Settings) -> AsyncIterator[Database]:
     database = Database.for_all_tenants(settings)
     yield database
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+async def search_index(settings: Settings, all_tenants: Database) -> AsyncIterator[OpenSearchIndex | None]:
+    """The index of the OpenSearch under test, with a generation that serves; None where Postgres is tested."""
+    if settings.search_url is None:
+        yield None
+        return
+    client = opensearch_index.connect(settings.search_url)
+    index = OpenSearchIndex(client)
+    # The projection of a running platform does the same.
+    with suppress(RebuildRunning):
+        await rebuild(all_tenants, Search(index), lambda _: None)
+    yield index
+    await client.close()
+
+
+@pytest.fixture(scope="session")
+async def engine(settings: Settings, search_index: OpenSearchIndex | None) -> AsyncIterator[SearchEngine]:
+    """The search engine under test: Postgres, or OpenSearch by TEST_SEARCH=opensearch."""
+    database = Database.for_searching(settings)
+    engine = search_engine(settings, database)
+    yield engine
+    await engine.close()
     await database.close()
 
 

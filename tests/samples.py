@@ -5,8 +5,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import UUID, uuid4
+from typing import Any, cast
+from uuid import UUID, uuid4, uuid5
 
 from domain import ids
 from domain.command import Command, SealedCommand
@@ -17,11 +17,18 @@ from domain.observations import (
     ANONYMOUS,
     Login,
     LoginFailed,
+    MatchedListing,
+    MatchReason,
     NotificationsRead,
     Observation,
+    PropertySearched,
     PropertyViewed,
     RecordActivity,
     RefreshTokenReused,
+    SavedSearchMatched,
+    SavedSearchVisited,
+    SearchHistoryDeleted,
+    UserExported,
     UserLoggedIn,
     UserNotified,
     View,
@@ -39,10 +46,12 @@ from domain.property_commands import (
 )
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
+from domain.saved_searches import SavedSearchChanged, SavedSearchCreated, SavedSearchDeleted
 from domain.user import UserStatus
 from domain.user_commands import Account, RegisterUser
 from domain.user_events import (
     UserDeleted,
+    UserExportRequested,
     UserPasskeyAdded,
     UserPasskeyRemoved,
     UserPasswordChanged,
@@ -145,6 +154,21 @@ def _called(user: UUID, property_id: UUID) -> dict[str, Any]:
     return {"propertyId": property_id, "ownerId": user, "title": "A flat by the lake", "location": "Uppal"}
 
 
+def _search_id(of: UUID) -> UUID:
+    return uuid5(of, "saved-search")
+
+
+def _saved_search(user: UUID, of: UUID) -> dict[str, Any]:
+    filters = '{"bedrooms":["2"],"location":["Kondapur"]}'
+    return {
+        "saved_search_id": _search_id(of),
+        "user_id": user,
+        "name": "Flats in Kondapur",
+        "filters": filters,
+        "since": datetime(2026, 11, 30, tzinfo=UTC),
+    }
+
+
 def _account(user: UUID) -> dict[str, Any]:
     person = {"username": f"u{user.hex}", "email": f"u{user.hex}@example.com", "firstName": "Ravi", "lastName": "Kumar"}
     return {**person, "userId": user, "role": UserRole.USER, "status": UserStatus.ACTIVE}
@@ -172,6 +196,7 @@ _FACTS: dict[str, Callable[[UUID, UUID], Fact]] = {
     "USER_SECOND_FACTOR_CHANGED": lambda user, _: UserSecondFactorChanged(**_account(user) | {"secondFactor": True}),
     "USER_PASSKEY_ADDED": lambda user, of: UserPasskeyAdded(**_account(user), passkey_id=of, name="Phone"),
     "USER_PASSKEY_REMOVED": lambda user, of: UserPasskeyRemoved(**_account(user), passkey_id=of, name="Phone"),
+    "USER_EXPORT_REQUESTED": lambda user, of: UserExportRequested(**_account(user), export_id=of),
     "USER_DELETED": lambda user, _: UserDeleted(user_id=user),
     "NOTIFICATION_PREFERENCES_CHANGED": lambda user, _: PreferencesChanged(
         user_id=user, kinds={"PRICE_DROPPED": Channels(email=False)}
@@ -184,6 +209,32 @@ _FACTS: dict[str, Callable[[UUID, UUID], Fact]] = {
         user_id=user, kind="PRICE_DROPPED", about_event_id=of, property_id=of, values={"title": "A flat by the lake"}
     ),
     "NOTIFICATIONS_READ": lambda user, of: NotificationsRead(user_id=user, notification_id=of),
+    "PROPERTY_SEARCHED": lambda user, of: PropertySearched(search_id=of, query='{"q":"2 bhk uppal"}', total=12),
+    "SEARCH_HISTORY_DELETED": lambda user, of: SearchHistoryDeleted(
+        user_id=user, search_id=of, up_to=datetime(2026, 11, 25, tzinfo=UTC)
+    ),
+    "USER_EXPORTED": lambda user, of: UserExported(
+        user_id=user, export_id=of, expires_at=datetime(2026, 12, 1, tzinfo=UTC)
+    ),
+    "SAVED_SEARCH_CREATED": lambda user, of: SavedSearchCreated(**_saved_search(user, of)),
+    "SAVED_SEARCH_CHANGED": lambda user, of: SavedSearchChanged(**_saved_search(user, of) | {"hour": 18}),
+    "SAVED_SEARCH_DELETED": lambda user, of: SavedSearchDeleted(saved_search_id=_search_id(of), user_id=user),
+    "SAVED_SEARCH_MATCHED": lambda user, of: SavedSearchMatched(
+        saved_search_id=_search_id(of),
+        user_id=user,
+        total=1,
+        listings=(
+            MatchedListing(
+                property_id=of,
+                version=1,
+                because=MatchReason.NEW,
+                title="A flat by the lake",
+                location="Uppal",
+                price=8_500_000,
+            ),
+        ),
+    ),
+    "SAVED_SEARCH_VISITED": lambda user, of: SavedSearchVisited(saved_search_id=_search_id(of), user_id=user),
 }
 OBSERVED = {
     "PROPERTY_VIEWED",
@@ -192,9 +243,14 @@ OBSERVED = {
     "REFRESH_TOKEN_REUSED",
     "USER_NOTIFIED",
     "NOTIFICATIONS_READ",
+    "PROPERTY_SEARCHED",
+    "SEARCH_HISTORY_DELETED",
+    "USER_EXPORTED",
+    "SAVED_SEARCH_MATCHED",
+    "SAVED_SEARCH_VISITED",
 }
 """The kinds of events that change no aggregate."""
-OF_PERSON = {name for name in KINDS if not name.startswith("PROPERTY_")}
+OF_PERSON = {name for name in KINDS if not name.startswith("PROPERTY_")} | {"PROPERTY_SEARCHED"}
 """The kinds of events that are about no listing."""
 
 
@@ -235,4 +291,6 @@ def _aggregate_of(fact: Any, tenant: str, user: UUID) -> UUID:
         return preferences_id(user)
     if isinstance(fact, UserNotified):
         return user
+    if hasattr(fact, "saved_search_id"):
+        return cast(UUID, fact.saved_search_id)
     return getattr(fact, "property_id", user)

@@ -264,6 +264,7 @@ _MEETS: dict[str, _Meets] = {
     "rera": lambda card, wanted, _: (card.rera_id is not None) == wanted,
     "posted_by": _any_of("posted_by"),
     "listed_since": lambda card, since, _: card.listed_at is not None and card.listed_at >= since,
+    "changed_since": lambda card, since, _: card.updated_at >= since,
     "near": lambda card, near, filters: (
         card.latitude is not None and kilometres(card, near.latitude, near.longitude) <= filters.radius_km
     ),

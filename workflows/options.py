@@ -13,7 +13,9 @@ EMAIL, SMS, PUSH = "email", "sms", "push"
 """Deliveries, one queue for each channel: providers limit their rates, are slow, and fail each for itself."""
 CHANNELS = (EMAIL, SMS, PUSH)
 MAINTENANCE = "maintenance"
-"""The workflow `reconcile`, and the steps of an erasure, which take longer than a local activity may."""
+"""The workflows `reconcile` and `rebuild-projection`, and the steps of erasures and exports, which take longer than a
+local activity may.
+"""
 QUEUES = (COMMANDS, NOTIFICATIONS, *CHANNELS, MAINTENANCE)
 
 SAVE = LocalActivityConfig(
@@ -57,6 +59,13 @@ SEND_TO_FAVORITES = ActivityConfig(
     schedule_to_close_timeout=timedelta(minutes=3),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_attempts=2),
 )
+FIND_MATCHES = ActivityConfig(
+    task_queue=NOTIFICATIONS,
+    # A few pages of a search and some ten statements; no statement takes longer than 10 s.
+    start_to_close_timeout=timedelta(minutes=1),
+    # Without limit of attempts: the rounds go on once the search engine is available again.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_interval=timedelta(minutes=5)),
+)
 PUBLISH_IN_APP = LocalActivityConfig(
     start_to_close_timeout=timedelta(seconds=10),
     # Reconcile publishes what these attempts do not, and a workflow that waits for the broker would send no mails.
@@ -87,6 +96,15 @@ ERASE = ActivityConfig(
     # What was saved is done once everything is available again, so there is no limit of attempts.
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
 )
+EXPORT = ActivityConfig(
+    task_queue=MAINTENANCE,
+    # A million entries take some two minutes, and as long again to a slow object storage; a heartbeat every 500 lines,
+    # and every five seconds while the file is sent.
+    start_to_close_timeout=timedelta(hours=1),
+    heartbeat_timeout=timedelta(seconds=20),
+    # What was requested is written once everything is available again, so there is no limit of attempts.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+)
 LAST_MAIL = ActivityConfig(
     task_queue=MAINTENANCE,
     # One query; it fails until the mail is sent.
@@ -95,6 +113,23 @@ LAST_MAIL = ActivityConfig(
     # their address is kept for this mail only.
     schedule_to_close_timeout=timedelta(hours=1),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10)),
+)
+
+REBUILD = ActivityConfig(
+    task_queue=MAINTENANCE,
+    # A step replays for some seconds, but deletes old rows, and before a switch catches up, for as long as it takes.
+    start_to_close_timeout=timedelta(hours=6),
+    # A batch of 1,000 events takes some 0.1 s and ends with a heartbeat; no statement takes longer than 10 s. After
+    # this time another worker goes on for one that is lost.
+    heartbeat_timeout=timedelta(seconds=15),
+    # What was done is recorded, and each step can be repeated, so there is no limit of attempts.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+)
+RECORD_REBUILD = ActivityConfig(
+    task_queue=MAINTENANCE,
+    # One statement; without limit of attempts, like the steps.
+    start_to_close_timeout=timedelta(seconds=15),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
 )
 
 

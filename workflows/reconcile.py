@@ -4,15 +4,17 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from activities.erasing import OverdueErasures
+from activities.exports import OverdueExports
 from activities.overdue_deliveries import OverdueDeliveries
 from activities.publishing import Reconciliation
+from activities.saved_search_rounds import OverdueSavedSearches
 from activities.verifications import OverdueVerifications
 from workflows import options
 
 
 @workflow.defn(name="reconcile")
 class ReconcileWorkflow:
-    """One run: overdue deliveries, overdue events, then accounts whose reminders or erasures are lost."""
+    """One run: overdue deliveries, overdue events, then what is lost of accounts, exports and saved searches."""
 
     @workflow.run
     async def run(self) -> str:
@@ -33,6 +35,15 @@ class ReconcileWorkflow:
             erasures = await workflow.execute_activity_method(
                 OverdueErasures.start_overdue_erasures, **options.RECONCILE
             )
+        exports = expired = 0
+        if workflow.patched("exports"):
+            exports = await workflow.execute_activity_method(OverdueExports.start_overdue_exports, **options.RECONCILE)
+            expired = await workflow.execute_activity_method(OverdueExports.delete_expired_exports, **options.RECONCILE)
+        searches = 0
+        if workflow.patched("saved-searches"):
+            searches = await workflow.execute_activity_method(
+                OverdueSavedSearches.start_overdue_saved_searches, **options.RECONCILE
+            )
         if failed:
             raise failed
         done = f"{overdue.published} overdue events published"
@@ -43,5 +54,11 @@ class ReconcileWorkflow:
             done += f", the reminders of {verifications} accounts started again"
         if erasures:
             done += f", {erasures} erasures started again"
+        if exports:
+            done += f", {exports} exports started again"
+        if expired:
+            done += f", {expired} files of exports deleted"
+        if searches:
+            done += f", {searches} saved searches started again"
         workflow.set_current_details(done.capitalize())
         return done

@@ -13,8 +13,10 @@ from workflows.digest import DigestWorkflow
 from workflows.email_verification import EmailVerificationWorkflow
 from workflows.notify import NotifyWorkflow
 from workflows.notify_favorites import NotifyFavoritesWorkflow
+from workflows.rebuild_projection import RebuildProjectionWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.record_activity import RecordActivityWorkflow
+from workflows.saved_search import SavedSearchWorkflow
 
 for _module in pkgutil.iter_modules([str(Path(__file__).parent)]):
     importlib.import_module(f"workflows.{_module.name}")
@@ -27,8 +29,8 @@ COMMANDS: dict[str, type[CommandWorkflow]] = {
 
 WORKFLOWS: dict[str, list[type[Any]]] = {
     options.COMMANDS: [*COMMANDS.values(), RecordActivityWorkflow, EmailVerificationWorkflow],
-    options.NOTIFICATIONS: [NotifyWorkflow, NotifyFavoritesWorkflow, DigestWorkflow],
-    options.MAINTENANCE: [ReconcileWorkflow],
+    options.NOTIFICATIONS: [NotifyWorkflow, NotifyFavoritesWorkflow, DigestWorkflow, SavedSearchWorkflow],
+    options.MAINTENANCE: [ReconcileWorkflow, RebuildProjectionWorkflow],
 }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
+from domain.clusters import Cluster
 from domain.search import Hit, Position, SearchFilters, SearchQuery, SearchResult, Total
 
 
@@ -11,8 +12,19 @@ class SearchUnavailable(Exception):
     """The search engine cannot be reached, or does not answer in time."""
 
 
+class IndexMissing(SearchUnavailable):
+    """The listings are being indexed: the engine is new, or has lost them."""
+
+
+class ListingRejected(Exception):
+    """The engine cannot store a listing; the message has the reason."""
+
+
 class SearchEngine(Protocol):
     """Answers searches over the active listings of one tenant. Each method raises SearchUnavailable."""
+
+    name: str
+    """Positions are good for the engine that made them."""
 
     async def search(self, tenant_id: str, query: SearchQuery, after: Position | None = None) -> SearchResult:
         """The page of `query` after a position; the first page also has total and facets."""
@@ -20,6 +32,26 @@ class SearchEngine(Protocol):
 
     async def count(self, tenant_id: str, filters: SearchFilters) -> Total:
         """How many listings match."""
+        ...
+
+    async def counts(self, tenant_id: str, several: Sequence[SearchFilters]) -> list[Total]:
+        """How many listings match each of several searches, by one request to the engine."""
+        ...
+
+    async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> list[Cluster]:
+        """The listings that match, counted by the tiles of a level, the fullest first; `filters` has a box."""
+        ...
+
+    async def refresh(self) -> None:
+        """Let searches find every listing that was written before."""
+        ...
+
+    async def ping(self) -> None:
+        """Raises IndexMissing while the listings are being indexed."""
+        ...
+
+    async def close(self) -> None:
+        """Close the engine's own connections."""
         ...
 
     async def cards(self, tenant_id: str, ids: Sequence[UUID]) -> list[Hit]:

@@ -78,6 +78,8 @@ async def plan_of(connection: AsyncConnection, filters: SearchFilters, *, by_dis
     text = [rest.pop("q")] if "q" in rest else []
     areas = [rest.pop(name) for name in _AREAS if name in rest]
     others = list(rest.values())
+    if filters.changed_since:
+        return Plan(others, [*text, *areas])  # by the index of changes: few listings have changed lately
     is_rare = bool(text) and await _most_with(connection, filters.q or "") <= MANY
     if by_distance:
         # In the order of the index of points, which ends at the circle around `near`.

@@ -16,8 +16,6 @@ from sqlalchemy import (
     Uuid,
     any_,
     bindparam,
-    func,
-    literal,
     literal_column,
     select,
 )
@@ -25,13 +23,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
 from adapters.postgres import Database, DatabaseUnavailable
-from adapters.search.conditions import conditions, distance_to, text_query
+from adapters.search.clusters import clusters
+from adapters.search.conditions import distance_to, text_query
 from adapters.search.engine import SearchUnavailable
+from adapters.search.facets import counts, total_and_facets
 from adapters.search.plans import NEWEST, Key, below, complete, plan_of
 from adapters.search.relevance import most_relevant
 from adapters.search.rows import SEARCHED
 from adapters.tables import KM_PER_UNIT, SORT_KEYS, listings
-from domain.search import COUNTED_EXACTLY, Hit, Position, SearchFilters, SearchQuery, SearchResult, Sort, Total
+from domain.clusters import Cluster
+from domain.search import Hit, Position, SearchFilters, SearchQuery, SearchResult, Sort, Total
 from domain.words import highlighted, singular, words
 
 _AROUND = 120
@@ -42,11 +43,13 @@ _SHOWN = (listings.c.card, listings.c.created_at, listings.c.listed_at, listings
 class PostgresSearch:
     """The engine. `database` plans each execution anew: `Database.for_searching`."""
 
+    name = "postgres"
+
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def search(self, tenant_id: str, query: SearchQuery, after: Position | None = None) -> SearchResult:
-        """The page of `query` after a position. Raises SearchUnavailable."""
+        """The page of `query` after a position; the first one with total and facets. Raises SearchUnavailable."""
         near = query.near
         shown = (*_SHOWN, distance_to(near).label("distance")) if near else _SHOWN
         asked = text_query(query.q) if query.q else None
@@ -55,15 +58,32 @@ class PostgresSearch:
                 rows, following = await most_relevant(connection, query, asked, shown, after)
             else:
                 rows, following = await _in_order(connection, query, shown, after)
+            total, facets = (None, {}) if after else await total_and_facets(connection, query)
         wanted = frozenset(singular(word.text) for word in words(query.q or ""))
-        return SearchResult([_hit(row, wanted) for row in rows], following)
+        return SearchResult([_hit(row, wanted) for row in rows], following, total, facets)
 
     async def count(self, tenant_id: str, filters: SearchFilters) -> Total:
         """How many listings match, counted up to COUNTED_EXACTLY. Raises SearchUnavailable."""
-        some = select(literal(1)).select_from(listings).where(*conditions(filters)).limit(COUNTED_EXACTLY + 1)
+        return (await self.counts(tenant_id, [filters]))[0]
+
+    async def counts(self, tenant_id: str, several: Sequence[SearchFilters]) -> list[Total]:
+        """How many listings match each of several searches, by one statement. Raises SearchUnavailable."""
         async with self._connection(tenant_id) as connection:
-            counted = (await connection.execute(select(func.count()).select_from(some.subquery()))).scalar_one()
-        return Total(min(counted, COUNTED_EXACTLY), counted <= COUNTED_EXACTLY)
+            return await counts(connection, several)
+
+    async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> list[Cluster]:
+        """The listings that match, by the tiles of a level, the fullest first. Raises SearchUnavailable."""
+        async with self._connection(tenant_id) as connection:
+            return await clusters(connection, filters, level)
+
+    async def refresh(self) -> None:
+        """What is committed is found."""
+
+    async def ping(self) -> None:
+        """The database is a dependency of its own."""
+
+    async def close(self) -> None:
+        """It has no connections of its own."""
 
     async def cards(self, tenant_id: str, ids: Sequence[UUID]) -> list[Hit]:
         """The active listings with these ids, in the order of `ids`. Raises SearchUnavailable."""

@@ -86,6 +86,7 @@ def row_of(listing: IndexedListing) -> dict[str, Any]:
         "status": listing.status,
         "created_at": listing.created_at,
         "listed_at": listing.listed_at,
+        "changed_at": listing.timestamp,
         **dict.fromkeys(("locality", "amenities", "has_rera", "words", "card")),
         **shown,
     }

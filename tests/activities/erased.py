@@ -27,7 +27,8 @@ NAME, EMAIL, PHONE = "canarybird", "canarybird@example.com", "+919000000477"
 _OF_USER = (
     *(tables.users, tables.user_profiles, tables.person_keys, tables.refresh_tokens, tables.account_tokens),
     *(tables.totp, tables.recovery_codes, tables.passkeys, tables.preferences, tables.push_subscriptions),
-    *(tables.favorites, tables.user_activity, tables.notifications),
+    *(tables.favorites, tables.user_activity, tables.activity_counts, tables.notifications),
+    *(tables.search_history, tables.exports, tables.saved_filters, tables.saved_search_matches),
 )
 
 
@@ -65,6 +66,31 @@ async def add_rows(database: Database, keyring: Keyring, tenant: str, user_id: U
                 "created_at": now,
             },
         ),
+        (
+            tables.saved_filters,
+            {
+                **of_user,
+                "saved_search_id": new_id(),
+                "version": 1,
+                "name": "Canary Street",
+                "filters": {"q": "Canary Street"},
+                "frequency": "DAILY",
+                "hour": 9,
+                "weekday": "MONDAY",
+                **dict.fromkeys(("since", "created_at", "updated_at", "due_at"), now),
+            },
+        ),
+        (
+            tables.saved_search_matches,
+            {
+                **of_user,
+                "saved_search_id": new_id(),
+                "property_id": new_id(),
+                "version": 1,
+                "price": 1,
+                "reported_at": now,
+            },
+        ),
         (tables.preferences, {**of_user, "version": 1, "kinds": {}, "updated_at": now}),
         (
             tables.push_subscriptions,
@@ -75,6 +101,10 @@ async def add_rows(database: Database, keyring: Keyring, tenant: str, user_id: U
                 "p256dh": "p",
                 "auth": "a",
             },
+        ),
+        (
+            tables.exports,
+            {**of_user, "export_id": new_id(), "requested_at": now, "ready_at": now, "expires_at": now},
         ),
         (
             tables.bad_addresses,
@@ -104,14 +134,28 @@ async def add_rows(database: Database, keyring: Keyring, tenant: str, user_id: U
 
 
 async def add_read_models(all_tenants: Database, account: Account) -> None:
-    """Rows that projections write, and a parked event."""
+    """Rows that projections write, a parked event and a discarded one."""
     now, of_user = datetime.now(UTC), {"tenant_id": account.tenant, "user_id": account.id}
     inbox = {**of_user, "notification_id": new_id(), "generation": 1, "kind": "WELCOME", "data": {}, "created_at": now}
+    searched = {**of_user, "search_id": new_id(), "generation": 1, "query": {"sealed": "x"}, "searched_at": now}
     parked = {"projection": "history", "topic": "user-activity", "key": str(account.id), "payload": b"canary"}
     async with all_tenants.statements() as connection:
         await connection.execute(insert(tables.notifications).values(inbox))
+        await connection.execute(insert(tables.search_history).values(searched))
         await connection.execute(
             insert(tables.parked_events).values(**parked, digest=account.id.bytes, reason="of a test")
+        )
+        gone = {name: parked[name] for name in ("projection", "topic", "key")}
+        await connection.execute(
+            insert(tables.discarded_events).values(
+                **gone,
+                id=account.id.int % 2**62,
+                tenant_id=account.tenant,
+                event_id=str(new_id()),
+                parked_because="of a test",
+                parked_at=now,
+                reason="canary",
+            )
         )
 
 
@@ -144,7 +188,8 @@ async def rows_of(all_tenants: Database, user_id: UUID) -> dict[str, int]:
     }
     counts["properties"] = await count(all_tenants, tables.properties, tables.properties.c.owner_id == user_id)
     counts["deliveries"] = await count(all_tenants, tables.deliveries, tables.deliveries.c.recipient_id == user_id)
-    counts["parked_events"] = await count(all_tenants, tables.parked_events, tables.parked_events.c.key == str(user_id))
+    for table in (tables.parked_events, tables.discarded_events):
+        counts[table.name] = await count(all_tenants, table, table.c.key == str(user_id))
     return counts
 
 

@@ -18,11 +18,13 @@ from activities.erasing import Erasures, OverdueErasures
 from activities.favorites import Favorites
 from activities.publishing import Publishing
 from activities.saving import CommandStore
-from adapters import event_store, tables, temporal
+from adapters import event_store, personal_data, tables, temporal
 from adapters.event_store import Position
 from adapters.kafka import Publisher
+from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.sealing import Keyring
+from adapters.settings import Settings
 from domain.events import read_event
 from domain.favorite_commands import FavoriteProperty
 from domain.preferences import Channel
@@ -31,7 +33,8 @@ from domain.property_status import PropertyStatus
 from domain.roles import UserRole
 from domain.user import ProfilePatch
 from domain.user_commands import ChangeRole, RequestPasswordReset, UpdateProfile
-from projections.history import History, HistoryPages
+from projections.history import History
+from projections.history_pages import HistoryPages
 from projections.rebuild import rebuild
 from tests.activities.accounts import Saving, change
 from tests.activities.erased import (
@@ -72,8 +75,9 @@ def erasures(
     publishing: Publishing,
     valkey: Redis,
     temporal_client: Client,
+    settings: Settings,
 ) -> Erasures:
-    return Erasures(database, all_tenants, keyring, store, publishing, valkey, temporal_client)
+    return Erasures(database, all_tenants, keyring, store, publishing, valkey, temporal_client, Objects(settings))
 
 
 async def run(erasures: Erasures, step: str, account: Account) -> Any:
@@ -211,6 +215,29 @@ async def test_late_events_bring_no_history_back(
     assert await valkey.keys(f"*{account.id}*:history:*") != []  # an empty one, of the read before
     await project(all_tenants, history, account.tenant)
     assert (await pages.page(account.tenant, str(account.id), 100)).entries == []
+
+
+async def test_long_history_is_deleted_some_entries_at_a_time(
+    account: Account,
+    database: Database,
+    all_tenants: Database,
+    valkey: Redis,
+    saving: Saving,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for _ in range(4):
+        await saving.property(create_property(account.tenant, account.id))
+    await project(all_tenants, History(valkey), account.tenant)
+    of_user = tables.user_activity.c.user_id == str(account.id)
+    before = await count(all_tenants, tables.user_activity, of_user)
+    monkeypatch.setattr(personal_data, "_ENTRIES_DELETED", 2)
+
+    async with all_tenants.transaction() as tx:
+        await personal_data.delete_history(tx, account.tenant, account.id)
+
+    assert before > 4
+    assert await count(all_tenants, tables.user_activity, of_user) == 0
+    assert await count(all_tenants, tables.activity_counts, tables.activity_counts.c.user_id == account.id) == 0
 
 
 async def test_last_mail_is_waited_for(

@@ -19,7 +19,7 @@ from adapters.settings import Settings
 from adapters.tables import event_store as table
 from domain.events import PROPERTY_EVENTS, USER_ACTIVITY, USER_EVENTS
 from domain.observations import ANONYMOUS
-from projections.history import readable as activities_of
+from projections.history_pages import readable as activities_of
 from tests.activities.accounts import Saving
 from tests.activities.test_publishing import Listener
 from tests.samples import create_property, login, new_id, record_activity, view

@@ -14,6 +14,7 @@ from domain.search import SearchFilters, SearchQuery
 from projections.generations import generation_of
 from projections.search import Search
 from tests.search_contract import SearchContract, Searching
+from tests.search_contract_counts import CountsContract
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,10 @@ class TestPostgresSearch(SearchContract):
     """The contract, for Postgres."""
 
 
+class TestPostgresCounts(CountsContract):
+    """What it counts."""
+
+
 async def test_unreachable_database_is_search_unavailable(settings: Settings, tenant: str) -> None:
     nowhere = settings.model_copy(update={"database_url": "postgresql://nobody:x@127.0.0.1:9/nothing"})
     engine = PostgresSearch(Database.for_searching(nowhere))
@@ -41,5 +46,7 @@ async def test_unreachable_database_is_search_unavailable(settings: Settings, te
         await engine.search(tenant, SearchQuery())
     with pytest.raises(SearchUnavailable):
         await engine.count(tenant, SearchFilters())
+    with pytest.raises(SearchUnavailable):
+        await engine.clusters(tenant, SearchFilters(), 12)
     with pytest.raises(SearchUnavailable):
         await engine.cards(tenant, [])

@@ -107,6 +107,7 @@ async def test_notification_is_rendered_when_it_is_read(inbox: Inbox, saving: Sa
                 "title": "A favourite costs ₹2,50,000 less",
                 "body": "A flat by the lake in Uppal: ₹82,50,000 instead of ₹85,00,000",
                 "propertyId": str(notice.data.property_id),
+                "savedSearchId": None,
                 "link": f"/api/properties/{notice.data.property_id}",
                 "createdAt": notice.timestamp.isoformat().replace("+00:00", "Z"),
                 "read": False,

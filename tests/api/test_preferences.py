@@ -55,6 +55,7 @@ async def test_preferences_are_set_read_and_in_the_history(platform: Platform) -
         "LISTING_CONFIRMED": DEFAULTS,
         "STATUS_CHANGED": DEFAULTS,
         "PRICE_DROPPED": {**DEFAULTS, "email": False, "sms": True},
+        "SAVED_SEARCH_MATCHES": DEFAULTS,
     }
     assert answer.json()["quietHours"] == NIGHT
     assert (await get(platform, person)).json() == answer.json()
@@ -101,7 +102,7 @@ async def test_repetition_with_the_same_key_is_answered_alike(platform: Platform
         (
             {"kinds": {"CASTLES": {}}},
             "kinds.CASTLES",
-            "Give one of LISTING_CONFIRMED, STATUS_CHANGED or PRICE_DROPPED.",
+            "Give one of LISTING_CONFIRMED, STATUS_CHANGED, PRICE_DROPPED or SAVED_SEARCH_MATCHES.",
         ),
         ({"kinds": {"PRICE_DROPPED": {"fax": True}}}, "kinds.PRICE_DROPPED.fax", "Remove this field; it is not known."),
         (

@@ -56,7 +56,7 @@ def test_versions_of_well_formed_tags_are_read(tags: str, versions: tuple[int, .
         ("/api/properties", "limit, cursor"),
         ("/api/properties/my-properties", "status, limit, cursor"),
         ("/api/users/profile", "none"),
-        ("/api/user-history/{user_id}", "limit, cursor"),
+        ("/api/user-history/{user_id}", "limit, cursor, from, to, type"),
         ("/api/commands/{user_id}", "token"),
     ],
 )

@@ -19,10 +19,6 @@ from api.revocations import Revocations
 from domain.roles import UserRole
 from domain.user import UserStatus
 from domain.user_commands import ChangeRole, ChangeUserStatus
-from embedded.engines import http_ready
-from embedded.paths import Ports
-from embedded.process import Process
-from embedded.stack import Stack
 from tests.activities.accounts import Saving
 from tests.api.test_contract import assert_problem
 from tests.platform import PASSWORD, Person, Platform, until
@@ -30,25 +26,6 @@ from tests.samples import new_id
 
 _SECONDS = 5
 """More than the second that is promised, for a machine under load."""
-
-
-@pytest.fixture(scope="module")
-async def second(platform: Platform, stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
-    """A second API process of the same platform."""
-    first, port = stack.processes["api"].spec, Ports(stack.data / "second-api-port.json")["second-api"]
-    url = f"http://127.0.0.1:{port}"
-    spec = replace(
-        first,
-        name="second-api",
-        log=first.log.with_name("second-api.log"),
-        env={**first.env, "PORT": str(port)},
-        ready=http_ready(f"{url}/readyz"),
-    )
-    process = Process(spec, lambda _: None)
-    await process.start()
-    async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
-        yield client
-    await process.stop()
 
 
 Processes = list[httpx.AsyncClient]

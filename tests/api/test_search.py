@@ -12,6 +12,8 @@ from api import errors
 from tests.api.test_contract import assert_problem
 from tests.platform import Person, Platform
 
+pytestmark = pytest.mark.search
+
 PATH = "/api/search/properties"
 POINT: dict[str, Any] = {"latitude": 17.4401, "longitude": 78.3489}
 OPEN_RING = [[78, 17], [79, 17], [78, 18], [78.5, 17]]

@@ -64,7 +64,9 @@ async def test_one_click_turns_off_the_mails_of_the_link_and_a_repetition_sends_
         await platform.http.post(link, content=headers["List-Unsubscribe-Post"], headers=FORM) for _repeated in range(3)
     ]
 
-    assert [(answer.status_code, answer.json()) for answer in answers] == [(200, {"kinds": [PRICE]})] * 3
+    assert [(answer.status_code, answer.json()) for answer in answers] == [
+        (200, {"kinds": [PRICE], "savedSearchId": None})
+    ] * 3
     assert "set-cookie" not in answers[0].headers
     assert (await mails(database, person), await commands_of(database, person)) == ({PRICE}, 1)
     shown = await platform.http.get("/api/notifications/preferences", headers=person.headers)
@@ -202,7 +204,7 @@ async def test_link_of_an_account_that_is_gone_is_answered_as_any_other(platform
 
     for _ in range(2):
         answer = await click(platform, link)
-        assert (answer.status_code, answer.json()) == (200, {"kinds": [PRICE]})
+        assert (answer.status_code, answer.json()) == (200, {"kinds": [PRICE], "savedSearchId": None})
 
 
 async def test_unknown_parameter_of_the_link_is_refused(platform: Platform, keyring: Keyring) -> None:
@@ -230,7 +232,7 @@ async def test_click_is_durable_while_the_api_does_not_reach_postgres(
     async with api(settings, database_url="postgresql://nobody@127.0.0.1:1/nothing") as (client, _):
         answer = await client.post(link_of(keyring, person), content=ONE_CLICK, headers=FORM)
 
-    assert (answer.status_code, answer.json()) == (200, {"kinds": [PRICE]})
+    assert (answer.status_code, answer.json()) == (200, {"kinds": [PRICE], "savedSearchId": None})
 
     async def is_off() -> bool:
         return await mails(database, person) == {PRICE}
@@ -253,7 +255,7 @@ async def test_link_of_a_mail_that_was_sent_unsubscribes_and_the_inbox_goes_on(
         return [item["title"] for item in items if item["kind"] == NoticeKind.LISTING_CONFIRMED]
 
     [link] = await until(links)
-    assert (await click(platform, link)).json() == {"kinds": [NoticeKind.LISTING_CONFIRMED]}
+    assert (await click(platform, link)).json() == {"kinds": [NoticeKind.LISTING_CONFIRMED], "savedSearchId": None}
     assert await mails(database, owner) == {NoticeKind.LISTING_CONFIRMED}
     await platform.create(owner)
 

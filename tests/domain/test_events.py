@@ -218,7 +218,13 @@ def test_every_kind_of_event_has_a_description_of_its_own() -> None:
         if (activity := activity_of(event))
     }
 
-    assert KINDS.keys() - described.keys() == {"USER_NOTIFIED", "NOTIFICATIONS_READ", "USER_VERIFICATION_EXPIRED"}
+    assert KINDS.keys() - described.keys() == {
+        "USER_NOTIFIED",
+        "NOTIFICATIONS_READ",
+        "USER_VERIFICATION_EXPIRED",
+        "USER_EXPORTED",
+        "SAVED_SEARCH_MATCHED",
+    }
     assert len(set(described.values())) == len(described)
 
 

@@ -41,6 +41,7 @@ class Canary:
             "contactEmail": f"{mark}-contact@example.com",
             "contactPhone": f"+9171{digits}",
         }
+        self.searched = f"{mark}-gardens"
         self.endpoint = f"https://updates.push.services.mozilla.com/wpush/v2/{mark}"
         self.passwords = [f"{mark} battery one", f"{mark} battery two", f"{mark} battery three"]
         self.tokens: list[str] = []
@@ -53,7 +54,7 @@ class Canary:
     def personal(self) -> list[str]:
         """What names or reaches the person."""
         # A date of birth is of others too.
-        values = [*self.account.values(), self.profile["address"], *self.contact.values(), self.endpoint]
+        values = [*self.account.values(), self.profile["address"], *self.contact.values(), self.endpoint, self.searched]
         return [str(value) for value in values]
 
     @property
@@ -66,7 +67,7 @@ class Canary:
             return str((await connection.execute(query)).scalar_one())
 
     async def live(self) -> None:
-        """Register, sign in and fail to, use every link, change the account, list, favour and view."""
+        """Register, sign in and fail to, use every link, change the account, list, favour, view and search."""
         await self._register()
         await self._use_links()
         await self._change_account()
@@ -78,6 +79,7 @@ class Canary:
             await self._http.post(f"{home}/views", headers=self.person.headers),
         ):
             assert answer.is_success, answer.text
+        await self._search()
         await self._everything_is_done()
 
     async def _register(self) -> None:
@@ -139,6 +141,16 @@ class Canary:
         for body in ({"price": 8_000_000}, {"contactName": self.contact["contactName"].upper()}):
             answer = await self._platform.change(self.person, "PATCH", created.headers["location"], body)
             assert answer.status_code == 200, answer.text
+
+    async def _search(self) -> None:
+        found = await self._http.get("/api/search/properties", params={"q": self.searched}, headers=self.person.headers)
+        assert found.status_code == 200, found.text
+
+        async def is_remembered() -> bool:
+            answer = await self._http.get("/api/search/history", headers=self.person.headers)
+            return bool(answer.json()["items"])
+
+        await until(is_remembered)
 
     async def _sign_in(self, password: str) -> None:
         body = {"emailOrUsername": self.account["email"], "password": password}

@@ -26,6 +26,7 @@ from domain.events import read_event
 from projections.history import History
 from projections.rebuild import rebuild
 from tests.api.test_erasure import erase, erased
+from tests.api.test_history import export, link_to
 from tests.e2e.canary import Canary
 from tests.e2e.searching import Everywhere, Found, payloads_of
 from tests.platform import Platform, until
@@ -90,6 +91,10 @@ async def test_erased_person_is_found_nowhere_and_everything_else_is_whole(
     others = await everywhere.in_tables([neighbour.email])
     password_hash = await canary.password_hash()
     assert await _registrations(temporal_client, keyring, canary) == 2  # one of them refused
+    await export(platform, canary.person)
+    canary.tokens.append(await link_to(platform, canary.person))
+    in_file = await everywhere.find([canary.account["email"], canary.searched])
+    assert any(where.startswith("object ") for where in in_file)
 
     answer = await erase(platform, canary.person, canary.passwords[2], canary.code)
     await erased(platform, answer.headers["location"])

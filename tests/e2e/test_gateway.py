@@ -20,6 +20,7 @@ from embedded.paths import ROOT
 from embedded.process import Process, Spec
 from tests.platform import Platform, registration, until
 from tests.samples import listing
+from tests.streams import events, ticket, websocket
 
 no_caddy = pytest.mark.skipif(os.environ.get("TEST_GATEWAY") != "caddy", reason="Caddy: make test-gateway")
 LIMIT = 2
@@ -237,3 +238,23 @@ def test_idle_connections_are_closed_by_the_gateway_and_not_by_the_api() -> None
 
     assert kept_by_gateway is not None
     assert int(kept_by_gateway[1]) < Settings.model_fields["keep_alive_seconds"].default
+
+
+@pytest.mark.gateway
+@no_caddy
+async def test_live_messages_pass_the_gateway_as_they_come(edge: str, platform: Platform) -> None:
+    """Neither held back until there are more, nor compressed, which would hold them back too."""
+    person = await platform.register()
+    headers = {"Accept-Encoding": "gzip, zstd"}
+    async with httpx.AsyncClient(base_url=edge, timeout=30, trust_env=False, headers=headers) as http:
+        async with (
+            events(http, await ticket(http, person)) as by_events,
+            websocket(http, await ticket(http, person), origin=edge) as by_websocket,
+        ):
+            made = (await platform.create(person)).json()["id"]
+            for stream in (by_events, by_websocket):
+                entry = await stream.until("history", lambda data: "propertyId" in data["activityData"])
+                assert entry["activityData"]["propertyId"] == made
+        query = {"ticket": await ticket(http, person)}
+        async with http.stream("GET", "/api/stream", params=query) as answer:
+            assert "content-encoding" not in answer.headers

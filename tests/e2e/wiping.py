@@ -17,7 +17,7 @@ from embedded.temporal_server import prepare_namespace, prepare_schema
 from tests.platform import until
 
 _PRODUCTION_TEMPORAL = os.environ.get("TEST_TEMPORAL") == "server"
-_DATA = {"kafka": "kafka", "redis": "*.rdb", "temporal": "temporal.db*"}
+_DATA = {"kafka": "kafka", "redis": "*.rdb", "temporal": "temporal.db*", "opensearch": "opensearch"}
 """The data of each engine, as a pattern in the stack's folder; the production Temporal server's is in Postgres."""
 
 

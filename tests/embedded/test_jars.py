@@ -49,9 +49,9 @@ def requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[s
         serving.join()
 
 
-def lock(folder: Path, jar: bytes) -> Path:
+def lock(folder: Path, jar: bytes, within: str = "") -> Path:
     file = folder / "program.lock"
-    file.write_text(f"{_COORDINATES} {hashlib.sha256(jar).hexdigest()}\n")
+    file.write_text(f"{within}{_COORDINATES} {hashlib.sha256(jar).hexdigest()}\n")
     return file
 
 
@@ -65,6 +65,12 @@ def test_locked_jars_are_fetched_once(cache: Path, requests: list[str], tmp_path
     assert [(jar.name, jar.read_bytes()) for jar in folder.iterdir()] == [("program-1.0.jar", _JAR)]
     assert folder == jars_folder(file) == fetch_jars(file)
     assert requests == asked
+
+
+def test_jar_of_a_folder_is_put_into_it(cache: Path, requests: list[str], tmp_path: Path) -> None:
+    folder = fetch_jars(lock(tmp_path, _JAR, within="modules/geo "))
+
+    assert [jar.relative_to(folder) for jar in folder.rglob("*.jar")] == [Path("modules/geo/program-1.0.jar")]
 
 
 def test_jar_with_another_hash_than_the_locked_one_is_rejected(

@@ -18,6 +18,7 @@ import worker
 from adapters.settings import Settings
 from adapters.temporal import SEARCH_ATTRIBUTES
 from api.__main__ import GRACEFUL_SHUTDOWN_SECONDS
+from embedded import opensearch
 from embedded.engines import postgres_programs
 from embedded.kafka import java
 from embedded.paths import ROOT
@@ -121,6 +122,14 @@ def test_redis_and_s3_have_the_same_arguments_as_in_compose(stack: Stack) -> Non
     assert COMPOSE["s3"]["environment"].keys() == s3.env.keys()
 
 
+def test_compose_sets_the_settings_of_opensearch_that_are_set_here() -> None:
+    environment = COMPOSE["opensearch"]["environment"]
+
+    # Names in lower case are settings, the others are read by the image.
+    assert {name: value for name, value in environment.items() if name.islower()} == opensearch.SETTINGS
+    assert COMPOSE["opensearch"]["profiles"] == ["search"]
+
+
 async def test_health_checks_of_our_services_see_whether_they_are_ready(platform: Platform) -> None:
     """Runs the health checks of compose: they pass on the port of a ready process and fail on a closed port."""
     ports = platform.stack.ports
@@ -174,11 +183,13 @@ async def test_health_check_of_kafka_sees_a_broker_that_serves(stack: Stack) -> 
 def test_versions_here_and_in_compose_agree() -> None:
     from embedded.gateway import VERSION as CADDY
     from embedded.kafka import VERSION as KAFKA
+    from embedded.opensearch import VERSION as OPENSEARCH
     from embedded.temporal_server import VERSION as TEMPORAL
     from embedded.temporal_ui import VERSION as UI
 
     assert COMPOSE["gateway"]["image"].endswith(f":{CADDY}-alpine")
     assert COMPOSE["kafka"]["image"].endswith(f":{KAFKA}")
+    assert COMPOSE["opensearch"]["image"].endswith(f":{OPENSEARCH}")
     assert {COMPOSE[name]["image"].rpartition(":")[2] for name in ("temporal", "temporal-schema")} == {TEMPORAL}
     assert COMPOSE["temporal-ui"]["image"].endswith(f":{UI}")
 

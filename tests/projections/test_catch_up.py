@@ -18,7 +18,8 @@ from domain.activity import Activity
 from domain.events import USER_ACTIVITY, new_events
 from domain.property_commands import decide
 from projections.catch_up import CatchUp
-from projections.history import History, HistoryPages, _keys
+from projections.history import History, cache_keys_of
+from projections.history_pages import HistoryPages
 from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, delete_parked, list_parked, park
 from projections.runner import Runner
 from projections.sink import Sink
@@ -61,7 +62,7 @@ async def checkpoint(all_tenants: Database) -> Position:
 
 async def entries_in_redis(all_tenants: Database, valkey: Redis, tenant: str, user: UUID) -> int:
     """The number of entries in the user's set, without the end marker."""
-    key = _keys(tenant, str(user), await serving(all_tenants))[0]
+    key = cache_keys_of(tenant, str(user), await serving(all_tenants))[0]
     return len([entry for entry in await valkey.zrange(key, 0, -1) if entry])
 
 

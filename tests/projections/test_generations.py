@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from adapters.postgres import Database, DatabaseUnavailable
 from adapters.settings import Settings
 from projections.generations import claim_generation, generation_of, switch_generation
-from projections.history import History, HistoryPages, _keys
+from projections.history import History, cache_keys_of
+from projections.history_pages import HistoryPages
 from tests.platform import until
 from tests.projections.test_history import activities, newest_first
 from tests.samples import new_id
@@ -62,7 +63,7 @@ async def test_readers_of_a_process_that_has_just_started_share_one_look_up(
     user = new_id()
     right = await one_entry_in_the_old_generation_and_three_in_the_new(database, all_tenants, valkey, tenant, user)
     # Redis may still hold an old generation: here one without entries.
-    await valkey.zadd(_keys(tenant, str(user), 1)[0], {b"": "-inf"})
+    await valkey.zadd(cache_keys_of(tenant, str(user), 1)[0], {b"": "-inf"})
     held = HeldDatabase(database._engine)
     pages = HistoryPages(held, valkey, wait_seconds=0)
 
@@ -142,7 +143,9 @@ async def test_process_that_knows_no_generation_reads_nothing_without_postgres(
     settings: Settings, valkey: Redis, tenant: str
 ) -> None:
     user = new_id()
-    await valkey.zadd(_keys(tenant, str(user), 1)[0], {b"": "-inf"})  # the first generation, which served long ago
+    await valkey.zadd(
+        cache_keys_of(tenant, str(user), 1)[0], {b"": "-inf"}
+    )  # the first generation, which served long ago
     nowhere = Database.for_tenants(settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/none"}))
     pages = HistoryPages(nowhere, valkey, wait_seconds=0)
 
@@ -168,7 +171,7 @@ async def test_rows_of_one_generation_never_fill_the_set_of_another(
     rest = await pages.page(tenant, str(user), 2, page.next)
 
     assert page.entries + rest.entries == newest_first(entries)
-    assert await valkey.exists(_keys(tenant, str(user), old)[0]) == 0
+    assert await valkey.exists(cache_keys_of(tenant, str(user), old)[0]) == 0
 
 
 async def test_generation_is_claimed_once(all_tenants: Database) -> None:

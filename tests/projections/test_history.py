@@ -18,7 +18,8 @@ from adapters.settings import Settings
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity
 from projections.generations import generation_of
-from projections.history import MAX_CACHED, History, HistoryPages, entry_json
+from projections.history import MAX_CACHED, History, entry_json
+from projections.history_pages import HistoryPages
 from tests.activities.accounts import Saving
 from tests.samples import create_property, new_id, new_tenant
 

@@ -21,7 +21,8 @@ from domain.observations import ANONYMOUS
 from embedded.stack import Stack
 from projections import rebuild as rebuilding
 from projections.generations import generation_of
-from projections.history import History, HistoryPages
+from projections.history import History
+from projections.history_pages import HistoryPages
 from projections.parking import EARLIER_EVENT_PARKED, delete_parked, list_parked
 from projections.rebuild import RebuildRunning, rebuild
 from projections.replay import replay
@@ -166,7 +167,7 @@ async def test_command_of_a_second_rebuild_says_so_and_fails(
     first = asyncio.create_task(rebuild(all_tenants, held, no_progress))
     await held.is_held.wait()
 
-    command = [sys.executable, "-m", "projections", "rebuild", "history"]
+    command = [sys.executable, "-m", "projections", "rebuild", "history", "--local"]
     second = await asyncio.create_subprocess_exec(*command, env=stack.env, stderr=asyncio.subprocess.PIPE)
     _, said = await second.communicate()
     held.go_on.set()
@@ -387,7 +388,7 @@ async def test_command_says_how_many_events_were_parked(
     stack: Stack, all_tenants: Database, saving: Saving, tenant: str, owner: asyncpg.Connection
 ) -> None:
     user = await saving.registered(tenant)
-    command = [sys.executable, "-m", "projections", "rebuild", "history"]
+    command = [sys.executable, "-m", "projections", "rebuild", "history", "--local"]
 
     async with refusing(owner, f"user_id = '{user}'"):
         running = await asyncio.create_subprocess_exec(*command, env=stack.env, stdout=asyncio.subprocess.PIPE)

@@ -12,7 +12,8 @@ from adapters.postgres import Database
 from adapters.redis import RedisError
 from adapters.settings import Settings
 from domain.events import USER_ACTIVITY
-from projections.history import History, HistoryPages
+from projections.history import History
+from projections.history_pages import HistoryPages
 from projections.parking import ConsumedMessage, delete_parked, list_parked, park
 from projections.replay import discard, replay
 from projections.sink import Sink
@@ -149,9 +150,9 @@ async def test_discard_returns_how_many_events_of_the_key_stay_parked(
     )
     first, *later = await parked(all_tenants, user)
 
-    discarded = await discard(all_tenants, first)
+    discarded = await discard(all_tenants, first, "a test")
 
     assert discarded is not None
     assert (discarded.key, discarded.still_parked) == (str(user), 2)
     assert await parked(all_tenants, user) == later
-    assert await discard(all_tenants, first) is None
+    assert await discard(all_tenants, first, "a test") is None

@@ -285,7 +285,7 @@ async def committed(settings: Settings, group: str) -> int:
 
 
 def test_tenants_do_not_share_a_key() -> None:
-    from projections.history import _keys
+    from projections.history import cache_keys_of
 
     user = str(uuid4())
-    assert set(_keys(new_tenant(), user, 1)).isdisjoint(_keys(new_tenant(), user, 1))
+    assert set(cache_keys_of(new_tenant(), user, 1)).isdisjoint(cache_keys_of(new_tenant(), user, 1))

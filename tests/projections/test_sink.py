@@ -13,7 +13,8 @@ from adapters.postgres import Database
 from adapters.settings import Settings
 from domain.activity import Activity
 from domain.events import USER_ACTIVITY
-from projections.history import History, HistoryPages
+from projections.history import History
+from projections.history_pages import HistoryPages
 from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, delete_parked, list_parked
 from projections.sink import Sink, TooManyFailures
 from tests.platform import until

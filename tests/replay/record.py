@@ -24,6 +24,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.testing import WorkflowEnvironment
 
 from activities.notices import DeliveryBatch, DigestOf, Expanded, FavoritesOf
+from activities.saved_search_rounds import RoundDone, SavedSearchOf
 from activities.verifications import STEPS, Unverified
 from adapters import temporal
 from adapters.outbox import Target
@@ -40,7 +41,16 @@ from domain.property_commands import (
     VerifyProperty,
 )
 from domain.property_status import PropertyStatus
+from domain.rebuilds import RebuildOrder, RebuildStatus
 from domain.roles import UserRole
+from domain.saved_searches import (
+    ChangeSavedSearch,
+    CreateSavedSearch,
+    DeleteSavedSearch,
+    PausedBy,
+    PauseSavedSearch,
+    SearchToSave,
+)
 from domain.user import ProfilePatch, UserStatus
 from domain.user_commands import (
     AddPasskey,
@@ -50,6 +60,7 @@ from domain.user_commands import (
     DisableSecondFactor,
     EnableSecondFactor,
     EraseUser,
+    ExportHistory,
     RemovePasskey,
     RequestPasswordReset,
     RequestVerification,
@@ -58,22 +69,29 @@ from domain.user_commands import (
     VerifyEmail,
 )
 from embedded.engines import binary
+from tests.platform import until
 from tests.samples import create_property, login, new_id, record_activity, register_user, sent, view
 from tests.workflows.conftest import running
 from tests.workflows.fakes import Script, refusal, unavailable
 from workflows import options
+from workflows.change_saved_search import ChangeSavedSearchWorkflow
+from workflows.create_saved_search import CreateSavedSearchWorkflow
 from workflows.digest import DigestWorkflow
 from workflows.email_verification import EmailVerificationWorkflow
 from workflows.erase_user import EraseUserWorkflow
+from workflows.export_history import ExportHistoryWorkflow
 from workflows.notify import NotifyWorkflow
 from workflows.notify_favorites import NotifyFavoritesWorkflow
+from workflows.rebuild_projection import RebuildProjectionWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.record_activity import RecordActivityWorkflow
 from workflows.register_user import RegisterUserWorkflow
 from workflows.registry import COMMANDS
+from workflows.saved_search import SavedSearchWorkflow
 
 OVERDUE = datetime(2024, 1, 15, tzinfo=UTC)
 """The expiry of a registration of this time is overdue, and is taken at once."""
+_SEARCH = SearchToSave(name="Flats", filters='{"bedrooms":["2"]}')
 HISTORIES = Path(__file__).parent / "histories"
 
 _STACK_TRACE = re.compile(r'("stackTrace": ?)"(?:[^"\\]|\\.)*"')
@@ -86,6 +104,8 @@ class Recorded:
     workflow: type[Any]
     arguments: list[Any]
     script: Script
+    signal: str | None = None
+    """Sent to a workflow that has a query `progress`, as soon as it is paused."""
 
 
 def _samples() -> dict[str, Command]:
@@ -93,6 +113,7 @@ def _samples() -> dict[str, Command]:
     creating, by = create_property("hyderabad", new_id()), new_id()
     account: dict[str, Any] = {"tenant_id": "hyderabad", "user_id": by, "issued_at": creating.issued_at}
     listing = {**account, "property_id": creating.property_id}
+    search = {**account, "saved_search_id": new_id()}
     commands = [
         creating,
         UpdateProperty(command_id=new_id(), details=creating.details, **listing),
@@ -130,6 +151,11 @@ def _samples() -> dict[str, Command]:
             **account,
         ),
         Unsubscribe(command_id=new_id(), kinds=(NoticeKind.PRICE_DROPPED,), **account),
+        ExportHistory(command_id=new_id(), **account),
+        CreateSavedSearch(command_id=new_id(), search=_SEARCH, **search),
+        ChangeSavedSearch(command_id=new_id(), search=_SEARCH, **search),
+        PauseSavedSearch(command_id=new_id(), by=PausedBy.LINK, **search),
+        DeleteSavedSearch(command_id=new_id(), **search),
         EraseUser(command_id=new_id(), **account),
     ]
     return {command.type: command for command in commands}
@@ -196,6 +222,10 @@ def _of_others() -> dict[str, Recorded]:
         waiting = DigestOf(tenant_id="hyderabad", user_id=new_id(), until=datetime.now(UTC) + ends_in)
         return Recorded(DigestWorkflow, [waiting], script)
 
+    def rounds(script: Script) -> Recorded:
+        of = SavedSearchOf(tenant_id="hyderabad", saved_search_id=new_id(), user_id=new_id())
+        return Recorded(SavedSearchWorkflow, [of], script)
+
     def notify(script: Script) -> Recorded:
         return Recorded(NotifyWorkflow, [outgoing], script)
 
@@ -206,10 +236,22 @@ def _of_others() -> dict[str, Recorded]:
     def reconcile(script: Script) -> Recorded:
         return Recorded(ReconcileWorkflow, [], script)
 
+    def rebuilding(script: Script, signal: str | None = None) -> Recorded:
+        order = RebuildOrder(rebuild_id=new_id(), projection="history", paused=signal is not None)
+        return Recorded(RebuildProjectionWorkflow, [order], script, signal)
+
     account = {"tenant_id": "hyderabad", "user_id": new_id(), "issued_at": OVERDUE}
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    in_a_year = datetime.now(UTC) + timedelta(days=365)
+    search = {**account, "saved_search_id": new_id(), "search": _SEARCH}
+    saved = CreateSavedSearch(command_id=new_id(), **search)
+    changed = ChangeSavedSearch(command_id=new_id(), **search)
 
     def erasing(script: Script) -> Recorded:
         return Recorded(EraseUserWorkflow, [sent(EraseUser(command_id=new_id(), **account))], script)
+
+    def exporting(script: Script) -> Recorded:
+        return Recorded(ExportHistoryWorkflow, [sent(ExportHistory(command_id=new_id(), **account))], script)
 
     return {
         "record_activity-done": recording(Script()),
@@ -225,6 +267,9 @@ def _of_others() -> dict[str, Recorded]:
         ),
         "reconcile-verifications": reconcile(Script()),
         "reconcile-erasures": reconcile(Script()),
+        "reconcile-exports": reconcile(Script()),
+        "export_history-late": exporting(Script(write_export=unavailable(2), publish_observations=unavailable(2))),
+        "export_history-erased": exporting(Script(erased=True)),
         "erase_user-late": erasing(
             Script(
                 withdraw_listings=unavailable(1),
@@ -240,6 +285,32 @@ def _of_others() -> dict[str, Recorded]:
         # As when the hour is over: the step fails for good.
         "erase_user-not_notified": erasing(Script(ensure_notified=refusal("NotNotified"))),
         "erase_user-sessions_kept": erasing(Script(sessions_kept=[1.0, 0.5])),
+        "reconcile-saved_searches": reconcile(Script()),
+        "saved_search-reported": rounds(
+            Script(
+                due=[soon],
+                rounds=[RoundDone(reported=3, recorded=new_id(), due_at=soon), RoundDone(due_at=soon), RoundDone()],
+            )
+        ),
+        # In this order: the rounds of the first are there when the second wants to start them.
+        "create_saved_search-waits": Recorded(CreateSavedSearchWorkflow, [sent(saved)], Script(due=[in_a_year])),
+        "change_saved_search-signals": Recorded(ChangeSavedSearchWorkflow, [sent(changed)], Script()),
+        "saved_search-unread": rounds(Script(due=[soon], rounds=[RoundDone(unread=True)])),
+        "saved_search-paused": rounds(Script()),
+        "saved_search-late": rounds(
+            Script(
+                due=[soon],
+                rounds=[RoundDone(reported=1, recorded=new_id(), due_at=soon), RoundDone(unread=True)],
+                next_round=unavailable(2),
+                find_matches=unavailable(1),
+                publish_observations=unavailable(1),
+                pause_unread=unavailable(1),
+                publish=unavailable(1),
+            )
+        ),
+        "saved_search-many_rounds": rounds(
+            Script(due=[soon, soon], rounds=[*(RoundDone(due_at=soon) for _ in range(100)), RoundDone()])
+        ),
         "notify-channels": notify(Script(expanded=expanded, pages=pages(0))),
         "notify-nothing": notify(Script()),
         "notify-channels_late": notify(
@@ -258,6 +329,18 @@ def _of_others() -> dict[str, Recorded]:
         "digest-overdue": digest(Script(held=(Channel.SMS,), send_digest_sms=unavailable(1)), timedelta(hours=-1)),
         "digest-nothing": digest(Script(), timedelta(hours=-1)),
         "digest-given_up": digest(Script(held=(Channel.SMS,), send_digest_sms=refusal("Refused")), timedelta()),
+        "rebuild_projection-done": rebuilding(Script()),
+        "rebuild_projection-late": rebuilding(
+            Script(
+                begin_rebuild=unavailable(1),
+                replay_events=unavailable(2),
+                switch_projection=unavailable(1),
+                delete_old_generation=unavailable(1),
+            )
+        ),
+        "rebuild_projection-failed": rebuilding(Script(replay_events=refusal("TooManyFailures"))),
+        "rebuild_projection-resumed": rebuilding(Script(), "resume"),
+        "rebuild_projection-cancelled": rebuilding(Script(), "cancel"),
         "reconcile-done": reconcile(Script()),
         "reconcile-unreadable": reconcile(Script(unreadable=1)),
         "reconcile-failed": reconcile(Script(publish_overdue=unavailable(3))),
@@ -271,7 +354,9 @@ _QUEUES: dict[Any, str] = {
     NotifyFavoritesWorkflow: options.NOTIFICATIONS,
     DigestWorkflow: options.NOTIFICATIONS,
     ReconcileWorkflow: options.MAINTENANCE,
+    RebuildProjectionWorkflow: options.MAINTENANCE,
     EmailVerificationWorkflow: options.COMMANDS,
+    SavedSearchWorkflow: options.NOTIFICATIONS,
 }
 """Task queues of the workflows that are not commands."""
 
@@ -282,6 +367,9 @@ async def record(environment: WorkflowEnvironment, name: str) -> str:
     queue = _QUEUES.get(path.workflow, options.COMMANDS)
     async with running(environment.client, path.script):
         handle = await started(environment.client, path.workflow, path.arguments, f"{name}-{new_id()}", queue)
+        if path.signal:
+            await until(lambda: _is_paused(handle))
+            await handle.signal(path.signal)
         try:
             await handle.result()
         except WorkflowFailureError as error:
@@ -295,6 +383,11 @@ async def record(environment: WorkflowEnvironment, name: str) -> str:
                     await environment.client.get_workflow_handle(child.workflow_id).result()
     # Stack traces name folders of the machine that recorded them, and replay does not read them.
     return _STACK_TRACE.sub(r'\1""', history.to_json())
+
+
+async def _is_paused(handle: WorkflowHandle[Any, Any]) -> bool:
+    progress = await handle.query(RebuildProjectionWorkflow.progress)
+    return progress is not None and progress.status is RebuildStatus.PAUSED
 
 
 async def started(client: Client, workflow: Any, arguments: list[Any], id: str, queue: str) -> WorkflowHandle[Any, Any]:
@@ -316,7 +409,7 @@ async def main() -> None:
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=binary("temporal"),
         plugins=[temporal.plugin()],
-        search_attributes=[temporal.TENANT_ID, temporal.USER_ID],
+        search_attributes=[temporal.TENANT_ID, temporal.USER_ID, temporal.AGGREGATE_ID],
     ) as environment:
         for name in PATHS:
             file = HISTORIES / f"{name}.json"

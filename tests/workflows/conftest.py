@@ -37,7 +37,7 @@ async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
         test_server_existing_path=binary("temporal-test-server"), plugins=[temporal.plugin()]
     ) as environment:
         keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
-        kinds = {key.name: keyword for key in (temporal.TENANT_ID, temporal.USER_ID)}
+        kinds = {key.name: keyword for key in (temporal.TENANT_ID, temporal.USER_ID, temporal.AGGREGATE_ID)}
         # It waits for ever with a child workflow whose search attributes it does not know.
         await environment.client.operator_service.add_search_attributes(
             AddSearchAttributesRequest(namespace=environment.client.namespace, search_attributes=kinds)

@@ -1,6 +1,7 @@
 """Fake activities with scripted failures, registered under the names of the real ones."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,8 +12,10 @@ from temporalio.exceptions import ApplicationError
 
 from activities.deliveries import Outgoing
 from activities.erasing import Erasing
+from activities.exports import Exporting
 from activities.notices import DeliveryBatch, DigestOf, Expanded, FavoritesOf
 from activities.publishing import PublishedOverdue
+from activities.saved_search_rounds import Round, RoundDone, SavedSearchOf
 from activities.verifications import VerificationStep
 from domain.command import Command, Saved, SealedCommand
 from domain.events import new_events
@@ -24,12 +27,24 @@ from domain.preferences import decide as decide_preferences
 from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted, Sender
 from domain.property_commands import decide as decide_property
 from domain.roles import UserRole
+from domain.saved_searches import (
+    CreateSavedSearch,
+    PausedBy,
+    PauseSavedSearch,
+    SavedSearchChanged,
+    SavedSearchCommand,
+    SavedSearchCreated,
+    SavedSearchDeleted,
+    SearchToSave,
+)
 from domain.user_commands import Circumstances, EraseUser, RegisterUser, RequestVerification, UserCommand
 from domain.user_commands import decide as decide_user
 from domain.user_events import UserDeleted, UserUpdated, UserVerificationRequested
 from tests.samples import new_id, register_user
+from tests.workflows.fake_rebuild import FakeRebuild
 
 _ACTOR = Sender(user_id=UUID(int=1), role=UserRole.USER)
+_SEARCH = {**dict(SearchToSave(name="Flats", filters='{"bedrooms":["2"]}')), "paused": None}
 
 
 class Script:
@@ -41,26 +56,35 @@ class Script:
         unreadable: int = 0,
         changes: bool = True,
         sessions_kept: Sequence[float] = (),
+        erased: bool = False,
         expanded: Expanded | None = None,
         pages: Sequence[Expanded] = (),
         held: tuple[Channel, ...] = (),
+        due: Sequence[datetime | None] = (),
+        rounds: Sequence[RoundDone] = (),
         **failures: list[Exception],
     ) -> None:
         """`unreadable` is the number of unreadable events of reconcile; `changes`, whether commands cause events.
 
         `expanded` is what a batch of notices is expanded to, `pages` what each page of favourites is, and `held` the
         channels of a digest. `sessions_kept` are the seconds that the attempts to delete the sessions of an erased
-        user ask to wait.
+        user ask to wait. `erased` is whether the user of an export is. `due` are the answers of when a round of a saved
+        search is due, and `rounds` the rounds.
         """
         self._sessions_kept = list(sessions_kept)
+        self._erased = erased
         self._unreadable = unreadable
         self._expanded = expanded or Expanded(channels={})
         self._pages = list(pages)
         self._held = held
+        self._due = list(due)
+        self._rounds = list(rounds)
+        self.rounds: list[Round] = []
         self.sent: list[Outgoing] = []
         self._changes = changes
         self._failures = failures
         self.calls: list[str] = []
+        self._rebuild = FakeRebuild(self._call)
 
     def attempts(self, name: str) -> int:
         return self.calls.count(name)
@@ -113,6 +137,40 @@ class Script:
             script._call("save_preferences")
             command = TypeAdapter[Any](PreferencesCommand).validate_json(orjson.dumps(sealed))
             return script._saved(command, list(decide_preferences(None, command, None)))
+
+        @activity.defn
+        async def save_saved_search(sealed: SealedCommand) -> Saved:
+            script._call("save_saved_search")
+            command = TypeAdapter[Any](SavedSearchCommand).validate_json(orjson.dumps(sealed))
+            of = {"saved_search_id": command.saved_search_id, "user_id": command.user_id}
+            if isinstance(command, CreateSavedSearch):
+                return script._saved(command, [SavedSearchCreated(**_SEARCH, **of, since=command.issued_at)])
+            return script._saved(command, [SavedSearchDeleted(**of)])
+
+        @activity.defn
+        async def next_round(of: SavedSearchOf) -> datetime | None:
+            script._call("next_round")
+            return script._due.pop(0) if script._due else None
+
+        @activity.defn
+        async def find_matches(round: Round) -> RoundDone:
+            script._call("find_matches")
+            script.rounds.append(round)
+            return script._rounds.pop(0) if script._rounds else RoundDone()
+
+        @activity.defn
+        async def pause_unread(round: Round) -> Saved:
+            script._call("pause_unread")
+            of = {"saved_search_id": round.saved_search_id, "user_id": round.user_id}
+            pausing = {"command_id": new_id(), "tenant_id": round.tenant_id, "issued_at": round.at}
+            command = PauseSavedSearch(**pausing, **of, by=PausedBy.UNREAD)
+            paused = {**_SEARCH, "paused": PausedBy.UNREAD}
+            return script._saved(command, [SavedSearchChanged(**paused, **of, since=round.at)])
+
+        @activity.defn
+        async def start_overdue_saved_searches() -> int:
+            script._call("start_overdue_saved_searches")
+            return 1
 
         @activity.defn
         async def save_user(sealed: SealedCommand) -> Saved:
@@ -181,6 +239,23 @@ class Script:
             return script._sessions_kept.pop(0) if script._sessions_kept else 0.0
 
         @activity.defn
+        async def write_export(exporting: Exporting) -> RecordedActivity | None:
+            script._call("write_export")
+            if script._erased:
+                return None
+            return RecordedActivity(tenant_id=exporting.tenant_id, command_id=exporting.command_id)
+
+        @activity.defn
+        async def start_overdue_exports() -> int:
+            script._call("start_overdue_exports")
+            return 0
+
+        @activity.defn
+        async def delete_expired_exports() -> int:
+            script._call("delete_expired_exports")
+            return 0
+
+        @activity.defn
         async def publish(saved: Saved) -> int:
             script._call("publish")
             return len(saved.events)
@@ -240,6 +315,11 @@ class Script:
             save_property,
             save_favorite,
             save_preferences,
+            save_saved_search,
+            next_round,
+            find_matches,
+            pause_unread,
+            start_overdue_saved_searches,
             save_user,
             save_verification_step,
             start_overdue_verifications,
@@ -252,6 +332,9 @@ class Script:
             delete_rows,
             destroy_key,
             delete_sessions,
+            write_export,
+            start_overdue_exports,
+            delete_expired_exports,
             publish,
             save_observations,
             publish_observations,
@@ -263,6 +346,7 @@ class Script:
             send_digest,
             start_overdue,
             publish_overdue,
+            *script._rebuild.activities,
         ]
 
 

@@ -139,6 +139,8 @@ async def test_reconcile_starts_deliveries_then_publishes_overdue_then_lost_even
         *["publish_overdue"] * 2,
         "start_overdue_verifications",
         "start_overdue_erasures",
+        "start_overdue_exports",
+        "delete_expired_exports",
     ]
 
 
@@ -167,4 +169,6 @@ async def test_failed_deliveries_do_not_stop_reconcile(skipping: WorkflowEnviron
         "publish_overdue",
         "start_overdue_verifications",
         "start_overdue_erasures",
+        "start_overdue_exports",
+        "delete_expired_exports",
     ]

@@ -5,6 +5,7 @@ from typing import Any, get_args
 from domain.favorite_commands import FavoriteCommand
 from domain.preferences import PreferencesCommand
 from domain.property_commands import PropertyCommand
+from domain.saved_searches import SavedSearchCommand
 from domain.user_commands import UserCommand
 from workflows.registry import COMMANDS
 
@@ -15,7 +16,7 @@ def types_of(union: Any) -> set[str]:
 
 
 def test_every_command_has_its_workflow_and_every_workflow_its_command() -> None:
-    unions = (PropertyCommand, FavoriteCommand, PreferencesCommand, UserCommand)
+    unions = (PropertyCommand, FavoriteCommand, PreferencesCommand, SavedSearchCommand, UserCommand)
     commands = {type for union in unions for type in types_of(union)}
 
     assert set(COMMANDS) == commands - {"expire-verification"}  # a step of the workflow email-verification

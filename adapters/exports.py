@@ -1,0 +1,111 @@
+"""The table of exports: files with a person's history and data, each behind a link that ends after a day."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import urlencode
+from uuid import UUID
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.sealing import token_hash
+from adapters.tables import commands, exports
+
+EXPORT_PATH = "/api/users/export"
+LIFETIME = timedelta(days=1)
+"""Of a link and its file: long enough to find the mail, and short enough for a file with all that one has done."""
+EXPORTS = "exports/"
+"""What the keys of all files begin with."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """A requested file."""
+
+    tenant_id: str
+    export_id: UUID
+    user_id: UUID
+    requested_at: datetime
+    ready_at: datetime | None
+    expires_at: datetime | None
+    size: int | None
+
+    @property
+    def key(self) -> str:
+        """The key of the file in the object storage."""
+        return f"{EXPORTS}{self.tenant_id}/{self.user_id}/{self.export_id}.jsonl"
+
+
+_COLUMNS = [exports.c[name] for name in Export.__dataclass_fields__]
+
+
+def export_url(public_api_url: str, tenant_id: str, token: str) -> str:
+    """The link of a mail. It names the tenant, because several portals may share the host of the API."""
+    return f"{public_api_url}{EXPORT_PATH}?{urlencode({'token': f'{tenant_id}.{token}'})}"
+
+
+def read_export_token(token: str) -> tuple[str, bytes]:
+    """The tenant and the hash of the token in a link. Of a text that is none, no export has them."""
+    tenant_id, _, secret = token.rpartition(".")
+    return tenant_id, token_hash(secret)
+
+
+async def find_export(connection: AsyncConnection, export_id: UUID, *, locked: bool = False) -> Export | None:
+    """An export of the connection's tenant; None if its person is erased. `locked` until the transaction ends."""
+    query = select(*_COLUMNS).where(exports.c.export_id == export_id)
+    row = (await connection.execute(query.with_for_update() if locked else query)).one_or_none()
+    return Export(**row._mapping) if row else None
+
+
+async def find_by_token(connection: AsyncConnection, hashed: bytes, now: datetime) -> Export | None:
+    """The export of the connection's tenant whose link has a token with this hash, and has not ended."""
+    query = select(*_COLUMNS).where(exports.c.token_hash == hashed, exports.c.expires_at > now)
+    row = (await connection.execute(query)).one_or_none()
+    return Export(**row._mapping) if row else None
+
+
+async def mark_ready(
+    connection: AsyncConnection, export_id: UUID, ready_at: datetime, size: int, hashed: bytes
+) -> None:
+    """Record that a file is written, and the hash of the token of its link."""
+    ready = {"ready_at": ready_at, "expires_at": ready_at + LIFETIME, "size": size, "token_hash": hashed}
+    await connection.execute(update(exports).where(exports.c.export_id == export_id).values(ready))
+
+
+async def expired(connection: AsyncConnection, now: datetime, limit: int) -> Sequence[Export]:
+    """Exports of every tenant whose link has ended, and whose file is not deleted yet."""
+    query = select(*_COLUMNS).where(exports.c.expires_at <= now).order_by(exports.c.expires_at).limit(limit)
+    return [Export(**row._mapping) for row in await connection.execute(query)]
+
+
+async def mark_deleted(connection: AsyncConnection, export: Export) -> None:
+    """Record that a file is deleted."""
+    of_export = exports.c.tenant_id == export.tenant_id, exports.c.export_id == export.export_id
+    await connection.execute(update(exports).where(*of_export).values(expires_at=None, token_hash=None))
+
+
+async def pending_since(
+    connection: AsyncConnection, moment: datetime, limit: int
+) -> Sequence[tuple[Export, str | None]]:
+    """Exports of every tenant that were requested before `moment` and are not written, with their fingerprints."""
+    of_command = (commands.c.tenant_id == exports.c.tenant_id) & (commands.c.command_id == exports.c.export_id)
+    query = (
+        select(*_COLUMNS, commands.c.fingerprint)
+        .join(commands, of_command)
+        .where(exports.c.ready_at.is_(None), exports.c.requested_at < moment)
+        .order_by(exports.c.requested_at)
+        .limit(limit)
+    )
+    return [(Export(*row[:-1]), row.fingerprint) for row in await connection.execute(query)]
+
+
+async def of_user(connection: AsyncConnection, user_id: UUID) -> Sequence[Export]:
+    """The exports of a user of the connection's tenant."""
+    query = select(*_COLUMNS).where(exports.c.user_id == user_id)
+    return [Export(**row._mapping) for row in await connection.execute(query)]
+
+
+async def forget(connection: AsyncConnection, user_id: UUID) -> None:
+    """Delete the rows of a user, after their files."""
+    await connection.execute(delete(exports).where(exports.c.user_id == user_id))

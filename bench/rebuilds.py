@@ -1,0 +1,109 @@
+"""Rebuilds of every projection, each beside a COPY of the rows that it has written into an empty table like its own."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+from redis.asyncio import Redis
+from sqlalchemy import Table, text
+
+from adapters.postgres import Database
+from adapters.settings import Settings
+from demo.listings import synthetic
+from domain.events import new_events
+from domain.property import PropertyDetails
+from domain.property_commands import CreateProperty, Sender, decide
+from domain.roles import UserRole
+from projections.rebuild import rebuild
+from projections.registry import PROJECTIONS, Clients
+
+_CHUNK = 20_000
+"""Events of one INSERT: some two seconds, and the server ends a statement after ten."""
+_OWNERS = 200
+# Each event has a listing and an id of its own, and one of a few owners; all other facts are those of one listing.
+_FILL = text("""
+    INSERT INTO user_history.event_store
+        (event_id, aggregate_id, user_id, event_type, event_data, timestamp, version, tenant_id, schema_version,
+         command_id, published_at)
+    SELECT gen_random_uuid(), listing, owner, :type,
+           CAST(:data AS jsonb) || jsonb_build_object('propertyId', listing, 'ownerId', owner),
+           now() - n * interval '1 second', 1, :tenant, :schema_version, gen_random_uuid(), now()
+    FROM (
+        SELECT n, CAST(gen_random_uuid() AS text) AS listing, (CAST(:owners AS text[]))[1 + n % :count] AS owner
+        FROM generate_series(1, :rows) AS n
+    ) AS made
+""")
+
+
+async def fill(settings: Settings, events: int) -> None:
+    """Store so many events of listings, marked published."""
+    owners = [uuid4() for _ in range(_OWNERS)]
+    command = CreateProperty(
+        command_id=uuid4(),
+        tenant_id=settings.default_tenant,
+        user_id=owners[0],
+        issued_at=datetime.now(UTC),
+        property_id=uuid4(),
+        details=PropertyDetails.model_validate(next(synthetic(1))),
+    )
+    [fact] = decide(None, command, Sender(user_id=owners[0], role=UserRole.USER))
+    [event] = new_events(command, command.property_id, 0, [fact])
+    values = {
+        "type": event.event_type,
+        "data": event.model_dump_json(include={"data"}, by_alias=True)[len('{"data":') : -1],
+        "tenant": event.tenant_id,
+        "schema_version": event.schema_version,
+        "owners": [str(owner) for owner in owners],
+        "count": _OWNERS,
+    }
+    database = Database.for_tenants(settings)
+    for first in range(0, events, _CHUNK):
+        async with database.statements(settings.default_tenant) as connection:
+            await connection.execute(_FILL, {**values, "rows": min(_CHUNK, events - first)})
+    await database.close()
+    owner = await asyncpg.connect(settings.database_url)
+    await owner.execute("VACUUM ANALYZE user_history.event_store")
+    await owner.close()
+
+
+async def measure(settings: Settings, redis: Redis, events: int, row: Callable[[str, float, str, float], None]) -> None:
+    """Fill the event store, then add a row for each projection of the registry."""
+    await fill(settings, events)
+    database = Database.for_all_tenants(settings)
+    for name, make in PROJECTIONS.items():
+        projection, done = make(Clients(redis)), 0
+
+        def count(replayed: int) -> None:
+            nonlocal done
+            done = max(done, replayed)
+
+        began = time.perf_counter()
+        rebuilt = await rebuild(database, projection, count)
+        seconds = time.perf_counter() - began
+        copied = sum([await _copied(settings, table, rebuilt.generation) for table in projection.tables])
+        row(f"rebuild-{name}", done / seconds, "events/s", done / copied)
+    await database.close()
+
+
+async def _copied(settings: Settings, table: Table, generation: int) -> float:
+    """The seconds that a COPY takes of the rows of a generation into a table with the same indexes."""
+    columns = [column.name for column in table.c if column.computed is None]
+    owner = await asyncpg.connect(settings.database_url)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows"
+        names = ", ".join(f'"{name}"' for name in columns)
+        query = f"SELECT {names} FROM {table.fullname} WHERE generation = {generation}"
+        await owner.copy_from_query(query, output=str(rows), format="binary")
+        await owner.execute(f"CREATE TABLE public.copied (LIKE {table.fullname} INCLUDING ALL)")
+        began = time.perf_counter()
+        copying: Any = owner.copy_to_table
+        await copying("copied", schema_name="public", source=str(rows), columns=columns, format="binary")
+        seconds = time.perf_counter() - began
+    await owner.execute("DROP TABLE public.copied")
+    await owner.close()
+    return seconds

@@ -1,0 +1,192 @@
+"""What a round of a saved search reports: pure functions of what it finds, and of what was reported before.
+
+A listing is reported when it is new, cheaper, or back on the market, and never twice in the same version. A relisting
+is no news. Owners withdraw a listing and put it back, or delete it and list it again, to come first among the newest;
+portals that mail each of these lose their readers.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from domain.observations import MatchedListing, MatchReason
+from domain.property_status import PropertyStatus
+
+RELISTED_WITHIN = timedelta(days=30)
+"""A listing that comes back within a month, at no lower price, was never away for somebody who looks for a home."""
+DEAL_LASTS = timedelta(days=1)
+"""An offer or a deal that stood for less than a day was entered by mistake, or to come first among the newest."""
+MAX_SHOWN = 14
+"""Listings of one mail. The others are behind its link."""
+MAX_UNREAD = 6
+"""Mails in a row that nobody has read, after which a saved search pauses itself."""
+
+_DEALS = frozenset({PropertyStatus.UNDER_OFFER, PropertyStatus.SOLD, PropertyStatus.RENTED})
+
+
+@dataclass(frozen=True)
+class Step:
+    """Status and price of a listing after one of its events."""
+
+    at: datetime
+    status: str
+    price: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """A listing that the search finds, with its past."""
+
+    id: UUID
+    version: int
+    title: str
+    location: str
+    price: int
+    likeness: tuple[Any, ...]
+    """`likeness_of` it."""
+    steps: tuple[Step, ...]
+    """Oldest first."""
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What the saved search has reported of a listing."""
+
+    version: int
+    price: int
+    back_at: datetime | None = None
+    """When it was reported as back on the market for the last time."""
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A listing that its owner has deleted or withdrawn."""
+
+    likeness: tuple[Any, ...]
+    price: int
+    at: datetime
+
+
+def likeness_of(facts: Mapping[str, Any], owner_id: str) -> tuple[Any, ...]:
+    """What two listings of one home have in common, from the JSON of a listing. A title is easily changed."""
+    place = " ".join(str(facts.get("location", "")).casefold().split())
+    same = ("propertyType", "listingType", "bedrooms", "bathrooms", "areaSqft", "floorNumber")
+    return (owner_id, place, *(facts.get(name) for name in same))
+
+
+def matches_of(
+    found: Iterable[Found], reported: Mapping[UUID, Reported], gone: Sequence[Gone], since: datetime
+) -> list[tuple[Found, MatchedListing]]:
+    """Those of the found listings that are news since `since`, in their order, each with its reason."""
+    matches = []
+    for listing in found:
+        reason = _reason(listing, reported.get(listing.id), gone, since)
+        if reason:
+            because, previous_price = reason
+            shown = MatchedListing(
+                property_id=listing.id,
+                version=listing.version,
+                because=because,
+                title=listing.title,
+                location=listing.location,
+                price=listing.price,
+                previous_price=previous_price,
+            )
+            matches.append((listing, shown))
+    return matches
+
+
+def _reason(
+    listing: Found, reported: Reported | None, gone: Sequence[Gone], since: datetime
+) -> tuple[MatchReason, int | None] | None:
+    if reported and reported.version >= listing.version:
+        return None
+    if reported and listing.price < reported.price:
+        return MatchReason.CHEAPER, reported.price
+    public = next((step.at for step in listing.steps if step.status == PropertyStatus.ACTIVE), None)
+    if public is None:
+        return None  # its events are not those of the version that was found
+    if public >= since:
+        if reported:
+            return None  # it was new when it was reported, and has been edited since
+        before = [one.price for one in gone if one.likeness == listing.likeness and one.at >= public - RELISTED_WITHIN]
+        if not before:
+            return MatchReason.NEW, None
+        return (MatchReason.CHEAPER, min(before)) if listing.price < min(before) else None
+    known = [step.price for step in listing.steps if step.at < since]
+    if reported is None and known and listing.price < known[-1]:
+        return MatchReason.CHEAPER, known[-1]
+    return (MatchReason.BACK, None) if _is_back(listing.steps, reported, since) else None
+
+
+def _is_back(steps: Sequence[Step], reported: Reported | None, since: datetime) -> bool:
+    """Whether a listing has come back to the market since `since`, after an absence that counts."""
+    away: list[Step] = []
+    last: tuple[Step, list[Step]] | None = None
+    was_public = False
+    for step in steps:
+        if step.status != PropertyStatus.ACTIVE:
+            away.append(step)
+        else:
+            if away and was_public:
+                last = step, away
+            away, was_public = [], True
+    if last is None or last[0].at < since:
+        return False
+    returned, absence = last
+    if reported and reported.back_at and returned.at - reported.back_at < RELISTED_WITHIN:
+        return False
+    deal = next((step for step in absence if step.status in _DEALS), None)
+    if deal and returned.at - deal.at >= DEAL_LASTS:
+        return True
+    return returned.at - absence[0].at > RELISTED_WITHIN
+
+
+@dataclass(frozen=True)
+class SentMail:
+    """A mail of a saved search."""
+
+    notification_id: UUID
+    """Of the same notice in the app."""
+    at: datetime
+    listings: frozenset[UUID]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the owner of a saved search did that shows that mails are read."""
+
+    at: datetime
+    notification_id: UUID | None = None
+    """The notification that was read."""
+    up_to: datetime | None = None
+    """All notifications until then were read."""
+    viewed: UUID | None = None
+    """A listing that was viewed."""
+    is_visit: bool = False
+    """Whether the saved search itself was opened or changed."""
+
+
+def unread_in_a_row(mails: Sequence[SentMail], readings: Sequence[Reading]) -> int:
+    """How many of the newest mails were not read; `mails` are ordered by time.
+
+    A mail counts as read when its notification in the app was read, when one of its listings was viewed after it was
+    sent, or when the saved search was opened or changed after that. There is no pixel in a mail that would tell: mail
+    programs load pictures for people who read nothing, and hide them from people who do.
+    """
+    unread = 0
+    for mail in reversed(mails):
+        if any(_shows_reading(reading, mail) for reading in readings):
+            break
+        unread += 1
+    return unread
+
+
+def _shows_reading(reading: Reading, mail: SentMail) -> bool:
+    if reading.notification_id == mail.notification_id:
+        return True
+    if reading.up_to is not None:
+        return reading.up_to >= mail.at
+    return reading.at >= mail.at and (reading.is_visit or reading.viewed in mail.listings)

@@ -1,0 +1,133 @@
+"""Live: what has just happened, for those who watch. It has no tables: it writes streams in Redis (`adapters/live.py`).
+
+A rebuild therefore writes nothing. Whatever comes again, from Kafka or from the event store, is recognized by the
+projection's own checkpoint, and within some minutes by the keys of the messages.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+from redis.asyncio import Redis
+from sqlalchemy import ARRAY, BigInteger, Text, Uuid, any_, bindparam, cast, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.live import LiveMessage, LiveStreams, property_stream, user_stream
+from adapters.tables import checkpoints, event_store
+from domain.activity import activity_of
+from domain.events import PROPERTY_EVENTS, USER_EVENTS, Event, read_event
+from domain.observations import ANONYMOUS, UserNotified
+from domain.property import PropertyFacts, SealableDetails
+from domain.property_commands import PropertyDeleted, PropertyFact
+from domain.property_status import PUBLIC_STATUSES
+from projections.history import entry_json
+from projections.projection import CacheKey, Projection, parsed
+
+_CONTACT = SealableDetails.model_fields.keys() - PropertyFacts.model_fields.keys()
+"""Contact data is personal: who wants it reads the listing."""
+_SETTLED = (
+    select(event_store.c.event_id)
+    .join(checkpoints, checkpoints.c.name == bindparam("name"))
+    .where(
+        event_store.c.event_id == any_(bindparam("event_ids", type_=ARRAY(Uuid))),
+        tuple_(cast(cast(event_store.c.tx_id, Text), BigInteger), event_store.c.id)
+        <= tuple_(checkpoints.c.tx_id, checkpoints.c.id),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Happened:
+    """The messages of one event."""
+
+    event_id: UUID
+    timestamp: datetime
+    messages: tuple[LiveMessage, ...]
+
+
+class Live(Projection[Happened]):
+    """The projection."""
+
+    name = "live"
+    topics = (PROPERTY_EVENTS, USER_EVENTS)
+    tables = ()
+
+    def __init__(self, redis: Redis) -> None:
+        self._streams = LiveStreams(redis)
+        self._old: set[UUID] = set()
+        """Events of the batch that is being written whose messages were sent before."""
+
+    def read(self, topic: str, value: bytes) -> Happened | None:
+        """The messages of an event; None when it has none. Raises UnreadableEvent with the reason."""
+        message = parsed(value)
+        if message.get("userId") == str(ANONYMOUS):
+            return None  # views of visitors, the most frequent events
+        event = read_event(message)
+        messages = tuple(messages_of(event))
+        return Happened(event.event_id, event.timestamp, messages) if messages else None
+
+    async def apply(self, tx: AsyncConnection, events: Sequence[Happened], generation: int) -> None:
+        """Find the events that the checkpoint has passed: their messages were sent."""
+        if events:
+            asked = {"name": self.name, "event_ids": [event.event_id for event in events]}
+            self._old |= set((await tx.execute(_SETTLED, asked)).scalars())
+
+    async def update_cache(self, events: Sequence[Happened], generation: int) -> None:
+        """Send the messages of the other events. Raises RedisError."""
+        old, self._old = self._old, set()
+        fresh = [event for event in events if event.event_id not in old]
+        await self._streams.publish([message for event in fresh for message in event.messages])
+
+    def cache_keys(self, events: Sequence[Happened]) -> set[CacheKey]:
+        """The streams that the messages are for."""
+        return {(message.stream,) for event in events for message in event.messages}
+
+    async def drop_cached(self, streams: set[CacheKey], generation: int) -> None:
+        """Tell the readers of streams that may lack messages to read everything again. Raises RedisError."""
+        await self._streams.publish([lost_messages(stream) for (stream,) in sorted(streams)])
+
+
+def lost_messages(stream: str) -> LiveMessage:
+    """Says that messages of a stream may be lost."""
+    return LiveMessage(stream, "reset", f"reset:{uuid4()}", b"{}")
+
+
+def messages_of(event: Event) -> Iterator[LiveMessage]:
+    """The messages of an event: for the user who caused it, the one who is notified, and those who see the listing."""
+    tenant_id, fact, event_id = event.tenant_id, event.data, str(event.event_id)
+    own = user_stream(tenant_id, event.user_id)
+    if activity := activity_of(event):
+        yield LiveMessage(own, "history", f"history:{event_id}", entry_json(activity))
+    if isinstance(fact, UserNotified):
+        notification = {
+            "id": event_id,
+            "kind": fact.kind,
+            "propertyId": str(fact.property_id) if fact.property_id else None,
+            "values": fact.values,
+            "createdAt": event.timestamp.isoformat(),
+        }
+        recipient = user_stream(tenant_id, fact.user_id)
+        yield LiveMessage(recipient, "notification", f"notification:{event_id}", orjson.dumps(notification))
+    if event.version and event.user_id != ANONYMOUS:
+        # The events of a command are published together: the first one says it.
+        command = {"commandId": str(event.command_id), "stage": "published", "aggregateId": str(event.aggregate_id)}
+        yield LiveMessage(own, "command", f"published:{event.command_id}", orjson.dumps(command))
+    if isinstance(fact, PropertyFact):
+        stream = property_stream(tenant_id, fact.property_id)
+        yield LiveMessage(stream, "property", f"property:{event_id}", orjson.dumps(_change(event, fact)))
+
+
+def _change(event: Event, fact: PropertyFact) -> dict[str, Any]:
+    """A change of a listing, with its state, which the API shows to those who may see it."""
+    gone = isinstance(fact, PropertyDeleted)
+    return {
+        "propertyId": str(fact.property_id),
+        "version": event.version,
+        "change": event.event_type,
+        "ownerId": str(fact.owner_id),
+        "isPublic": not isinstance(fact, PropertyDeleted) and fact.status in PUBLIC_STATUSES,
+        "state": None if gone else fact.model_dump(mode="json", by_alias=True, exclude=set(_CONTACT)),
+    }

@@ -1,0 +1,388 @@
+"""Rounds of saved searches on real Postgres: what they find, store, and enqueue."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid5
+
+import pytest
+from sqlalchemy import func, select, update
+from temporalio.testing import ActivityEnvironment
+
+from activities.saved_search_rounds import OverdueSavedSearches, Round, RoundDone, SavedSearchOf, SavedSearchRounds
+from activities.saving import CommandStore
+from adapters import event_store, saved_searches
+from adapters.outbox import PendingEvent
+from adapters.postgres import Database
+from adapters.sealing import Keyring
+from adapters.search.engine import SearchUnavailable
+from adapters.search.postgres import PostgresSearch
+from adapters.settings import Settings
+from adapters.tables import notices, saved_filters, saved_search_matches, users
+from domain.events import observation_events
+from domain.matching import MAX_SHOWN, MAX_UNREAD
+from domain.notifications import in_app_id
+from domain.observations import NotificationsRead, Read, SavedSearchVisited, View, Visit
+from domain.property import PropertyPatch
+from domain.property_commands import (
+    ChangePropertyStatus,
+    CreateProperty,
+    DeleteProperty,
+    PatchProperty,
+)
+from domain.property_status import PropertyStatus
+from domain.saved_searches import ChangeSavedSearch, CreateSavedSearch, Frequency, PausedBy, PauseSavedSearch
+from projections.generations import generation_of
+from projections.projection import as_consumed
+from projections.search import Search
+from tests.activities.accounts import Saving, change
+from tests.activities.test_saved_searches import Searching
+from tests.projections.messages import stored_messages
+from tests.samples import create_property, new_id, new_tenant, record_activity, view
+
+FILTERS = '{"location":["Kondapur"]}'
+
+
+class Rounds:
+    """A saved search of a user for all of Kondapur, its rounds, and the listings of others."""
+
+    def __init__(
+        self, rounds: SavedSearchRounds, searching: Searching, saving: Saving, database: Database, all_tenants: Database
+    ) -> None:
+        self._rounds, self.searching, self.saving = rounds, searching, saving
+        self.database, self._all_tenants = database, all_tenants
+        self.tenant = searching.tenant
+        self.of: SavedSearchOf
+        self.created: CreateSavedSearch
+        self.now: datetime
+
+    async def begin(self, **more: Any) -> None:
+        user = await self.saving.registered(self.tenant)
+        self.created = await self.searching.created(user, **{"filters": FILTERS, "frequency": "INSTANT", **more})
+        self.of = SavedSearchOf(tenant_id=self.tenant, saved_search_id=self.created.saved_search_id, user_id=user)
+        self.now = self.created.issued_at
+
+    async def listed(self, **more: Any) -> CreateProperty:
+        return await self.saving.listed(self.tenant, location="Kondapur", **more)
+
+    async def changed(self, listed: CreateProperty, command: Any, **fields: Any) -> None:
+        await self.saving.property(change(command, listed, **fields))
+
+    async def project(self) -> None:
+        """Apply every stored event of the tenant to the read model of search."""
+        search = Search()
+        messages = as_consumed(search, await stored_messages(self._all_tenants, self.tenant), where="test").messages
+        read = [event for message in messages if (event := search.read(message.topic, message.value))]
+        async with self._all_tenants.transaction() as tx:
+            await search.apply(tx, read, await generation_of(tx, search.name))
+
+    async def next(self, after: timedelta = timedelta(minutes=10), times: int = 1) -> RoundDone:
+        """The next round, with everything that was saved in the read model."""
+        await self.project()
+        self.now = max(self.now, datetime.now(UTC)) + after
+        round = Round(**dict(self.of), at=self.now)
+        for _ in range(times):
+            done = await ActivityEnvironment().run(self._rounds.find_matches, round)
+        return done
+
+    async def reported(self, done: RoundDone) -> list[tuple[str, str, int | None]]:
+        """Listing, reason and previous price of each that the mail of a round shows."""
+        return [
+            (one["propertyId"], one["because"], one["previousPrice"]) for one in (await self.data(done))["listings"]
+        ]
+
+    async def data(self, done: RoundDone) -> Any:
+        assert done.recorded is not None
+        async with self.database.statements(self.tenant) as connection:
+            message = await event_store.by_id(connection, done.recorded)
+        assert message is not None
+        return message["data"]
+
+    async def read(self, *observations: Any) -> None:
+        """What the owner does with mails."""
+        async with self.database.statements(self.tenant) as connection:
+            await event_store.store_observations(
+                connection, observation_events(record_activity(self.tenant, *observations))
+            )
+
+    async def count(self, table: Any) -> int:
+        async with self.database.statements(self.tenant) as connection:
+            return int((await connection.execute(select(func.count()).select_from(table))).scalar_one())
+
+
+@pytest.fixture
+async def engine(settings: Settings) -> AsyncIterator[PostgresSearch]:
+    database = Database.for_searching(settings)
+    yield PostgresSearch(database)
+    await database.close()
+
+
+@pytest.fixture
+def enqueued() -> list[PendingEvent]:
+    return []
+
+
+@pytest.fixture
+async def rounds(
+    database: Database,
+    all_tenants: Database,
+    engine: PostgresSearch,
+    store: CommandStore,
+    keyring: Keyring,
+    saving: Saving,
+    tenant: str,
+    enqueued: list[PendingEvent],
+) -> Rounds:
+    of = SavedSearchRounds(database, engine, store, keyring, enqueued.extend)
+    rounds = Rounds(of, Searching(store, keyring, database, tenant), saving, database, all_tenants)
+    await rounds.begin()
+    return rounds
+
+
+def id_of(listed: CreateProperty) -> str:
+    return str(listed.property_id)
+
+
+async def test_new_listing_is_reported_once_with_its_notice(rounds: Rounds, enqueued: list[PendingEvent]) -> None:
+    flat = await rounds.listed()
+    await rounds.saving.listed(rounds.tenant, location="Uppal")
+    own = create_property(rounds.tenant, rounds.of.user_id, location="Kondapur")
+    await rounds.saving.property(own)
+    draft = await rounds.listed()
+    await rounds.changed(draft, ChangePropertyStatus, status=PropertyStatus.PAUSED)
+
+    first = await rounds.next(times=2)
+    second = await rounds.next()
+
+    assert await rounds.reported(first) == [(id_of(flat), "NEW", None)]
+    assert (second.reported, second.recorded) == (0, None)
+    assert first.recorded is not None
+    pending = PendingEvent(rounds.tenant, first.recorded, first.recorded)
+    assert set(enqueued) == {pending}
+    async with rounds.database.statements(rounds.tenant) as connection:
+        of_search = notices.c.kind == "SAVED_SEARCH_MATCHES"
+        [notice] = await connection.execute(select(notices).where(of_search))
+        looking = await saved_searches.find_looking(connection, rounds.of.saved_search_id)
+    assert (notice.event_id, notice.audience_id) == (first.recorded, rounds.of.user_id)
+    assert looking is not None
+    assert (looking.looked_at, looking.due_at, second.due_at) == (
+        rounds.now,
+        second.due_at,
+        rounds.now + timedelta(minutes=10),
+    )
+    assert [mail.listings for mail in looking.mails] == [frozenset({flat.property_id})]
+
+
+async def test_listings_of_before_are_no_news_until_they_are_cheaper(rounds: Rounds) -> None:
+    flat = await rounds.listed(price=8_000_000)
+    await rounds.begin()
+
+    nothing = await rounds.next()
+    await rounds.changed(flat, PatchProperty, changes=PropertyPatch.model_validate({"bedrooms": 4}))
+    edited = await rounds.next()
+    await rounds.changed(flat, PatchProperty, changes=PropertyPatch.model_validate({"price": 7_500_000}))
+    cheaper = await rounds.next()
+    await rounds.changed(flat, PatchProperty, changes=PropertyPatch.model_validate({"price": 7_800_000}))
+    dearer = await rounds.next()
+
+    assert (nothing.reported, edited.reported, dearer.reported) == (0, 0, 0)
+    assert await rounds.reported(cheaper) == [(id_of(flat), "CHEAPER", 8_000_000)]
+
+
+async def test_price_dropped_into_the_range_of_the_search_is_reported(rounds: Rounds) -> None:
+    flat = await rounds.listed(price=8_000_000)
+    await rounds.begin(filters='{"location":["kondapur"],"maxPrice":7600000}')
+
+    await rounds.changed(flat, PatchProperty, changes=PropertyPatch.model_validate({"price": 7_500_000}))
+
+    assert await rounds.reported(await rounds.next()) == [(id_of(flat), "CHEAPER", 8_000_000)]
+
+
+async def test_listing_that_is_put_back_at_once_or_listed_again_is_no_news(rounds: Rounds) -> None:
+    withdrawn = await rounds.listed(bedrooms=2)
+    deleted = await rounds.listed(bedrooms=3)
+    await rounds.next()
+
+    await rounds.changed(withdrawn, ChangePropertyStatus, status=PropertyStatus.PAUSED)
+    await rounds.changed(withdrawn, ChangePropertyStatus, status=PropertyStatus.ACTIVE)
+    await rounds.changed(deleted, DeleteProperty)
+    again = create_property(rounds.tenant, deleted.user_id, location=" kondapur", bedrooms=3, title="Hot offer")
+    other = create_property(rounds.tenant, deleted.user_id, location="Kondapur", bedrooms=4)
+    for listed in (again, other):
+        await rounds.saving.property(listed)
+
+    assert await rounds.reported(await rounds.next()) == [(id_of(other), "NEW", None)]
+
+
+async def test_mail_shows_fourteen_and_how_many_there_are(rounds: Rounds) -> None:
+    for n in range(MAX_SHOWN + 2):
+        await rounds.listed(bedrooms=n)
+
+    done = await rounds.next()
+    again = await rounds.next()
+
+    data = await rounds.data(done)
+    assert (len(data["listings"]), data["total"], done.reported, again.reported) == (14, 16, 16, 0)
+
+
+async def test_sixth_unread_mail_is_the_last_and_the_search_pauses_once(rounds: Rounds) -> None:
+    for n in range(MAX_UNREAD):
+        await rounds.listed(bedrooms=n)
+        done = await rounds.next(timedelta(seconds=1))
+        assert (await rounds.data(done))["unread"] == n
+    await rounds.listed(bedrooms=50)
+
+    nothing_new = await rounds.next(timedelta(seconds=1))
+    round = Round(**dict(rounds.of), at=rounds.now)
+    paused = [await ActivityEnvironment().run(rounds._rounds.pause_unread, round) for _ in range(2)]
+    after = await rounds.next(timedelta(seconds=1))
+
+    assert (nothing_new.unread, nothing_new.reported, nothing_new.recorded) == (True, 0, None)
+    assert rounds.saving.answer(paused[0]) == rounds.saving.answer(paused[1])
+    found = await rounds.searching.found(rounds.created)
+    assert found is not None
+    assert found.paused is PausedBy.UNREAD
+    assert after == RoundDone()
+    assert await ActivityEnvironment().run(rounds._rounds.next_round, rounds.of) is None
+
+
+@pytest.mark.parametrize("how", ["notification", "all", "listing", "visit", "change"])
+async def test_mail_that_was_read_in_some_way_keeps_the_search_going(rounds: Rounds, how: str) -> None:
+    for n in range(MAX_UNREAD):
+        flat = await rounds.listed(bedrooms=n)
+        done = await rounds.next(timedelta(seconds=1))
+    assert done.recorded is not None
+    user, at = rounds.of.user_id, rounds.now + timedelta(seconds=0.5)
+    whose: dict[str, Any] = {"event_id": new_id(), "user_id": user, "timestamp": at}
+    match how:
+        case "notification":
+            fact = NotificationsRead(user_id=user, notification_id=in_app_id(done.recorded, user))
+            await rounds.read(Read(**whose, aggregate_id=user, data=fact))
+        case "all":
+            await rounds.read(Read(**whose, aggregate_id=user, data=NotificationsRead(user_id=user, up_to=at)))
+        case "listing":
+            await rounds.read(View(**whose, aggregate_id=flat.property_id, data=view(flat.property_id).data))
+        case "visit":
+            of = rounds.of.saved_search_id
+            await rounds.read(
+                Visit(**whose, aggregate_id=of, data=SavedSearchVisited(saved_search_id=of, user_id=user))
+            )
+        case "change":
+            wanted = rounds.created.search.model_copy(update={"name": "Homes"})
+            await rounds.searching.save(rounds.searching.of(rounds.created, ChangeSavedSearch, search=wanted))
+    await rounds.listed(bedrooms=50)
+
+    going_on = await rounds.next(timedelta(seconds=1))
+
+    assert (going_on.unread, going_on.reported) == (False, 1)
+    assert (await rounds.data(going_on))["unread"] == 0
+
+
+async def test_search_that_was_changed_during_a_round_reports_nothing_of_the_old_one(rounds: Rounds) -> None:
+    await rounds.listed()
+    await rounds.project()
+    wanted = rounds.created.search.model_copy(update={"filters": '{"location":["Uppal"]}'})
+
+    class Changing:
+        """The engine, during whose first answer the saved search is changed."""
+
+        async def search(self, *arguments: Any) -> Any:
+            await rounds.searching.save(rounds.searching.of(rounds.created, ChangeSavedSearch, search=wanted))
+            return await real.search(*arguments)
+
+    real = rounds._rounds._engine
+    rounds._rounds._engine = Changing()  # type: ignore[assignment]
+    done = await ActivityEnvironment().run(
+        rounds._rounds.find_matches, Round(**dict(rounds.of), at=datetime.now(UTC) + timedelta(minutes=1))
+    )
+
+    assert (done.reported, done.recorded) == (0, None)
+    assert await rounds.count(saved_search_matches) == 0
+
+
+async def test_what_is_remembered_is_bounded(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = datetime.now(UTC)
+    key = {"tenant_id": rounds.tenant, "saved_search_id": rounds.of.saved_search_id, "user_id": rounds.of.user_id}
+    rows: list[dict[str, Any]] = [
+        {**key, "property_id": uuid5(rounds.of.user_id, str(n)), "version": 1, "price": 1, "back_at": None}
+        | {"reported_at": at + timedelta(seconds=n)}
+        for n in range(saved_searches.MAX_REPORTED + 5)
+    ]
+    async with rounds.database.transaction(rounds.tenant) as tx:
+        await saved_searches.store_reported(tx, rounds.of.saved_search_id, rows)
+        await saved_searches.store_reported(tx, rounds.of.saved_search_id, rows[-1:])
+        known = await saved_searches.reported_of(
+            tx, rounds.of.saved_search_id, [rows[0]["property_id"], rows[-1]["property_id"]]
+        )
+
+    assert await rounds.count(saved_search_matches) == saved_searches.MAX_REPORTED
+    assert known.keys() == {rows[-1]["property_id"]}
+
+
+async def test_rounds_of_one_tenant_see_nothing_of_another(rounds: Rounds) -> None:
+    elsewhere = await rounds.saving.listed(new_tenant(), location="Kondapur")
+    flat = await rounds.listed()
+
+    done = await rounds.next()
+
+    assert await rounds.reported(done) == [(id_of(flat), "NEW", None)]
+    async with rounds.database.statements(elsewhere.tenant_id) as connection:
+        assert await saved_searches.reported_of(connection, rounds.of.saved_search_id, [flat.property_id]) == {}
+
+
+class Recording:
+    """Remembers the workflows that are started."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+
+    async def start_workflow(self, name: str, of: SavedSearchOf, **options: Any) -> None:
+        self.started.append(options["id"])
+
+
+@pytest.mark.parametrize("why_not", [None, "due", "paused", "suspended"])
+async def test_reconcile_starts_the_rounds_that_are_lost(
+    rounds: Rounds, all_tenants: Database, why_not: str | None
+) -> None:
+    c = saved_filters.c
+    due = datetime.now(UTC) - timedelta(minutes=5 if why_not == "due" else 20)
+    async with rounds.database.statements(rounds.tenant) as connection:
+        await connection.execute(
+            update(saved_filters).where(c.saved_search_id == rounds.of.saved_search_id).values(due_at=due)
+        )
+        if why_not == "suspended":
+            await connection.execute(
+                update(users).where(users.c.user_id == rounds.of.user_id).values(status="SUSPENDED")
+            )
+    if why_not == "paused":
+        await rounds.searching.save(rounds.searching.of(rounds.created, PauseSavedSearch, by=PausedBy.LINK))
+    client = Recording()
+
+    overdue = OverdueSavedSearches(all_tenants, client, "notifications")  # type: ignore[arg-type]
+    await ActivityEnvironment().run(overdue.start_overdue_saved_searches)
+
+    assert (rounds.of.workflow_id in client.started) == (why_not is None)
+
+
+async def test_daily_round_is_due_the_next_day(rounds: Rounds) -> None:
+    await rounds.begin(frequency=Frequency.DAILY, hour=9)
+
+    done = await rounds.next()
+
+    assert done.due_at is not None
+    assert (done.due_at.hour, done.due_at.minute) == (3, 30)
+    assert timedelta() < done.due_at - rounds.now <= timedelta(days=1)
+
+
+async def test_unavailable_engine_fails_the_round_and_nothing_is_recorded(rounds: Rounds, settings: Settings) -> None:
+    nowhere = Database.for_searching(settings.model_copy(update={"database_url": "postgresql://u:p@127.0.0.1:9/none"}))
+    rounds._rounds._engine = PostgresSearch(nowhere)
+
+    with pytest.raises(SearchUnavailable):
+        await rounds.next()
+
+    await nowhere.close()
+    async with rounds.database.statements(rounds.tenant) as connection:
+        looking = await saved_searches.find_looking(connection, rounds.of.saved_search_id)
+    assert looking is not None
+    assert looking.looked_at is None

@@ -1,0 +1,174 @@
+"""What a round of a saved search reports, and when its mails count as read."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from domain.matching import (
+    MAX_UNREAD,
+    Found,
+    Gone,
+    Reading,
+    Reported,
+    SentMail,
+    Step,
+    likeness_of,
+    matches_of,
+    unread_in_a_row,
+)
+from domain.observations import MatchReason
+from tests.samples import new_id
+
+SINCE = datetime(2026, 11, 30, 6, 0, tzinfo=UTC)
+DAY = timedelta(days=1)
+LIKE, OTHER = ("owner", "uppal", "APARTMENT"), ("owner", "uppal", "VILLA")
+LISTING = new_id()
+
+
+def step(days: float, status: str = "ACTIVE", price: int = 100) -> Step:
+    """A step so many days after SINCE."""
+    return Step(SINCE + days * DAY, status, price)
+
+
+def found(*steps: Step) -> Found:
+    return Found(LISTING, len(steps), "A flat by the lake", "Uppal", steps[-1].price, LIKE, steps)
+
+
+def reason(
+    *steps: Step, reported: Reported | None = None, gone: tuple[Gone, ...] = ()
+) -> tuple[MatchReason, int | None] | None:
+    matches = matches_of([found(*steps)], {LISTING: reported} if reported else {}, gone, SINCE)
+    return (matches[0][1].because, matches[0][1].previous_price) if matches else None
+
+
+NEW, BACK = (MatchReason.NEW, None), (MatchReason.BACK, None)
+
+
+def cheaper_than(price: int) -> tuple[MatchReason, int]:
+    return MatchReason.CHEAPER, price
+
+
+def test_listing_that_was_listed_since_is_new() -> None:
+    assert reason(step(0)) == NEW
+    assert reason(step(-9, "DRAFT"), step(1)) == NEW
+    assert reason(step(1), step(2, price=90)) == NEW
+
+
+def test_listing_that_was_there_before_is_no_news_when_it_is_edited() -> None:
+    assert reason(step(-9)) is None
+    assert reason(step(-9), step(1)) is None
+    assert reason(step(-9), step(1, price=120)) is None
+
+
+def test_lower_price_is_news_also_after_a_higher_one_of_the_same_time() -> None:
+    assert reason(step(-9), step(1, price=90)) == cheaper_than(100)
+    assert reason(step(-9), step(1, price=120), step(2, price=90)) == cheaper_than(100)
+    # It was raised and lowered again.
+    assert reason(step(-9), step(1, price=120), step(2, price=100)) is None
+
+
+def test_same_version_is_never_reported_twice() -> None:
+    steps = step(1), step(2, price=90)
+
+    assert reason(*steps, reported=Reported(version=2, price=100)) is None
+    assert reason(*steps, reported=Reported(version=3, price=100)) is None
+    assert reason(*steps, reported=Reported(version=1, price=100)) == cheaper_than(100)
+
+
+def test_reported_listing_is_news_again_only_below_the_price_that_was_reported() -> None:
+    assert reason(step(1), step(2), reported=Reported(version=1, price=100)) is None
+    assert reason(step(1), step(2, price=120), reported=Reported(version=1, price=100)) is None
+    assert reason(step(-9), step(1, price=120), step(2, price=100), reported=Reported(1, price=90)) is None
+
+
+@pytest.mark.parametrize("status", ["UNDER_OFFER", "SOLD", "RENTED"])
+def test_listing_whose_deal_has_failed_is_back(status: str) -> None:
+    assert reason(step(-9), step(-2, status), step(1)) == BACK
+    assert reason(step(-9), step(-2, status), step(1, price=120)) == BACK
+    assert reason(step(-9), step(-2, status), step(1), reported=Reported(version=1, price=100)) == BACK
+
+
+def test_deal_of_less_than_a_day_is_a_relisting() -> None:
+    assert reason(step(-9), step(0.5, "UNDER_OFFER"), step(1)) is None
+
+
+@pytest.mark.parametrize("status", ["WITHDRAWN", "PAUSED", "EXPIRED", "REJECTED"])
+def test_listing_that_is_put_back_at_the_same_price_within_a_month_is_a_relisting(status: str) -> None:
+    assert reason(step(-60), step(-28, status), step(1)) is None
+    assert reason(step(-60), step(-28, status), step(1, price=110)) is None
+    assert reason(step(-60), step(-28, status), step(1), reported=Reported(version=1, price=100)) is None
+    assert reason(step(-60), step(-28, status), step(1, price=95)) == cheaper_than(100)
+
+
+def test_listing_that_was_away_for_longer_than_a_month_is_back() -> None:
+    assert reason(step(-60), step(-30, "WITHDRAWN"), step(1)) == BACK
+    assert reason(step(-60), step(-30, "PAUSED"), step(-3, "WITHDRAWN"), step(1)) == BACK
+
+
+def test_listing_is_reported_as_back_once_a_month() -> None:
+    steps = step(-60), step(-2, "UNDER_OFFER"), step(1)
+
+    assert reason(*steps, reported=Reported(1, 100, back_at=SINCE - 20 * DAY)) is None
+    assert reason(*steps, reported=Reported(1, 100, back_at=SINCE - 31 * DAY)) == BACK
+
+
+def test_return_before_the_last_round_is_no_news() -> None:
+    assert reason(step(-60), step(-30, "UNDER_OFFER"), step(-1), step(1)) is None
+
+
+def test_draft_that_was_withdrawn_before_it_was_public_is_new() -> None:
+    assert reason(step(-9, "DRAFT"), step(-8, "WITHDRAWN"), step(1)) == NEW
+
+
+def test_home_that_its_owner_deleted_and_listed_again_is_a_relisting_unless_it_is_cheaper() -> None:
+    def gone(price: int = 100, days: float = -3, likeness: tuple[str, ...] = LIKE) -> tuple[Gone, ...]:
+        return (Gone(likeness, price, SINCE + days * DAY),)
+
+    assert reason(step(1), gone=gone()) is None
+    assert reason(step(1, price=110), gone=gone()) is None
+    assert reason(step(1, price=95), gone=gone()) == cheaper_than(100)
+    # The copy was listed first, and the old listing deleted after that.
+    assert reason(step(1), gone=gone(days=2)) is None
+    assert reason(step(1), gone=gone(days=-31)) == NEW
+    assert reason(step(1), gone=gone(likeness=OTHER)) == NEW
+
+
+def test_homes_are_alike_by_owner_place_kind_and_size_but_not_by_title_or_price() -> None:
+    facts: dict[str, Any] = {"title": "A", "location": "Uppal", "propertyType": "VILLA", "bedrooms": 2, "price": 1}
+
+    assert likeness_of(facts, "o") == likeness_of({**facts, "title": "B", "location": " UPPAL ", "price": 2}, "o")
+    assert likeness_of(facts, "o") != likeness_of(facts, "somebody else")
+    for other in ({"bedrooms": 3}, {"location": "Uppal Kalan"}, {"propertyType": "HOUSE"}, {"floorNumber": 4}):
+        assert likeness_of(facts, "o") != likeness_of({**facts, **other}, "o")
+
+
+def mails(count: int) -> list[SentMail]:
+    """A mail each day, each with a listing of its own."""
+    return [SentMail(UUID(int=n), SINCE + n * DAY, frozenset({UUID(int=100 + n)})) for n in range(count)]
+
+
+def test_mails_that_nobody_has_read_are_counted_from_the_newest() -> None:
+    assert unread_in_a_row([], []) == 0
+    assert unread_in_a_row(mails(MAX_UNREAD), []) == 6
+
+
+@pytest.mark.parametrize(
+    ("reading", "unread"),
+    [
+        (Reading(SINCE + 9 * DAY, notification_id=UUID(int=3)), 2),
+        (Reading(SINCE + 9 * DAY, notification_id=UUID(int=77)), 6),
+        (Reading(SINCE + 9 * DAY, up_to=SINCE + 4 * DAY), 1),
+        (Reading(SINCE + 9 * DAY, up_to=SINCE - DAY), 6),
+        (Reading(SINCE + 2.5 * DAY, viewed=UUID(int=102)), 3),
+        # It was viewed before its mail was sent, or was in none.
+        (Reading(SINCE + 1.5 * DAY, viewed=UUID(int=102)), 6),
+        (Reading(SINCE + 9 * DAY, viewed=UUID(int=77)), 6),
+        (Reading(SINCE + 4.5 * DAY, is_visit=True), 1),
+        (Reading(SINCE + 9 * DAY, is_visit=True), 0),
+        (Reading(SINCE - DAY, is_visit=True), 6),
+    ],
+)
+def test_one_mail_that_was_read_ends_the_row(reading: Reading, unread: int) -> None:
+    assert unread_in_a_row(mails(6), [reading]) == unread

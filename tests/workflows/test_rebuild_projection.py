@@ -1,0 +1,118 @@
+"""The workflow of a rebuild with time skipping: its steps, a pause, a cancellation, and what ends it."""
+
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import WorkflowEnvironment
+
+from domain.rebuilds import RebuildOrder, RebuildProgress, RebuildStatus
+from projections.rebuilding import Rebuilding
+from tests.platform import until
+from tests.samples import new_id
+from tests.workflows.conftest import Workers
+from tests.workflows.fakes import Script, unavailable
+from workflows import options
+from workflows.rebuild_projection import RebuildProjectionWorkflow
+from workflows.registry import WORKFLOWS
+
+Rebuilding_ = WorkflowHandle[Any, RebuildProgress | None]
+STEPS = ["begin_rebuild", *["replay_events"] * 3, "switch_projection", "delete_old_generation"]
+
+
+async def started(client: Client, *, paused: bool = False) -> Rebuilding_:
+    order = RebuildOrder(rebuild_id=new_id(), projection="history", paused=paused)
+    return await client.start_workflow(
+        RebuildProjectionWorkflow.run, order, id=f"rebuild-projection/{new_id()}", task_queue=options.MAINTENANCE
+    )
+
+
+async def is_paused(handle: Rebuilding_) -> bool:
+    progress = await handle.query(RebuildProjectionWorkflow.progress)
+    return progress is not None and progress.status is RebuildStatus.PAUSED
+
+
+async def test_rebuild_replays_until_it_is_ready_then_switches(skipping: WorkflowEnvironment, workers: Workers) -> None:
+    script = Script()
+    async with workers(skipping.client, script):
+        handle = await started(skipping.client)
+        done = await handle.result()
+        progress = await handle.query(RebuildProjectionWorkflow.progress)
+
+    assert script.calls == STEPS
+    assert done == progress
+    assert done
+    assert (done.status, done.done, done.total) == (RebuildStatus.COMPLETED, 3000, 3000)
+    assert str(done) == "Completed: 3,000 of 3,000 events, 10,000 a second"
+
+
+async def test_paused_rebuild_waits_and_goes_on_when_it_is_resumed(
+    skipping: WorkflowEnvironment, workers: Workers
+) -> None:
+    script = Script()
+    async with workers(skipping.client, script):
+        handle = await started(skipping.client, paused=True)
+        await until(lambda: is_paused(handle))
+        calls = list(script.calls)
+        await handle.signal(RebuildProjectionWorkflow.resume)
+        done = await handle.result()
+
+    assert calls == ["begin_rebuild", "record_rebuild_status"]
+    assert done
+    assert done.status is RebuildStatus.COMPLETED
+    assert [call for call in script.calls if call != "record_rebuild_status"] == STEPS
+    assert script.attempts("record_rebuild_status") == 2
+
+
+@pytest.mark.parametrize("paused", [True, False])
+async def test_cancelled_rebuild_never_switches(skipping: WorkflowEnvironment, workers: Workers, paused: bool) -> None:
+    script = Script(begin_rebuild=[] if paused else unavailable(1))
+    async with workers(skipping.client, script):
+        handle = await started(skipping.client, paused=paused)
+        if paused:
+            await until(lambda: is_paused(handle))
+        await handle.signal(RebuildProjectionWorkflow.cancel)
+        done = await handle.result()
+
+    assert done
+    assert done.status is RebuildStatus.CANCELLED
+    assert script.calls[-1] == "abort_rebuild"
+    assert "switch_projection" not in script.calls
+    assert (await handle.describe()).status is WorkflowExecutionStatus.COMPLETED
+
+
+async def test_every_step_is_tried_until_it_is_done(skipping: WorkflowEnvironment, workers: Workers) -> None:
+    late: Any = {name: unavailable(3) for name in STEPS}
+    script = Script(**late)
+    async with workers(skipping.client, script):
+        done = await (await started(skipping.client)).result()
+
+    assert done
+    assert done.status is RebuildStatus.COMPLETED
+    assert [script.attempts(name) for name in dict.fromkeys(STEPS)] == [4, 3 + 3, 4, 4]
+
+
+@pytest.mark.parametrize("step", ["replay_events", "switch_projection"])
+async def test_rebuild_that_cannot_go_on_leaves_the_old_generation_and_says_why(
+    skipping: WorkflowEnvironment, workers: Workers, step: str
+) -> None:
+    failing: Any = {step: [ApplicationError("most events fail", type="TooManyFailures", non_retryable=True)]}
+    script = Script(**failing)
+    async with workers(skipping.client, script):
+        handle = await started(skipping.client)
+        with pytest.raises(WorkflowFailureError):
+            await handle.result()
+        progress = await handle.query(RebuildProjectionWorkflow.progress)
+
+    assert script.calls[-1] == "abort_rebuild"
+    assert progress
+    assert (progress.status, progress.detail) == (RebuildStatus.FAILED, "most events fail")
+
+
+def test_activities_have_the_names_of_the_fakes() -> None:
+    """The real ones are registered by worker.py, which has the worker of the queue."""
+    named = {name for name in vars(Rebuilding) if not name.startswith("_")}
+
+    assert named <= {fake.__name__ for fake in Script().activities}
+    assert RebuildProjectionWorkflow in WORKFLOWS[options.MAINTENANCE]
