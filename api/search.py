@@ -132,7 +132,7 @@ async def _answer(
     purpose = _purpose(parts.search.name, tenant_id, asked)
     after = opened(parts.signer.open_position, purpose, cursor)
     await wait_until_searchable(parts, tenant_id, token)
-    read = await _read(parts, tenant_id, asked)
+    read = await understood(parts, tenant_id, asked)
     found = await parts.search.search(tenant_id, read, after)
     relax = () if found.hits or after else await relaxations(parts.search, tenant_id, read)
     if caller and after is None:
@@ -148,7 +148,7 @@ async def _answer(
     return Response(b'{"items":[' + items + b"]," + orjson.dumps(rest)[1:], media_type="application/json")
 
 
-async def _read(parts: Parts, tenant_id: str, asked: SearchQuery) -> SearchQuery:
+async def understood(parts: Parts, tenant_id: str, asked: SearchQuery) -> SearchQuery:
     """The search as it is understood: what a person types, with its misspelled words corrected."""
     if not asked.q:
         return asked
