@@ -749,7 +749,8 @@ property_search = Table(
     _sorted("property_search_bedrooms", "listed_at", "bedrooms"),
     _indexed("property_search_words", "words", "gin"),
     _indexed("property_search_amenities", "amenities", "gin"),
-    _indexed("property_search_geo", "geo", "gist"),
+    # With what the view asks, so that listings in an area are counted without reading their rows.
+    _indexed("property_search_geo", "geo", "gist", postgresql_include=["tenant_id", "generation"]),
     Index(
         "property_search_changed", "tenant_id", "generation", "changed_at", postgresql_where=text("status = 'ACTIVE'")
     ),

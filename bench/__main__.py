@@ -83,14 +83,14 @@ class Bench:
 
     def row(self, name: str, value: float, unit: str, baseline: float | str) -> None:
         """Add a row; the baseline is a text where it could not be measured."""
-        row: dict[str, object] = {"name": name, "value": round(value, 1), "unit": unit}
+        row: dict[str, object] = {"name": name, "value": _shown(value), "unit": unit}
         if isinstance(baseline, str):
             self.rows.append({**row, "baseline": baseline, "ratio": None})
-            self._print_line(f"  {name}: {value:.1f} {unit}, {baseline}")
+            self._print_line(f"  {name}: {_shown(value)} {unit}, {baseline}")
             return
         ratio = round(value / baseline, 2)
-        self.rows.append({**row, "baseline": round(baseline, 1), "ratio": ratio})
-        self._print_line(f"  {name}: {value:.1f} {unit}, baseline {baseline:.1f}, {ratio} of it")
+        self.rows.append({**row, "baseline": _shown(baseline), "ratio": ratio})
+        self._print_line(f"  {name}: {_shown(value)} {unit}, baseline {_shown(baseline)}, {ratio} of it")
 
     async def sign_up(self, name: str) -> None:
         body = {
@@ -401,6 +401,11 @@ class Bench:
                 began = began or (time.perf_counter() if heard else 0.0)
         await consumer.stop()
         return heard / (time.perf_counter() - began)
+
+
+def _shown(value: float) -> float:
+    """A figure with one decimal, or with three where it is small."""
+    return round(value, 1 if value >= 10 else 3)
 
 
 def _activity(tenant: str) -> Activity:

@@ -19,6 +19,7 @@ from adapters.search.engine import SearchEngine
 from adapters.search.postgres import PostgresSearch
 from adapters.search.relaxing import relaxations
 from adapters.search.rows import indexed
+from adapters.search.spelling import corrected
 from adapters.settings import Settings
 from bench.load import Latencies, Work, concurrent
 from bench.search_baselines import Listed, PlainTable, Tantivy, text_of
@@ -51,6 +52,7 @@ class SearchBench:
         self, database: Database, all_tenants: Database, plain: PlainTable, tantivy: Tantivy | None, row: AddRow
     ) -> None:
         self._tenant = f"bench-{uuid4().hex[:8]}"
+        self._database = database
         self._engine: SearchEngine = PostgresSearch(database)
         self._all_tenants = all_tenants
         self._plain = plain
@@ -117,17 +119,24 @@ class SearchBench:
 
     async def _answer(self, asked: Asked) -> None:
         """As the API answers the first page."""
-        found = await self._engine.search(self._tenant, asked.query)
+        read = asked.query
+        if read.q:
+            async with self._database.statements(self._tenant) as connection:
+                read = read.model_copy(update={"q": await corrected(connection, read.q)})
+        found = await self._engine.search(self._tenant, read)
         if not found.hits:
-            await relaxations(self._engine, self._tenant, asked.query)
+            await relaxations(self._engine, self._tenant, read)
 
     async def _tantivy_times(self, asked: Sequence[Asked]) -> list[float]:
         if self._tantivy is None:
             return []
-        find = self._tantivy.find
+        tantivy = self._tantivy
 
         async def answer(each: Asked) -> None:
-            find(each.words)
+            if each.misspelled:
+                tantivy.find_similar(each.words[0])
+            else:
+                tantivy.find(each.words)
 
         return await _times(partial(answer, each) for each in asked)
 
@@ -138,7 +147,7 @@ async def judged(database: Database, all_tenants: Database, row: AddRow) -> None
     known = Judged(tenant)
     await load(all_tenants, Search(), known.indexed)
     engine = PostgresSearch(database)
-    by_engine = await known.mean_ndcg(partial(found_by, engine, tenant))
+    by_engine = await known.mean_ndcg(partial(found_by, database, engine, tenant))
     baseline: float | str = _MISSING
     with TemporaryDirectory() as folder:
         try:
@@ -150,7 +159,7 @@ async def judged(database: Database, all_tenants: Database, row: AddRow) -> None
             tantivy.finish()
 
             async def by_tantivy(typed: str) -> list[UUID]:
-                return [known.ids[n] for n in tantivy.find(typed.replace("+", "").split(), 10, every=False)]
+                return [known.ids[n] for n in tantivy.find(typed.replace("+", "").split(), every=False)]
 
             baseline = await known.mean_ndcg(by_tantivy)
     row("search-ndcg", 100 * by_engine, "% nDCG@10", baseline if isinstance(baseline, str) else 100 * baseline)

@@ -12,6 +12,8 @@ import asyncpg
 Listed = tuple[UUID, datetime, dict[str, Any]]
 """The id of a listing, when it was listed, and its fields as a client sends them."""
 
+_PAGE = 20
+"""Listings of a page."""
 _COLUMNS = {
     "property_id": "uuid",
     "listed_at": "timestamptz",
@@ -69,7 +71,7 @@ class PlainTable:
     async def find(self, where: str, order: str) -> list[Any]:
         """The cards of the first page."""
         found: list[Any] = await self._connection.fetch(
-            f"SELECT card FROM bench.listings WHERE {where} ORDER BY {order} LIMIT 20"
+            f"SELECT card FROM bench.listings WHERE {where} ORDER BY {order} LIMIT {_PAGE}"
         )
         return found
 
@@ -88,6 +90,7 @@ class Tantivy:
 
         schema = tantivy.SchemaBuilder().add_text_field("body").add_integer_field("number", stored=True).build()
         self._tantivy = tantivy
+        self._schema = schema
         self._folder = folder
         self._index = tantivy.Index(schema, str(folder))
         self._writer = self._index.writer(num_threads=1)
@@ -103,11 +106,17 @@ class Tantivy:
         self._writer.wait_merging_threads()
         self._index.reload()
 
-    def find(self, words: Sequence[str], limit: int = 20, *, every: bool = True) -> list[int]:
-        """The numbers of the listings with all of the words, or any of them, the best first, in order of loading."""
+    def find(self, words: Sequence[str], *, every: bool = True) -> list[int]:
+        """The first listings with all of the words, or any of them, by their place in the order of loading."""
+        return self._found(self._index.parse_query(" ".join(words), ["body"], conjunction_by_default=every))
+
+    def find_similar(self, word: str) -> list[int]:
+        """The first listings with a word that differs from this one by two letters at most."""
+        return self._found(self._tantivy.Query.fuzzy_term_query(self._schema, "body", word, distance=2))
+
+    def _found(self, query: Any) -> list[int]:
         searcher = self._index.searcher()
-        query = self._index.parse_query(" ".join(words), ["body"], conjunction_by_default=every)
-        return [searcher.doc(address)["number"][0] for _, address in searcher.search(query, limit).hits]
+        return [searcher.doc(address)["number"][0] for _, address in searcher.search(query, _PAGE).hits]
 
     @property
     def bytes(self) -> int:

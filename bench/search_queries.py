@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.search_listings import WORDS, word
@@ -20,6 +20,7 @@ class Asked:
     order: str = "listed_at DESC"
     words: tuple[str, ...] = ()
     """Of a query of text."""
+    misspelled: bool = False
 
 
 def _asked(query: dict[str, Any], where: str, order: str = "listed_at DESC", words: tuple[str, ...] = ()) -> Asked:
@@ -66,7 +67,7 @@ def _typing_error(chance: random.Random) -> Asked:
     right = word(chance.randrange(200, WORDS))
     at = chance.randrange(1, len(right) - 2)
     wrong = right[:at] + right[at + 1] + right[at] + right[at + 2 :]
-    return _asked({"q": wrong}, _having(wrong), words=(wrong,))
+    return replace(_asked({"q": wrong}, _having(wrong), words=(wrong,)), misspelled=True)
 
 
 def _near(chance: random.Random) -> Asked:

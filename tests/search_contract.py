@@ -259,7 +259,7 @@ class SearchContract:
         with REAL_LISTINGS.open(newline="", encoding="utf-8") as source:
             points = {(float(row["longitude"]), float(row["latitude"])) for row in csv.DictReader(source)}
         chance, by_id = random.Random(1), {}
-        for n, (longitude, latitude) in enumerate(sorted(points)):
+        for n, (longitude, latitude) in enumerate(sorted(points)[::2]):
             card = listed(chance, n, latitude=latitude, longitude=longitude)
             by_id[card.id] = card
         await searching.index([event_of(card, tenant) for card in by_id.values()])
@@ -268,11 +268,20 @@ class SearchContract:
         hits = 0
         for ward in wards[::3]:
             asked = SearchFilters.model_validate({"polygon": without_altitudes(ward["geometry"])})
-            near_edge = {card.id for card in by_id.values() if is_on_edge([card], asked)}
             ids = set(await searching.ids(tenant, polygon=asked.polygon))
-            assert ids - near_edge == found(list(by_id.values()), asked) - near_edge, ward["properties"]
+            assert asked.polygon is not None
+            ring = [point for outer, *_ in asked.polygon.polygons for point in outer]
+            west, south, east, north = (of(point[n] for point in ring) for of in (min, max) for n in (0, 1))
+            near = [
+                card
+                for card in by_id.values()
+                if west <= (card.longitude or 0) <= east and south <= (card.latitude or 0) <= north
+            ]
+            differing = ids ^ found(near, asked)
+            assert all(is_on_edge([by_id[id]], asked) for id in differing), ward["properties"]
+            assert len(differing) < 5
             hits += len(ids)
-        assert hits > 200
+        assert hits > 100
 
     async def test_a_hole_may_touch_and_overlap_its_ring(self, searching: Searching, tenant: str) -> None:
         chance = random.Random(1)

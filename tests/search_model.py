@@ -357,6 +357,7 @@ def filters(draw: st.DrawFn) -> SearchFilters:
         "rera": st.booleans().map(lambda wanted: {"rera": wanted}),
         "posted": _some(list(UserRole)).map(lambda roles: {"postedBy": roles}),
         "since": st.integers(0, 150).map(lambda n: {"listedSince": _BEGUN + timedelta(hours=n)}),
+        "changed": st.integers(0, 150).map(lambda n: {"changedSince": _BEGUN + timedelta(hours=n)}),
         "near": st.builds(
             lambda latitude, longitude, radius: {
                 "near": {"latitude": latitude, "longitude": longitude},

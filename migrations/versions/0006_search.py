@@ -67,7 +67,8 @@ CREATE INDEX property_search_bedrooms ON search.property_search
     (tenant_id, generation, bedrooms, listed_at DESC, property_id DESC) WHERE status = 'ACTIVE';
 CREATE INDEX property_search_words ON search.property_search USING gin (words) WHERE status = 'ACTIVE';
 CREATE INDEX property_search_amenities ON search.property_search USING gin (amenities) WHERE status = 'ACTIVE';
-CREATE INDEX property_search_geo ON search.property_search USING gist (geo) WHERE status = 'ACTIVE';
+CREATE INDEX property_search_geo ON search.property_search USING gist (geo) INCLUDE (tenant_id, generation)
+    WHERE status = 'ACTIVE';
 
 CREATE TABLE search.vocabulary (
     tenant_id varchar(63) NOT NULL,

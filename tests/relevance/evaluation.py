@@ -4,8 +4,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from statistics import mean
 from uuid import UUID
 
+from adapters.postgres import Database
 from adapters.search.engine import SearchEngine
 from adapters.search.rows import IndexedListing, indexed
+from adapters.search.spelling import corrected
 from domain.search import SearchQuery
 from tests.relevance.judged import grade
 from tests.relevance.listings import made_listings
@@ -39,7 +41,9 @@ class Judged:
         return mean((await self.ndcg(find)).values())
 
 
-async def found_by(engine: SearchEngine, tenant_id: str, typed: str) -> list[UUID]:
-    """The first ten listings for what is typed."""
-    found = await engine.search(tenant_id, SearchQuery(q=typed, limit=10))
+async def found_by(database: Database, engine: SearchEngine, tenant_id: str, typed: str) -> list[UUID]:
+    """The first ten listings for what is typed, its misspelled words corrected."""
+    async with database.statements(tenant_id) as connection:
+        read = await corrected(connection, typed)
+    found = await engine.search(tenant_id, SearchQuery(q=read, limit=10))
     return [hit.id for hit in found.hits]
