@@ -26,7 +26,7 @@ _TIMEOUT_SECONDS = 5.0
 _WRITE_SECONDS = 30.0
 """Of a write, for which nobody waits: a batch of 1,000 listings takes 0.3 s, more while segments are merged."""
 _BODY_BYTES = 1_000_000
-"""Of a write: some 300 listings. aiohttp sends a body in one go, which holds up the process, and warns of larger ones."""
+"""Of a write: some 300 listings. aiohttp sends a body in one go, which holds up the process, and warns of larger."""
 _PATIENT: dict[str, Any] = {"request_timeout": _WRITE_SECONDS}
 _OUTCOMES = {"filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason"}
 _REFRESH = "500ms"
