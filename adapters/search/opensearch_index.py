@@ -4,6 +4,7 @@ A listing that is not active is kept as a tombstone, a document with its tenant 
 its version after a minute (`index.gc_deletes`), and an older write that comes later would bring the listing back.
 """
 
+import logging
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +18,9 @@ from adapters.search.engine import IndexMissing, ListingRejected, SearchUnavaila
 from adapters.search.opensearch_queries import microseconds
 from adapters.search.rows import SEARCHED
 from domain.words import singular, words
+
+# It logs every request; what fails is logged by who asks.
+logging.getLogger("opensearch").setLevel(logging.ERROR)
 
 ALIAS = "listings"
 """Of the index that serves."""
