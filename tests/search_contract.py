@@ -4,7 +4,7 @@ import csv
 import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -67,7 +67,7 @@ class Corpus:
     """Listings that are indexed for a tenant."""
 
     tenant: str
-    cards: list[ListingCard]
+    cards: list[ListingCard] = field(repr=False)
 
 
 class SearchContract:

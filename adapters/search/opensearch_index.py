@@ -4,8 +4,9 @@ A listing that is not active is kept as a tombstone, a document with its tenant 
 its version after a minute (`index.gc_deletes`), and an older write that comes later would bring the listing back.
 """
 
+import logging
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +19,9 @@ from adapters.search.opensearch_queries import microseconds
 from adapters.search.rows import SEARCHED
 from domain.words import singular, words
 
+# It logs every request; what fails is logged by who asks.
+logging.getLogger("opensearch").setLevel(logging.ERROR)
+
 ALIAS = "listings"
 """Of the index that serves."""
 _INDEX = re.compile(rf"{ALIAS}-\d+")
@@ -25,7 +29,10 @@ _TIMEOUT_SECONDS = 5.0
 """Of a search: slower than this, it is no answer for a person who waits."""
 _WRITE_SECONDS = 30.0
 """Of a write, for which nobody waits: a batch of 1,000 listings takes 0.3 s, more while segments are merged."""
+_BODY_BYTES = 1_000_000
+"""Of a write: some 300 listings. aiohttp sends a body in one go, which holds up the process, and warns of larger."""
 _PATIENT: dict[str, Any] = {"request_timeout": _WRITE_SECONDS}
+_OUTCOMES = {"filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason"}
 _REFRESH = "500ms"
 """How soon a written listing is found. Each refresh makes a segment, which are merged later."""
 _KEYWORD, _LONG, _INTEGER = {"type": "keyword"}, {"type": "long"}, {"type": "integer"}
@@ -125,20 +132,11 @@ class OpenSearchIndex:
 
         Raises IndexMissing, and ListingRejected with the reason.
         """
-        lines = b"".join(_lines(_writing(generation), row) for row in rows)
-        if not lines:
-            return
-        async with translate_errors():
-            answer = await self._client.bulk(
-                body=lines,
-                params=_PATIENT
-                | {
-                    "require_alias": "true",
-                    "filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason",
-                },
-            )
-        if answer["errors"]:
-            _raise_first_error([item["index"] for item in answer["items"]])
+        for body in _bodies(_lines(_writing(generation), row) for row in rows):
+            async with translate_errors():
+                answer = await self._client.bulk(body=body, params=_PATIENT | _OUTCOMES | {"require_alias": "true"})
+            if answer["errors"]:
+                _raise_first_error([item["index"] for item in answer["items"]])
 
     async def _generations(self) -> dict[str, bool]:
         """The indexes of generations, and whether each of them serves."""
@@ -156,6 +154,20 @@ def _name(generation: int) -> str:
 def _writing(generation: int) -> str:
     """The alias that is written to. A write to an index that is missing would create one, without our mapping."""
     return f"{ALIAS}-writing-{generation}"
+
+
+def _bodies(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of bulk requests in bodies of _BODY_BYTES at most."""
+    body: list[bytes] = []
+    size = 0
+    for line in lines:
+        if body and size + len(line) > _BODY_BYTES:
+            yield b"".join(body)
+            body, size = [], 0
+        body.append(line)
+        size += len(line)
+    if body:
+        yield b"".join(body)
 
 
 def _raise_first_error(items: Sequence[Mapping[str, Any]]) -> None:

@@ -24,12 +24,12 @@ from domain.clusters import tiles_of
 from domain.events import Event
 from domain.geometry import Box
 from domain.property_status import PropertyStatus
-from domain.search import Position, SearchFilters, SearchQuery, Sort
+from domain.search import Position, SearchFilters, SearchQuery, Sort, Total
 from projections.generations import generation_of
 from projections.search import Search
 from tests.relevance.evaluation import Judged
 from tests.relevance.listings import AMENITIES, LOCALITIES
-from tests.samples import new_tenant
+from tests.samples import new_id, new_tenant
 from tests.search_contract import SearchContract, Searching
 
 pytestmark = [
@@ -303,3 +303,16 @@ async def test_write_to_a_generation_that_is_missing_creates_none(
         await search_index.write(987_654, [row_of(listing) | {"price_per_sqft": None}])
 
     assert not await search_index.has(987_654)
+
+
+async def test_any_number_of_listings_is_written_at_once(
+    all_tenants: Database, search_index: OpenSearchIndex, engine: SearchEngine, listing: IndexedListing
+) -> None:
+    """In several requests: a listing may have 5,000 characters of description, each of three bytes."""
+    assert listing.card
+    card = listing.card.model_copy(update={"description": "గ" * 5_000})
+    many = [replace(listing, property_id=(id := new_id()), card=card.model_copy(update={"id": id})) for _ in range(150)]
+    await write(all_tenants, search_index, many)
+    await engine.refresh()
+
+    assert await engine.count(listing.tenant_id, SearchFilters()) == Total(150, exact=True)
