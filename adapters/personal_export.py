@@ -155,7 +155,7 @@ def _plain(rows: _Rows, row: dict[str, Any], keyring: Keyring, key: bytes) -> di
     if rows.table is search_history:
         asked = keyring.unseal({"query": row.pop("query")}, key, row.pop("event_id"))["query"]
         row["filters"] = orjson.Fragment(asked)
-    return {to_camel(name): value for name, value in row.items()}
+    return {str(to_camel(name)): value for name, value in row.items()}  # names of columns are a class of their own
 
 
 async def _history(database: Database, tenant_id: str, user_id: UUID) -> AsyncIterator[list[bytes]]:

@@ -36,6 +36,7 @@ from api import (
     search_history,
     second_factor,
     streams,
+    suggestions,
     unsubscribe,
     users,
     views,
@@ -55,6 +56,7 @@ from api.revocations import Revocations
 from api.search_observations import SearchObservations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
+from api.suggestion_indexes import Suggestions
 from api.tickets import Tickets
 from api.tokens import Tokens
 from projections.history_pages import HistoryPages
@@ -72,6 +74,7 @@ ROUTERS = {
     "search": search.router,
     "search-clusters": search_clusters.router,
     "recommendations": recommendations.router,
+    "suggestions": suggestions.router,
     "properties": properties.router,
     # Before the accounts, whose ids match every path.
     "passkeys": passkeys.router,
@@ -171,6 +174,7 @@ async def _parts(settings: Settings) -> Parts:
         histories=HistoryPages(database, client, settings.consistency_wait_seconds),
         summaries=HistorySummaries(database),
         past_searches=PastSearches(database, keyring),
+        suggestions=Suggestions(search_database),
         inbox=Inbox(database, settings.consistency_wait_seconds),
         objects=Objects(settings),
         search_database=search_database,

@@ -33,6 +33,7 @@ from api.revocations import Revocations
 from api.search_observations import SearchObservations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
+from api.suggestion_indexes import Suggestions
 from api.tickets import Tickets
 from api.tokens import Caller, Tokens
 from projections.history_pages import HistoryPages
@@ -62,6 +63,7 @@ class Parts:
     histories: HistoryPages
     summaries: HistorySummaries
     past_searches: PastSearches
+    suggestions: Suggestions
     inbox: Inbox
     objects: Objects
     search_database: Database

@@ -381,8 +381,18 @@ RESPONSES: dict[str, Any] = {
             "bedrooms": [{"value": "3", "count": 81, "exact": True}, {"value": "2", "count": 47, "exact": True}],
             "price": [{"value": "6000001-8000000", "count": 10_000, "exact": False}],
         },
-        "interpretation": {"filters": {"q": "lake", "minBedrooms": 2}, "terms": ["lake"]},
+        "interpretation": {
+            "filters": {"q": "lake", "maxPrice": 10000000, "minBedrooms": 2, "listingType": ["SALE"]},
+            "terms": ["lake"],
+            "words": {"maxPrice": ["under 1 cr"], "listingType": ["under 1 cr"]},
+        },
         "relax": [],
+    },
+    "SuggestionList": {
+        "items": [
+            {"text": "gachibowli villa", "kind": "SEARCH"},
+            {"text": "Gachibowli", "kind": "LOCALITY", "latitude": 17.44, "longitude": 78.349},
+        ]
     },
     "SecondFactorSetup": {
         "setupToken": _SETUP_TOKEN,

@@ -1,13 +1,14 @@
 """Searching listings: /api/search."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Header, Query, Response
 
 from adapters.search.relaxing import relaxations
-from adapters.search.spelling import corrected
+from adapters.search.spelling import corrected, in_use
 from api.bodies import BodyOf
 from api.deps import MaybeCallerDep, Parts, PartsDep, TenantDep, consistency_cursor
 from api.errors import ApiError
@@ -16,7 +17,9 @@ from api.paging import opened
 from api.property_answers import json_counts_of
 from api.search_parameters import SearchBody, SearchParameters
 from api.tokens import Caller
+from domain.gazetteer import hyderabad
 from domain.model import Model
+from domain.reading import read_text, with_filters_of
 from domain.search import Hit, ListingCard, SearchQuery, SearchResult
 from domain.words import words
 from projections.search import is_searchable
@@ -75,6 +78,9 @@ class Interpretation(Model):
     """By the names of the parameters."""
     terms: tuple[str, ...]
     """The words that are searched in the texts of listings."""
+    words: dict[str, tuple[str, ...]]
+    """By the names of parameters: what was typed in `q` that a filter was read from. To take a filter away, send the
+    other `filters` and the `terms` as `q`, with `interpret=false`."""
 
 
 class Relaxation(Model):
@@ -109,7 +115,7 @@ async def search_properties(
     consistency_token: ConsistencyToken = None,
 ) -> Response:
     """The active listings that meet all of the filters."""
-    return await _answer(parts, caller, tenant_id, parameters.query, parameters.cursor, consistency_token)
+    return await _answer(parts, caller, tenant_id, parameters, consistency_token)
 
 
 @router.post("/properties", **query(SearchPage, *_PROBLEMS, signed_in="optional"))
@@ -121,18 +127,23 @@ async def search_properties_in_polygon(
     consistency_token: ConsistencyToken = None,
 ) -> Response:
     """The same as the search by URL, also within a polygon that was drawn on a map (GeoJSON)."""
-    return await _answer(parts, caller, tenant_id, body.query, body.cursor, consistency_token)
+    return await _answer(parts, caller, tenant_id, body, consistency_token)
 
 
 async def _answer(
-    parts: Parts, caller: Caller | None, tenant_id: str, asked: SearchQuery, cursor: str | None, token: str | None
+    parts: Parts,
+    caller: Caller | None,
+    tenant_id: str,
+    sent: SearchParameters | SearchBody,
+    token: str | None,
 ) -> Response:
     """The response with a page. Raises ApiError invalid-cursor, invalid-consistency-token or unavailable."""
     tenant_id = caller.tenant_id if caller else tenant_id
-    purpose = _purpose(parts.search.name, tenant_id, asked)
-    after = opened(parts.signer.open_position, purpose, cursor)
+    asked = sent.query
+    purpose = _purpose(parts.search.name, tenant_id, asked, sent.interpret)
+    after = opened(parts.signer.open_position, purpose, sent.cursor)
     await wait_until_searchable(parts, tenant_id, token)
-    read = await understood(parts, tenant_id, asked)
+    read, read_from = await understood(parts, tenant_id, asked, interpret=sent.interpret)
     found = await parts.search.search(tenant_id, read, after)
     relax = () if found.hits or after else await relaxations(parts.search, tenant_id, read)
     if caller and after is None:
@@ -142,21 +153,31 @@ async def _answer(
     items = b",".join(_item(hit, counts[hit.id]) for hit in found.hits)
     rest = {
         "nextCursor": parts.signer.sign_position(purpose, found.next) if found.next else None,
-        **_about(read, found),
+        **_about(read, read_from, found),
         "relax": relax,
     }
     return Response(b'{"items":[' + items + b"]," + orjson.dumps(rest)[1:], media_type="application/json")
 
 
-async def understood(parts: Parts, tenant_id: str, asked: SearchQuery) -> SearchQuery:
-    """The search as it is understood: what a person types, with its misspelled words corrected."""
+async def understood(
+    parts: Parts, tenant_id: str, asked: SearchQuery, *, interpret: bool
+) -> tuple[SearchQuery, Mapping[str, tuple[str, ...]]]:
+    """The search as it is understood, and the words that each of its filters was read from.
+
+    The misspelled words among the rest are corrected.
+    """
     if not asked.q:
-        return asked
+        return asked, {}
     async with parts.search_database.statements(tenant_id) as connection:
-        return asked.model_copy(update={"q": await corrected(connection, asked.q)})
+        read_from: Mapping[str, tuple[str, ...]] = {}
+        if interpret:
+            interpretation = read_text(asked.q, hyderabad(), await in_use(connection, asked.q))
+            asked, read_from = with_filters_of(interpretation, asked)
+        q = await corrected(connection, asked.q) if asked.q else None
+        return asked.model_copy(update={"q": q}), read_from
 
 
-def _about(read: SearchQuery, found: SearchResult) -> dict[str, Any]:
+def _about(read: SearchQuery, read_from: Mapping[str, tuple[str, ...]], found: SearchResult) -> dict[str, Any]:
     """What an answer says beside the listings."""
     return {
         "total": found.total,
@@ -167,13 +188,14 @@ def _about(read: SearchQuery, found: SearchResult) -> dict[str, Any]:
                 for name, value in read.model_dump(mode="json", include=set(read.given)).items()
             },
             "terms": [word.text for word in words(read.q or "")],
+            "words": {SearchQuery.model_fields[name].alias or name: typed for name, typed in read_from.items()},
         },
     }
 
 
-def _purpose(engine: str, tenant_id: str, asked: SearchQuery) -> str:
+def _purpose(engine: str, tenant_id: str, asked: SearchQuery, interpret: bool) -> str:
     """What a cursor is signed for: it is good for the same search by the same engine only, in pages of any size."""
-    digest = hashlib.sha256(asked.model_dump_json(exclude={"limit"}).encode()).hexdigest()
+    digest = hashlib.sha256(asked.model_dump_json(exclude={"limit"}).encode() + bytes([interpret])).hexdigest()
     return f"search:{engine}:{tenant_id}:{digest}"
 
 

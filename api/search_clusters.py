@@ -37,6 +37,6 @@ async def search_clusters(
     asked = parameters.query
     assert asked.bbox is not None, "ClusterParameters requires it"
     await wait_until_searchable(parts, tenant_id, consistency_token)
-    read = await understood(parts, tenant_id, asked)
+    read, _ = await understood(parts, tenant_id, asked, interpret=parameters.interpret)
     level = tiles_of(asked.bbox, parameters.zoom).level
     return Clusters(items=tuple(await parts.search.clusters(tenant_id, read, level)))

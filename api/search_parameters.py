@@ -43,7 +43,7 @@ _LISTS = {
 }
 _ROOM_LISTS = {"bedrooms", "bathrooms"}
 _SHAPES = {"near": ("latitude", "longitude"), "bbox": ("west", "south", "east", "north")}
-_NOT_ASKED = {"areaUnit", "cursor", "zoom"}
+_NOT_ASKED = {"areaUnit", "cursor", "interpret", "zoom"}
 
 Area = Annotated[float, Field(gt=0, le=10**8)]
 SearchCursor = Annotated[
@@ -115,6 +115,8 @@ class FilterParameters(Model):
     """Around `near`; 5 if it is not given, 100 at most."""
     bbox: str | None = None
     """`west,south,east,north` in degrees."""
+    interpret: bool = True
+    """Whether `q` is read for filters: `2 bhk gachibowli under 1 cr`. A parameter wins over what is read."""
 
     @property
     def query(self) -> SearchQuery:
@@ -150,6 +152,8 @@ class SearchBody(SearchQuery):
     max_area: Area | None = None  # type: ignore[assignment]
     area_unit: AreaUnit = AreaUnit.SQFT
     listed_since: Since = None
+    interpret: bool = True
+    """Whether `q` is read for filters: `2 bhk gachibowli under 1 cr`. A field of the body wins over what is read."""
     cursor: SearchCursor = None
 
     @model_validator(mode="before")

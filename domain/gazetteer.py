@@ -46,12 +46,23 @@ _PHONETIC = tuple(
         ("oo", "u"),
         ("[ao][uv](?![aeiou])", "o"),
         ("(?<=[^aeiou])(?:ey?$|y)", "i"),
-        (r"(.)\1+", r"\1"),
+        (r"([^\d])\1+", r"\1"),
     )
 )
 _SHORT_A = re.compile("(?<=.)a")
 """The short a between consonants is written or not: Nanakaramguda and Nanakramguda."""
-_REPEATED = re.compile(r"(.)\1+")
+_COMMONEST = tuple(
+    (re.compile(pattern), by)
+    for pattern, by in (
+        (r"pall[ie]\b", "pally"),
+        (r"gudda\b", "guda"),
+        (r"peta\b", "pet"),
+        (r"poor\b", "pur"),
+        (r"\b(?:shri|sree|shree)\b", "sri"),
+        (r"(?<=[a-z]{3})(?=(?:nagar|colony|pally|guda|puram)\b)", " "),
+    )
+)
+_REPEATED = re.compile(r"([^\d])\1+")
 
 
 def words_of(text: str) -> list[str]:
@@ -110,8 +121,10 @@ class Gazetteer:
         self._written: dict[str, set[str]] = {}
         """The names of each spelling without spaces, and without parents."""
         self._longest = 1
+        self._aliases: dict[str, tuple[str, ...]] = {}
         for locality, aliases in entries:
             self.localities.append(locality)
+            aliases = self._aliases[locality.key] = tuple(aliases)
             for name in (locality.name, *aliases):
                 words = words_of(name)
                 self._written.setdefault(self._add(words, locality), set()).add("".join(words))
@@ -126,6 +139,10 @@ class Gazetteer:
         self.words.update(words)
         self._longest = max(self._longest, len(words))
         return name
+
+    def aliases(self, locality: Locality) -> tuple[str, ...]:
+        """The other names of a locality."""
+        return self._aliases[locality.key]
 
     def named(self, name: str) -> list[Locality]:
         """The places that a name means, the one that is usually meant first; none when it is unknown.
@@ -208,9 +225,10 @@ class Gazetteer:
         return by_deletion
 
     def key(self, name: str, latitude: float | None = None, longitude: float | None = None) -> str:
-        """What all spellings of a locality share, listed or searched for, known or unknown.
+        """What all spellings of a locality share, listed or searched for: the name of a known one in lower case.
 
-        A listing's point decides between places of one name.
+        Of an unknown name only the commonest differences are left out, so that it can be read: facets show it. A
+        listing's point decides between places of one name.
         """
         found = self.named(name)
         if len(found) > 1 and latitude is not None and longitude is not None:
@@ -220,7 +238,7 @@ class Gazetteer:
         if found:
             return found[0].key
         parts = [part for part in map(_without_city, name.split(",")) if part]
-        return spelling(parts[0] if parts else " ".join(words_of(name))) or name.strip().casefold()
+        return _readable(parts[0] if parts else " ".join(words_of(name))) or name.strip().casefold()
 
 
 def _without_city(part: str) -> str:
@@ -229,6 +247,13 @@ def _without_city(part: str) -> str:
     if len(rest) < len(words) and all(word in _SIDES for word in rest):
         return ""  # `Hyderabad - South` is no locality
     return " ".join(rest)
+
+
+def _readable(name: str) -> str:
+    """The name of an unknown locality without the commonest differences: `Shree Sainagar` is `Sri Sai Nagar`."""
+    for pattern, by in _COMMONEST:
+        name = pattern.sub(by, name)
+    return name
 
 
 def _errors_in(name: str) -> int:
@@ -260,7 +285,7 @@ def hyderabad() -> Gazetteer:
         locality = Locality(
             name=name,
             label=f"{name} ({parent})" if namesake else name,
-            key=f"{key}@{spelling(' '.join(words_of(parent or '')))}" if namesake else key,
+            key=(f"{name} ({parent})" if namesake else name).lower(),
             latitude=float(row["latitude"]),
             longitude=float(row["longitude"]),
             parent=parent,

@@ -65,8 +65,8 @@ class Measure:
         def number(n: int) -> str:
             # `1 crore 20 lakhs` is one amount.
             more = rf"(?: (?P<more{n}>{_NUMBER}) (?P<more_unit{n}>{unit})(?!\S))?"
-            one = rf"(?P<before{n}>(?:{before}) )?(?P<number{n}>{_NUMBER})(?: (?P<unit{n}>{unit})(?!\S){more})?"
-            return rf"{one}(?: (?:{after})(?!\S))*"
+            one = rf"(?P<before{n}>(?:{before}) )?(?P<number{n}>{_NUMBER})(?P<plus{n}> \+)?"
+            return rf"{one}(?: (?P<unit{n}>{unit})(?!\S){more})?(?: (?:{after})(?!\S))*"
 
         self._single = re.compile(
             rf"(?<!\S)(?:(?:(?P<most>{_AT_MOST})|(?P<least>{_AT_LEAST})|(?P<about>{_ABOUT}))(?: (?:{_FILLER}))* )?"
@@ -90,7 +90,7 @@ class Measure:
             value = self._value(found, 1, found["unit1"])
             meaning = (
                 Meaning.AT_MOST if found["most"] or found["or_less"]
-                else Meaning.AT_LEAST if found["least"] or found["or_more"]
+                else Meaning.AT_LEAST if found["least"] or found["or_more"] or found["plus1"]
                 else Meaning.ABOUT if found["about"]
                 else Meaning.EXACTLY
             )  # fmt: skip
@@ -100,7 +100,7 @@ class Measure:
         """The quantity that is the whole of a text; None if it is something else."""
         line = Tokens.of(text).line
         found = self._single.fullmatch(line)
-        if found is None or any(found[name] for name in ("most", "least", "about", "or_less", "or_more")):
+        if found is None or any(found[name] for name in ("most", "least", "about", "or_less", "or_more", "plus1")):
             return None
         return self._value(found, 1, found["unit1"])
 

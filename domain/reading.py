@@ -16,7 +16,7 @@ from domain.property import ListingType, PropertyType
 from domain.quantities import AREA, MONEY, Meaning, Quantity
 from domain.reading_patterns import found_in
 from domain.reading_words import CITY, CORRECT, FILLERS, NEGATIONS, ORDINARY, PHRASES
-from domain.search import SearchFilters
+from domain.search import SearchFilters, SearchQuery
 from domain.tokens import Tokens
 
 AN_AMOUNT = 5_000
@@ -30,6 +30,7 @@ _LIMITS = {"min_price": 10**12, "max_price": 10**12, "min_area": 10**8, "max_are
 """Larger values are none that a filter may have."""
 _MOST_VALUES = 20
 _RANGES = ("price", "area", "floor")
+_ENDS = ({"bedrooms", "min_bedrooms"}, *({f"min_{name}", f"max_{name}"} for name in _RANGES))
 _LONGEST_PHRASE = max(map(len, PHRASES))
 _LONGEST_MISTAKE = 3
 _COMPARED = frozenset({"more", "less", "above", "below", "under", "over", "exceeding"})
@@ -72,6 +73,19 @@ def read_text(text: str, gazetteer: Gazetteer, listed: Collection[str] = frozens
     reader.settle_localities()
     reader.tell_sale_from_rent()
     return reader.interpretation()
+
+
+def with_filters_of(read: Interpretation, asked: SearchQuery) -> tuple[SearchQuery, Mapping[str, tuple[str, ...]]]:
+    """A search with the filters that were read from its text, and the words of each; the text keeps the terms.
+
+    What was asked for by itself wins: a field over the same one, and an end of a range over both ends.
+    """
+    given = set(asked.given)
+    for ends in _ENDS:
+        given |= ends if given & ends else set()
+    filters = {name: value for name, value in read.filters.given.items() if name not in given}
+    changed = asked.model_copy(update={**filters, "q": " ".join(read.terms) or None})
+    return changed, {name: words for name, words in read.words.items() if name in filters}
 
 
 @lru_cache(maxsize=4_096)

@@ -96,5 +96,5 @@ ORDINARY = FILLERS | NEGATIONS | {word for phrase in PHRASES for word in phrase}
 ORDINARY |= set(f"{_OF_QUANTITIES} {_OF_LISTINGS}".split())
 """Words that name no locality by themselves."""
 
-CORRECT = {word for word in ORDINARY - FILLERS - NEGATIONS if len(word) >= 5}
+CORRECT = {"hyderabad"} | {word for word in ORDINARY - FILLERS - NEGATIONS if len(word) >= 5}
 """What misspelled words are corrected to: long enough that few other words are near."""

@@ -74,16 +74,6 @@ def highlighted(text: str, wanted: frozenset[str], around: int | None = None) ->
     return "".join([*parts, escape(text[at:end]), "…" if end < len(text) else ""])
 
 
-def locality_key(name: str) -> str:
-    """The name of a locality as names are compared."""
-    return " ".join(word.text for word in _all_words(name)) or name.casefold()
-
-
-def label_key(label: str) -> str:
-    """A label, such as an amenity, as labels are compared."""
-    return " ".join(label.casefold().split())
-
-
 def _all_words(text: str) -> Iterator[Word]:
     for found in _WORD.finditer(text):
         if word := _plain(found.group()):

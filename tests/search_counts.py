@@ -3,10 +3,11 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+from domain.amenities import amenity_key
 from domain.clusters import Cluster, tile_of
 from domain.facets import Facet, price_band, under_other_filters
+from domain.gazetteer import locality_key
 from domain.search import ListingCard, SearchFilters
-from domain.words import label_key, locality_key
 from tests.search_model import meets
 
 
@@ -48,9 +49,9 @@ def clusters_of(listings: Sequence[ListingCard], filters: SearchFilters, level: 
 def _values(listing: ListingCard, facet: Facet) -> Iterator[str]:
     match facet:
         case Facet.AMENITIES:
-            yield from {label_key(label) for label in listing.amenities}
+            yield from {amenity_key(label) for label in listing.amenities}
         case Facet.LOCATION:
-            yield locality_key(listing.location)
+            yield locality_key(listing.location, listing.latitude, listing.longitude)
         case Facet.PRICE:
             yield price_band(listing.price)
         case _:

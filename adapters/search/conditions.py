@@ -23,9 +23,11 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 
 from adapters.search.rows import quoted
 from adapters.tables import KM_PER_UNIT, WIDTH_OF_DEGREE, Circle, Polygon, listings
+from domain.amenities import amenity_key
+from domain.gazetteer import locality_key
 from domain.geometry import Box, Point, Polygons, Ring
 from domain.search import Rooms, SearchFilters
-from domain.words import forms, label_key, locality_key, words
+from domain.words import forms, words
 
 Condition = ColumnElement[bool]
 
@@ -92,7 +94,7 @@ def _locality(names: tuple[str, ...], _: SearchFilters) -> Condition:
 
 
 def _amenities(labels: tuple[str, ...], _: SearchFilters) -> Condition:
-    keys = sorted({label_key(label) for label in labels})
+    keys = sorted({amenity_key(label) for label in labels})
     return listings.c.amenities.bool_op("@>")(bindparam(None, keys, type_=ARRAY(Text), unique=True))
 
 

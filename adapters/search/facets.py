@@ -27,9 +27,9 @@ from sqlalchemy.sql.expression import ColumnElement
 
 from adapters.search.conditions import Condition, conditions
 from adapters.tables import listings
+from domain.amenities import amenity_key
 from domain.facets import PRICE_BANDS, PRICE_LIMITS, VALUES_SHOWN, Facet, under_other_filters
 from domain.search import COUNTED_EXACTLY, FacetValue, SearchFilters, Total
-from domain.words import label_key
 
 _C = listings.c
 _LOWEST: ColumnElement[Any] = literal_column(f"'{{{','.join(str(limit + 1) for limit in PRICE_LIMITS)}}}'::bigint[]")
@@ -94,7 +94,7 @@ def _parts(filters: SearchFilters) -> Iterator[_Part]:
 
 def _conditions(filters: SearchFilters) -> list[Condition]:
     """The conditions of the filters, on columns that `property_search_newest` and `_filters` have, if possible."""
-    labels = sorted({label_key(label) for label in filters.amenities})
+    labels = sorted({amenity_key(label) for label in filters.amenities})
     if not labels:
         return conditions(filters)
     codes = func.search.label_codes(cast(literal(labels, ARRAY(Text)), ARRAY(Text)), type_=ARRAY(BigInteger))

@@ -6,10 +6,12 @@ from itertools import pairwise
 from typing import Any
 
 from adapters.search.rows import SEARCHED
+from domain.amenities import amenity_key
 from domain.facets import PRICE_BANDS, PRICE_LIMITS, VALUES_SHOWN, Facet, under_other_filters
+from domain.gazetteer import locality_key
 from domain.geometry import Box, Point, Polygons, Ring
 from domain.search import COUNTED_EXACTLY, FacetValue, Position, Rooms, SearchFilters, SearchQuery, Sort
-from domain.words import label_key, locality_key, singular, words
+from domain.words import singular, words
 
 Clause = dict[str, Any]
 
@@ -194,7 +196,7 @@ _CONDITIONS: dict[str, Callable[[Any, SearchFilters], list[Clause]]] = {
     "min_bedrooms": _range("bedrooms", "gte"),
     "bathrooms": _rooms("bathrooms"),
     "furnished_status": _one_of("furnished_status"),
-    "amenities": lambda labels, _: [{"term": {"amenities": key}} for key in sorted({*map(label_key, labels)})],
+    "amenities": lambda labels, _: [{"term": {"amenities": key}} for key in sorted({*map(amenity_key, labels)})],
     "facing": _one_of("facing"),
     "min_floor": _range("floor_number", "gte"),
     "max_floor": _range("floor_number", "lte"),

@@ -6,11 +6,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from domain.amenities import amenity_key
 from domain.events import Event
+from domain.gazetteer import locality_key
 from domain.property_commands import PropertyDeleted
 from domain.property_status import PUBLIC_STATUSES, PropertyStatus
 from domain.search import ListingCard
-from domain.words import label_key, locality_key, words
+from domain.words import words
 
 _CARD_FIELDS = [
     name
@@ -72,8 +74,8 @@ def row_of(listing: IndexedListing) -> dict[str, Any]:
     shown: dict[str, Any] = {name: getattr(card, name, None) for name in _SAME}
     if card is not None:
         shown |= {
-            "locality": locality_key(card.location),
-            "amenities": sorted({label_key(label) for label in card.amenities}),
+            "locality": locality_key(card.location, card.latitude, card.longitude),
+            "amenities": sorted({amenity_key(label) for label in card.amenities}),
             "has_rera": card.rera_id is not None,
             "words": tsvector(card),
             # The times are columns: an older event may correct them.

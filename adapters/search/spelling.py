@@ -6,6 +6,7 @@ from sqlalchemy import ARRAY, Text, any_, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.tables import listed_words
+from domain.edit_distance import edit_distance
 from domain.words import forms, words
 
 _SHORTEST = 4
@@ -13,7 +14,11 @@ _SHORTEST = 4
 _ONE_ERROR_BELOW = 6
 """Characters from which a word may have two errors."""
 
+_USUAL = 5
+"""Listings from which on a word is one that people use, and no mistake."""
+
 _KNOWN = select(listed_words.c.word).where(listed_words.c.word == any_(bindparam("words", type_=ARRAY(Text))))
+_IN_USE = _KNOWN.where(listed_words.c.listings >= _USUAL)
 _asked = func.unnest(bindparam("words", type_=ARRAY(Text))).table_valued("word", name="asked").render_derived()
 _SIMILAR = select(_asked.c.word.label("asked"), listed_words.c.word, listed_words.c.listings).where(
     listed_words.c.word.bool_op("%")(_asked.c.word)  # of pg_trgm; its index serves it
@@ -36,9 +41,15 @@ async def corrections(connection: AsyncConnection, text: str) -> dict[str, str]:
     likely: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     for row in await connection.execute(_SIMILAR, {"words": unknown}):
         most = 1 if len(row.asked) < _ONE_ERROR_BELOW else 2
-        if (errors := distance(row.asked, row.word, most)) <= most:
+        if (errors := edit_distance(row.asked, row.word, most)) <= most:
             likely[row.asked].append((errors, -row.listings, row.word))
     return {word: min(found)[2] for word, found in likely.items()}
+
+
+async def in_use(connection: AsyncConnection, text: str) -> frozenset[str]:
+    """The words of a text that several listings of the connection's tenant have."""
+    asked = [word.text for word in words(text)]
+    return frozenset((await connection.execute(_IN_USE, {"words": asked})).scalars())
 
 
 async def corrected(connection: AsyncConnection, text: str) -> str:
@@ -50,23 +61,3 @@ async def corrected(connection: AsyncConnection, text: str) -> str:
             parts += [text[at : word.start], instead[word.text]]
             at = word.end
     return "".join([*parts, text[at:]])
-
-
-def distance(a: str, b: str, most: int) -> int:
-    """The number of errors between two words: letters missing, added, replaced, or swapped with the next one.
-
-    Counted up to `most` and one more (optimal string alignment).
-    """
-    if abs(len(a) - len(b)) > most:
-        return most + 1
-    before: list[int] = []
-    above = list(range(len(b) + 1))
-    for i, letter in enumerate(a, start=1):
-        row = [i]
-        for j, other in enumerate(b, start=1):
-            cost = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (letter != other))
-            if i > 1 and j > 1 and letter == b[j - 2] and a[i - 2] == other:
-                cost = min(cost, before[j - 2] + 1)
-            row.append(cost)
-        before, above = above, row
-    return min(above[-1], most + 1)

@@ -137,7 +137,7 @@ async def add_read_models(all_tenants: Database, account: Account) -> None:
     """Rows that projections write, a parked event and a discarded one."""
     now, of_user = datetime.now(UTC), {"tenant_id": account.tenant, "user_id": account.id}
     inbox = {**of_user, "notification_id": new_id(), "generation": 1, "kind": "WELCOME", "data": {}, "created_at": now}
-    searched = {**of_user, "search_id": new_id(), "generation": 1, "query": {"sealed": "x"}, "searched_at": now}
+    searched = {**of_user, "search_id": new_id(), "generation": 1, "deleted_until": now}
     parked = {"projection": "history", "topic": "user-activity", "key": str(account.id), "payload": b"canary"}
     async with all_tenants.statements() as connection:
         await connection.execute(insert(tables.notifications).values(inbox))

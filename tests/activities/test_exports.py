@@ -59,7 +59,7 @@ class Requested:
 
 @pytest.fixture
 async def requested(saving: Saving, tenant: str) -> Requested:
-    listed = await saving.listed(tenant, title="A canary by the lake")
+    listed = await saving.listed(tenant, title="A canary by the lake", contactPhone="9848012345")
     command: ExportHistory = on(tenant, listed.user_id, ExportHistory)
     await saving.user(command)
     return Requested(listed, command)
@@ -143,7 +143,7 @@ async def test_file_has_everything_of_its_person_in_plain_values_and_nothing_of_
     assert found["account"][0]["id"] == str(user_id)
     assert found["account"][0]["email"].endswith("@example.com")
     assert [one["title"] for one in found["listing"]] == ["A third flat", "A second flat", "A canary by the lake"]
-    assert found["listing"][-1]["contactPhone"]
+    assert found["listing"][-1]["contactPhone"] == "+919848012345"
     assert [one["filters"] for one in found["search"]] == [{"q": "2 bhk uppal"}]
     assert [one["name"] for one in found["passkey"]] == ["Canary's phone"]
     assert [one["kind"] for one in found["notification"]] == ["WELCOME"]

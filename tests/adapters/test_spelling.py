@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.postgres import Database
-from adapters.search.spelling import corrected, corrections, distance
+from adapters.search.spelling import corrected, corrections
+from domain.edit_distance import edit_distance
 from tests.projections.test_search import project
 from tests.samples import new_tenant
 from tests.search_model import event_of, listed
@@ -54,13 +55,13 @@ async def test_words_of_other_tenants_correct_nothing(database: Database, vocabu
 
 @given(a=st.text("abc", max_size=8), b=st.text("abc", max_size=8))
 def test_distance_is_symmetric_and_bounded(a: str, b: str) -> None:
-    errors = distance(a, b, 20)
+    errors = edit_distance(a, b, 20)
 
-    assert errors == distance(b, a, 20)
+    assert errors == edit_distance(b, a, 20)
     assert abs(len(a) - len(b)) <= errors <= max(len(a), len(b))
     assert (errors == 0) == (a == b)
-    assert distance(a, b, 2) == min(errors, 3)
+    assert edit_distance(a, b, 2) == min(errors, 3)
 
 
 def test_swapped_letters_are_one_error() -> None:
-    assert distance("kondaupr", "kondapur", 2) == 1
+    assert edit_distance("kondaupr", "kondapur", 2) == 1

@@ -48,7 +48,9 @@ async def test_listing_is_found_at_once_with_the_token_of_its_command(platform: 
     created = await platform.create(owner, location=place, contactPhone="9848022338", amenities=["Lift"], **POINT)
     token = created.headers["consistency-token"]
 
-    page = await search(platform, token, location=place, q="flat lake", near="17.44,78.35", amenities="LIFT")
+    page = await search(
+        platform, token, location=place, q="flat lake", interpret="false", near="17.44,78.35", amenities="LIFT"
+    )
 
     [item] = page["items"]
     without_contact = {name: value for name, value in created.json().items() if not name.startswith("contact")}
@@ -104,7 +106,9 @@ async def test_misspelled_word_is_corrected_and_the_answer_says_so(platform: Pla
     place = new_place()
     created = await platform.create(owner, location=place, title="Flat at Quthbullapur")
 
-    page = await search(platform, created.headers["consistency-token"], location=place, q="quthbulapur")
+    page = await search(
+        platform, created.headers["consistency-token"], location=place, q="quthbulapur", interpret="false"
+    )
 
     assert ids(page) == [created.json()["id"]]
     assert page["interpretation"]["terms"] == ["quthbullapur"]
@@ -189,3 +193,54 @@ async def test_unavailable_engine_is_answered_with_retry_after() -> None:
 
     assert_problem(answer, "unavailable")
     assert answer.headers["retry-after"] == "2"
+
+
+async def test_what_people_type_is_read_as_filters(platform: Platform, owner: Person) -> None:
+    word = f"zebra{uuid4().hex}"
+    wanted: dict[str, Any] = {"location": "Gachi Bowli", "title": f"Flat {word}", "bedrooms": 2, "price": 9_000_000}
+    created = await platform.create(owner, **wanted)
+    for other in ({"price": 12_000_000}, {"bedrooms": 3}, {"location": "Kondapur"}, {"listingType": "RENT"}):
+        token = (await platform.create(owner, **{**wanted, **other})).headers["consistency-token"]
+        await search(platform, token)
+
+    page = await search(platform, q=f"2 bhk gachibwoli under 1 cr {word}")
+
+    assert ids(page) == [created.json()["id"]]
+    assert page["interpretation"] == {
+        "filters": {
+            "q": word,
+            "location": ["Gachibowli"],
+            "listingType": ["SALE"],
+            "maxPrice": 10_000_000,
+            "bedrooms": ["2"],
+        },
+        "terms": [word],
+        "words": {
+            "location": ["gachibwoli"],
+            "listingType": ["under 1 cr"],
+            "maxPrice": ["under 1 cr"],
+            "bedrooms": ["2 bhk"],
+        },
+    }
+
+
+async def test_a_parameter_wins_over_what_is_read_and_reading_can_be_switched_off(platform: Platform) -> None:
+    read = (await search(platform, q="2 bhk kondapur under 1 cr", bedrooms="3", minPrice=100))["interpretation"]
+    assert read["filters"] == {"location": ["Kondapur"], "listingType": ["SALE"], "minPrice": 100, "bedrooms": ["3"]}
+    plain = (await search(platform, q="2 bhk kondapur", interpret="false"))["interpretation"]
+    assert (plain["filters"], plain["words"]) == ({"q": "2 bhk kondapur"}, {})
+    body = {"q": "villa in uppal", "interpret": False}
+    posted = (await platform.http.post(PATH, json=body)).json()["interpretation"]
+    assert posted["filters"] == {"q": "villa in uppal"}
+
+
+async def test_locality_is_found_however_it_is_spelt(platform: Platform, owner: Person) -> None:
+    word = f"zebra{uuid4().hex}"
+    places = ["Hi-Tech City", "HITEC City, Hyderabad", "hiteccity", "Ameerpet", "Meerpet"]
+    created = [await platform.create(owner, location=place, title=f"Flat {word}") for place in places]
+    for answer in created:
+        await search(platform, answer.headers["consistency-token"])
+
+    for place, wanted in (("Hitech City", created[:3]), ("ameerpet", created[3:4]), ("MEERPET", created[4:])):
+        found = ids(await search(platform, q=word, location=place, interpret="false"))
+        assert sorted(found) == sorted(answer.json()["id"] for answer in wanted)

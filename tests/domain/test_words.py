@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.words import STOP_WORDS, forms, highlighted, label_key, locality_key, singular, words
+from domain.words import STOP_WORDS, forms, highlighted, singular, words
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,3 @@ def test_highlight_has_no_tags_but_marks(text: str, around: int | None) -> None:
     rest = (html or "").replace("<mark>", "").replace("</mark>", "")
     assert "<" not in rest
     assert ">" not in rest
-
-
-def test_keys_of_names() -> None:
-    assert locality_key("  HITECH-City ") == locality_key("Hitech  City") == "hitech city"
-    assert locality_key("Café Colony") == "cafe colony"
-    assert locality_key("…") == "…"
-    assert label_key(" Swimming  POOL") == "swimming pool"

@@ -1,0 +1,83 @@
+"""Suggestions over HTTP: what is listed, one's own searches, and nothing of other tenants."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from adapters.postgres import Database
+from api.suggestion_indexes import Suggestions
+from tests.platform import Person, Platform, until
+
+PATH = "/api/search/suggestions"
+
+
+@pytest.fixture(scope="module")
+async def owner(platform: Platform) -> Person:
+    return await platform.register(role="AGENT")
+
+
+async def suggested(
+    platform: Platform, typed: str, headers: dict[str, str] | None = None, **query: Any
+) -> list[dict[str, Any]]:
+    answer = await platform.http.get(PATH, params={"q": typed, **query}, headers=headers or {})
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+async def test_locality_is_suggested_with_its_point_also_with_an_error(platform: Platform) -> None:
+    gachibowli = {"text": "Gachibowli", "kind": "LOCALITY", "latitude": 17.44, "longitude": 78.349}
+    for typed in ("gachib", "gahcib", "Gachi Bow"):
+        assert (await suggested(platform, typed, limit=1)) == [gachibowli]
+
+
+async def test_what_is_listed_is_suggested_to_its_tenant_alone(
+    platform: Platform, owner: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.suggestion_indexes._FRESH_SECONDS", 0.0)
+    name = "Zephyr" + "".join(chr(ord("a") + int(digit, 16)) for digit in uuid4().hex[:12])
+    for flat in range(2):
+        created = await platform.create(
+            owner, location=f"{name}pally", title=f"Flat {flat} at {name} Towers", address=f"{name} Towers, Main Road"
+        )
+    other = {"Host": "second.localhost"}
+
+    async def both() -> bool:
+        found = {(item["text"], item["kind"]) for item in await suggested(platform, name)}
+        return found == {(f"{name}pally", "LOCALITY"), (f"{name} Towers", "PROJECT")}
+
+    assert created.status_code == 201
+    await until(both)
+    assert await suggested(platform, name, other) == []
+
+
+async def test_own_searches_are_suggested_to_oneself_alone(platform: Platform) -> None:
+    person, stranger = await platform.register(), await platform.register()
+    typed = f"zinnia{uuid4().hex}"
+    answer = await platform.http.get("/api/search/properties", params={"q": typed}, headers=person.headers)
+    assert answer.status_code == 200
+
+    async def mine() -> bool:
+        return {"text": typed, "kind": "SEARCH"} in await suggested(platform, typed[:12], person.headers)
+
+    await until(mine)
+    assert await suggested(platform, typed[:12], stranger.headers) == []
+    assert await suggested(platform, typed[:12]) == []
+
+
+@pytest.mark.parametrize("query", [{}, {"q": ""}, {"q": "a", "limit": 21}, {"q": "a", "other": 1}])
+async def test_invalid_question_is_refused(platform: Platform, query: dict[str, Any]) -> None:
+    answer: httpx.Response = await platform.http.get(PATH, params=query)
+    assert answer.status_code in {400, 422}
+    assert answer.json()["type"].endswith("invalid-request")
+
+
+async def test_index_is_built_once_for_requests_that_come_together(database: Database, tenant: str) -> None:
+    indexes = Suggestions(database)
+
+    first, second = await asyncio.gather(indexes.index(tenant), indexes.index(tenant))
+
+    assert first is second is await indexes.index(tenant)
