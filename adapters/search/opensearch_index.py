@@ -45,6 +45,7 @@ _MAPPING: dict[str, Any] = {
         "tenant": _KEYWORD,
         "active": {"type": "boolean"},
         "listed_at": _LONG,  # microseconds since 1970, so that it sorts as exactly as in Postgres
+        "changed_at": _LONG,
         "property_type": _KEYWORD,
         "listing_type": _KEYWORD,
         "furnished_status": _KEYWORD,
@@ -65,7 +66,7 @@ _MAPPING: dict[str, Any] = {
         "words": {"properties": dict.fromkeys(("any", *SEARCHED), _WORDS)},
     },
 }
-_SAME = _MAPPING["properties"].keys() - {"id", "tenant", "active", "listed_at", "geo", "words"}
+_SAME = _MAPPING["properties"].keys() - {"id", "tenant", "active", "listed_at", "changed_at", "geo", "words"}
 """The fields that have a column of `search.property_search` as it is."""
 
 
@@ -202,6 +203,7 @@ def _document(row: Mapping[str, Any]) -> dict[str, Any]:
     times = orjson.dumps({"createdAt": row["created_at"], "listedAt": listed_at}, option=orjson.OPT_UTC_Z)
     return known | {
         "listed_at": None if listed_at is None else microseconds(listed_at),
+        "changed_at": microseconds(row["changed_at"]),
         **{name: row[name] for name in _SAME},
         "geo": None if row["latitude"] is None else {"lat": row["latitude"], "lon": row["longitude"]},
         "words": {name: " ".join(found) for name, found in texts.items()},
