@@ -8,6 +8,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from domain.amounts import rupees
+from domain.gazetteer import locality_key
 from domain.geometry import Point
 from domain.model import Model
 from domain.property import ListingType, PropertyType
@@ -235,7 +236,7 @@ def _place(home: Home, other: Home) -> float:
 
 
 def _same_locality(home: Home, other: Home) -> bool:
-    return " ".join(home.location.casefold().split()) == " ".join(other.location.casefold().split())
+    return locality_key(home.location) == locality_key(other.location)
 
 
 def _ratio(a: int | None, b: int | None, far: float) -> float:

@@ -81,7 +81,9 @@ class SuggestionIndex:
                 named.setdefault("".join(words_of(alias)), []).append(replace(entry, other_name=True))
         for key, other in unknown.items():
             _add(named, other.name, _Entry(Suggestion(other.name, Kind.LOCALITY), counts[key], 0))
-        for project in projects.values():
+        for key, project in projects.items():
+            if key in counts:
+                continue  # a locality, which many titles name as well
             _add(named, project.name, _Entry(Suggestion(project.name, Kind.PROJECT), project.listings, 0))
         self._names = sorted(named)
         self._entries = [named[name] for name in self._names]

@@ -19,14 +19,18 @@ _NAMES = text(rf"""
         UNION ALL
         SELECT '{Kind.PROJECT}', trim(split_part(address, ',', 1)) FROM places
         UNION ALL
-        SELECT '{Kind.PROJECT}', trim(substring(title FROM '\s(?:at|in)\s+(.+)$')) FROM places
+        SELECT '{Kind.PROJECT}', trim(substring(title FROM :in_title)) FROM places
     )
     SELECT kind, min(name) AS name, count(*) AS listings FROM names
-    WHERE kind = '{Kind.LOCALITY}' OR name ~ '^[[:alpha:]]' AND length(name) BETWEEN 4 AND 60 AND name !~* :no_project
+    WHERE kind = '{Kind.LOCALITY}' OR name ~ :begins AND length(name) BETWEEN 4 AND 60 AND name !~* :no_project
     GROUP BY kind, lower(name) ORDER BY count(*) DESC LIMIT {_MOST}
 """)
-_NO_PROJECT = r"^(flat|plot|house|door|h ?no|d ?no|near|opp|behind|beside|road|street|lane|main|survey|floor)\M"
-"""How an address begins that names no project."""
+_PATTERNS = {
+    "in_title": r"\s(?:at|in)\s+(.+)$",
+    "begins": r"^[[:alpha:]]",
+    "no_project": r"^(flat|plot|house|door|h ?no|d ?no|near|opp|behind|beside|road|street|lane|main|survey|floor)\M",
+}
+"""What a project may be called: the end of a title, and no number of a house."""
 
 
 async def listed_names(connection: AsyncConnection) -> list[ListedName]:
@@ -34,5 +38,5 @@ async def listed_names(connection: AsyncConnection) -> list[ListedName]:
 
     The name of a project has no field of its own: it is what an address begins with, or what a title says after `at`.
     """
-    rows = await connection.execute(_NAMES, {"no_project": _NO_PROJECT})
+    rows = await connection.execute(_NAMES, _PATTERNS)
     return [ListedName(row.name, Kind(row.kind), row.listings) for row in rows]
