@@ -204,6 +204,7 @@ _CONDITIONS: dict[str, Callable[[Any, SearchFilters], list[Clause]]] = {
     "rera": lambda wanted, _: [{"term": {"has_rera": wanted}}],
     "posted_by": _one_of("posted_by"),
     "listed_since": lambda since, _: [{"range": {"listed_at": {"gte": microseconds(since)}}}],
+    "changed_since": lambda since, _: [{"range": {"changed_at": {"gte": microseconds(since)}}}],
     "near": _near,
     "bbox": _box,
     "polygon": _polygon,
