@@ -51,7 +51,7 @@ check: .venv/.installed ## style, types, imports, migrations, compose file, Dock
 	@$(PY) -m checks
 
 bench: .venv/.installed ## measure, each figure beside its baseline
-	@$(PY) -m bench
+	@$(PY) -m bench $(if $(SEARCH),--search $(SEARCH))
 
 temporal: .venv/.installed ## build the Temporal server and its web UI (needs Go)
 	@$(PY) -m embedded.temporal_server

@@ -168,7 +168,7 @@ class SavedSearchRounds:
         cards: list[dict[str, Any]] = []
         after = None
         while len(cards) < _MAX_FOUND:
-            page = await self._engine.search(tenant_id, query, after)
+            page = await self._engine.search(tenant_id, query, after, with_counts=False)
             cards += [orjson.loads(hit.card) for hit in page.hits]
             after = page.next
             if after is None:

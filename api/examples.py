@@ -221,6 +221,7 @@ RESPONSES: dict[str, Any] = {
         "items": [{name: _USER[name] for name in _SUMMARY}],
         "nextCursor": "AZnJpB8AfwA",
     },
+    "AcceptedRebuild": {"projection": "history", "location": "/api/projections/history/rebuild"},
     "AcceptedCommand": {
         "commandId": str(_COMMAND_ID),
         "status": "RUNNING",

@@ -56,6 +56,14 @@ class Rebuild(Model):
     finished_at: datetime | None
 
 
+class AcceptedRebuild(Model):
+    """A rebuild that starts or changes within seconds."""
+
+    projection: str
+    location: str
+    """The URL of the rebuild, with its progress."""
+
+
 class ProjectionShown(Model):
     """A projection, which writes one read model."""
 
@@ -182,7 +190,7 @@ def _accepted(*problems: str) -> dict[str, Any]:
     accepted = {"description": "Accepted; Location is the URL of the rebuild", "headers": header_references("Location")}
     return {
         "status_code": 202,
-        "response_class": Response,
+        "response_model": AcceptedRebuild,
         "responses": {202: accepted, **responses(*_ADMIN, *problems)},
     }
 
@@ -208,7 +216,7 @@ async def _unfinished(parts: Parts, state: ProjectionState) -> Rebuild | None:
 
 
 @router.get("/{name}/rebuild", **query(Rebuild, "forbidden", "not-found", "invalid-request"))
-async def get_rebuild(name: NameDep, _: OperatorDep, parts: PartsDep, response: Response) -> Rebuild:
+async def get_rebuild(_: OperatorDep, name: NameDep, parts: PartsDep, response: Response) -> Rebuild:
     """The newest rebuild of a projection, with its progress. For administrators of the default tenant."""
     response.headers.update(_PRIVATE)
     found = await _find_rebuild(parts, name)
@@ -218,7 +226,7 @@ async def get_rebuild(name: NameDep, _: OperatorDep, parts: PartsDep, response: 
 
 
 @router.post("/{name}/rebuild", **_accepted("rebuild-running"))
-async def rebuild_projection(name: NameDep, admin: OperatorDep, parts: PartsDep) -> Response:
+async def rebuild_projection(admin: OperatorDep, name: NameDep, parts: PartsDep) -> Response:
     """Rebuild a projection from the event store, while the old generation serves. One rebuild of it at a time.
 
     For administrators of the default tenant.
@@ -230,23 +238,23 @@ async def rebuild_projection(name: NameDep, admin: OperatorDep, parts: PartsDep)
         raise ApiError("rebuild-running", headers=_location(name)) from error
     except TemporalUnavailable as error:
         raise unavailable("The command service") from error
-    return Response(status_code=202, headers=_location(name))
+    return _accept(name)
 
 
 @router.post("/{name}/rebuild/pause", **_accepted("rebuild-not-running"))
-async def pause_rebuild(name: NameDep, admin: OperatorDep, parts: PartsDep) -> Response:
+async def pause_rebuild(admin: OperatorDep, name: NameDep, parts: PartsDep) -> Response:
     """Pause a rebuild after the step that is running, some seconds. For administrators of the default tenant."""
     return await _signal(parts, admin, name, Signal.PAUSE)
 
 
 @router.post("/{name}/rebuild/resume", **_accepted("rebuild-not-running"))
-async def resume_rebuild(name: NameDep, admin: OperatorDep, parts: PartsDep) -> Response:
+async def resume_rebuild(admin: OperatorDep, name: NameDep, parts: PartsDep) -> Response:
     """Go on with a rebuild where it was paused. For administrators of the default tenant."""
     return await _signal(parts, admin, name, Signal.RESUME)
 
 
 @router.delete("/{name}/rebuild", **_accepted("rebuild-not-running"))
-async def cancel_rebuild(name: NameDep, admin: OperatorDep, parts: PartsDep) -> Response:
+async def cancel_rebuild(admin: OperatorDep, name: NameDep, parts: PartsDep) -> Response:
     """Cancel a rebuild after the step that is running: its rows are deleted, and the old generation goes on serving.
 
     For administrators of the default tenant.
@@ -256,8 +264,8 @@ async def cancel_rebuild(name: NameDep, admin: OperatorDep, parts: PartsDep) -> 
 
 @router.get("/{name}/parked", **query(ParkedEventPage, "forbidden", "not-found", "invalid-request", "invalid-cursor"))
 async def list_parked_events(
-    name: NameDep,
     admin: AdminDep,
+    name: NameDep,
     parts: PartsDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: CursorText = None,
@@ -273,7 +281,7 @@ async def list_parked_events(
 
 @router.get("/{name}/parked/{parked_id}", **query(ParkedEventContent, "forbidden", "not-found", "invalid-request"))
 async def get_parked_event(
-    name: NameDep, parked_id: ParkedId, admin: AdminDep, parts: PartsDep, response: Response
+    admin: AdminDep, name: NameDep, parked_id: ParkedId, parts: PartsDep, response: Response
 ) -> ParkedEventContent:
     """A parked event of the tenant with its message and the reason. For administrators."""
     response.headers.update(_PRIVATE)
@@ -288,7 +296,7 @@ async def get_parked_event(
 
 
 @router.post("/{name}/parked/{parked_id}/retry", response_model=Retried, responses={**responses(*_ADMIN)})
-async def retry_parked_events(name: NameDep, parked_id: ParkedId, admin: AdminDep, parts: PartsDep) -> Retried:
+async def retry_parked_events(admin: AdminDep, name: NameDep, parked_id: ParkedId, parts: PartsDep) -> Retried:
     """Apply the parked events of the key of this one, in order, until one still fails. For administrators."""
     await _count(parts, admin)
     try:
@@ -307,9 +315,9 @@ async def retry_parked_events(name: NameDep, parked_id: ParkedId, admin: AdminDe
     responses=responses(*_ADMIN),
 )
 async def discard_parked_event(
+    admin: AdminDep,
     name: NameDep,
     parked_id: ParkedId,
-    admin: AdminDep,
     parts: PartsDep,
     reason: Annotated[f.Note, Query(description="Why the event is not needed. It is kept, with who and when.")],
 ) -> Response:
@@ -324,8 +332,8 @@ async def discard_parked_event(
     "/{name}/discarded", **query(DiscardedEventPage, "forbidden", "not-found", "invalid-request", "invalid-cursor")
 )
 async def list_discarded_events(
-    name: NameDep,
     admin: AdminDep,
+    name: NameDep,
     parts: PartsDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: CursorText = None,
@@ -379,7 +387,12 @@ async def _signal(parts: Parts, admin: Caller, name: str, signal: Signal) -> Res
         raise ApiError("rebuild-not-running") from error
     except TemporalUnavailable as error:
         raise unavailable("The command service") from error
-    return Response(status_code=202, headers=_location(name))
+    return _accept(name)
+
+
+def _accept(name: str) -> Response:
+    accepted = AcceptedRebuild(projection=name, location=_location(name)["Location"])
+    return Response(accepted.model_dump_json(by_alias=True), 202, _location(name), "application/json")
 
 
 def _location(name: str) -> dict[str, str]:

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Query, Response
-from pydantic import ValidationError
 
 from adapters import saved_searches
 from adapters.current_state import find_property
@@ -35,12 +34,13 @@ from domain.recommending import (
     recommended,
     similar,
 )
-from domain.search import SearchFilters, SearchQuery, Sort
+from domain.search import SearchQuery, Sort
+from domain.search_history import recalled
 
 router = APIRouter()
 
 _FAVORITES, _VIEWED, _SEARCHES = 3, 3, 2
-"""The interests of each kind that are looked at, the newest: nine or so searches."""
+"""The interests of each kind that are looked at, the newest: some twenty searches."""
 _ENTRIES = 200
 """Of a history, in which viewed listings are looked for."""
 _NEWEST = 100
@@ -93,7 +93,7 @@ async def list_similar_properties(
 async def list_recommendations(
     caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep, limit: LimitQuery = 10
 ) -> Response:
-    """Active listings that suit the favourites, views and saved searches of the caller. Each says why.
+    """Active listings that suit the favourites, views, searches and saved searches of the caller. Each says why.
 
     Somebody of whom nothing is known sees the most viewed of the newest listings, and then the newest.
     """
@@ -124,6 +124,7 @@ async def list_recommendations(
 async def _interests(parts: Parts, caller: Caller) -> tuple[list[Interest], set[UUID]]:
     """What the caller is interested in, and the listings that they know."""
     page = await parts.histories.page(caller.tenant_id, str(caller.user_id), _ENTRIES)
+    past = await parts.past_searches.page(caller.tenant_id, caller.user_id, _SEARCHES, reads_deletions=True)
     viewed = _viewed(page.entries)
     async with parts.database.statements(caller.tenant_id) as connection:
         liked = await favorites_of(connection, caller.user_id, 50, None, sees_all=False)
@@ -131,10 +132,11 @@ async def _interests(parts: Parts, caller: Caller) -> tuple[list[Interest], set[
         seen = [await find_property(connection, id) for id in viewed[:_VIEWED]]
     interests = [_interest(ReasonKind.FAVORITE, listing) for listing in liked.items[:_FAVORITES]]
     favorites = {listing.id for listing in liked.items}
+    weight = _WEIGHTS[ReasonKind.SEARCHED]
     for search in searches[:_SEARCHES]:
-        if filters := _filters(search.filters):
-            weight = _WEIGHTS[ReasonKind.SEARCHED]
+        if filters := recalled(search.filters):
             interests.append(Interest(ReasonKind.SEARCHED, weight, filters=filters, name=search.name))
+    interests += [Interest(ReasonKind.SEARCHED, weight, filters=search.filters) for search in past.searches]
     interests += [_interest(ReasonKind.VIEWED, listing) for listing in seen if listing and listing.id not in favorites]
     return interests, favorites | set(viewed)
 
@@ -150,21 +152,13 @@ def _interest(kind: ReasonKind, listing: Property) -> Interest:
     return Interest(kind, _WEIGHTS[kind], _home(listing))
 
 
-def _filters(text: str) -> SearchFilters | None:
-    """The filters of a saved search; None where an earlier release took what this one does not."""
-    try:
-        return SearchFilters.model_validate_json(text)
-    except ValidationError:
-        return None
-
-
 def _home(listing: Property) -> Home:
     return Home.of(listing.model_dump(mode="json", by_alias=True))
 
 
 async def _cards(parts: Parts, tenant_id: str, queries: Sequence[SearchQuery]) -> dict[UUID, dict[str, Any]]:
     """What searches find, each listing once. Raises ApiError unavailable."""
-    results = await asyncio.gather(*(parts.search.search(tenant_id, query) for query in queries))
+    results = await asyncio.gather(*(parts.search.search(tenant_id, query, with_counts=False) for query in queries))
     return {hit.id: orjson.loads(hit.card) for result in results for hit in result.hits}
 
 

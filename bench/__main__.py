@@ -421,13 +421,17 @@ def _activity(tenant: str) -> Activity:
 
 
 async def measure(
-    measurements: Sequence[str], seconds: float, events: int, entries: int, listings: int, rebuilt: int
+    measurements: Sequence[str], engine: str, seconds: float, events: int, entries: int, listings: int, rebuilt: int
 ) -> list[dict[str, object]]:
     console = Console(stderr=True)
     unlimited = "COMMANDS_PER_MINUTE", "LINKS_PER_MINUTE", "REGISTRATIONS_PER_MINUTE", "VIEWS_PER_MINUTE"
     limits = dict.fromkeys((*unlimited, "STREAMS_PER_ADDRESS"), "100000000")
     async with AsyncExitStack() as ending:
-        stack = Stack(Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="hyderabad-bench-"))), console.print)
+        stack = Stack(
+            Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="hyderabad-bench-"))),
+            console.print,
+            search=engine,
+        )
         ending.push_async_callback(stack.stop)
         await stack.start_engines()
         await stack.prepare()
@@ -490,6 +494,12 @@ def main() -> None:
     )
     parser.add_argument("--events", type=int, default=20_000, help="for the projection (default: %(default)s)")
     parser.add_argument("--entries", type=int, default=1_000_000, help="of the longest history (default: %(default)s)")
+    parser.add_argument(
+        "--search",
+        choices=["postgres", "opensearch"],
+        default="postgres",
+        help="with opensearch, the rows of its searches stand beside those of Postgres (default: postgres)",
+    )
     parser.add_argument("--listings", type=int, default=100_000, help="for the search (default: %(default)s)")
     parser.add_argument(
         "--json", type=Path, default=ROOT / "bench.json", help="where the rows go (default: bench.json)"
@@ -505,7 +515,7 @@ def main() -> None:
     listings = 1_000_000 if arguments.full else arguments.listings
     rebuilt = 1_000_000 if arguments.full else 50_000
     sizes = arguments.events, arguments.entries, listings, rebuilt
-    rows = uvloop.run(measure(arguments.measurements or MEASUREMENTS, arguments.seconds, *sizes))
+    rows = uvloop.run(measure(arguments.measurements or MEASUREMENTS, arguments.search, arguments.seconds, *sizes))
     arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     table = Table("what", "value", "unit", "baseline", "value / baseline")
     for row in rows:

@@ -72,11 +72,13 @@ async def fill(settings: Settings, events: int) -> None:
 
 
 async def measure(settings: Settings, redis: Redis, events: int, row: Callable[[str, float, str, float], None]) -> None:
-    """Fill the event store, then add a row for each projection of the registry."""
+    """Fill the event store, then add a row for each projection of the registry that has tables."""
     await fill(settings, events)
     database = Database.for_all_tenants(settings)
     for name, make in PROJECTIONS.items():
         projection, done = make(Clients(redis)), 0
+        if not projection.tables:
+            continue
 
         def count(replayed: int) -> None:
             nonlocal done

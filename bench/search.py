@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from adapters.postgres import Database
+from adapters.search.choice import index_of, search_engine
 from adapters.search.engine import SearchEngine
 from adapters.search.postgres import PostgresSearch
 from adapters.search.relaxing import relaxations
@@ -31,6 +32,8 @@ from tests.relevance.loading import load, saved
 
 _QUERIES = 60
 """Of each kind, each with values of its own."""
+_WARM = 5
+"""Of these, answered once before, so that connections are open and statements are prepared."""
 _PLAIN_EVERY = 4
 """Plain SQL answers every fourth of them, because it reads the whole table each time."""
 _AT_ONCE = 4
@@ -49,8 +52,15 @@ class SearchBench:
     """Listings of a tenant in the read model, in a plain table and in tantivy."""
 
     def __init__(
-        self, database: Database, all_tenants: Database, plain: PlainTable, tantivy: Tantivy | None, row: AddRow
+        self,
+        settings: Settings,
+        database: Database,
+        all_tenants: Database,
+        plain: PlainTable,
+        tantivy: Tantivy | None,
+        row: AddRow,
     ) -> None:
+        self._settings = settings
         self._tenant = f"bench-{uuid4().hex[:8]}"
         self._database = database
         self._engine: SearchEngine = PostgresSearch(database)
@@ -61,7 +71,7 @@ class SearchBench:
 
     async def index(self, count: int) -> None:
         """Listings a second, and the size of the index."""
-        projection = Search()
+        projection = Search(index_of(self._settings))
         seconds = {"projection": 0.0, "plain": 0.0, "tantivy": 0.0}
         await self._plain.create()
         first, second = tee(listings(count))
@@ -92,7 +102,13 @@ class SearchBench:
         self._row("search-size-tantivy", size, "MB", others[1])
 
     async def find(self) -> None:
-        """How long each kind of search takes, and the mix of all; then the rate of the mix on every core."""
+        """How long each kind of search takes, and the mix of all; then the rate of the mix on every core.
+
+        With an OpenSearch beside Postgres, Postgres is the baseline of its rows.
+        """
+        other = search_engine(self._settings, self._database) if self._settings.search_url else None
+        if other:
+            await other.refresh()
         chance = random.Random(7)
         every: list[float] = []
         every_plain: list[float] = []
@@ -100,13 +116,16 @@ class SearchBench:
         for kind, make in KINDS.items():
             asked = [make(chance) for _ in range(_QUERIES)]
             mix += asked
-            times = await _times(partial(self._answer, each) for each in [*asked[:5], *asked])
+            times = await self._answers(self._engine, asked)
             plain = await _times(partial(self._plain.find, each.where, each.order) for each in asked[::_PLAIN_EVERY])
-            every, every_plain = every + times[5:], every_plain + plain
-            self._row(f"search-{kind}", _p95(times[5:]), "ms p95", _p95(plain))
+            every, every_plain = every + times, every_plain + plain
+            self._row(f"search-{kind}", _p95(times), "ms p95", _p95(plain))
+            if other:
+                others = await self._answers(other, asked)
+                self._row(f"search-{kind}-opensearch", _p95(others), "ms p95", _p95(times))
             if asked[0].words:
                 tantivy = await self._tantivy_times(asked)
-                self._row(f"search-{kind}-tantivy", _p95(times[5:]), "ms p95", _p95(tantivy) if tantivy else _MISSING)
+                self._row(f"search-{kind}-tantivy", _p95(times), "ms p95", _p95(tantivy) if tantivy else _MISSING)
         self._row("search-mix", _p95(every), "ms p95", _p95(every_plain))
         chance.shuffle(mix)
         cores = os.cpu_count() or 1
@@ -115,17 +134,21 @@ class SearchBench:
         self._row("search-rate", rate / cores, "searches/s a core", len(every_plain) / sum(every_plain) / cores)
 
     def _next(self, mix: Iterator[Asked]) -> Work:
-        return lambda: self._answer(next(mix))
+        return lambda: self._answer(next(mix), self._engine)
 
-    async def _answer(self, asked: Asked) -> None:
+    async def _answers(self, engine: SearchEngine, asked: Sequence[Asked]) -> list[float]:
+        """Seconds of each first page, after some to warm up."""
+        return (await _times(partial(self._answer, each, engine) for each in [*asked[:_WARM], *asked]))[_WARM:]
+
+    async def _answer(self, asked: Asked, engine: SearchEngine) -> None:
         """As the API answers the first page."""
         read = asked.query
         if read.q:
             async with self._database.statements(self._tenant) as connection:
                 read = read.model_copy(update={"q": await corrected(connection, read.q)})
-        found = await self._engine.search(self._tenant, read)
+        found = await engine.search(self._tenant, read)
         if not found.hits:
-            await relaxations(self._engine, self._tenant, read)
+            await relaxations(engine, self._tenant, read)
 
     async def _tantivy_times(self, asked: Sequence[Asked]) -> list[float]:
         if self._tantivy is None:
@@ -141,11 +164,11 @@ class SearchBench:
         return await _times(partial(answer, each) for each in asked)
 
 
-async def judged(database: Database, all_tenants: Database, row: AddRow) -> None:
-    """nDCG@10 of the judged queries, beside tantivy's ranking of the same texts by BM25."""
+async def judged(settings: Settings, database: Database, all_tenants: Database, row: AddRow) -> None:
+    """nDCG@10 of the judged queries, beside tantivy's ranking of the same texts by BM25; OpenSearch's beside ours."""
     tenant = f"bench-{uuid4().hex[:8]}"
     known = Judged(tenant)
-    await load(all_tenants, Search(), known.indexed)
+    await load(all_tenants, Search(index_of(settings)), known.indexed)
     engine = PostgresSearch(database)
     by_engine = await known.mean_ndcg(partial(found_by, database, engine, tenant))
     baseline: float | str = _MISSING
@@ -163,6 +186,11 @@ async def judged(database: Database, all_tenants: Database, row: AddRow) -> None
 
             baseline = await known.mean_ndcg(by_tantivy)
     row("search-ndcg", 100 * by_engine, "% nDCG@10", baseline if isinstance(baseline, str) else 100 * baseline)
+    if settings.search_url:
+        other = search_engine(settings, database)
+        await other.refresh()
+        by_other = await known.mean_ndcg(partial(found_by, database, other, tenant))
+        row("search-ndcg-opensearch", 100 * by_other, "% nDCG@10", 100 * by_engine)
 
 
 async def measure(settings: Settings, row: AddRow, count: int) -> None:
@@ -177,8 +205,8 @@ async def measure(settings: Settings, row: AddRow, count: int) -> None:
             tantivy = Tantivy(Path(ending.enter_context(TemporaryDirectory())))
         except ImportError:
             tantivy = None
-        bench = SearchBench(database, all_tenants, PlainTable(owner), tantivy, row)
-        await judged(database, all_tenants, row)
+        bench = SearchBench(settings, database, all_tenants, PlainTable(owner), tantivy, row)
+        await judged(settings, database, all_tenants, row)
         await bench.index(count)
         await bench.find()
 

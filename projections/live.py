@@ -39,13 +39,15 @@ _SETTLED = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Happened:
     """The messages of one event."""
 
     event_id: UUID
     timestamp: datetime
     messages: tuple[LiveMessage, ...]
+    is_old: bool = False
+    """Whether they were sent before, which `apply` finds out."""
 
 
 class Live(Projection[Happened]):
@@ -57,8 +59,6 @@ class Live(Projection[Happened]):
 
     def __init__(self, redis: Redis) -> None:
         self._streams = LiveStreams(redis)
-        self._old: set[UUID] = set()
-        """Events of the batch that is being written whose messages were sent before."""
 
     def read(self, topic: str, value: bytes) -> Happened | None:
         """The messages of an event; None when it has none. Raises UnreadableEvent with the reason."""
@@ -69,17 +69,21 @@ class Live(Projection[Happened]):
         messages = tuple(messages_of(event))
         return Happened(event.event_id, event.timestamp, messages) if messages else None
 
+    def of_event(self, stored: dict[str, Any], event: Event) -> None:
+        """None: a rebuild sends nothing."""
+        return
+
     async def apply(self, tx: AsyncConnection, events: Sequence[Happened], generation: int) -> None:
         """Find the events that the checkpoint has passed: their messages were sent."""
         if events:
             asked = {"name": self.name, "event_ids": [event.event_id for event in events]}
-            self._old |= set((await tx.execute(_SETTLED, asked)).scalars())
+            settled = set((await tx.execute(_SETTLED, asked)).scalars())
+            for event in events:
+                event.is_old = event.event_id in settled
 
     async def update_cache(self, events: Sequence[Happened], generation: int) -> None:
         """Send the messages of the other events. Raises RedisError."""
-        old, self._old = self._old, set()
-        fresh = [event for event in events if event.event_id not in old]
-        await self._streams.publish([message for event in fresh for message in event.messages])
+        await self._streams.publish([message for event in events if not event.is_old for message in event.messages])
 
     def cache_keys(self, events: Sequence[Happened]) -> set[CacheKey]:
         """The streams that the messages are for."""

@@ -26,8 +26,10 @@ class SearchEngine(Protocol):
     name: str
     """Positions are good for the engine that made them."""
 
-    async def search(self, tenant_id: str, query: SearchQuery, after: Position | None = None) -> SearchResult:
-        """The page of `query` after a position; the first page also has total and facets."""
+    async def search(
+        self, tenant_id: str, query: SearchQuery, after: Position | None = None, *, with_counts: bool = True
+    ) -> SearchResult:
+        """The page of `query` after a position; the first page also has total and facets, but for `with_counts`."""
         ...
 
     async def count(self, tenant_id: str, filters: SearchFilters) -> Total:

@@ -33,10 +33,12 @@ class OpenSearch:
     def __init__(self, client: AsyncOpenSearch) -> None:
         self._client = client
 
-    async def search(self, tenant_id: str, query: SearchQuery, after: Position | None = None) -> SearchResult:
+    async def search(
+        self, tenant_id: str, query: SearchQuery, after: Position | None = None, *, with_counts: bool = True
+    ) -> SearchResult:
         """The page of `query` after a position; the first one with total and facets. Raises SearchUnavailable."""
         first = page(query, after)
-        if after:
+        if after or not with_counts:
             [found] = await self._ask(tenant_id, [first])
             return _result(query, found)
         (_, own), *others = parts = aggregations(query)

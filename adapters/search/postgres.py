@@ -48,7 +48,9 @@ class PostgresSearch:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def search(self, tenant_id: str, query: SearchQuery, after: Position | None = None) -> SearchResult:
+    async def search(
+        self, tenant_id: str, query: SearchQuery, after: Position | None = None, *, with_counts: bool = True
+    ) -> SearchResult:
         """The page of `query` after a position; the first one with total and facets. Raises SearchUnavailable."""
         near = query.near
         shown = (*_SHOWN, distance_to(near).label("distance")) if near else _SHOWN
@@ -58,7 +60,7 @@ class PostgresSearch:
                 rows, following = await most_relevant(connection, query, asked, shown, after)
             else:
                 rows, following = await _in_order(connection, query, shown, after)
-            total, facets = (None, {}) if after else await total_and_facets(connection, query)
+            total, facets = (None, {}) if after or not with_counts else await total_and_facets(connection, query)
         wanted = frozenset(singular(word.text) for word in words(query.q or ""))
         return SearchResult([_hit(row, wanted) for row in rows], following, total, facets)
 

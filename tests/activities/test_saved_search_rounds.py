@@ -286,9 +286,9 @@ async def test_search_that_was_changed_during_a_round_reports_nothing_of_the_old
     class Changing:
         """The engine, during whose first answer the saved search is changed."""
 
-        async def search(self, *arguments: Any) -> Any:
+        async def search(self, *arguments: Any, **options: Any) -> Any:
             await rounds.searching.save(rounds.searching.of(rounds.created, ChangeSavedSearch, search=wanted))
-            return await real.search(*arguments)
+            return await real.search(*arguments, **options)
 
     real = rounds._rounds._engine
     rounds._rounds._engine = Changing()  # type: ignore[assignment]

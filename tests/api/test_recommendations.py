@@ -91,16 +91,23 @@ async def test_what_a_user_liked_viewed_and_saved_is_recommended_with_its_reason
     viewed = await far.listed(propertyType="VILLA", price=40_000_000, bedrooms=5)
     villa = await far.listed(propertyType="VILLA", price=41_000_000, bedrooms=5)
     shop = await far.listed(propertyType="SHOP", bedrooms=None, price=3_000_000)
+    office = await far.listed(propertyType="OFFICE", bedrooms=None, price=3_000_000)
     await platform.change(person, "PUT", f"/api/properties/{liked['id']}/favorite", if_match=None)
     await platform.http.post(f"/api/properties/{viewed['id']}/views", headers=person.headers)
     search = {"name": "Shops", "filters": {"location": [host], "propertyType": ["SHOP"]}}
     await platform.http.post("/api/search/saved", json=search, headers=person.headers)
     await place.found(2)
-    await far.found(3)
+    await far.found(4)
+    asked = {"location": host, "propertyType": "OFFICE"}
+    await platform.http.get("/api/search/properties", params=asked, headers=person.headers)
 
     async def recommended() -> dict[str, tuple[str, str]] | None:
         answer = reasons(await platform.http.get(PATH, params={"limit": 50}, headers=person.headers))
-        return answer if villa["id"] in answer and answer[villa["id"]][0] == "VIEWED" else None
+        return answer if {villa["id"], office["id"]} <= answer.keys() and has_reasons(answer) else None
+
+    def has_reasons(answer: dict[str, tuple[str, str]]) -> bool:
+        """Whether the view and the search, which are recorded in batches, are known."""
+        return (answer[villa["id"]][0], answer[office["id"]][0]) == ("VIEWED", "SEARCHED")
 
     found = await until(recommended)
 
@@ -108,6 +115,7 @@ async def test_what_a_user_liked_viewed_and_saved_is_recommended_with_its_reason
     assert found[alike["id"]] == ("FAVORITE", f"Similar to your favourite: {liked['title']}")
     assert found[villa["id"]] == ("VIEWED", f"Similar to a listing that you viewed: {viewed['title']}")
     assert found[shop["id"]] == ("SEARCHED", "Matches your saved search “Shops”")
+    assert found[office["id"]] == ("SEARCHED", "Matches a search of yours")
     assert not {liked["id"], viewed["id"]} & found.keys()
     own = reasons(await platform.http.get(PATH, params={"limit": 50}, headers=place.owner.headers))
     assert not {alike["id"], villa["id"], shop["id"]} & own.keys()
