@@ -44,7 +44,8 @@ _MAPPING: dict[str, Any] = {
         "id": _KEYWORD,
         "tenant": _KEYWORD,
         "active": {"type": "boolean"},
-        "listed_at": _LONG,  # microseconds since 1970, so that it sorts as exactly as in Postgres
+        # Microseconds since 1970, so that they sort as exactly as in Postgres.
+        "listed_at": _LONG,
         "changed_at": _LONG,
         "property_type": _KEYWORD,
         "listing_type": _KEYWORD,
@@ -66,7 +67,8 @@ _MAPPING: dict[str, Any] = {
         "words": {"properties": dict.fromkeys(("any", *SEARCHED), _WORDS)},
     },
 }
-_SAME = _MAPPING["properties"].keys() - {"id", "tenant", "active", "listed_at", "changed_at", "geo", "words"}
+_TIMES = ("listed_at", "changed_at")
+_SAME = _MAPPING["properties"].keys() - {"id", "tenant", "active", "geo", "words", *_TIMES}
 """The fields that have a column of `search.property_search` as it is."""
 
 
@@ -199,11 +201,9 @@ def _document(row: Mapping[str, Any]) -> dict[str, Any]:
     card = orjson.loads(row["card"])
     texts = {name: [singular(word.text) for word in words(card[name] or "")] for name in SEARCHED}
     texts["any"] = list(dict.fromkeys(word for found in texts.values() for word in found))
-    listed_at = row["listed_at"]
-    times = orjson.dumps({"createdAt": row["created_at"], "listedAt": listed_at}, option=orjson.OPT_UTC_Z)
+    times = orjson.dumps({"createdAt": row["created_at"], "listedAt": row["listed_at"]}, option=orjson.OPT_UTC_Z)
     return known | {
-        "listed_at": None if listed_at is None else microseconds(listed_at),
-        "changed_at": microseconds(row["changed_at"]),
+        **{name: None if row[name] is None else microseconds(row[name]) for name in _TIMES},
         **{name: row[name] for name in _SAME},
         "geo": None if row["latitude"] is None else {"lat": row["latitude"], "lon": row["longitude"]},
         "words": {name: " ".join(found) for name, found in texts.items()},

@@ -122,6 +122,7 @@ FILTERS: dict[str, st.SearchStrategy[Any]] = {
     "rera": st.booleans(),
     "postedBy": some("AGENT", "USER"),
     "listedSince": st.just("2026-01-01T00:03:20+05:30"),
+    "changedSince": st.just("2026-01-01T00:05:20+05:30"),
     "near": st.just({"latitude": 17.44, "longitude": 78.36}),
     "radiusKm": st.just(4.7),
     "bbox": st.just(HYDERABAD),
