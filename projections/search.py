@@ -38,7 +38,7 @@ from adapters.postgres import Database
 from adapters.search.opensearch_index import OpenSearchIndex
 from adapters.search.rows import IndexedListing, indexed, row_of
 from adapters.tables import property_search, read_models, vocabulary
-from domain.events import PROPERTY_EVENTS, read_event
+from domain.events import PROPERTY_EVENTS, Event, read_event
 from projections.projection import Projection, parsed
 
 _TYPES = {
@@ -146,6 +146,10 @@ class Search(Projection[IndexedListing]):
         """The listing in an event; None for events that change none. Raises UnreadableEvent with the reason."""
         message = parsed(value)
         return indexed(read_event(message)) if message.get("eventType") in _TYPES else None
+
+    def of_event(self, stored: dict[str, Any], event: Event) -> IndexedListing | None:
+        """The listing in a stored event."""
+        return indexed(event) if event.event_type in _TYPES else None
 
     async def apply(self, tx: AsyncConnection, events: Sequence[IndexedListing], generation: int) -> None:
         """Write the newest version of each listing, and add the difference to the vocabulary.

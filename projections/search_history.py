@@ -107,6 +107,10 @@ class SearchHistory(Projection[Event]):
         message = parsed(value)
         return read_event(message) if message.get("eventType") in _TYPES else None
 
+    def of_event(self, stored: dict[str, Any], event: Event) -> Event | None:
+        """The event, if it changes a search history."""
+        return event if event.event_type in _TYPES else None
+
     async def apply(self, tx: AsyncConnection, events: Sequence[Event], generation: int) -> None:
         """Keep the newest time of each search, and empty what was deleted. An erased user has no rows."""
         erased = await erased_among(tx, {(event.tenant_id, event.user_id) for event in events})
