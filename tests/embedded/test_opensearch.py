@@ -16,7 +16,8 @@ def test_data_is_outside_a_folder_that_its_user_cannot_enter(
     monkeypatch.setattr("os.geteuid", lambda: user)
     (tmp_path / "closed").mkdir(mode=0o700)
     data = tmp_path / "closed" / "data"
+    data.mkdir()
 
     assert _home(data).is_relative_to(OPEN_FOLDER if user == 0 else data)
     assert _home(data) == _home(data)
-    assert _home(data) != _home(tmp_path / "closed" / "other")
+    assert _home(data) != _home(tmp_path / "closed")
