@@ -112,7 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         await parts.live.close()
         await parts.revocations.close()
-        await asyncio.gather(parts.observations.close(), parts.searches.close())
+        await asyncio.gather(parts.observations.close(), parts.searches.close(), parts.suggestions.close())
         parts.passwords.close()
         await parts.redis.aclose()
         await parts.search.close()

@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.suggestions import Kind, ListedName
 
-_LOOKED_AT = 20_000
+_LOOKED_AT = 10_000
 """Newest listings whose names are counted: a project is one because many listings of these days name it."""
 _MOST = 5_000
 _NAMES = text(rf"""

@@ -81,3 +81,4 @@ async def test_index_is_built_once_for_requests_that_come_together(database: Dat
     first, second = await asyncio.gather(indexes.index(tenant), indexes.index(tenant))
 
     assert first is second is await indexes.index(tenant)
+    await indexes.close()
