@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Header, Query, Response
 
+from adapters.search.reading import understood
 from adapters.search.relaxing import relaxations
-from adapters.search.spelling import corrected, in_use
 from api.bodies import BodyOf
 from api.deps import MaybeCallerDep, Parts, PartsDep, TenantDep, consistency_cursor
 from api.errors import ApiError
@@ -17,9 +17,7 @@ from api.paging import opened
 from api.property_answers import json_counts_of
 from api.search_parameters import SearchBody, SearchParameters
 from api.tokens import Caller
-from domain.gazetteer import hyderabad
 from domain.model import Model
-from domain.reading import read_text, with_filters_of
 from domain.search import Hit, ListingCard, SearchQuery, SearchResult
 from domain.words import words
 from projections.search import is_searchable
@@ -143,7 +141,8 @@ async def _answer(
     purpose = _purpose(parts.search.name, tenant_id, asked, sent.interpret)
     after = opened(parts.signer.open_position, purpose, sent.cursor)
     await wait_until_searchable(parts, tenant_id, token)
-    read, read_from = await understood(parts, tenant_id, asked, interpret=sent.interpret)
+    async with parts.search_database.statements(tenant_id) as connection:
+        read, read_from = await understood(connection, asked, interpret=sent.interpret)
     found = await parts.search.search(tenant_id, read, after)
     relax = () if found.hits or after else await relaxations(parts.search, tenant_id, read)
     if caller and after is None:
@@ -157,24 +156,6 @@ async def _answer(
         "relax": relax,
     }
     return Response(b'{"items":[' + items + b"]," + orjson.dumps(rest)[1:], media_type="application/json")
-
-
-async def understood(
-    parts: Parts, tenant_id: str, asked: SearchQuery, *, interpret: bool
-) -> tuple[SearchQuery, Mapping[str, tuple[str, ...]]]:
-    """The search as it is understood, and the words that each of its filters was read from.
-
-    The misspelled words among the rest are corrected.
-    """
-    if not asked.q:
-        return asked, {}
-    async with parts.search_database.statements(tenant_id) as connection:
-        read_from: Mapping[str, tuple[str, ...]] = {}
-        if interpret:
-            interpretation = read_text(asked.q, hyderabad(), await in_use(connection, asked.q))
-            asked, read_from = with_filters_of(interpretation, asked)
-        q = await corrected(connection, asked.q) if asked.q else None
-        return asked.model_copy(update={"q": q}), read_from
 
 
 def _about(read: SearchQuery, read_from: Mapping[str, tuple[str, ...]], found: SearchResult) -> dict[str, Any]:

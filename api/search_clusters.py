@@ -4,9 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from adapters.search.reading import understood
 from api.deps import MaybeCallerDep, PartsDep, TenantDep
 from api.openapi import query
-from api.search import ConsistencyToken, understood, wait_until_searchable
+from api.search import ConsistencyToken, wait_until_searchable
 from api.search_parameters import ClusterParameters
 from domain.clusters import Cluster, tiles_of
 from domain.model import Model
@@ -37,6 +38,7 @@ async def search_clusters(
     asked = parameters.query
     assert asked.bbox is not None, "ClusterParameters requires it"
     await wait_until_searchable(parts, tenant_id, consistency_token)
-    read, _ = await understood(parts, tenant_id, asked, interpret=parameters.interpret)
+    async with parts.search_database.statements(tenant_id) as connection:
+        read, _ = await understood(connection, asked, interpret=parameters.interpret)
     level = tiles_of(asked.bbox, parameters.zoom).level
     return Clusters(items=tuple(await parts.search.clusters(tenant_id, read, level)))

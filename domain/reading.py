@@ -55,14 +55,19 @@ class Interpretation:
     """By field of `filters`: the words that it was read from."""
 
 
-def read_text(text: str, gazetteer: Gazetteer, listed: Collection[str] = frozenset()) -> Interpretation:
-    """Read what somebody typed. Words that listings have (`listed`, in lower case) are not taken for misspelled."""
+def read_text(
+    text: str, gazetteer: Gazetteer, listed: Collection[str] = frozenset(), unstated: Collection[str] = frozenset()
+) -> Interpretation:
+    """Read what somebody typed. Words that listings have (`listed`, in lower case) are not taken for misspelled.
+
+    Amenities that are `unstated` stay terms.
+    """
 
     def corrected(word: str) -> str:
         known = len(word) < 4 or word in ORDINARY or word in gazetteer.words or word in listed
         return word if known else _corrected(word)
 
-    reader = _Reader(Tokens.of(text, corrected), gazetteer)
+    reader = _Reader(Tokens.of(text, corrected), gazetteer, unstated)
     reader.keep_negations()
     reader.read_patterns()
     reader.read_area()
@@ -107,9 +112,10 @@ class _Place:
 class _Reader:
     """What is read of a text so far. Each step reads what the earlier ones have left."""
 
-    def __init__(self, tokens: Tokens, gazetteer: Gazetteer) -> None:
+    def __init__(self, tokens: Tokens, gazetteer: Gazetteer, unstated: Collection[str]) -> None:
         self._tokens = tokens
         self._gazetteer = gazetteer
+        self._unstated = unstated
         self._words = list(tokens.words)
         self._line = tokens.line
         self._read_tokens: set[int] = set()
@@ -168,7 +174,10 @@ class _Reader:
                 i = place[1]
             elif phrase:
                 end, (field, value) = phrase
-                self._read(range(i, end), {field: True if field == "rera" else (value,)})
+                if field == "amenities" and value in self._unstated:
+                    self._keep(range(i, end))
+                else:
+                    self._read(range(i, end), {field: True if field == "rera" else (value,)})
                 i = end
             else:
                 i += 1

@@ -19,6 +19,7 @@ _USUAL = 5
 
 _KNOWN = select(listed_words.c.word).where(listed_words.c.word == any_(bindparam("words", type_=ARRAY(Text))))
 _IN_USE = _KNOWN.where(listed_words.c.listings >= _USUAL)
+_COUNTED = _KNOWN.add_columns(listed_words.c.listings)
 _asked = func.unnest(bindparam("words", type_=ARRAY(Text))).table_valued("word", name="asked").render_derived()
 _SIMILAR = select(_asked.c.word.label("asked"), listed_words.c.word, listed_words.c.listings).where(
     listed_words.c.word.bool_op("%")(_asked.c.word)  # of pg_trgm; its index serves it
@@ -39,11 +40,23 @@ async def corrections(connection: AsyncConnection, text: str) -> dict[str, str]:
     if not unknown:
         return {}
     likely: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+    # Two letters that changed places leave a short word with no trigram of the right one.
+    swapped = [(word, other) for word in unknown for other in _swapped(word)]
+    counted = await connection.execute(_COUNTED, {"words": [other for _, other in swapped]})
+    listings = {row.word: row.listings for row in counted}
+    for word, other in swapped:
+        if other in listings:
+            likely[word].append((1, -listings[other], other))
     for row in await connection.execute(_SIMILAR, {"words": unknown}):
         most = 1 if len(row.asked) < _ONE_ERROR_BELOW else 2
         if (errors := edit_distance(row.asked, row.word, most)) <= most:
             likely[row.asked].append((errors, -row.listings, row.word))
     return {word: min(found)[2] for word, found in likely.items()}
+
+
+def _swapped(word: str) -> list[str]:
+    """The word with each letter and the next one in each other's place, but for the first."""
+    return [word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(1, len(word) - 1)]
 
 
 async def in_use(connection: AsyncConnection, text: str) -> frozenset[str]:

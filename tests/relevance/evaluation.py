@@ -6,10 +6,8 @@ from uuid import UUID
 
 from adapters.postgres import Database
 from adapters.search.engine import SearchEngine
+from adapters.search.reading import understood
 from adapters.search.rows import IndexedListing, indexed
-from adapters.search.spelling import corrected, in_use
-from domain.gazetteer import hyderabad
-from domain.reading import read_text, with_filters_of
 from domain.search import SearchQuery
 from tests.relevance.judged import grade
 from tests.relevance.listings import made_listings
@@ -46,8 +44,6 @@ class Judged:
 async def found_by(database: Database, engine: SearchEngine, tenant_id: str, typed: str) -> list[UUID]:
     """The first ten listings for what is typed, read as the API reads it."""
     async with database.statements(tenant_id) as connection:
-        interpretation = read_text(typed, hyderabad(), await in_use(connection, typed))
-        read, _ = with_filters_of(interpretation, SearchQuery(q=typed, limit=10))
-        q = await corrected(connection, read.q) if read.q else None
-    found = await engine.search(tenant_id, read.model_copy(update={"q": q}))
+        read, _ = await understood(connection, SearchQuery(q=typed, limit=10), interpret=True)
+    found = await engine.search(tenant_id, read)
     return [hit.id for hit in found.hits]
