@@ -9,9 +9,8 @@ _SYNONYMS: dict[str, dict[str, str]] = {
         PropertyType.APARTMENT: "apartment|apartments|flat|flats|apt|apts|appartment|appartments|condo|condominium|falt"
         "|multistorey apartment|residential apartment|residential flat",
         PropertyType.HOUSE: "house|houses|independent house|independent houses|individual house|individual houses"
-        "|independent home|duplex|duplex house|row house|row houses|bungalow|bunglow|independent floor|independent",
-        PropertyType.VILLA: "villa|villas|row villa|duplex villa|duplex villas|triplex villa|independent villa"
-        "|villament",
+        "|independent home|row house|row houses|bungalow|bunglow|independent floor|independent",
+        PropertyType.VILLA: "villa|villas|row villa|independent villa|villament",
         PropertyType.PLOT: "plot|plots|open plot|open plots|land|lands|site|sites|residential plot|residential plots"
         "|residential land|villa plot|villa plots|house plot|agriculture land|agricultural land|farm land|farmland"
         "|commercial plot|commercial plots|commercial land|farm plot|farm plots|agri land|layout plot|hmda plot"

@@ -33,6 +33,7 @@ async def vocabulary(all_tenants: Database, tenant: str) -> str:
         ("kondaupr", "kondapur"),
         ("kndapur", "kondapur"),  # also one error from Kandapur, where less is listed
         ("uppla", "uppal"),
+        ("hlils", "hills"),  # shares no trigram
         ("jubille hill", "jubilee hill"),
         ("ameerpet", "ameerpet"),
         ("meerpet", "meerpet"),

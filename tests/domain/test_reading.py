@@ -51,6 +51,16 @@ def test_words_of_listings_are_not_taken_for_misspelled_ones() -> None:
     assert read_text("gachibwoli", hyderabad(), {"gachibwoli"}).terms == ("gachibwoli",)
 
 
+def test_amenity_that_no_listing_states_stays_text() -> None:
+    typed = "pet friendly flat with gym"
+    read = read_text(typed, hyderabad())
+
+    left = read_text(typed, hyderabad(), unstated={"Pet friendly"})
+
+    assert read.filters.amenities == ("Pet friendly", "Gymnasium")
+    assert (left.filters.amenities, left.terms) == (("Gymnasium",), ("pet", "friendly"))
+
+
 @given(st.text(max_size=80) | st.lists(st.sampled_from(" ".join(text for text, _, _ in QUERIES).split())).map(" ".join))
 def test_any_text_is_read(text: str) -> None:
     read = read_text(text, hyderabad())
