@@ -11,7 +11,10 @@ from domain.model import Model
 MAX_VERTICES = 1_000
 """Of a drawn polygon, its holes included; a ward of Hyderabad has some 200."""
 
-Position = tuple[Annotated[float, Field(ge=-180, le=180)], Annotated[float, Field(ge=-90, le=90)]]
+Position = Annotated[
+    tuple[Annotated[float, Field(ge=-180, le=180)], Annotated[float, Field(ge=-90, le=90)]],
+    Field(json_schema_extra={"items": {"type": "number"}}),  # `prefixItems` alone is not known to every tool
+]
 """Longitude and latitude, in the order of GeoJSON (RFC 7946, section 3.1.1)."""
 Ring = Annotated[tuple[Position, ...], Field(min_length=4)]
 
