@@ -136,12 +136,13 @@ async def add_rows(database: Database, keyring: Keyring, tenant: str, user_id: U
 async def add_read_models(all_tenants: Database, account: Account) -> None:
     """Rows that projections write, a parked event and a discarded one."""
     now, of_user = datetime.now(UTC), {"tenant_id": account.tenant, "user_id": account.id}
-    inbox = {**of_user, "notification_id": new_id(), "generation": 1, "kind": "WELCOME", "data": {}, "created_at": now}
-    searched = {**of_user, "search_id": new_id(), "generation": 1, "deleted_until": now}
+    inbox = {**of_user, "notification_id": new_id(), "kind": "WELCOME", "data": {}, "created_at": now}
+    searched = {**of_user, "search_id": new_id(), "deleted_until": now}
     parked = {"projection": "history", "topic": "user-activity", "key": str(account.id), "payload": b"canary"}
     async with all_tenants.statements() as connection:
-        await connection.execute(insert(tables.notifications).values(inbox))
-        await connection.execute(insert(tables.search_history).values(searched))
+        for table, row in ((tables.notifications, inbox), (tables.search_history, searched)):
+            generation = await generation_of(connection, table.name)
+            await connection.execute(insert(table).values(generation=generation, **row))
         await connection.execute(
             insert(tables.parked_events).values(**parked, digest=account.id.bytes, reason="of a test")
         )

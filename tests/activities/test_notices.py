@@ -108,6 +108,7 @@ async def test_notice_is_one_delivery_for_each_channel_however_often_it_is_expan
         "kind": "LISTING_CONFIRMED",
         "aboutEventId": str(event_id),
         "propertyId": str(made.property_id),
+        "savedSearchId": None,
         "values": {"title": made.details.title, "location": made.details.location, "price": made.details.price},
     }
 

@@ -138,6 +138,10 @@ async def test_head_is_answered_wherever_get_is(platform: Platform, owner: Perso
         "user_id": owner.id,
         "command_id": str(uuid4()),
         "kind": "internal",
+        "name": "history",
+        "parked_id": 1,
+        "saved_search_id": str(uuid4()),
+        "type": "PROPERTY_CREATED",
     }
     paths = [path.format_map(ids) for path, operations in document["paths"].items() if "get" in operations]
     for path in ["/", "/api", "/docs", "/openapi.json", "/static/swagger/swagger-ui.css", *paths]:

@@ -12,6 +12,7 @@ from domain.events import Event
 from domain.property_commands import PropertyCreated
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
+from projections.generations import generation_of
 from projections.projection import Projection
 
 _BATCH = 500
@@ -49,11 +50,11 @@ def saved(tenant_id: str, listings: Iterable[dict[str, Any]]) -> Iterator[Event]
         )
 
 
-async def load(database: Database, projection: Projection[Any], events: Iterable[Any], generation: int = 1) -> int:
+async def load(database: Database, projection: Projection[Any], events: Iterable[Any]) -> int:
     """Apply events, as the projection reads them, in batches; returns how many. `database` is that of all tenants."""
     waiting, loaded = iter(events), 0
     while batch := list(islice(waiting, _BATCH)):
         async with database.transaction() as tx:
-            await projection.apply(tx, batch, generation)
+            await projection.apply(tx, batch, await generation_of(tx, projection.name))
         loaded += len(batch)
     return loaded

@@ -133,7 +133,7 @@ async def test_reconcile_starts_deliveries_then_publishes_overdue_then_lost_even
             ReconcileWorkflow.run, id=f"reconcile-{datetime.now(UTC).timestamp()}", task_queue=options.MAINTENANCE
         )
 
-    assert result == "2 overdue events published, 3 overdue deliveries started"
+    assert result == "2 overdue events published, 3 overdue deliveries started, 1 saved searches started again"
     assert script.calls == [
         "start_overdue",
         *["publish_overdue"] * 2,
@@ -141,6 +141,7 @@ async def test_reconcile_starts_deliveries_then_publishes_overdue_then_lost_even
         "start_overdue_erasures",
         "start_overdue_exports",
         "delete_expired_exports",
+        "start_overdue_saved_searches",
     ]
 
 
@@ -153,7 +154,10 @@ async def test_reconcile_reports_the_number_of_unreadable_events(
         )
         result = await handle.result()
 
-    assert result == ("2 overdue events published, 4 unreadable ones skipped, 3 overdue deliveries started")
+    assert result == (
+        "2 overdue events published, 4 unreadable ones skipped, 3 overdue deliveries started, "
+        "1 saved searches started again"
+    )
 
 
 async def test_failed_deliveries_do_not_stop_reconcile(skipping: WorkflowEnvironment, workers: Workers) -> None:
@@ -171,4 +175,5 @@ async def test_failed_deliveries_do_not_stop_reconcile(skipping: WorkflowEnviron
         "start_overdue_erasures",
         "start_overdue_exports",
         "delete_expired_exports",
+        "start_overdue_saved_searches",
     ]
