@@ -19,6 +19,7 @@ from adapters.postgres import Database
 from adapters.saved_searches import Looking
 from adapters.sealing import Keyring
 from adapters.search.engine import SearchEngine
+from adapters.search.reading import understood
 from domain.command import Saved
 from domain.events import observation_events
 from domain.matching import (
@@ -164,7 +165,9 @@ class SavedSearchRounds:
         """The listings of others that match, and have changed since."""
         filters = SearchFilters.model_validate_json(looking.search.filters)
         changed = max(filters.changed_since or since, since)
-        query = SearchQuery(**{**dict(filters), "changed_since": changed}, sort=Sort.NEWEST, limit=_PAGE)
+        async with self._database.statements(tenant_id) as connection:
+            read, _ = await understood(connection, SearchQuery(**dict(filters)), interpret=True)
+        query = read.model_copy(update={"changed_since": changed, "sort": Sort.NEWEST, "limit": _PAGE})
         cards: list[dict[str, Any]] = []
         after = None
         while len(cards) < _MAX_FOUND:

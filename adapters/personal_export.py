@@ -27,6 +27,7 @@ from adapters.tables import (
     properties,
     push_subscriptions,
     read_models,
+    saved_filters,
     search_history,
     sessions,
 )
@@ -100,6 +101,13 @@ _TABLES = (
         ("notification_id", "kind", "data", "created_at", "read_at"),
         # The condition of the index, in its words; an empty kind has not arrived yet.
         (_serving(notifications, "notifications"), notifications.c.kind.is_not(None), notifications.c.kind != ""),
+    ),
+    _Rows(
+        "savedSearch",
+        saved_filters,
+        saved_filters.c.user_id,
+        (saved_filters.c.created_at, saved_filters.c.saved_search_id),
+        ("saved_search_id", "name", "filters", "frequency", "hour", "weekday", "paused", "created_at", "updated_at"),
     ),
     _Rows(
         "search",

@@ -138,11 +138,11 @@ async def _answer(
     """The response with a page. Raises ApiError invalid-cursor, invalid-consistency-token or unavailable."""
     tenant_id = caller.tenant_id if caller else tenant_id
     asked = sent.query
-    purpose = _purpose(parts.search.name, tenant_id, asked, sent.interpret)
-    after = opened(parts.signer.open_position, purpose, sent.cursor)
     await wait_until_searchable(parts, tenant_id, token)
     async with parts.search_database.statements(tenant_id) as connection:
         read, read_from = await understood(connection, asked, interpret=sent.interpret)
+    purpose = _purpose(parts.search.name, tenant_id, read)
+    after = opened(parts.signer.open_position, purpose, sent.cursor)
     found = await parts.search.search(tenant_id, read, after)
     relax = () if found.hits or after else await relaxations(parts.search, tenant_id, read)
     if caller and after is None:
@@ -174,9 +174,12 @@ def _about(read: SearchQuery, read_from: Mapping[str, tuple[str, ...]], found: S
     }
 
 
-def _purpose(engine: str, tenant_id: str, asked: SearchQuery, interpret: bool) -> str:
-    """What a cursor is signed for: it is good for the same search by the same engine only, in pages of any size."""
-    digest = hashlib.sha256(asked.model_dump_json(exclude={"limit"}).encode() + bytes([interpret])).hexdigest()
+def _purpose(engine: str, tenant_id: str, read: SearchQuery) -> str:
+    """What a cursor is signed for: it is good for the same search by the same engine only, in pages of any size.
+
+    The same search is one that is understood in the same way.
+    """
+    digest = hashlib.sha256(read.model_dump_json(exclude={"limit"}).encode()).hexdigest()
     return f"search:{engine}:{tenant_id}:{digest}"
 
 

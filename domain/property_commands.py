@@ -114,6 +114,10 @@ class _WholeProperty(SealableDetails, Fact):
     """These three are null in events of older releases."""
 
 
+STATE = frozenset(_WholeProperty.model_fields)
+"""The fields of an event that are the listing's state; the others, such as the reason of a change, are its owner's."""
+
+
 class PropertyCreated(_WholeProperty):
     """PROPERTY_CREATED: the whole public state of a property that was just listed."""
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from domain import fields as f
@@ -22,6 +22,14 @@ COUNTED_EXACTLY = 10_000
 
 RoomCount = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2})\+?$", examples=["2", "4+"])]
 """A number of rooms; with `+`, that number or more."""
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+"""A time; in UTC if it says no other."""
 
 
 class Sort(StrEnum):
@@ -73,9 +81,9 @@ class SearchFilters(Model):
     """Whether the listing has a RERA registration."""
     posted_by: tuple[UserRole, ...] = ()
     """The role that the owner had when they listed it."""
-    listed_since: datetime | None = None
+    listed_since: Moment | None = None
     """First public at that time or later."""
-    changed_since: datetime | None = None
+    changed_since: Moment | None = None
     """Changed at that time or later."""
     near: Point | None = None
     radius_km: float = Field(5.0, gt=0, le=100)

@@ -21,7 +21,7 @@ from domain.activity import activity_of
 from domain.events import PROPERTY_EVENTS, USER_EVENTS, Event, read_event
 from domain.observations import ANONYMOUS, UserNotified
 from domain.property import PropertyFacts, SealableDetails
-from domain.property_commands import PropertyDeleted, PropertyFact
+from domain.property_commands import STATE, PropertyDeleted, PropertyFact
 from domain.property_status import PUBLIC_STATUSES
 from projections.history import entry_json
 from projections.projection import CacheKey, Projection, parsed
@@ -133,5 +133,5 @@ def _change(event: Event, fact: PropertyFact) -> dict[str, Any]:
         "change": event.event_type,
         "ownerId": str(fact.owner_id),
         "isPublic": not isinstance(fact, PropertyDeleted) and fact.status in PUBLIC_STATUSES,
-        "state": None if gone else fact.model_dump(mode="json", by_alias=True, exclude=set(_CONTACT)),
+        "state": None if gone else fact.model_dump(mode="json", by_alias=True, include=set(STATE - _CONTACT)),
     }

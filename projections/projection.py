@@ -46,6 +46,10 @@ class Store(Protocol):
         """Whether the generation is there; it is not when it was never made, or the store was wiped."""
         ...
 
+    async def serves(self, generation: int) -> bool:
+        """Whether readers have the generation."""
+        ...
+
     async def create(self, generation: int) -> None:
         """Make an empty generation, for a rebuild to fill."""
         ...

@@ -122,7 +122,9 @@ class Runner(Generic[E]):
                 # Locked, because a rebuild that switches meanwhile deletes the generation that it replaces.
                 async with self._database.transaction() as tx:
                     generation = await generation_of(tx, name, locked=True)
-                    if is_there := await store.has(generation):
+                    is_there = await store.has(generation)
+                    # Another generation beside it is one that a rebuild is filling.
+                    if is_there and not await store.serves(generation):
                         await store.serve(generation)
                 if not is_there:
                     log.warning("%s: generation %d is missing in OpenSearch; it is rebuilt", name, generation)

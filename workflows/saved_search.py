@@ -36,7 +36,10 @@ class SavedSearchWorkflow:
         due_at = await self._next_round(of)
         for _ in range(_ROUNDS):
             if due_at is None:
-                return "paused or deleted"
+                if not self._changed:
+                    return "paused or deleted"
+                due_at = await self._next_round(of)  # resumed since it was looked at
+                continue
             workflow.set_current_details(f"Next round at {due_at:%Y-%m-%d %H:%M} UTC")
             if await self._changed_before(due_at):
                 due_at = await self._next_round(of)

@@ -106,6 +106,10 @@ class OpenSearchIndex:
         """Whether the generation is there."""
         return _name(generation) in await self._generations()
 
+    async def serves(self, generation: int) -> bool:
+        """Whether readers have the generation."""
+        return (await self._generations()).get(_name(generation), False)
+
     async def create(self, generation: int) -> None:
         """Make an empty generation, which nobody reads until it serves."""
         # Replicas where there are nodes for them. Nobody searches it while it is filled, so nothing is refreshed.

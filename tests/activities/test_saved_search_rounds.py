@@ -189,6 +189,14 @@ async def test_listings_of_before_are_no_news_until_they_are_cheaper(rounds: Rou
     assert await rounds.reported(cheaper) == [(id_of(flat), "CHEAPER", 8_000_000)]
 
 
+async def test_saved_search_is_read_as_people_type_it(rounds: Rounds) -> None:
+    await rounds.begin(filters='{"q":"kondapur under 77 lakhs"}')
+    flat = await rounds.listed(price=7_500_000)
+    await rounds.listed(price=7_900_000)
+
+    assert await rounds.reported(await rounds.next()) == [(id_of(flat), "NEW", None)]
+
+
 async def test_price_dropped_into_the_range_of_the_search_is_reported(rounds: Rounds) -> None:
     flat = await rounds.listed(price=8_000_000)
     await rounds.begin(filters='{"location":["kondapur"],"maxPrice":7600000}')

@@ -16,7 +16,7 @@ from adapters.redis import RedisError
 from domain.activity import activity_of
 from domain.events import Event
 from domain.observations import ANONYMOUS, UserNotified
-from domain.property_commands import PropertyFact
+from domain.property_commands import PropertyFact, PropertyStatusChanged
 from projections.history import entry_json
 from projections.live import Live, messages_of
 from projections.projection import as_consumed
@@ -83,12 +83,16 @@ def test_notification_goes_to_the_one_who_is_notified(tenant: str, user: UUID, l
     assert orjson.loads(message.data)["id"] == str(event.event_id)
 
 
-def test_change_of_a_listing_has_no_contact_data(tenant: str, user: UUID, listing: UUID) -> None:
+def test_change_of_a_listing_has_neither_contact_data_nor_why(tenant: str, user: UUID, listing: UUID) -> None:
     changes = [event for event in of_every_event(tenant, user, listing) if isinstance(event.data, PropertyFact)]
     for event in changes:
         [change] = [message for message in messages_of(event) if message.type == "property"]
         assert change.stream == property_stream(tenant, listing)
         assert b"contact" not in change.data
+        if isinstance(event.data, PropertyStatusChanged):
+            told = event.model_copy(update={"data": event.data.model_copy(update={"reason": "Sold to Ravi"})})
+            assert [message.data for message in messages_of(told) if message.type == "property"] == [change.data]
+            assert b"romStatus" not in change.data
     assert len(changes) == 5
 
 
