@@ -52,7 +52,8 @@ async def test_worker_killed_between_saving_and_publishing_loses_nothing(platfor
         stages = {stage["name"]: stage["status"] for stage in state.json().get("stages", [])}
         return stages.get("published") == stages.get("notified") == "DONE"
 
-    await until(published, seconds=60)
+    # An activity of the dead worker, such as one that sends the mails, is taken up after its minute.
+    await until(published, seconds=240)
     state = await platform.http.get(f"/api/commands/{created.headers['command-id']}", headers=person.headers)
     listed = state.json()["result"]["aggregateId"]
     await until(lambda: _history_is(platform, person, {listed}), seconds=60)
