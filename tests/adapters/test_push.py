@@ -72,7 +72,7 @@ async def error(play: Play, seconds: float = 5) -> Exception:
         return raised
 
 
-@pytest.mark.parametrize("key", [PEM, PEM.replace("\n", "\\n"), RAW])
+@pytest.mark.parametrize("key", [PEM, PEM.replace("\n", "\\n"), RAW], ids=["PEM", "PEM on one line", "raw"])
 async def test_message_is_encrypted_for_the_browser_and_signed(key: str) -> None:
     longest = os.urandom(MAX_PAYLOAD_BYTES)
     async with http_server(answer(201), answer(201)) as server:
