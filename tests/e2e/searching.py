@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class Everywhere:
         self._temporal = temporal
         self._redis = redis
         self._data = data
+        self._since = datetime.now(UTC)
 
     async def find(self, texts: Iterable[str]) -> Found:
         """Where each of the texts is in the clear: names of tables, topics, workflows, keys, objects and logs."""
@@ -85,9 +87,13 @@ class Everywhere:
         return found
 
     async def in_workflows(self, wanted: list[str]) -> Found:
-        """Inputs, results, failures, memos, search attributes and summaries of every workflow of the namespace."""
+        """Inputs, results, failures, memos, search attributes and summaries of every workflow of the namespace.
+
+        Those that were closed before this object was made are left out: they cannot have what was made up since.
+        """
         found: Found = defaultdict(set)
-        ids = {(one.id, one.run_id) async for one in self._temporal.list_workflows()}
+        recent = f"ExecutionStatus = 'Running' OR CloseTime >= '{self._since.isoformat()}'"
+        ids = {(one.id, one.run_id) async for one in self._temporal.list_workflows(recent)}
         assert ids
         allowed = asyncio.Semaphore(_HISTORIES_AT_ONCE)
 

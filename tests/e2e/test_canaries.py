@@ -40,7 +40,8 @@ def everywhere(settings: Settings, temporal_client: Client, valkey: Redis, data:
 
 
 @pytest.fixture
-async def canary(platform: Platform, database: Database, keyring: Keyring) -> Canary:
+async def canary(platform: Platform, database: Database, keyring: Keyring, everywhere: Everywhere) -> Canary:
+    """Lives after `everywhere` was made, which looks at what is newer than itself."""
     canary = Canary(platform, database, keyring)
     await canary.live()
     return canary
