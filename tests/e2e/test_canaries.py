@@ -5,7 +5,6 @@ it is erased.
 import asyncio
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +14,7 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import select
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from adapters import objects
 from adapters.postgres import Database
@@ -162,12 +161,16 @@ async def _registrations(client: Client, keyring: Keyring, canary: Canary) -> in
     """How many registrations in Temporal the server's key opens to the person's address."""
     found = 0
     async for run in client.list_workflows("WorkflowType = 'register-user'"):
-        with suppress(RPCError):  # deleted in the meantime
+        try:
             history = await client.get_workflow_handle(run.id, run_id=run.run_id).fetch_history()
-            (payload,) = history.events[0].workflow_execution_started_event_attributes.input.payloads
-            command_id = UUID(run.id.removeprefix("register-user/"))
-            command = keyring.unseal_in_transit(orjson.loads(payload.data), command_id)
-            found += command["account"]["email"] == canary.account["email"]
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            continue  # deleted in the meantime
+        (payload,) = history.events[0].workflow_execution_started_event_attributes.input.payloads
+        command_id = UUID(run.id.removeprefix("register-user/"))
+        command = keyring.unseal_in_transit(orjson.loads(payload.data), command_id)
+        found += command["account"]["email"] == canary.account["email"]
     return found
 
 
