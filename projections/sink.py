@@ -50,8 +50,13 @@ class FailureRate:
         self._succeeded: deque[bool] = deque(maxlen=_FAILURE_WINDOW)
 
     def add(self, good: int, failed: Sequence[tuple[object, str]]) -> None:
-        """Count messages of one batch, `failed` with their reasons. Raises TooManyFailures."""
-        self._succeeded.extend([True] * good + [False] * len(failed))
+        """Count messages of one batch, `failed` with their reasons. Raises TooManyFailures.
+
+        They count as if the failures were spread evenly over the batch, which may be larger than the window: whichever
+        end of it the window showed would otherwise be taken for all of it.
+        """
+        size = good + len(failed)
+        self._succeeded.extend((n + 1) * good // size > n * good // size for n in range(size))
         if failed and self._succeeded.count(False) > _MAX_FAILURES:
             raise TooManyFailures(
                 f"more than {_MAX_FAILURES} of the last {_FAILURE_WINDOW} messages fail; the last: {failed[-1][1]}"
