@@ -19,7 +19,14 @@ from adapters.postgres import Database, advisory_lock, is_transient, transaction
 from adapters.search.engine import ListingRejected
 from domain.rebuilds import RebuildOrder, RebuildProgress, RebuildStatus
 from projections.generations import claim_generation, generation_of, switch_generation
-from projections.parking import EARLIER_EVENT_PARKED, delete_all_parked, move_parked, park, parked_keys
+from projections.parking import (
+    EARLIER_EVENT_PARKED,
+    delete_all_parked,
+    discarded_among,
+    move_parked,
+    park,
+    parked_keys,
+)
 from projections.projection import E, Projection, StoredMessage, read_stored
 from projections.rebuild_record import (
     Place,
@@ -168,8 +175,8 @@ class RebuildSteps(Generic[E]):
             # Waits for the projections' open transactions, whose events are visible then, and blocks new ones.
             await switch_generation(connection, progress.projection, progress.generation)
             place = replace(place, position=Position())
-            while page := await event_store.visible_between(connection, place.since, None, place.position, _BATCH):
-                place = await self._batch(place, page, self._read(page), progress.generation)
+            while found := await self._page(connection, replace(place, until=None), place.position):
+                place = await self._batch(place, *found, progress.generation)
                 beat(place.done)
             # Only after the switch: the old generation may have applied these events, and an operator who replays them
             # before it would remove them from the parked ones.
@@ -230,18 +237,12 @@ class RebuildSteps(Generic[E]):
     async def _pages(self, place: Place) -> AsyncIterator[AsyncIterator[tuple[Page, "_Messages[E]"]]]:
         """The pages of a round, each read and parsed while Postgres writes the one before, on another connection."""
         async with self._database.statements() as reader:
-
-            async def read(position: Position) -> tuple[Page, _Messages[E]] | None:
-                page = await event_store.visible_between(reader, place.since, place.until, position, _BATCH)
-                # In a thread, so that what else this process does is not held up for the time of a page.
-                return (page, await asyncio.to_thread(self._read, page)) if page else None
-
-            reading = asyncio.create_task(read(place.position))
+            reading = asyncio.create_task(self._page(reader, place, place.position))
 
             async def pages() -> AsyncIterator[tuple[Page, _Messages[E]]]:
                 nonlocal reading
                 while found := await reading:
-                    reading = asyncio.create_task(read(found[0][-1][0]))
+                    reading = asyncio.create_task(self._page(reader, place, found[0][-1][0]))
                     yield found
 
             try:
@@ -250,8 +251,15 @@ class RebuildSteps(Generic[E]):
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
 
-    def _read(self, page: Page) -> "_Messages[E]":
-        return _Messages(*read_stored(self._projection, [event for _, event in page], where="rebuild"))
+    async def _page(self, reader: AsyncConnection, place: Place, after: Position) -> tuple[Page, "_Messages[E]"] | None:
+        """The next page of a round, and what concerns the projection of it; None at the end."""
+        page = await event_store.visible_between(reader, place.since, place.until, after, _BATCH)
+        if not page:
+            return None
+        discarded = await discarded_among(reader, self._projection.name, [event["eventId"] for _, event in page])
+        kept = [event for _, event in page if event["eventId"] not in discarded]
+        # In a thread, so that what else this process does is not held up for the time of a page.
+        return page, _Messages(*await asyncio.to_thread(read_stored, self._projection, kept, where="rebuild"))
 
     async def _batch(self, place: Place, page: Page, messages: "_Messages[E]", generation: int) -> Place:
         """Apply a page in the caller's transaction; returns the place after it."""

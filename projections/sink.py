@@ -17,7 +17,7 @@ from adapters.search.engine import ListingRejected, SearchUnavailable
 from adapters.telemetry import EVENTS_APPLIED, EVENTS_PARKED, PROJECTION_AGE
 from domain.events import UnreadableEvent
 from projections.generations import generation_of
-from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, blocked_keys, park
+from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, blocked_keys, discarded_among, park
 from projections.projection import CacheKey, E, Projection
 
 log = logging.getLogger(__name__)
@@ -147,6 +147,9 @@ class Sink(Generic[E]):
         readable, unreadable = read_messages(self._projection, messages)
         async with self._database.transaction() as tx:
             generation = await generation_of(tx, name, locked=True)
+            if discarded := await discarded_among(tx, name, {message.event_id for message in messages}):
+                readable = [found for found in readable if found[0].event_id not in discarded]
+                unreadable = [found for found in unreadable if found[0].event_id not in discarded]
             blocked = await blocked_keys(tx, name, {message.key for message in messages})
             blocked |= {message.key for message, _ in unreadable}
             free = [(message, event) for message, event in readable if message.key not in blocked]
