@@ -243,7 +243,10 @@ async def rebuild_projection(admin: OperatorDep, name: NameDep, parts: PartsDep)
 
 @router.post("/{name}/rebuild/pause", **_accepted("rebuild-not-running"))
 async def pause_rebuild(admin: OperatorDep, name: NameDep, parts: PartsDep) -> Response:
-    """Pause a rebuild after the step that is running, some seconds. For administrators of the default tenant."""
+    """Pause a rebuild within some seconds, also one that fails and tries again.
+
+    For administrators of the default tenant.
+    """
     return await _signal(parts, admin, name, Signal.PAUSE)
 
 
@@ -255,7 +258,7 @@ async def resume_rebuild(admin: OperatorDep, name: NameDep, parts: PartsDep) -> 
 
 @router.delete("/{name}/rebuild", **_accepted("rebuild-not-running"))
 async def cancel_rebuild(admin: OperatorDep, name: NameDep, parts: PartsDep) -> Response:
-    """Cancel a rebuild after the step that is running: its rows are deleted, and the old generation goes on serving.
+    """Cancel a rebuild within some seconds: its rows are deleted, and the old generation goes on serving.
 
     For administrators of the default tenant.
     """

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from adapters import event_store
 from adapters.event_store import Position
 from adapters.postgres import Database, advisory_lock, is_transient, transaction_on
-from adapters.search.engine import ListingRejected
+from adapters.search.engine import ListingRejected, SearchUnavailable
 from domain.rebuilds import RebuildOrder, RebuildProgress, RebuildStatus
 from projections.generations import claim_generation, generation_of, switch_generation
 from projections.parking import (
@@ -49,7 +49,7 @@ _BLOCKS_DELETED = 200
 """Blocks of 8 kB (up to 20,000 rows) per DELETE: about 0.1 s, whatever the size of the table."""
 
 Page = Sequence[tuple[Position, dict[str, Any]]]
-Beat = Callable[[int], None]
+Progress = Callable[[int], None]
 """Called after each batch with the number of replayed events."""
 
 
@@ -69,7 +69,7 @@ class Rebuilt(NamedTuple):
     parked: int
 
 
-async def rebuild(database: Database, projection: Projection[Any], progress: Beat) -> Rebuilt:
+async def rebuild(database: Database, projection: Projection[Any], progress: Progress) -> Rebuilt:
     """Rebuild in this process: replay the event store through `apply` into a new generation, then switch to it.
 
     `progress` is called with the number of replayed events. An event that is rejected is parked with later ones of
@@ -80,22 +80,18 @@ async def rebuild(database: Database, projection: Projection[Any], progress: Bea
     NotRenumbered on a restored store; SearchUnavailable; TooManyFailures.
     """
     order = RebuildOrder(rebuild_id=uuid4(), projection=projection.name)
-    async with rebuild_steps(database, projection, order) as steps:
-        await steps.begin(_no_beat)
-        while not (await steps.replay(float("inf"), progress)).ready:
+    async with rebuild_steps(database, projection, order, progress) as steps:
+        await steps.begin()
+        while not (await steps.replay(float("inf"))).ready:
             pass
-        await steps.switch(progress)
-        done = await steps.finish(_no_beat)
+        await steps.switch()
+        done = await steps.finish()
     return Rebuilt(done.applied, done.generation, done.parked)
-
-
-def _no_beat(_: int) -> None:
-    """Nobody waits for a sign of life of a process that is seen to run."""
 
 
 @asynccontextmanager
 async def rebuild_steps(
-    database: Database, projection: Projection[E], order: RebuildOrder
+    database: Database, projection: Projection[E], order: RebuildOrder, progress: Progress = lambda _: None
 ) -> AsyncIterator["RebuildSteps[E]"]:
     """The steps of a rebuild, under the lock that keeps others of the same projection out. Raises RebuildRunning."""
     async with (
@@ -105,7 +101,7 @@ async def rebuild_steps(
         if not locked:
             raise RebuildRunning(f"another rebuild of {projection.name} is running: wait for its end, or stop it")
         await event_store.ensure_renumbered(connection)
-        yield RebuildSteps(database, connection, projection, order)
+        yield RebuildSteps(database, connection, projection, order, progress)
 
 
 def lock_name(projection: str) -> str:
@@ -120,97 +116,120 @@ class RebuildSteps(Generic[E]):
     """
 
     def __init__(
-        self, database: Database, connection: AsyncConnection, projection: Projection[E], order: RebuildOrder
+        self,
+        database: Database,
+        connection: AsyncConnection,
+        projection: Projection[E],
+        order: RebuildOrder,
+        show: Progress,
     ) -> None:
         self._database = database
         self._connection = connection
         self._projection = projection
         self._order = order
+        self._show = show
         self._failures = FailureRate()
         self._blocked: set[str] = set()
         """Keys of the parked messages."""
 
-    async def begin(self, beat: Beat) -> RebuildProgress:
+    async def begin(self) -> RebuildProgress:
         """Delete what earlier rebuilds have left, and claim a generation."""
+        if await find_rebuild(self._connection, self._order.rebuild_id) is None:
+            await self._claim()
+        progress = await self._progress()
+        if (store := self._projection.store) and not progress.done and progress.finished_at is None:
+            # After the record, so that a rebuild whose store is unavailable is seen, and can be paused and cancelled.
+            await store.create(progress.generation)
+        return progress
+
+    async def _claim(self) -> None:
         connection, name = self._connection, self._projection.name
-        if begun := await find_rebuild(connection, self._order.rebuild_id):
-            return begun
         if left := await newest_rebuild(connection, name, unfinished=True):
             detail = "Another rebuild began after this one had stopped."
             await set_status(connection, left.rebuild_id, RebuildStatus.INTERRUPTED, detail, finished=True)
         await delete_all_parked(connection, _parked_name(name, ""))
-        await self._delete_all_but(await generation_of(connection, name), beat)
+        await self._delete_all_but(await generation_of(connection, name))
         async with transaction_on(connection):
-            generation = await claim_generation(connection, name)
-            if store := self._projection.store:
-                await store.create(generation)
-            await begin_record(connection, self._order, generation)
-        return await self._progress()
+            await begin_record(connection, self._order, await claim_generation(connection, name))
 
-    async def replay(self, seconds: float, beat: Beat) -> RebuildProgress:
+    async def replay(self, seconds: float) -> RebuildProgress:
         """Replay for so many seconds, a batch at least, or until it is ready for the switch. Raises RebuildEnded."""
         progress = await self._unfinished()
         if progress.ready or await self._is_serving(progress):
             return progress
+        await self._ensure_stored(progress)
         self._blocked = set(await parked_keys(self._connection, _parked_name(progress.projection, progress.generation)))
         place, ends = await place_of(self._connection, progress.rebuild_id), time.monotonic() + seconds
         while not place.ready:
-            place = await self._round(place, progress.generation, ends, beat)
+            place = await self._round(place, progress.generation, ends)
             if time.monotonic() >= ends:
                 break
         return await self._progress()
 
-    async def switch(self, beat: Beat) -> RebuildProgress:
+    async def switch(self) -> RebuildProgress:
         """Make the new generation the serving one. Raises RebuildEnded."""
         progress, connection = await self._unfinished(), self._connection
         if await self._is_serving(progress):
             return progress
+        await self._ensure_stored(progress)
         parked_name = _parked_name(progress.projection, progress.generation)
         self._blocked = set(await parked_keys(connection, parked_name))
         place = replace(await place_of(connection, progress.rebuild_id), ready=False)
         while not place.ready:
             # What was stored since the last round: a step that is tried again may come hours later.
-            place = await self._round(place, progress.generation, float("inf"), beat)
+            place = await self._round(place, progress.generation, float("inf"))
         async with transaction_on(connection):
             # Waits for the projections' open transactions, whose events are visible then, and blocks new ones.
             await switch_generation(connection, progress.projection, progress.generation)
             place = replace(place, position=Position())
             while found := await self._page(connection, replace(place, until=None), place.position):
                 place = await self._batch(place, *found, progress.generation)
-                beat(place.done)
+                self._show(place.done)
             # Only after the switch: the old generation may have applied these events, and an operator who replays them
             # before it would remove them from the parked ones.
             await move_parked(connection, parked_name, progress.projection)
             await save_place(connection, progress.rebuild_id, place)
         return await self._progress()
 
-    async def finish(self, beat: Beat) -> RebuildProgress:
+    async def finish(self) -> RebuildProgress:
         """Delete the old generation."""
         progress = await self._progress()
         if progress.finished_at is None:
             if store := self._projection.store:
                 await store.serve(progress.generation)
-            await self._delete_all_but(progress.generation, beat)
-            await set_status(self._connection, progress.rebuild_id, RebuildStatus.COMPLETED, finished=True)
+            await self._complete(progress)
         return await self._progress()
 
-    async def abort(self, status: RebuildStatus, detail: str | None, beat: Beat) -> RebuildProgress | None:
-        """Delete the new generation, unless it serves; the old one goes on serving. None if nothing had begun."""
+    async def abort(self, status: RebuildStatus, detail: str | None) -> RebuildProgress | None:
+        """Delete the new generation, unless it serves; the old one goes on serving. None if nothing had begun.
+
+        It ends when the store is unavailable too, which may be why the rebuild is cancelled. The projection then has
+        its readers given the serving generation, and the next rebuild deletes what is left in the store.
+        """
         connection, name = self._connection, self._projection.name
         progress = await find_rebuild(connection, self._order.rebuild_id)
         if progress is None or progress.finished_at:
             return progress
-        if await self._is_serving(progress):
-            return await self.finish(beat)
         serving = await generation_of(connection, name)
-        if (store := self._projection.store) and await store.has(serving):
-            await store.serve(serving)
-        await self._delete_all_but(serving, beat)
-        await delete_all_parked(connection, _parked_name(name, progress.generation))
-        await set_status(connection, progress.rebuild_id, status, detail, finished=True)
+        if store := self._projection.store:
+            try:
+                if await store.has(serving):
+                    await store.serve(serving)
+            except SearchUnavailable as error:
+                log.warning("%s: what is left of generation %d stays (%s)", name, progress.generation, error)
+        if serving == progress.generation:
+            await self._complete(progress)
+        else:
+            await self._delete_all_but(serving)
+            await delete_all_parked(connection, _parked_name(name, progress.generation))
+            await set_status(connection, progress.rebuild_id, status, detail, finished=True)
         return await self._progress()
 
-    async def _round(self, place: Place, generation: int, ends: float, beat: Beat) -> Place:
+    async def _complete(self, progress: RebuildProgress) -> None:
+        await self._delete_all_but(progress.generation)
+        await set_status(self._connection, progress.rebuild_id, RebuildStatus.COMPLETED, finished=True)
+
+    async def _round(self, place: Place, generation: int, ends: float) -> Place:
         """Go on with a round, or begin one: the events up to a snapshot that the previous one did not have.
 
         Events that are stored during a round are left to the next, so rounds get shorter.
@@ -225,7 +244,7 @@ class RebuildSteps(Generic[E]):
                 async with transaction_on(self._connection):
                     place = await self._batch(place, page, messages, generation)
                     await save_place(self._connection, self._order.rebuild_id, place)
-                beat(place.done)
+                self._show(place.done)
                 if time.monotonic() >= ends:
                     return place
         place = replace(place, working_seconds=place.working_seconds + time.monotonic() - began)
@@ -303,10 +322,15 @@ class RebuildSteps(Generic[E]):
             raise RebuildEnded(f"this rebuild of {self._projection.name} has no record: the database was restored")
         return progress
 
+    async def _ensure_stored(self, progress: RebuildProgress) -> None:
+        """Raises RebuildEnded when the store has lost what this rebuild has written."""
+        if (store := self._projection.store) and not await store.has(progress.generation):
+            raise RebuildEnded(f"generation {progress.generation} is lost in OpenSearch: start another rebuild")
+
     async def _is_serving(self, progress: RebuildProgress) -> bool:
         return await generation_of(self._connection, progress.projection) == progress.generation
 
-    async def _delete_all_but(self, generation: int, beat: Beat) -> None:
+    async def _delete_all_but(self, generation: int) -> None:
         """Delete the rows of other generations, some blocks at a time, each in a transaction of its own."""
         for table in self._projection.tables:
             # The size is read once: rows that are inserted later are of the serving generation or of this rebuild.
@@ -319,7 +343,6 @@ class RebuildSteps(Generic[E]):
             for first in range(0, blocks, _BLOCKS_DELETED):
                 bounds = {"first": f"({first},0)", "end": f"({first + _BLOCKS_DELETED},0)"}
                 await self._connection.execute(rows, {"generation": generation, **bounds})
-                beat(0)
 
 
 class _Messages(NamedTuple, Generic[E]):
