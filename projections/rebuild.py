@@ -1,56 +1,32 @@
 """Rebuild a projection: replay the event store into a new generation while the old one serves, then switch."""
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import event_store
-from adapters.event_store import Position
-from adapters.postgres import Database, advisory_lock, is_transient, transaction_on
-from adapters.search.engine import ListingRejected, SearchUnavailable
+from adapters.postgres import Database, advisory_lock, transaction_on
+from adapters.search.engine import SearchUnavailable
 from domain.rebuilds import RebuildOrder, RebuildProgress, RebuildStatus
 from projections.generations import claim_generation, generation_of, switch_generation
-from projections.parking import (
-    EARLIER_EVENT_PARKED,
-    delete_all_parked,
-    discarded_among,
-    move_parked,
-    park,
-    parked_keys,
-)
-from projections.projection import E, Projection, StoredMessage, read_stored
-from projections.rebuild_record import (
-    Place,
-    begin_record,
-    find_rebuild,
-    newest_rebuild,
-    place_of,
-    save_place,
-    set_status,
-)
-from projections.sink import FailureRate, Readable, apply_batch, apply_one_by_one
+from projections.parking import delete_all_parked, move_parked
+from projections.projection import E, Projection
+from projections.rebuild_record import begin_record, find_rebuild, newest_rebuild, save_place, set_status
+from projections.rebuild_rounds import Progress, Rounds, parked_name
 
 log = logging.getLogger(__name__)
 
 LOCKS = 7237003
 """Namespace of these advisory locks (the first of their two keys)."""
-_BATCH = 1000
-"""Events per statement: about 0.1 s, well below the statement timeout of 10 s."""
 _BLOCKS_DELETED = 200
 """Blocks of 8 kB (up to 20,000 rows) per DELETE: about 0.1 s, whatever the size of the table."""
-
-Page = Sequence[tuple[Position, dict[str, Any]]]
-Progress = Callable[[int], None]
-"""Called after each batch with the number of replayed events."""
 
 
 class RebuildRunning(Exception):
@@ -128,9 +104,6 @@ class RebuildSteps(Generic[E]):
         self._projection = projection
         self._order = order
         self._show = show
-        self._failures = FailureRate()
-        self._blocked: set[str] = set()
-        """Keys of the parked messages."""
 
     async def begin(self) -> RebuildProgress:
         """Delete what earlier rebuilds have left, and claim a generation."""
@@ -147,7 +120,7 @@ class RebuildSteps(Generic[E]):
         if left := await newest_rebuild(connection, name, unfinished=True):
             detail = "Another rebuild began after this one had stopped."
             await set_status(connection, left.rebuild_id, RebuildStatus.INTERRUPTED, detail, finished=True)
-        await delete_all_parked(connection, _parked_name(name, ""))
+        await delete_all_parked(connection, parked_name(name, ""))
         await self._delete_all_but(await generation_of(connection, name))
         async with transaction_on(connection):
             await begin_record(connection, self._order, await claim_generation(connection, name))
@@ -158,10 +131,10 @@ class RebuildSteps(Generic[E]):
         if progress.ready or await self._is_serving(progress):
             return progress
         await self._ensure_stored(progress)
-        self._blocked = set(await parked_keys(self._connection, _parked_name(progress.projection, progress.generation)))
-        place, ends = await place_of(self._connection, progress.rebuild_id), time.monotonic() + seconds
+        rounds, ends = self._rounds(progress), time.monotonic() + seconds
+        place = await rounds.place()
         while not place.ready:
-            place = await self._round(place, progress.generation, ends)
+            place = await rounds.round(place, ends)
             if time.monotonic() >= ends:
                 break
         return await self._progress()
@@ -172,22 +145,18 @@ class RebuildSteps(Generic[E]):
         if await self._is_serving(progress):
             return progress
         await self._ensure_stored(progress)
-        parked_name = _parked_name(progress.projection, progress.generation)
-        self._blocked = set(await parked_keys(connection, parked_name))
-        place = replace(await place_of(connection, progress.rebuild_id), ready=False)
+        rounds = self._rounds(progress)
+        place = replace(await rounds.place(), ready=False)
         while not place.ready:
             # What was stored since the last round: a step that is tried again may come hours later.
-            place = await self._round(place, progress.generation, float("inf"))
+            place = await rounds.round(place, float("inf"))
         async with transaction_on(connection):
             # Waits for the projections' open transactions, whose events are visible then, and blocks new ones.
             await switch_generation(connection, progress.projection, progress.generation)
-            place = replace(place, position=Position())
-            while found := await self._page(connection, replace(place, until=None), place.position):
-                place = await self._batch(place, *found, progress.generation)
-                self._show(place.done)
+            place = await rounds.rest(place)
             # Only after the switch: the old generation may have applied these events, and an operator who replays them
             # before it would remove them from the parked ones.
-            await move_parked(connection, parked_name, progress.projection)
+            await move_parked(connection, rounds.parked_name, progress.projection)
             await save_place(connection, progress.rebuild_id, place)
         return await self._progress()
 
@@ -221,7 +190,7 @@ class RebuildSteps(Generic[E]):
             await self._complete(progress)
         else:
             await self._delete_all_but(serving)
-            await delete_all_parked(connection, _parked_name(name, progress.generation))
+            await delete_all_parked(connection, parked_name(name, progress.generation))
             await set_status(connection, progress.rebuild_id, status, detail, finished=True)
         return await self._progress()
 
@@ -229,86 +198,8 @@ class RebuildSteps(Generic[E]):
         await self._delete_all_but(progress.generation)
         await set_status(self._connection, progress.rebuild_id, RebuildStatus.COMPLETED, finished=True)
 
-    async def _round(self, place: Place, generation: int, ends: float) -> Place:
-        """Go on with a round, or begin one: the events up to a snapshot that the previous one did not have.
-
-        Events that are stored during a round are left to the next, so rounds get shorter.
-        """
-        if place.until is None:
-            place = place.begun(await event_store.current_snapshot(self._connection))
-        began = time.monotonic()
-        async with self._pages(place) as pages:
-            async for page, messages in pages:
-                at = time.monotonic()
-                place, began = replace(place, working_seconds=place.working_seconds + at - began), at
-                async with transaction_on(self._connection):
-                    place = await self._batch(place, page, messages, generation)
-                    await save_place(self._connection, self._order.rebuild_id, place)
-                self._show(place.done)
-                if time.monotonic() >= ends:
-                    return place
-        place = replace(place, working_seconds=place.working_seconds + time.monotonic() - began)
-        place = place.ended(_BATCH)
-        await save_place(self._connection, self._order.rebuild_id, place)
-        return place
-
-    @asynccontextmanager
-    async def _pages(self, place: Place) -> AsyncIterator[AsyncIterator[tuple[Page, "_Messages[E]"]]]:
-        """The pages of a round, each read and parsed while Postgres writes the one before, on another connection."""
-        async with self._database.statements() as reader:
-            reading = asyncio.create_task(self._page(reader, place, place.position))
-
-            async def pages() -> AsyncIterator[tuple[Page, _Messages[E]]]:
-                nonlocal reading
-                while found := await reading:
-                    reading = asyncio.create_task(self._page(reader, place, found[0][-1][0]))
-                    yield found
-
-            try:
-                yield pages()
-            finally:
-                reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
-
-    async def _page(self, reader: AsyncConnection, place: Place, after: Position) -> tuple[Page, "_Messages[E]"] | None:
-        """The next page of a round, and what concerns the projection of it; None at the end."""
-        page = await event_store.visible_between(reader, place.since, place.until, after, _BATCH)
-        if not page:
-            return None
-        discarded = await discarded_among(reader, self._projection.name, [event["eventId"] for _, event in page])
-        kept = [event for _, event in page if event["eventId"] not in discarded]
-        # In a thread, so that what else this process does is not held up for the time of a page.
-        return page, _Messages(*await asyncio.to_thread(read_stored, self._projection, kept, where="rebuild"))
-
-    async def _batch(self, place: Place, page: Page, messages: "_Messages[E]", generation: int) -> Place:
-        """Apply a page in the caller's transaction; returns the place after it."""
-        self._blocked |= {message.key for message, _ in messages.unreadable}
-        free = [(message, event) for message, event in messages.readable if message.key not in self._blocked]
-        try:
-            async with self._connection.begin_nested():
-                outcome = await apply_batch(self._connection, self._projection, free, generation)
-        except (DBAPIError, ListingRejected) as error:
-            if isinstance(error, DBAPIError) and is_transient(error):
-                raise
-            outcome = await apply_one_by_one(self._connection, self._projection, free, generation)
-        blocked = [*outcome.blocked, *(message for message, _ in messages.readable if message.key in self._blocked)]
-        failed = [*messages.unreadable, *outcome.rejected]
-        self._failures.add(len(outcome.applied) + len(blocked), failed)
-        for message, reason in failed:
-            log.error("%s: cannot apply %s of %s: %s", self._projection.name, message.key, message.topic, reason)
-        parked = [*failed, *((message, EARLIER_EVENT_PARKED) for message in blocked)]
-        if parked:
-            # Under a name of their own: they are parked when the new generation serves.
-            name = _parked_name(self._projection.name, generation)
-            await park(self._connection, name, [(message.consumed(), reason) for message, reason in parked])
-        self._blocked |= {message.key for message, _ in failed}
-        return replace(
-            place,
-            position=page[-1][0],
-            done=place.done + len(page),
-            applied=place.applied + len(outcome.applied),
-            parked=place.parked + len(parked),
-        )
+    def _rounds(self, progress: RebuildProgress) -> Rounds[E]:
+        return Rounds(self._database, self._connection, self._projection, progress, self._show)
 
     async def _unfinished(self) -> RebuildProgress:
         progress = await self._progress()
@@ -343,15 +234,3 @@ class RebuildSteps(Generic[E]):
             for first in range(0, blocks, _BLOCKS_DELETED):
                 bounds = {"first": f"({first},0)", "end": f"({first + _BLOCKS_DELETED},0)"}
                 await self._connection.execute(rows, {"generation": generation, **bounds})
-
-
-class _Messages(NamedTuple, Generic[E]):
-    """A page as `read_stored` returns it."""
-
-    readable: Readable[StoredMessage, E]
-    unreadable: list[tuple[StoredMessage, str]]
-
-
-def _parked_name(projection: str, generation: int | str) -> str:
-    """Under which name a rebuild parks events until it switches; with an empty `generation`, how all of them begin."""
-    return f"{projection}#{generation}"

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from adapters.postgres import Database
 from domain.events import KINDS
-from projections import rebuild as rebuild_module
+from projections import rebuild_rounds
 from projections.generations import claim_generation, generation_of
 from projections.live import Live
 from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, delete_parked, list_parked, park
@@ -122,7 +122,7 @@ async def test_rebuilt_model_equals_the_live_one_while_writes_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Events are stored, and come from Kafka in any order, before, during and after the switch."""
-    monkeypatch.setattr(rebuild_module, "_BATCH", 50)
+    monkeypatch.setattr(rebuild_rounds, "_BATCH", 50)
     sink, chance, begun = Sink(all_tenants, projection), random.Random(1), asyncio.Event()
 
     async def write() -> None:

@@ -20,6 +20,7 @@ from domain.events import KINDS
 from domain.observations import ANONYMOUS
 from embedded.stack import Stack
 from projections import rebuild as rebuilding
+from projections import rebuild_rounds
 from projections.generations import generation_of
 from projections.history import History
 from projections.history_pages import HistoryPages
@@ -138,7 +139,7 @@ async def held(
     user = await saving.registered(tenant)
     for _ in range(3):
         await saving.property(create_property(tenant, user))
-    monkeypatch.setattr(rebuilding, "_BATCH", await eighth_of_events(all_tenants))
+    monkeypatch.setattr(rebuild_rounds, "_BATCH", await eighth_of_events(all_tenants))
     return HeldBeforeBatch(valkey, 2)
 
 
@@ -330,7 +331,7 @@ async def test_events_that_are_stored_during_a_rebuild_are_in_it_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await saving.registered(tenant)
-    monkeypatch.setattr(rebuilding, "_BATCH", await eighth_of_events(all_tenants))
+    monkeypatch.setattr(rebuild_rounds, "_BATCH", await eighth_of_events(all_tenants))
 
     entries, generation, _ = await rebuild(all_tenants, StoresMore(valkey, saving, tenant, 5), no_progress)
 

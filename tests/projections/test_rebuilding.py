@@ -18,7 +18,7 @@ from adapters.search.opensearch_index import OpenSearchIndex
 from domain.activity import Activity
 from domain.events import UnreadableEvent
 from domain.rebuilds import RebuildOrder, RebuildProgress, RebuildStatus
-from projections import rebuild as rebuild_module
+from projections import rebuild_rounds
 from projections.generations import generation_of
 from projections.history import History
 from projections.parking import delete_parked, list_parked
@@ -41,7 +41,7 @@ async def a_few_batches(all_tenants: Database, saving: Saving, tenant: str, monk
     owner = await saving.registered(tenant)
     for _ in range(6):
         await saving.property(create_property(tenant, owner))
-    monkeypatch.setattr(rebuild_module, "_BATCH", await eighth_of_events(all_tenants))
+    monkeypatch.setattr(rebuild_rounds, "_BATCH", await eighth_of_events(all_tenants))
 
 
 def an_order(name: str = "history") -> RebuildOrder:
