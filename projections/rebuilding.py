@@ -18,7 +18,7 @@ from projections.sink import TooManyFailures
 
 _SECONDS = 3.0
 """How long one activity replays: a pause or a cancellation waits for its end, and each one adds to the history."""
-_BEAT_SECONDS = 3.0
+_HEARTBEAT_SECONDS = 3.0
 """A fifth of the heartbeat timeout."""
 
 
@@ -38,12 +38,12 @@ class Rebuilding:
         database: Database,
         projections: Mapping[str, Projection[Any]],
         seconds: float = _SECONDS,
-        beat_seconds: float = _BEAT_SECONDS,
+        heartbeat_seconds: float = _HEARTBEAT_SECONDS,
     ) -> None:
         self._database = database
         self._projections = projections
         self._seconds = seconds
-        self._beat_seconds = beat_seconds
+        self._heartbeat_seconds = heartbeat_seconds
 
     @activity.defn
     async def begin_rebuild(self, order: RebuildOrder) -> RebuildProgress:
@@ -89,7 +89,7 @@ class Rebuilding:
     async def _steps(self, order: RebuildOrder) -> AsyncIterator[RebuildSteps[Any]]:
         """The steps of a rebuild, with heartbeats meanwhile. What no other attempt can do fails for good."""
         async with (
-            _heartbeats(self._beat_seconds),
+            _heartbeats(self._heartbeat_seconds),
             rebuild_steps(self._database, self._projection(order), order) as steps,
         ):
             try:

@@ -120,7 +120,8 @@ REBUILD = ActivityConfig(
     # A step replays for some seconds, but deletes old rows, and before a switch catches up, for as long as it takes.
     start_to_close_timeout=timedelta(hours=6),
     # A step sends heartbeats beside its calls, of which one to OpenSearch may take 30 s. After this time another worker
-    # goes on for one that is lost. A step learns of a cancellation with a heartbeat, of which four fifths are left out.
+    # goes on for one that is lost. The SDK sends one each four fifths of it, and with its answer learns of a
+    # cancellation.
     heartbeat_timeout=timedelta(seconds=15),
     # What aborts or goes on waits for the lock that a step holds until it has stopped.
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,

@@ -21,7 +21,7 @@ from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS, Clients
 from projections.replay import discard, replay
 from projections.sink import Sink
-from tests.projections.messages import catch_up, store, stored_messages
+from tests.projections.messages import catch_up, eighth_of_events, store, stored_messages
 from tests.samples import OBSERVED, OF_PERSON, event_of_each_kind, new_id
 
 AnyProjection = Projection[Any]
@@ -122,7 +122,7 @@ async def test_rebuilt_model_equals_the_live_one_while_writes_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Events are stored, and come from Kafka in any order, before, during and after the switch."""
-    monkeypatch.setattr(rebuild_rounds, "_BATCH", 50)
+    monkeypatch.setattr(rebuild_rounds, "_BATCH", await eighth_of_events(all_tenants))
     sink, chance, begun = Sink(all_tenants, projection), random.Random(1), asyncio.Event()
 
     async def write() -> None:

@@ -200,7 +200,7 @@ async def test_step_that_is_cancelled_in_a_batch_leaves_it_to_the_next(all_tenan
     worker, beats = ActivityEnvironment(), asyncio.Semaphore(0)
     worker.on_heartbeat = lambda *_: beats.release()
 
-    step = Rebuilding(all_tenants, {"history": held}, beat_seconds=0.01).replay_events
+    step = Rebuilding(all_tenants, {"history": held}, heartbeat_seconds=0.01).replay_events
     replaying = asyncio.create_task(worker.run(step, order))
     await held.applied.wait()
     for _ in range(3):
