@@ -519,6 +519,7 @@ discarded_events = Table(
     Column("discarded_by", Uuid),
     _at("discarded_at", now=True),
     Index("discarded_events_page", "projection", "id"),
+    Index("discarded_events_event", "projection", "event_id"),
     Index("discarded_events_key", "key"),
     schema="user_history",
 )

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from temporalio.common import RetryPolicy
-from temporalio.workflow import ActivityConfig, LocalActivityConfig
+from temporalio.workflow import ActivityCancellationType, ActivityConfig, LocalActivityConfig
 
 COMMANDS = "commands"
 """Command workflows and their short database and Kafka writes."""
@@ -119,9 +119,12 @@ REBUILD = ActivityConfig(
     task_queue=MAINTENANCE,
     # A step replays for some seconds, but deletes old rows, and before a switch catches up, for as long as it takes.
     start_to_close_timeout=timedelta(hours=6),
-    # A batch of 1,000 events takes some 0.1 s and ends with a heartbeat; no statement takes longer than 10 s. After
-    # this time another worker goes on for one that is lost.
+    # A step sends heartbeats beside its calls, of which one to OpenSearch may take 30 s. After this time another worker
+    # goes on for one that is lost. The SDK sends one each four fifths of it, and with its answer learns of a
+    # cancellation.
     heartbeat_timeout=timedelta(seconds=15),
+    # What aborts or goes on waits for the lock that a step holds until it has stopped.
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     # What was done is recorded, and each step can be repeated, so there is no limit of attempts.
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
 )
