@@ -117,7 +117,7 @@ async def test_deletion_forgets_what_was_reported(database: Database, saving: Sa
     of = {"saved_search_id": created.saved_search_id, "user_id": created.user_id, "property_id": new_id()}
     row = {"tenant_id": searching.tenant, **of, "version": 1, "price": 1, "reported_at": datetime.now(UTC)}
     async with database.transaction(searching.tenant) as tx:
-        await saved_searches.store_reported(tx, created.saved_search_id, [{**row, "back_at": None}])
+        await saved_searches.store_reported(tx, created.saved_search_id, [{**row, "back_at": None}], datetime.now(UTC))
 
     await searching.save(searching.of(created, DeleteSavedSearch))
 
