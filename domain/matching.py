@@ -83,7 +83,7 @@ def likeness_of(facts: Mapping[str, Any], owner_id: str) -> tuple[Any, ...]:
     return (owner_id, place, *(facts.get(name) for name in same))
 
 
-def is_worth_telling(price: int, before: int) -> bool:
+def is_worth_reporting(price: int, before: int) -> bool:
     """Whether a price is so far below an earlier one that it is news."""
     return price * 100 <= before * (100 - LEAST_DROP_PERCENT)
 
@@ -121,7 +121,7 @@ def _reason(
 ) -> tuple[MatchReason, int | None] | None:
     if reported and reported.version >= listing.version:
         return None
-    if reported and is_worth_telling(listing.price, reported.price):
+    if reported and is_worth_reporting(listing.price, reported.price):
         return MatchReason.CHEAPER, reported.price
     public = next((step.at for step in listing.steps if step.status == PropertyStatus.ACTIVE), None)
     if public is None:
@@ -132,22 +132,23 @@ def _reason(
         before = [one.price for one in gone if one.at >= public - RELISTED_WITHIN]
         if not before:
             return MatchReason.NEW, None
-        return (MatchReason.CHEAPER, min(before)) if is_worth_telling(listing.price, min(before)) else None
+        return (MatchReason.CHEAPER, min(before)) if is_worth_reporting(listing.price, min(before)) else None
     known = _known_price(listing.steps, since)
-    if reported is None and is_worth_telling(listing.price, known):
+    if reported is None and is_worth_reporting(listing.price, known):
         return MatchReason.CHEAPER, known
     return (MatchReason.BACK, None) if _is_back(listing.steps, reported, since) else None
 
 
 def _known_price(steps: Sequence[Step], since: datetime) -> int:
-    """The price that a listing which was public before `since` had for somebody who was told each drop worth telling.
+    """The price before `since` of a listing that was public then, to compare a later one with.
 
-    A price that was raised within a month counts for nothing, or an owner could raise it to lower it again.
+    Drops too small to be reported add up. A price that was raised within a month counts for nothing, or an owner could
+    raise it to lower it again.
     """
     offered = [step for step in steps if step.status == PropertyStatus.ACTIVE and step.at < since]
     known = offered[0].price
     for step in offered[1:]:
-        if step.at < since - RELISTED_WITHIN or is_worth_telling(step.price, known):
+        if step.at < since - RELISTED_WITHIN or is_worth_reporting(step.price, known):
             known = step.price
     return known
 

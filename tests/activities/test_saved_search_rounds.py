@@ -221,7 +221,7 @@ async def test_home_that_came_and_went_between_rounds_does_not_hide_the_one_that
     assert await rounds.reported(await rounds.next()) == [(id_of(again), "NEW", None)]
 
 
-async def test_drop_is_reported_once_it_is_worth_telling(rounds: Rounds) -> None:
+async def test_drop_is_reported_once_it_is_worth_reporting(rounds: Rounds) -> None:
     flat = await rounds.listed(price=8_000_000)
     await rounds.next()
     reported = []

@@ -17,7 +17,7 @@ from domain.matching import (
     SentMail,
     Step,
     is_given_up,
-    is_worth_telling,
+    is_worth_reporting,
     likeness_of,
     matches_of,
     unread_in_a_row,
@@ -78,7 +78,7 @@ def test_price_that_fell_by_less_than_a_hundredth_is_no_news(price: int, worth: 
     reported = Reported(version=1, price=10_000)
     expected = cheaper_than(10_000) if worth else None
 
-    assert is_worth_telling(price, 10_000) is worth
+    assert is_worth_reporting(price, 10_000) is worth
     assert reason(step(-9, price=10_000), step(1, price=price)) == expected
     assert reason(step(1, price=10_000), step(2, price=price), reported=reported) == expected
 
