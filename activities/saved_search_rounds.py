@@ -16,7 +16,7 @@ from activities.saving import CommandStore
 from adapters import event_store, outbox, saved_searches, temporal
 from adapters.outbox import PendingEvent
 from adapters.postgres import Database
-from adapters.saved_searches import Looking
+from adapters.saved_searches import ActiveSavedSearch
 from adapters.sealing import Keyring
 from adapters.search.engine import SearchEngine
 from adapters.search.reading import understood
@@ -97,8 +97,8 @@ class SavedSearchRounds:
     async def next_round(self, of: SavedSearchOf) -> datetime | None:
         """When the next round is due; None ends the rounds. Raises DatabaseUnavailable."""
         async with self._database.statements(of.tenant_id) as connection:
-            looking = await saved_searches.find_looking(connection, of.saved_search_id)
-        return looking.search.due_at if looking else None
+            active = await saved_searches.find_active(connection, of.saved_search_id)
+        return active.search.due_at if active else None
 
     @activity.defn
     async def find_matches(self, round: Round) -> RoundDone:
@@ -108,18 +108,18 @@ class SavedSearchRounds:
         """
         event_id = saved_searches.round_id(round.saved_search_id, round.at)
         async with self._database.statements(round.tenant_id) as connection:
-            looking = await saved_searches.find_looking(connection, round.saved_search_id)
-        if looking is None:
+            active = await saved_searches.find_active(connection, round.saved_search_id)
+        if active is None:
             return RoundDone()
-        if looking.looked_at and looking.looked_at >= round.at:
-            return await self._done_before(round, looking, event_id)
-        checkpoint = await self._checkpoint(round, looking)
-        found = await self._news(round.tenant_id, looking)
-        unread = await self._unread(round.tenant_id, looking) if found else []
+        if active.last_round_at and active.last_round_at >= round.at:
+            return await self._done_before(round, active, event_id)
+        checkpoint = await self._checkpoint(round, active)
+        found = await self._news(round.tenant_id, active)
+        unread = await self._unread(round.tenant_id, active) if found else []
         if is_given_up(unread, round.at):
             return RoundDone(unread=True)
-        due_at = looking.search.next_due(round.at)
-        if await self._record(round, looking, due_at, checkpoint, found, unread, event_id):
+        due_at = active.search.next_due(round.at)
+        if await self._record(round, active, due_at, checkpoint, found, unread, event_id):
             return RoundDone(reported=len(found), recorded=event_id if found else None, due_at=due_at)
         return RoundDone(due_at=await self.next_round(round))
 
@@ -136,46 +136,46 @@ class SavedSearchRounds:
         )
         return await self._store.save(SAVED_SEARCH, self._keyring.seal_in_transit(command, command.command_id))
 
-    async def _done_before(self, round: Round, looking: Looking, event_id: UUID) -> RoundDone:
+    async def _done_before(self, round: Round, active: ActiveSavedSearch, event_id: UUID) -> RoundDone:
         """The result of a round whose answer was lost."""
         async with self._database.statements(round.tenant_id) as connection:
             is_stored = await event_store.by_id(connection, event_id) is not None
-        return RoundDone(recorded=event_id if is_stored else None, due_at=looking.search.due_at)
+        return RoundDone(recorded=event_id if is_stored else None, due_at=active.search.due_at)
 
-    async def _checkpoint(self, round: Round, looking: Looking) -> datetime | None:
+    async def _checkpoint(self, round: Round, active: ActiveSavedSearch) -> datetime | None:
         """Up to when changes can be known: not up to the time of the round, because the read model may have stopped.
 
         It is read first, because later changes may or may not be among those that the round then looks at.
         """
         last = await self._engine.last_change(round.tenant_id)
         if last is None:
-            return looking.checkpoint
-        return max(filter(None, (looking.checkpoint, min(last, round.at))))
+            return active.checkpoint
+        return max(filter(None, (active.checkpoint, min(last, round.at))))
 
-    async def _news(self, tenant_id: str, looking: Looking) -> list[MatchedListing]:
+    async def _news(self, tenant_id: str, active: ActiveSavedSearch) -> list[MatchedListing]:
         """All that is news to a saved search, what has changed last first."""
-        filters = SearchFilters.model_validate_json(looking.search.filters)
+        filters = SearchFilters.model_validate_json(active.search.filters)
         async with self._database.statements(tenant_id) as connection:
             read, _ = await understood(connection, SearchQuery(**dict(filters)), interpret=True)
         news: dict[UUID, MatchedListing] = {}
         after = None
         while True:
-            page = await self._engine.changes(tenant_id, read, looking.changed_since, after)
+            page = await self._engine.changes(tenant_id, read, active.changed_since, after)
             cards = {hit.id: orjson.loads(hit.card) for hit in page.hits}
             for id in cards:
                 news.pop(id, None)  # it has changed since it was on an earlier page
-            of_others = {id: card for id, card in cards.items() if card["ownerId"] != str(looking.search.user_id)}
-            news |= {match.property_id: match for match in await self._matches(tenant_id, looking, of_others)}
+            of_others = {id: card for id, card in cards.items() if card["ownerId"] != str(active.search.user_id)}
+            news |= {match.property_id: match for match in await self._matches(tenant_id, active, of_others)}
             if page.next is None:
                 return [*news.values()][::-1]
             after = page.next
             activity.heartbeat(len(news))
 
     async def _matches(
-        self, tenant_id: str, looking: Looking, cards: dict[UUID, dict[str, Any]]
+        self, tenant_id: str, active: ActiveSavedSearch, cards: dict[UUID, dict[str, Any]]
     ) -> list[MatchedListing]:
         """What is news of a page, in its order."""
-        since, id = looking.changed_since, looking.search.id
+        since, id = active.changed_since, active.search.id
         async with self._database.statements(tenant_id) as connection:
             reported = await saved_searches.reported_of(connection, id, list(cards))
             unknown = [id for id, card in cards.items() if id not in reported or card["version"] > reported[id].version]
@@ -187,20 +187,20 @@ class SavedSearchRounds:
                 reported |= await saved_searches.reported_of(connection, id, [one.id for one in gone])
         return matches_of(found, reported, gone, since)
 
-    async def _unread(self, tenant_id: str, looking: Looking) -> list[SentMail]:
+    async def _unread(self, tenant_id: str, active: ActiveSavedSearch) -> list[SentMail]:
         """The last mails that were not read, one after the other."""
-        if not looking.unread_mails:
+        if not active.unread_mails:
             return []
-        search = looking.search
+        search = active.search
         async with self._database.statements(tenant_id) as connection:
-            mails = await saved_searches.mails_of(connection, looking)
+            mails = await saved_searches.mails_of(connection, active)
             readings = await saved_searches.readings_of(connection, search.user_id, search.id, mails[0].at)
         return unread_in_a_row(mails, readings)
 
     async def _record(
         self,
         round: Round,
-        looking: Looking,
+        active: ActiveSavedSearch,
         due_at: datetime,
         checkpoint: datetime | None,
         found: Sequence[MatchedListing],
@@ -208,14 +208,14 @@ class SavedSearchRounds:
         event_id: UUID,
     ) -> bool:
         """Store a round, with its event and notice if it reports something; False when it is stored already."""
-        search = looking.search
-        mails = [*(mail.at for mail in unread), round.at] if found else looking.unread_mails
+        search = active.search
+        mails = [*(mail.at for mail in unread), round.at] if found else active.unread_mails
         async with self._database.transaction(round.tenant_id) as tx:
-            if not await saved_searches.record_round(tx, looking, round.at, due_at, checkpoint, mails):
+            if not await saved_searches.record_round(tx, active, round.at, due_at, checkpoint, mails):
                 return False
             if found:
                 rows = [_reported(round, match) for match in found]
-                await saved_searches.store_reported(tx, search.id, rows, looking.changed_since)
+                await saved_searches.store_reported(tx, search.id, rows, active.changed_since)
                 matched = Matched(
                     event_id=event_id,
                     aggregate_id=search.id,

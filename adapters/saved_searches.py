@@ -25,7 +25,7 @@ OVERLAP = timedelta(hours=6)
 
 What was reported is known, and what was no news is none the second time.
 """
-_OF_ROUNDS = {"tenant_id", "looked_at", "checkpoint", "unread_mails"}
+_OF_ROUNDS = {"tenant_id", "last_round_at", "checkpoint", "unread_mails"}
 SAVED_SEARCH_STATE = [column for column in saved_filters.c if column.name not in _OF_ROUNDS]
 """The columns that `saved_search_of_row` reads."""
 MAX_REPORTED = 2_000
@@ -81,14 +81,13 @@ _FORGET = delete(saved_search_matches).where(
 
 
 @dataclass(frozen=True)
-class Looking:
-    """A saved search that is not paused, and where its rounds have come to."""
+class ActiveSavedSearch:
+    """A saved search that is not paused, and what its rounds have recorded."""
 
     search: SavedSearch
-    looked_at: datetime | None
-    """Of its last round."""
+    last_round_at: datetime | None
     checkpoint: datetime | None
-    """The last change of any listing of the tenant that its rounds could know."""
+    """The last change of any listing of the tenant that the read model had at the last round."""
     unread_mails: tuple[datetime, ...]
     """When those mails were sent, one after the other, that were not read when the last of them was sent."""
 
@@ -122,10 +121,12 @@ async def of_user(connection: AsyncConnection, user_id: UUID) -> list[SavedSearc
     return [saved_search_of_row(row) for row in (await connection.execute(query)).mappings()]
 
 
-async def find_looking(connection: AsyncConnection, saved_search_id: UUID) -> Looking | None:
+async def find_active(connection: AsyncConnection, saved_search_id: UUID) -> ActiveSavedSearch | None:
     """A saved search whose rounds go on: it is not paused, and its owner may sign in."""
     query = (
-        select(*SAVED_SEARCH_STATE, *(saved_filters.c[name] for name in ("looked_at", "checkpoint", "unread_mails")))
+        select(
+            *SAVED_SEARCH_STATE, *(saved_filters.c[name] for name in ("last_round_at", "checkpoint", "unread_mails"))
+        )
         .join(users, users.c.user_id == saved_filters.c.user_id)
         .where(saved_filters.c.saved_search_id == saved_search_id, saved_filters.c.paused.is_(None))
         .where(users.c.status.in_(list(MAY_SIGN_IN)))
@@ -133,12 +134,14 @@ async def find_looking(connection: AsyncConnection, saved_search_id: UUID) -> Lo
     row = (await connection.execute(query)).mappings().one_or_none()
     if row is None:
         return None
-    return Looking(saved_search_of_row(row), row["looked_at"], row["checkpoint"], tuple(row["unread_mails"]))
+    return ActiveSavedSearch(
+        saved_search_of_row(row), row["last_round_at"], row["checkpoint"], tuple(row["unread_mails"])
+    )
 
 
 async def record_round(
     connection: AsyncConnection,
-    looking: Looking,
+    active: ActiveSavedSearch,
     at: datetime,
     due_at: datetime,
     checkpoint: datetime | None,
@@ -152,9 +155,9 @@ async def record_round(
     kept = [*unread_mails[:1], *unread_mails[1:][1 - MAX_UNREAD_MAILS :]]
     done = (
         update(saved_filters)
-        .where(c.saved_search_id == looking.search.id, c.version == looking.search.version)
-        .where(or_(c.looked_at.is_(None), c.looked_at < at))
-        .values(looked_at=at, due_at=due_at, checkpoint=checkpoint, unread_mails=kept)
+        .where(c.saved_search_id == active.search.id, c.version == active.search.version)
+        .where(or_(c.last_round_at.is_(None), c.last_round_at < at))
+        .values(last_round_at=at, due_at=due_at, checkpoint=checkpoint, unread_mails=kept)
     )
     return (await connection.execute(done)).rowcount > 0
 
@@ -215,19 +218,19 @@ async def gone_of(connection: AsyncConnection, tenant_id: str, owners: Collectio
     return gone
 
 
-async def mails_of(connection: AsyncConnection, looking: Looking) -> list[SentMail]:
+async def mails_of(connection: AsyncConnection, active: ActiveSavedSearch) -> list[SentMail]:
     """The mails of a saved search that were unread, oldest first.
 
     A listing that was viewed shows that the last mail with it was read, also one beyond those that the mail shows.
     """
-    search = looking.search
+    search = active.search
     reported = select(_M.property_id, _M.reported_at).where(
-        _M.saved_search_id == search.id, _M.reported_at >= looking.unread_mails[0]
+        _M.saved_search_id == search.id, _M.reported_at >= active.unread_mails[0]
     )
     listings: dict[datetime, set[UUID]] = {}
     for row in await connection.execute(reported):
         listings.setdefault(row.reported_at, set()).add(row.property_id)
-    event_ids = {at: round_id(search.id, at) for at in looking.unread_mails}
+    event_ids = {at: round_id(search.id, at) for at in active.unread_mails}
     d = deliveries.c
     delivered = select(d.event_id).where(
         d.event_id == any_(bindparam("ids", list(event_ids.values()), type_=ARRAY(Uuid))),

@@ -634,7 +634,7 @@ saved_filters = Table(
     _at("created_at"),
     _at("updated_at"),
     _at("due_at"),
-    _at("looked_at", nullable=True),
+    _at("last_round_at", nullable=True),
     _at("checkpoint", nullable=True),
     Column("unread_mails", ARRAY(DateTime(timezone=True)), nullable=False, server_default=text("'{}'")),
     Index("saved_filters_user", "tenant_id", "user_id", "created_at"),

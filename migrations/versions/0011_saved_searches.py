@@ -21,7 +21,7 @@ CREATE TABLE search.saved_filters (
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     due_at timestamptz NOT NULL,
-    looked_at timestamptz,
+    last_round_at timestamptz,
     checkpoint timestamptz,
     unread_mails timestamptz[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (tenant_id, saved_search_id)

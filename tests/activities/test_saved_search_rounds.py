@@ -84,15 +84,15 @@ async def test_new_listing_is_reported_once_with_its_notice(rounds: Rounds, enqu
     async with rounds.database.statements(rounds.tenant) as connection:
         of_search = notices.c.kind == "SAVED_SEARCH_MATCHES"
         [notice] = await connection.execute(select(notices).where(of_search))
-        looking = await saved_searches.find_looking(connection, rounds.of.saved_search_id)
+        active = await saved_searches.find_active(connection, rounds.of.saved_search_id)
     assert (notice.event_id, notice.audience_id) == (first.recorded, rounds.of.user_id)
-    assert looking is not None
-    assert (looking.looked_at, looking.search.due_at, second.due_at) == (
+    assert active is not None
+    assert (active.last_round_at, active.search.due_at, second.due_at) == (
         rounds.now,
         second.due_at,
         rounds.now + timedelta(minutes=10),
     )
-    assert looking.unread_mails == (rounds.now - timedelta(minutes=10),)
+    assert active.unread_mails == (rounds.now - timedelta(minutes=10),)
 
 
 async def test_listings_of_before_are_no_news_until_they_are_cheaper(rounds: Rounds) -> None:
@@ -408,6 +408,6 @@ async def test_unavailable_engine_fails_the_round_and_nothing_is_recorded(rounds
 
     await nowhere.close()
     async with rounds.database.statements(rounds.tenant) as connection:
-        looking = await saved_searches.find_looking(connection, rounds.of.saved_search_id)
-    assert looking is not None
-    assert looking.looked_at is None
+        active = await saved_searches.find_active(connection, rounds.of.saved_search_id)
+    assert active is not None
+    assert active.last_round_at is None

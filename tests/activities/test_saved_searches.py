@@ -151,7 +151,7 @@ async def test_search_of_somebody_else_or_of_another_tenant_is_not_found(
         assert refused.value.type == "not-found"
         assert await where.found(mine) is None
     async with database.statements(elsewhere.tenant) as connection:
-        assert await saved_searches.find_looking(connection, created.saved_search_id) is None
+        assert await saved_searches.find_active(connection, created.saved_search_id) is None
 
 
 async def test_suspended_user_may_stop_mails_but_not_save_searches(

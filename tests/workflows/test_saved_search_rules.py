@@ -65,11 +65,11 @@ class Watched:
 
         async def is_done() -> bool:
             row = await self._row()
-            return row.paused is not None or (row.looked_at is not None and row.looked_at >= due_at)
+            return row.paused is not None or (row.last_round_at is not None and row.last_round_at >= due_at)
 
         assert await until(is_done)
-        looked_at: datetime = (await self._row()).looked_at
-        return looked_at
+        last_round_at: datetime = (await self._row()).last_round_at
+        return last_round_at
 
     async def postpone(self, time: timedelta) -> None:
         """Have the next round so much later, without those that would come before."""
