@@ -83,16 +83,14 @@ def _saved_search(name: str, shown: int, total: int, unread: int) -> Sample:
     )
     listing = {"propertyId": _FLAT["propertyId"], "version": 3, "title": _FLAT["title"], "location": "Gachibowli"}
     listings = [{**listing, "price": _FLAT["price"], **reasons[n % len(reasons)]} for n in range(shown)]
-    saved_search = "0193a0c4-4e5f-7a44-9b77-2a8b4c1d6e31"
     event = {
-        "savedSearchId": saved_search,
+        "savedSearchId": "0193a0c4-4e5f-7a44-9b77-2a8b4c1d6e31",
         "userId": _FLAT["ownerId"],
         "total": total,
         "listings": listings,
         "unread": unread,
     }
-    links = {"listing": f"{_APP}/saved-searches/{saved_search}"}
-    return _sample(name, NoticeKind.SAVED_SEARCH_MATCHES, event, links, savedSearch="Flats near the lake")
+    return _sample(name, NoticeKind.SAVED_SEARCH_MATCHES, event, savedSearch="Flats near the lake")
 
 
 def _sample(
