@@ -424,8 +424,9 @@ async def measure(
     measurements: Sequence[str], engine: str, seconds: float, events: int, entries: int, listings: int, rebuilt: int
 ) -> list[dict[str, object]]:
     console = Console(stderr=True)
-    unlimited = "COMMANDS_PER_MINUTE", "LINKS_PER_MINUTE", "REGISTRATIONS_PER_MINUTE", "VIEWS_PER_MINUTE"
-    limits = dict.fromkeys((*unlimited, "STREAMS_PER_ADDRESS"), "100000000")
+    unlimited = ("COMMANDS", "LINKS", "REGISTRATIONS", "VIEWS", "SEARCHES", "SUGGESTIONS")
+    names = (*(f"{name}_PER_MINUTE" for name in unlimited), "STREAMS_PER_ADDRESS")
+    limits = dict.fromkeys(names, "100000000")
     async with AsyncExitStack() as ending:
         stack = Stack(
             Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="hyderabad-bench-"))),
