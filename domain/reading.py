@@ -58,7 +58,7 @@ class Interpretation:
 def read_text(
     text: str, gazetteer: Gazetteer, listed: Collection[str] = frozenset(), unstated: Collection[str] = frozenset()
 ) -> Interpretation:
-    """Read what somebody typed. Words that listings have (`listed`, in lower case) are not taken for misspelled.
+    """Read what somebody typed. Words that people use (`listed`, in lower case) are not taken for misspelled.
 
     Amenities that are `unstated` stay terms.
     """
