@@ -28,7 +28,7 @@ from adapters import kafka, redis, temporal
 from adapters.kafka import activity_json
 from adapters.postgres import Database
 from adapters.settings import Settings
-from bench import rebuilds, search, streams
+from bench import reading, rebuilds, search, streams
 from bench.empty import QUEUE, EmptyStepsWorkflow, EmptyWorkflow
 from bench.histories import long_history
 from bench.load import Connection, Latencies, Work, concurrent, interleaved, request, sequential
@@ -56,6 +56,7 @@ MEASUREMENTS = (
     "views",
     "enumeration",
     "streams",
+    "reading",
     "search",
     "projection",
     "rebuild",
@@ -470,6 +471,8 @@ async def measure(
                     await bench.views()
                 case "enumeration":
                     await bench.enumeration()
+                case "reading":
+                    reading.measure(bench.row)
                 case "search":
                     await search.measure(settings, bench.row, listings)
                 case "streams":
