@@ -1,6 +1,6 @@
 """Amenities by all the ways they are written: `Gym` and `Gymnasium` are one."""
 
-from domain.gazetteer import words_of
+from domain.place_names import words_of
 
 _WRITTEN = {
     "Lift": "lifts|elevator|elevators|lift available",

@@ -12,11 +12,12 @@ from typing import Any
 
 from domain.edit_distance import edit_distance
 from domain.gazetteer import Gazetteer, Locality
+from domain.interpretation import RANGES, Interpretation
 from domain.property import ListingType, PropertyType
 from domain.quantities import AREA, MONEY, Meaning, Quantity
 from domain.reading_patterns import distances_in, found_in, is_measured
 from domain.reading_words import CITY, CORRECT, FILLERS, NEGATIONS, ORDINARY, PHRASES
-from domain.search import SearchFilters, SearchQuery
+from domain.search import SearchFilters
 from domain.tokens import Tokens
 
 AN_AMOUNT = 5_000
@@ -31,8 +32,6 @@ A_HOME_RENT = 8_000
 _LIMITS = {"min_price": 10**12, "max_price": 10**12, "min_area": 10**8, "max_area": 10**8}
 """Larger values are none that a filter may have."""
 _MOST_VALUES = 20
-_RANGES = ("price", "area", "floor")
-_ENDS = ({"bedrooms", "min_bedrooms"}, *({f"min_{name}", f"max_{name}"} for name in _RANGES))
 _LONGEST_PHRASE = max(map(len, PHRASES))
 _LONGEST_MISTAKE = 3
 _COMPARED = frozenset({"more", "less", "above", "below", "under", "over", "exceeding"})
@@ -45,18 +44,6 @@ _IN_LAKHS = range(20, 1_000)
 _PINCODE = re.compile(r"50\d{4}")
 _CLOSED = "|"
 """In place of a word that is no longer to be read."""
-
-
-@dataclass(frozen=True)
-class Interpretation:
-    """How a text was read."""
-
-    filters: SearchFilters
-    """Without `q`."""
-    terms: tuple[str, ...]
-    """The words left over, as they were typed."""
-    words: Mapping[str, tuple[str, ...]]
-    """By field of `filters`: the words that it was read from."""
 
 
 def read_text(
@@ -82,19 +69,6 @@ def read_text(
     reader.settle_localities()
     reader.tell_sale_from_rent()
     return reader.interpretation()
-
-
-def with_filters_of(read: Interpretation, asked: SearchQuery) -> tuple[SearchQuery, Mapping[str, tuple[str, ...]]]:
-    """A search with the filters that were read from its text, and the words of each; the text keeps the terms.
-
-    What was asked for by itself wins: a field over the same one, and an end of a range over both ends.
-    """
-    given = set(asked.given)
-    for ends in _ENDS:
-        given |= ends if given & ends else set()
-    filters = {name: value for name, value in read.filters.given.items() if name not in given}
-    changed = asked.model_copy(update={**filters, "q": " ".join(read.terms) or None})
-    return changed, {name: words for name, words in read.words.items() if name in filters}
 
 
 @lru_cache(maxsize=4_096)
@@ -316,7 +290,7 @@ class _Reader:
         if known not in (None, value) or (field in _LIMITS and not 0 < value <= _LIMITS[field]):
             return False
         end, _, name = field.partition("_")
-        other = self._values.get(f"{'max' if end == 'min' else 'min'}_{name}") if name in _RANGES else None
+        other = self._values.get(f"{'max' if end == 'min' else 'min'}_{name}") if name in RANGES else None
         return other is None or (value <= other if end == "min" else value >= other)
 
     def _set(self, field: str, value: Any, words: str) -> None:

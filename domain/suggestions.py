@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from domain.edit_distance import edit_distance
-from domain.gazetteer import Gazetteer, words_of
+from domain.gazetteer import Gazetteer
+from domain.place_names import words_of
 
 MOST = 20
 """Suggestions of one answer."""

@@ -1,11 +1,12 @@
 """The words, numbers and signs of what somebody has typed, with the places where they stand."""
 
 import re
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
+
+from domain.words import without_accents
 
 _TOKEN = re.compile(
     r"[0-9]+(?:,[0-9]{2,3})*(?:\.[0-9]+)?"  # 1200, 1,20,00,000, 1.25
@@ -78,8 +79,6 @@ def _plain(token: str) -> str:
     if not token.isascii():
         if token in "\u2013\u2014":
             return "-"
-        decomposed = unicodedata.normalize("NFKD", token)
-        unaccented = "".join(c for c in decomposed if not "\u0300" <= c <= "\u036f")
-        token = unaccented.replace("\u2019", "'")
+        token = without_accents(token).replace("\u2019", "'")
     token = token.lower().replace("'", "")
     return _NUMBERS.get(token, token)

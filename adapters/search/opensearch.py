@@ -12,10 +12,10 @@ from opensearchpy import AsyncOpenSearch
 
 from adapters.search.engine import IndexMissing, SearchUnavailable
 from adapters.search.opensearch_index import ALIAS, document_id, translate_errors
-from adapters.search.opensearch_queries import aggregations, conditions, counted, page, position_of, values_of
+from adapters.search.opensearch_queries import conditions, counted, page, position_of, values_of
 from adapters.search.rows import SEARCHED
 from domain.clusters import MAX_COUNTED, MAX_TILES, Cluster, Counted
-from domain.facets import Facet
+from domain.facets import Facet, counted_together
 from domain.geometry import Point
 from domain.search import COUNTED_EXACTLY, Hit, Position, SearchFilters, SearchQuery, SearchResult, Total
 from domain.words import highlighted, singular, words
@@ -43,7 +43,7 @@ class OpenSearch:
         if after or not with_counts:
             [found] = await self._ask(tenant_id, [first])
             return _result(query, found)
-        (_, own), *others = parts = aggregations(query)
+        (_, own), *others = parts = list(counted_together(query).items())
         under = [_counting(filters, aggs=counted(facets)) for filters, facets in others]
         found, *more = await self._ask(tenant_id, [first | {"aggs": counted(own)}, *under])
         facets = {

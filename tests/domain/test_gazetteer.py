@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.gazetteer import hyderabad, locality_key, spelling
+from domain.gazetteer import hyderabad, locality_key
+from domain.place_names import spelling
 
 GAZETTEER = hyderabad()
 PLACES = Path("../shared/data/localities.csv")

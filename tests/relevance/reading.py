@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
-from domain.gazetteer import hyderabad, locality_key, words_of
+from domain.gazetteer import hyderabad, locality_key
+from domain.place_names import words_of
 from domain.reading import read_text
 from embedded.paths import ROOT
 
