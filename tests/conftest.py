@@ -223,6 +223,8 @@ async def platform(stack: Stack) -> AsyncIterator[Platform]:
         "REGISTRATIONS_PER_MINUTE": "100000",
         "LINKS_PER_MINUTE": "100000",
         "VIEWS_PER_MINUTE": "100000",
+        "SEARCHES_PER_MINUTE": "100000",
+        "SUGGESTIONS_PER_MINUTE": "100000",
         "LOGIN_ATTEMPTS_PER_MINUTE_PER_ADDRESS": "100000",
         "LOGIN_FAILURES_PER_ADDRESS": "100000",
         "RECONCILE_EVERY_SECONDS": "2",

@@ -50,7 +50,7 @@ def text_query(text: str) -> str | None:
 
 
 def matches(query: str) -> Condition:
-    """Whether a listing has the words of a `text_query`."""
+    """Whether a listing has the words of a tsquery, such as a `text_query`."""
     return listings.c.words.bool_op("@@")(cast(literal(query, Text), TSQUERY))
 
 

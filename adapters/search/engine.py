@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from domain.clusters import Cluster
+from domain.clusters import Counted
 from domain.search import Hit, Position, SearchFilters, SearchQuery, SearchResult, Total
 
 
@@ -41,8 +41,8 @@ class SearchEngine(Protocol):
         """How many listings match each of several searches, by one request to the engine."""
         ...
 
-    async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> list[Cluster]:
-        """The listings that match, counted by the tiles of a level, the fullest first; `filters` has a box."""
+    async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> Counted:
+        """The listings that match, counted by the tiles of a level; `filters` has a box."""
         ...
 
     async def changes(
@@ -60,6 +60,10 @@ class SearchEngine(Protocol):
 
     async def refresh(self) -> None:
         """Let searches find every listing that was written before."""
+        ...
+
+    async def make_findable(self, tenant_id: str, property_id: UUID, version: int) -> None:
+        """Let searches find this version of a listing, which was written before; costs little if they do already."""
         ...
 
     async def ping(self) -> None:

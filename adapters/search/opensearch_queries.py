@@ -7,7 +7,7 @@ from typing import Any
 
 from adapters.search.rows import SEARCHED
 from domain.amenities import amenity_key
-from domain.facets import PRICE_BANDS, PRICE_LIMITS, VALUES_SHOWN, Facet, under_other_filters
+from domain.facets import PRICE_BANDS, PRICE_LIMITS, VALUES_SHOWN, Facet
 from domain.gazetteer import locality_key
 from domain.geometry import Box, Point, Polygons, Ring
 from domain.search import (
@@ -102,14 +102,6 @@ def position_of(query: SearchQuery, sort_values: Sequence[Any]) -> Position:
     """The position of an item: a value that falls from item to item, then time and id, as in Postgres."""
     *value, listed_at, id = sort_values
     return (*(_sign(query) * each for each in value), time_of(listed_at).isoformat(), id)
-
-
-def aggregations(filters: SearchFilters) -> list[tuple[SearchFilters, list[Facet]]]:
-    """The facets to count under each set of filters: those without a filter of their own under all of them, first."""
-    parts: dict[SearchFilters, list[Facet]] = {filters: []}
-    for facet in Facet:
-        parts.setdefault(under_other_filters(filters, facet), []).append(facet)
-    return list(parts.items())
 
 
 def counted(facets: Sequence[Facet]) -> dict[str, Clause]:

@@ -33,7 +33,7 @@ from adapters.search.plans import NEWEST, Key, below, complete, plan_of, plan_of
 from adapters.search.relevance import most_relevant
 from adapters.search.rows import SEARCHED
 from adapters.tables import KM_PER_UNIT, SORT_KEYS, listings
-from domain.clusters import Cluster
+from domain.clusters import Counted
 from domain.search import CHANGES_OF_A_PAGE, Hit, Position, SearchFilters, SearchQuery, SearchResult, Sort, Total
 from domain.words import highlighted, singular, words
 
@@ -76,8 +76,8 @@ class PostgresSearch:
         async with self._connection(tenant_id) as connection:
             return await counts(connection, several)
 
-    async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> list[Cluster]:
-        """The listings that match, by the tiles of a level, the fullest first. Raises SearchUnavailable."""
+    async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> Counted:
+        """The listings that match, by the tiles of a level. Raises SearchUnavailable."""
         async with self._connection(tenant_id) as connection:
             return await clusters(connection, filters, level)
 
@@ -103,6 +103,9 @@ class PostgresSearch:
         return found
 
     async def refresh(self) -> None:
+        """What is committed is found."""
+
+    async def make_findable(self, tenant_id: str, property_id: UUID, version: int) -> None:
         """What is committed is found."""
 
     async def ping(self) -> None:
