@@ -1,4 +1,4 @@
-"""Tells those who watch how far their commands are, once each is saved, refused or failed.
+"""Publishes how far commands are to their senders' streams, once each is saved, refused or failed.
 
 A message that is lost here is no harm: Postgres has the state of each command.
 """
@@ -21,7 +21,7 @@ _BATCH_SECONDS = 0.005
 
 
 class Progress:
-    """Sends the progress of commands to their senders' streams, without holding the commands up."""
+    """Publishes the progress of commands, without delaying them."""
 
     def __init__(self, streams: LiveStreams) -> None:
         self._streams = streams

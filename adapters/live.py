@@ -1,27 +1,30 @@
-"""Live messages in Redis: a stream for each user and each listing that somebody looks at, and one that fans all out.
+"""Live messages in Redis: a stream for each user and each watched listing, and a fan-out stream with all messages.
 
-A stream exists only while somebody reads it, and some minutes longer, so that a client that reconnects misses nothing:
-messages for nobody are not written. The fan-out stream repeats every message for the API's processes, each of which
-reads this one stream for all its clients. Ids are ordered over all streams, so one id says how far a client has read.
+A stream exists only while it has subscribers, and some minutes longer, so that a client that reconnects misses nothing:
+messages without a subscriber are not written. The fan-out stream repeats every message for the API's processes, each of
+which reads this one stream for all its clients. Ids are ordered over all streams, so one id says how far a client has
+read.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 from uuid import UUID
 
 from redis.asyncio import Redis
 
+T = TypeVar("T")
+
 FAN_OUT, LAST_ID = "live:fan-out", "live:last-id"
-KEPT_SECONDS = 360
+RETENTION_SECONDS = 360
 """Age at which messages are deleted: a client that reconnects within five minutes misses nothing, and its position may
-be that of the last sign of life, some seconds before the connection broke."""
-_UNREAD_SECONDS = 480
-"""Lifetime of a stream without a reader; readers extend it every minute."""
-_LONGEST = 1000
-"""Messages of one stream: more than a page can show after five minutes."""
+be that of the last heartbeat, some seconds before the connection broke."""
+_IDLE_SECONDS = 480
+"""Lifetime of a stream without subscribers; each process extends it every minute for its clients."""
+_MAX_LENGTH = 10_000
+"""Messages of one stream: five minutes of 600 commands a minute (the rate limit), with three messages each."""
 _FAN_OUT_SECONDS = 60
-"""Age at which the fan-out forgets. A process that is later reads the streams of its clients instead."""
+"""Retention of the fan-out stream. A process that lags further reads the streams of its clients instead."""
 _BATCH = 500
 """Keys or messages in one pipeline, and messages in one read: some milliseconds, in which Redis answers nobody else."""
 
@@ -49,6 +52,21 @@ local function newest(key)
 end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function next_id(last, stream, all)
+    local id = string.format('%.0f-0', now)
+    for _, known in ipairs(last and {last} or {newest(stream), newest(all)}) do
+        if not before(known, id) then
+            local ms, n = parts(known)
+            id = string.format('%.0f-%.0f', ms, n + 1)
+        end
+    end
+    return id
+end
+local function fan_out(all, seconds, id, last, stream, type, data)
+    redis.call('XADD', all, id, 'stream', stream, 'type', type, 'data', data, 'previous', last or '')
+    redis.call('XTRIM', all, 'MINID', string.format('%.0f', now - seconds * 1000))
+    redis.call('EXPIRE', all, seconds)
+end
 """
 # `since` is the position from which a stream is complete. KEYS: the stream, its since. ARGV: seconds, messages to keep.
 _TRIM = """
@@ -72,24 +90,16 @@ if redis.call('ZADD', KEYS[3], 'NX', now, ARGV[4]) == 0 then return false end
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - ARGV[1] * 1000)
 redis.call('PEXPIRE', KEYS[3], math.max(redis.call('PTTL', KEYS[1]), ARGV[1] * 1000))
 local last = redis.call('GET', KEYS[5])
-local id = string.format('%.0f-0', now)
-for _, known in ipairs(last and {last} or {newest(KEYS[1]), newest(KEYS[4])}) do
-    if not before(known, id) then
-        local ms, n = parts(known)
-        id = string.format('%.0f-%.0f', ms, n + 1)
-    end
-end
+local id = next_id(last, KEYS[1], KEYS[4])
 redis.call('XADD', KEYS[1], id, 'type', ARGV[5], 'data', ARGV[6])
 trim(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
 redis.call('SET', KEYS[5], id)
-redis.call('XADD', KEYS[4], id, 'stream', KEYS[1], 'type', ARGV[5], 'data', ARGV[6], 'previous', last or '')
-redis.call('XTRIM', KEYS[4], 'MINID', string.format('%.0f', now - ARGV[3] * 1000))
-redis.call('EXPIRE', KEYS[4], ARGV[3])
+fan_out(KEYS[4], ARGV[3], id, last, KEYS[1], ARGV[5], ARGV[6])
 return id
 """
 )
 # KEYS: the stream, its since. ARGV: seconds and messages to keep, seconds to live.
-_KEEP = (
+_EXTEND = (
     _FUNCTIONS
     + _TRIM
     + """
@@ -98,18 +108,23 @@ trim(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
 return 1
 """
 )
-# KEYS: the stream, its since, the last id. ARGV: the position of the reader or nothing, seconds to live.
+# A stream begins with an entry without a type, which is fanned out too: who has subscribers of this stream already
+# learns that it was evicted. KEYS: the stream, its since, the fan-out, the last id. ARGV: the position of the
+# subscriber or nothing, seconds to live, seconds in the fan-out.
 _OPEN = (
     _FUNCTIONS
     + """
-local last = redis.call('GET', KEYS[3])
-if not last then
-    last = string.format('%.0f-0', now)
-    redis.call('SET', KEYS[3], last)
-end
-if redis.call('EXISTS', KEYS[1]) == 0 then
-    redis.call('XADD', KEYS[1], last, 'type', '', 'data', '')
-    redis.call('SET', KEYS[2], last)
+local last = redis.call('GET', KEYS[4])
+local is_created = redis.call('EXISTS', KEYS[1]) == 0
+if is_created or not last then
+    local id = next_id(last, KEYS[1], KEYS[3])
+    if is_created then
+        redis.call('XADD', KEYS[1], id, 'type', '', 'data', '')
+        redis.call('SET', KEYS[2], id)
+        fan_out(KEYS[3], ARGV[3], id, last, KEYS[1], '', '')
+    end
+    redis.call('SET', KEYS[4], id)
+    last = id
 end
 redis.call('SET', KEYS[2], last, 'NX')
 for n = 1, 2 do redis.call('EXPIRE', KEYS[n], ARGV[2]) end
@@ -119,7 +134,7 @@ return {last, 1}
 """
 )
 # KEYS: the last id.
-_BEGIN = (
+_LAST = (
     _FUNCTIONS
     + """
 local id = string.format('%.0f-0', now)
@@ -133,7 +148,7 @@ _READ = "return {redis.call('GET', KEYS[2]), redis.call('XRANGE', KEYS[1], '(' .
 
 @dataclass(frozen=True)
 class LiveMessage:
-    """A message for the readers of one stream. A second one with the same `key` is not written."""
+    """A message for the subscribers of one stream. A second one with the same `key` is not written."""
 
     stream: str
     type: str
@@ -157,14 +172,20 @@ class Entry:
     def order(self) -> tuple[int, int]:
         return order_of(self.id)
 
+    @property
+    def is_creation(self) -> bool:
+        """Whether the stream begins with this entry, which is no message."""
+        return not self.type
+
 
 @dataclass(frozen=True)
-class Opened:
-    """Streams as a reader finds them: the last id of all, which of them lack messages after its position, and those
-    that are there."""
+class Backlog:
+    """What streams have after the positions of a subscriber."""
 
     last: str
+    """The last id of all streams: every message up to it is in `entries`, unless its stream is incomplete."""
     incomplete: frozenset[str]
+    """Streams that may lack messages after their position."""
     entries: list[Entry]
 
 
@@ -189,54 +210,55 @@ class LiveStreams:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._publish, self._open = redis.register_script(_PUBLISH), redis.register_script(_OPEN)
-        self._keep = redis.register_script(_KEEP)
-        self._read, self._begin = redis.register_script(_READ), redis.register_script(_BEGIN)
+        self._extend, self._last = redis.register_script(_EXTEND), redis.register_script(_LAST)
+        self._read = redis.register_script(_READ)
 
     async def publish(self, messages: Sequence[LiveMessage]) -> int:
         """Write messages to the streams that exist; returns how many were written."""
         written = 0
-        for n in range(0, len(messages), _BATCH):
-            batch = messages[n : n + _BATCH]
+        for batch in _batches(messages):
             streams = list(dict.fromkeys(message.stream for message in batch))
             async with self._redis.pipeline(transaction=False) as pipe:
                 for stream in streams:
                     pipe.exists(stream)
-                read = {stream for stream, found in zip(streams, await pipe.execute(), strict=True) if found}
-            if wanted := [message for message in batch if message.stream in read]:
+                open_ = {stream for stream, found in zip(streams, await pipe.execute(), strict=True) if found}
+            if wanted := [message for message in batch if message.stream in open_]:
                 async with self._redis.pipeline(transaction=False) as pipe:
                     for message in wanted:
                         await self._publish(
                             [message.stream, _since(message.stream), f"{message.stream}:seen", FAN_OUT, LAST_ID],
-                            [KEPT_SECONDS, _LONGEST, _FAN_OUT_SECONDS, message.key, message.type, message.data],
+                            [RETENTION_SECONDS, _MAX_LENGTH, _FAN_OUT_SECONDS, message.key, message.type, message.data],
                             client=pipe,
                         )
                     written += sum(id is not None for id in await pipe.execute())
         return written
 
-    async def open(self, streams: Iterable[str], position: str | None) -> Opened:
-        """Create the streams that do not exist, and read the messages after `position`; None begins with later ones."""
+    async def open(self, positions: Mapping[str, str | None]) -> Backlog:
+        """Create the streams that do not exist, and read each one's messages after its position.
+
+        One without a position (None) has no backlog: its messages after `last` come by the fan-out. Up to 500 streams
+        are read at the same moment, so that nothing is between the last ids of two of them.
+        """
         last, incomplete, entries = NOTHING, set(), []
-        names = list(streams)
-        for n in range(0, len(names), _BATCH):
-            batch = names[n : n + _BATCH]
-            # A transaction, so that every message up to the last id is read.
+        for batch in _batches(list(positions.items())):
             async with self._redis.pipeline(transaction=True) as pipe:
-                for stream in batch:
-                    await self._open([stream, _since(stream), LAST_ID], [position or "", _UNREAD_SECONDS], client=pipe)
+                for stream, position in batch:
+                    keys = [stream, _since(stream), FAN_OUT, LAST_ID]
+                    await self._open(keys, [position or "", _IDLE_SECONDS, _FAN_OUT_SECONDS], client=pipe)
                     if position is not None:
                         pipe.execute_command("XRANGE", stream, f"({position}", "+", **{"NEVER_DECODE": True})
-                answers = await pipe.execute()
-            step = 1 if position is None else 2
-            for stream, (at, is_complete), *found in zip(batch, answers[::step], *_ranges(answers, step), strict=True):
-                last = at.decode()
+                answers = iter(await pipe.execute())
+            for stream, position in batch:
+                found, is_complete = next(answers)
+                last = found.decode()
                 if not is_complete:
                     incomplete.add(stream)
-                entries += [_entry(stream, *one) for one in (found[0] if found else ())]
-        return Opened(last, frozenset(incomplete), sorted(entries, key=lambda entry: entry.order))
+                entries += [] if position is None else [_entry(stream, *one) for one in next(answers)]
+        return Backlog(last, frozenset(incomplete), sorted(entries, key=lambda entry: entry.order))
 
-    async def begin(self) -> str:
-        """The last id, from which a process begins to read; a new one if Redis has none."""
-        last: bytes = await self._begin([LAST_ID])
+    async def last_id(self) -> str:
+        """The last id, from which a process starts to read; a new one if Redis has none."""
+        last: bytes = await self._last([LAST_ID])
         return last.decode()
 
     async def read(self, position: str) -> tuple[str | None, list[Entry]]:
@@ -244,21 +266,21 @@ class LiveStreams:
         last, found = await self._read([FAN_OUT, LAST_ID], [position, _BATCH])
         return last.decode() if last else None, [_entry("", *one) for one in found]
 
-    async def keep(self, streams: Iterable[str]) -> set[str]:
-        """Extend the life of streams and delete what is old; returns those that are lost."""
-        names, lost = list(streams), set()
-        for n in range(0, len(names), _BATCH):
-            batch = names[n : n + _BATCH]
+    async def extend(self, streams: Sequence[str]) -> set[str]:
+        """Extend the lives of streams and delete what is old; returns those that do not exist."""
+        lost = set()
+        for batch in _batches(streams):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for stream in batch:
-                    await self._keep([stream, _since(stream)], [KEPT_SECONDS, _LONGEST, _UNREAD_SECONDS], client=pipe)
+                    limits = [RETENTION_SECONDS, _MAX_LENGTH, _IDLE_SECONDS]
+                    await self._extend([stream, _since(stream)], limits, client=pipe)
                 answers = await pipe.execute()
-            lost |= {stream for stream, is_there in zip(batch, answers, strict=True) if not is_there}
+            lost |= {stream for stream, exists in zip(batch, answers, strict=True) if not exists}
         return lost
 
 
 class FanOut:
-    """Waits for messages. Its client has one connection, because a read that blocks occupies it."""
+    """Waits for messages. Its Redis client has one connection, because a read that blocks occupies it."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -276,8 +298,9 @@ def _since(stream: str) -> str:
     return f"{stream}:since"
 
 
-def _ranges(answers: list[Any], step: int) -> tuple[list[Any], ...]:
-    return (answers[1::step],) if step == 2 else ()
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for n in range(0, len(items), _BATCH):
+        yield items[n : n + _BATCH]
 
 
 def _entry(stream: str, id: bytes, fields: list[bytes] | dict[bytes, bytes]) -> Entry:

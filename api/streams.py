@@ -32,7 +32,7 @@ from domain.model import Model
 router = APIRouter(prefix="/api/stream", tags=["stream"])
 
 MAX_PROPERTIES = 20
-"""Listings that one stream looks at: more than a page shows."""
+"""Listings that one stream watches: more than a page shows."""
 _RETRY_MILLISECONDS = 2000
 """After which a browser reconnects: about the time that a replica takes to stop and another one to take over."""
 _REQUESTS_PER_MINUTE = 60
@@ -57,7 +57,7 @@ class StreamTicket(Model):
     expires_at: datetime
 
 
-class LookedAt(Model):
+class SubscriptionChange(Model):
     """What a client of a WebSocket sends: the listings whose changes it wants, or no longer wants."""
 
     type: Literal["subscribe", "unsubscribe"]
@@ -167,7 +167,7 @@ class _Parameters(BaseModel):
 
 @router.websocket("/ws")
 async def stream_by_websocket(websocket: WebSocket) -> None:
-    """The same messages as `stream`, as `{"id", "type", "data"}`; listings may be chosen later, by LookedAt."""
+    """The same messages as `stream`, as `{"id", "type", "data"}`; a SubscriptionChange chooses listings later."""
     parts, headers = parts_of(websocket), websocket.headers
     origin = headers.get("origin")
     if origin is not None and not parts.origins.may_connect(origin, headers.get("host", "")):
@@ -223,24 +223,25 @@ async def _listen(websocket: WebSocket, parts: Parts, client: Client) -> None:
         try:
             await _answer(parts, client, message.get("text") or "")
         except ApiError as error:
-            parts.live.tell(client, "error", orjson.dumps(document(error, websocket.url.path)))
+            parts.live.reply(client, "error", orjson.dumps(document(error, websocket.url.path)))
 
 
 async def _answer(parts: Parts, client: Client, text: str) -> None:
     try:
-        asked = LookedAt.model_validate_json(text)
+        asked = SubscriptionChange.model_validate_json(text)
     except ValidationError as error:
         detail = 'Send {"type": "subscribe", "properties": ["<id>"]}, or "unsubscribe", with 1 to 20 ids of listings.'
         raise ApiError("invalid-request", detail) from error
     streams = {property_stream(client.caller.tenant_id, property_id) for property_id in asked.properties}
     if asked.type == "unsubscribe":
-        parts.live.look_away(client, streams & client.streams)
+        parts.live.unsubscribe(client, streams & client.streams)
     else:
         if len(client.streams | streams) > MAX_PROPERTIES + 1:
-            raise ApiError("invalid-request", f"Look at no more than {MAX_PROPERTIES} listings with one stream.")
+            detail = f"A stream watches up to {MAX_PROPERTIES} listings. Unsubscribe from others first."
+            raise ApiError("invalid-request", detail)
         await _check_visible(parts, client.caller, asked.properties)
-        await parts.live.look_at(client, streams - client.streams)
-    parts.live.tell(client, "subscribed", _properties_of(client))
+        await parts.live.subscribe(client, streams - client.streams)
+    parts.live.reply(client, "subscribed", _properties_of(client))
 
 
 def _properties_of(client: Client) -> bytes:

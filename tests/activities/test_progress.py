@@ -32,11 +32,11 @@ class Watched:
         self.saving = Saving(self.store, keyring)
 
     async def watch(self, tenant: str, user: UUID) -> None:
-        await self.streams.open([user_stream(tenant, user)], None)
+        await self.streams.open({user_stream(tenant, user): None})
 
     async def seen(self, tenant: str, user: UUID) -> list[dict[str, Any]]:
         await self.progress.close()
-        entries = (await self.streams.open([user_stream(tenant, user)], "0-0")).entries
+        entries = (await self.streams.open({user_stream(tenant, user): "0-0"})).entries
         assert {entry.type for entry in entries} <= {"", "command"}
         return [orjson.loads(entry.data) for entry in entries if entry.type]
 
