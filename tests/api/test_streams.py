@@ -300,7 +300,7 @@ async def test_head_opens_no_stream(platform: Platform) -> None:
         assert stream.of("ready") == [{}]
 
 
-@pytest.mark.parametrize("closed_by", ["logout", "suspension", "erasure"])
+@pytest.mark.parametrize("closed_by", ["logout", "password change", "suspension", "erasure"])
 async def test_closed_session_ends_its_streams_on_every_process(
     platform: Platform, second: httpx.AsyncClient, saving: Saving, valkey: Redis, closed_by: str
 ) -> None:
@@ -316,15 +316,20 @@ async def test_closed_session_ends_its_streams_on_every_process(
     ):
         if closed_by == "logout":
             await http.post("/api/auth/logout", json={"refreshToken": person.refresh_token})
+        elif closed_by == "password change":
+            change = {"currentPassword": PASSWORD, "newPassword": "another horse battery"}
+            answer = await http.post("/api/users/password", json=change, headers=elsewhere.headers)
+            assert answer.status_code == 204, answer.text
         elif closed_by == "suspension":
             await _suspend(platform, saving, person)
         else:
             await http.request("DELETE", "/api/users/profile", json={"password": PASSWORD}, headers=person.headers)
         for stream in (first, by_socket):
             await asyncio.wait_for(stream.ended.wait(), 5)
-        if closed_by != "logout":
+        closes_every_session = closed_by in {"suspension", "erasure"}
+        if closes_every_session:
             await asyncio.wait_for(of_other_session.ended.wait(), 5)
-        assert of_other_session.ended.is_set() == (closed_by != "logout")
+        assert of_other_session.ended.is_set() == closes_every_session
         assert not of_other.ended.is_set()
 
     assert first.of("end") == by_socket.of("end") == [{"reason": "session-closed"}]
