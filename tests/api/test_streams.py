@@ -101,26 +101,26 @@ async def test_notification_is_seen_as_the_inbox_shows_it(platform: Platform) ->
     assert seen["kind"] == "PRICE_DROPPED"
 
 
-async def test_listing_that_is_looked_at_is_seen_by_everyone_while_it_is_public(platform: Platform) -> None:
+async def test_watched_listing_is_seen_by_everyone_while_it_is_public(platform: Platform) -> None:
     owner, visitor = await platform.register(), await platform.register()
     listing = await create(platform, owner, contactName="Ravi Kumar", contactPhone="98480 12345")
     path, http = f"/api/properties/{listing}", platform.http
     async with (
-        events(http, await ticket(http, visitor), property=listing) as looking,
+        events(http, await ticket(http, visitor), property=listing) as watching,
         websocket(http, await ticket(http, owner), f"&property={listing}") as own,
         events(http, await ticket(http, visitor)) as elsewhere,
     ):
         await platform.change(owner, "PATCH", path, {"price": 7_000_000})
-        cheaper = await looking.until("property", lambda data: data["change"] == "PROPERTY_PRICE_CHANGED")
+        cheaper = await watching.until("property", lambda data: data["change"] == "PROPERTY_PRICE_CHANGED")
         await platform.change(owner, "PUT", f"{path}/status", {"status": "PAUSED"})
-        hidden = await looking.until("property", lambda data: data["version"] == 3)
+        hidden = await watching.until("property", lambda data: data["version"] == 3)
         still_own = await own.until("property", lambda data: data["version"] == 3)
         await platform.change(owner, "DELETE", path)
         deleted = await own.until("property", lambda data: data["change"] == "PROPERTY_DELETED")
 
     assert (cheaper["version"], cheaper["listing"]["price"]) == (2, 7_000_000)
     assert not [name for name in cheaper["listing"] if "contact" in name]
-    assert "98480" not in json.dumps(looking.messages + own.messages)
+    assert "98480" not in json.dumps(watching.messages + own.messages)
     assert hidden["listing"] is None
     assert still_own["listing"]["status"] == "PAUSED"
     assert deleted["listing"] is None
@@ -213,15 +213,19 @@ async def test_ticket_of_another_tenant_is_refused_and_not_used_up(platform: Pla
         assert stream.of("ready") == [{}]
 
 
-async def test_listing_of_another_tenant_cannot_be_looked_at(platform: Platform) -> None:
+async def test_listing_of_another_tenant_cannot_be_watched(platform: Platform) -> None:
     listing = await create(platform, await platform.register())
     stranger = await platform.register("second.localhost")
+    async with websocket(platform.http, await ticket(platform.http, stranger)) as by_socket:
+        await by_socket.send("subscribe", listing)
+        refused = await by_socket.until("error")
 
     answer = await platform.http.get(
         "/api/stream", params={"ticket": await ticket(platform.http, stranger), "property": listing}
     )
 
     assert_problem(answer, "not-found")
+    assert refused["type"] == "/problems/not-found"
 
 
 async def test_messages_of_others_are_not_seen(platform: Platform) -> None:

@@ -54,6 +54,8 @@ async def test_what_is_listed_is_suggested_to_its_tenant_alone(
 
 async def test_own_searches_are_suggested_to_oneself_alone(platform: Platform) -> None:
     person, stranger = await platform.register(), await platform.register()
+    host = {"Host": "second.localhost"}
+    elsewhere = await platform.register(host["Host"])
     typed = f"zinnia{uuid4().hex}"
     answer = await platform.http.get("/api/search/properties", params={"q": typed}, headers=person.headers)
     assert answer.status_code == 200
@@ -63,6 +65,7 @@ async def test_own_searches_are_suggested_to_oneself_alone(platform: Platform) -
 
     await until(mine)
     assert await suggested(platform, typed[:12], stranger.headers) == []
+    assert await suggested(platform, typed[:12], {**elsewhere.headers, **host}) == []
     assert await suggested(platform, typed[:12]) == []
 
 
