@@ -9,7 +9,7 @@ read.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from redis.asyncio import Redis
 
@@ -196,6 +196,11 @@ def user_stream(tenant_id: str, user_id: UUID) -> str:
 
 def property_stream(tenant_id: str, property_id: UUID) -> str:
     return f"{{{tenant_id}:{property_id}}}:live:property"
+
+
+def reset_message(stream: str) -> LiveMessage:
+    """Says that messages of a stream may be lost, and everything shown should be read again."""
+    return LiveMessage(stream, "reset", f"reset:{uuid4()}", b"{}")
 
 
 def order_of(id: str) -> tuple[int, int]:

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import orjson
 from redis.asyncio import Redis
 from sqlalchemy import ARRAY, BigInteger, Text, Uuid, any_, bindparam, cast, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.live import LiveMessage, LiveStreams, property_stream, user_stream
+from adapters.live import LiveMessage, LiveStreams, property_stream, reset_message, user_stream
 from adapters.tables import checkpoints, event_store
 from domain.activity import activity_of
 from domain.events import PROPERTY_EVENTS, USER_EVENTS, Event, read_event
@@ -93,11 +93,6 @@ class Live(Projection[LiveEvent]):
     async def drop_cached(self, streams: set[CacheKey], generation: int) -> None:
         """Reset the subscribers of streams that may lack messages: they read everything again. Raises RedisError."""
         await self._streams.publish([reset_message(stream) for (stream,) in sorted(streams)])
-
-
-def reset_message(stream: str) -> LiveMessage:
-    """Says that messages of a stream may be lost, and everything shown should be read again."""
-    return LiveMessage(stream, "reset", f"reset:{uuid4()}", b"{}")
 
 
 def messages_of(event: Event) -> Iterator[LiveMessage]:
