@@ -129,7 +129,7 @@ class Live:
         """Forget a client whose connection is closed."""
         if client not in self._clients:
             return
-        client.end("gone", self._position)
+        client.end("disconnected", self._position)
         self.unsubscribe(client, client.streams)
         self._clients.remove(client)
         _count_down(self._of_user, _user(client.caller))

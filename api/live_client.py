@@ -18,7 +18,7 @@ _QUEUE = 1000
 """Messages that wait for a client; one that does not read for so long is dropped, and can go on where it was."""
 
 Transport = Literal["sse", "websocket"]
-Reason = Literal["session-closed", "token-expired", "restart", "slow", "too-many-messages", "gone"]
+Reason = Literal["session-closed", "token-expired", "restart", "slow", "too-many-messages", "disconnected"]
 
 
 class Client:
@@ -80,7 +80,7 @@ class Client:
     def end(self, reason: Reason, position: str) -> None:
         """End the stream after what is queued. A slow client is cut off at once."""
         if self.ended is None:
-            if reason not in {"slow", "gone"}:
+            if reason not in {"slow", "disconnected"}:
                 self.send("end", position, orjson.dumps({"reason": reason}))
             self.ended, self.ended_at = reason, time.monotonic()
             LIVE_STREAMS_ENDED.labels(reason).inc()

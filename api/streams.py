@@ -43,7 +43,7 @@ _CLOSE_CODES = {
     "restart": 1012,
     "slow": 1013,
     "too-many-messages": 1008,
-    "gone": 1000,
+    "disconnected": 1000,
 }
 _ID = r"^[0-9]{1,15}-[0-9]{1,10}$"
 
@@ -151,7 +151,7 @@ async def stream(
     headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
     if request.scope.get("is_head"):
         return Response(None, 200, headers, EventStream.media_type)
-    client = await _opened(request, parts, "sse", ticket, property, last_event_header or last_event_id)
+    client = await _open_stream(request, parts, "sse", ticket, property, last_event_header or last_event_id)
     return EventStream(parts, client, headers)
 
 
@@ -172,8 +172,10 @@ async def stream_by_websocket(websocket: WebSocket) -> None:
     origin = headers.get("origin")
     if origin is not None and not parts.origins.may_connect(origin, headers.get("host", "")):
         raise ApiError("origin-not-allowed")
-    asked = _parameters(websocket)
-    client = await _opened(websocket, parts, "websocket", asked.ticket, asked.property, asked.lastEventId)
+    parameters = _parameters(websocket)
+    client = await _open_stream(
+        websocket, parts, "websocket", parameters.ticket, parameters.property, parameters.lastEventId
+    )
     try:
         await websocket.accept()
         tasks = [asyncio.create_task(each) for each in (_send(websocket, client), _listen(websocket, parts, client))]
@@ -203,7 +205,7 @@ async def _send(websocket: WebSocket, client: Client) -> None:
         while messages := await client.take():
             for message in messages:
                 await websocket.send_text(message.as_text)
-        reason = client.ended or "gone"
+        reason = client.ended or "disconnected"
         await websocket.close(_CLOSE_CODES[reason], reason)
     except (WebSocketDisconnect, RuntimeError):
         return  # the connection is closed
@@ -228,18 +230,18 @@ async def _listen(websocket: WebSocket, parts: Parts, client: Client) -> None:
 
 async def _answer(parts: Parts, client: Client, text: str) -> None:
     try:
-        asked = SubscriptionChange.model_validate_json(text)
+        change = SubscriptionChange.model_validate_json(text)
     except ValidationError as error:
         detail = 'Send {"type": "subscribe", "properties": ["<id>"]}, or "unsubscribe", with 1 to 20 ids of listings.'
         raise ApiError("invalid-request", detail) from error
-    streams = {property_stream(client.caller.tenant_id, property_id) for property_id in asked.properties}
-    if asked.type == "unsubscribe":
+    streams = {property_stream(client.caller.tenant_id, property_id) for property_id in change.properties}
+    if change.type == "unsubscribe":
         parts.live.unsubscribe(client, streams & client.streams)
     else:
         if len(client.streams | streams) > MAX_PROPERTIES + 1:
             detail = f"A stream watches up to {MAX_PROPERTIES} listings. Unsubscribe from others first."
             raise ApiError("invalid-request", detail)
-        await _check_visible(parts, client.caller, asked.properties)
+        await _check_visible(parts, client.caller, change.properties)
         await parts.live.subscribe(client, streams - client.streams)
     parts.live.reply(client, "subscribed", _properties_of(client))
 
@@ -249,7 +251,7 @@ def _properties_of(client: Client) -> bytes:
     return Subscribed(properties=tuple(UUID(id) for id in sorted(found))).model_dump_json(by_alias=True).encode()
 
 
-async def _opened(
+async def _open_stream(
     connection: HTTPConnection,
     parts: Parts,
     transport: Transport,
