@@ -153,7 +153,7 @@ class LiveStreams:
 
     async def last_id(self) -> str:
         """The last id, from which a process starts to read; a new one if Redis has none."""
-        last: bytes = await self._last([LAST_ID])
+        last: bytes = await self._last([FAN_OUT, LAST_ID])
         return last.decode()
 
     async def read(self, position: str) -> tuple[str | None, list[Entry]]:

@@ -102,13 +102,15 @@ if before(ARGV[1], redis.call('GET', KEYS[2])) or before(last, ARGV[1]) then ret
 return {last, 1}
 """
 )
-# KEYS: the last id.
+# KEYS: the fan-out, the last id.
 LAST = (
     _FUNCTIONS
     + """
-local id = string.format('%.0f-0', now)
-redis.call('SET', KEYS[1], id, 'NX')
-return redis.call('GET', KEYS[1])
+local last = redis.call('GET', KEYS[2])
+if last then return last end
+local id = next_id(last, KEYS[1], KEYS[1])
+redis.call('SET', KEYS[2], id)
+return id
 """
 )
 # KEYS: the fan-out, the last id. ARGV: the position of the reader, the number of messages.
