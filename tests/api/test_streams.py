@@ -5,7 +5,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -24,7 +24,7 @@ from tests.api.conftest import Replica
 from tests.api.test_contract import assert_problem
 from tests.platform import PASSWORD, Person, Platform, until
 from tests.samples import new_id
-from tests.streams import Message, events, ticket, websocket
+from tests.streams import Message, Stream, events, ticket, websocket
 
 
 def about(property_id: str) -> Callable[[Message], bool]:
@@ -374,8 +374,14 @@ async def test_client_that_is_cut_off_misses_nothing_on_another_process(platform
         made += [await create(platform, person) for _ in range(3)]
         await asyncio.wait_for(before.ended.wait(), 10)
 
-    for query in ({"last_event_id": before.last_id}, {"lastEventId": before.last_id}):
-        async with events(http, await ticket(http, person), **query) as after:
+    last = before.last_id
+    ways: list[Callable[[str], AbstractAsyncContextManager[Stream]]] = [
+        lambda one: events(http, one, last_event_id=last),
+        lambda one: events(http, one, lastEventId=last),
+        lambda one: websocket(http, one, f"&lastEventId={last}"),
+    ]
+    for resume in ways:
+        async with resume(await ticket(http, person)) as after:
             made.append(await create(platform, person))
             await after.until("history", about(made[-1]))
 
