@@ -61,8 +61,10 @@ SEND_TO_FAVORITES = ActivityConfig(
 )
 FIND_MATCHES = ActivityConfig(
     task_queue=NOTIFICATIONS,
-    # A few pages of a search and some ten statements; no statement takes longer than 10 s.
-    start_to_close_timeout=timedelta(minutes=1),
+    # Some five statements for a page of 100 changed listings, mostly of milliseconds: seconds after a large import.
+    start_to_close_timeout=timedelta(minutes=10),
+    # No statement takes longer than 10 s.
+    heartbeat_timeout=timedelta(minutes=1),
     # Without limit of attempts: the rounds go on once the search engine is available again.
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_interval=timedelta(minutes=5)),
 )
