@@ -164,6 +164,9 @@ class OpenSearch:
         body = b"".join(orjson.dumps(line) + b"\n" for line in chain.from_iterable((header, each) for each in limited))
         async with translate_errors():
             answers: list[dict[str, Any]] = (await self._client.msearch(body=body))["responses"]
+            if any(answer["status"] in (404, 503) for answer in answers):
+                # After a switch of generations the index that is being searched is deleted: the alias has the next one.
+                answers = (await self._client.msearch(body=body))["responses"]
         for answer in answers:
             if "error" in answer:
                 raise _error(answer)

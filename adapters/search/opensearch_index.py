@@ -130,10 +130,14 @@ class OpenSearchIndex:
             refreshed = {"index": {"refresh_interval": _REFRESH}}
             await self._client.indices.put_settings(index=name, body=refreshed, params=_PATIENT)
             await self._client.indices.refresh(index=name, params=_PATIENT)
+            others = [other for other in known if other != name]
             # One change of the cluster's state: no reader finds none or two of them.
-            others = [{"remove_index": {"index": other}} for other in known if other != name]
-            actions = [{"add": {"index": name, "alias": ALIAS}}, *others]
+            removed = [{"remove": {"index": other, "alias": ALIAS}} for other in others if known[other]]
+            actions = [{"add": {"index": name, "alias": ALIAS}}, *removed]
             await self._client.indices.update_aliases(body={"actions": actions}, params=_PATIENT)
+            # In another change: nodes close the shards of a deleted index before they see where the alias is then.
+            if others:
+                await self._client.indices.delete(index=",".join(others), params=_PATIENT)
 
     async def write(self, generation: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows of `search.property_search`; one of an older version than is known changes nothing.
