@@ -151,7 +151,8 @@ class Erasures:
 
         Raises DatabaseUnavailable, ObjectsUnavailable or RPCError.
         """
-        await self._delete_exports(erasing)
+        owner = erasing.tenant_id, erasing.user_id
+        await exports.delete_of_user(self._tenants, self._objects, *owner, activity.heartbeat)
         async with self._all_tenants.transaction() as tx:
             await personal_data.delete_read_models(tx, erasing.tenant_id, erasing.user_id)
         activity.heartbeat()
@@ -209,16 +210,6 @@ class Erasures:
             await temporal.delete_executions(self._client, [_refused(erasing.tenant_id, freed)], activity.heartbeat)
             async with self._tenants.statements(erasing.tenant_id) as connection:
                 await erasures.forget_names(connection, erasing.user_id)
-
-    async def _delete_exports(self, erasing: Erasing) -> None:
-        """Delete the files of exports. One that is being written finds no row when it is done, and is deleted too."""
-        async with self._tenants.statements(erasing.tenant_id) as connection:
-            files = await exports.of_user(connection, erasing.user_id)
-        for export in files:
-            await self._objects.delete(export.key)
-            activity.heartbeat()
-        async with self._tenants.statements(erasing.tenant_id) as connection:
-            await exports.forget(connection, erasing.user_id)
 
     async def _reached(self, erasing: Erasing, stage: erasures.Stage) -> None:
         async with self._tenants.statements(erasing.tenant_id) as connection:

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import tempfile
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import IO, Any
+from typing import IO
 from uuid import UUID
 
 from temporalio import activity
@@ -72,6 +72,8 @@ class Exports:
         async with self._database.statements(exporting.tenant_id) as connection:
             export = await exports.find_export(connection, exporting.command_id)
         if export is None:
+            # An earlier attempt may have been stopped after it wrote the file.
+            await self._objects.delete(exports.file_of(exporting.tenant_id, exporting.user_id, exporting.command_id))
             return None
         ready_at = export.ready_at or await self._written(export)
         if ready_at is None:
@@ -85,11 +87,24 @@ class Exports:
         with tempfile.TemporaryFile() as file:  # without a name, so that nothing is left of it
             await self._write_lines(export, file)
             size = file.tell()
-            await _with_heartbeats(self._objects.put(export.key, file, _MEDIA_TYPE))
-        ready_at = await self._record(export, size)
+            sending = asyncio.create_task(self._objects.put(export.key, file, _MEDIA_TYPE))
+            try:
+                await _with_heartbeats(sending)
+                ready_at = await self._record(export, size)
+            except asyncio.CancelledError:
+                # An erasure deletes the workflow, and the thread that sends the file goes on.
+                await asyncio.gather(sending, return_exceptions=True)
+                await self._delete_without_row(export)
+                raise
         if ready_at is None:
             await self._objects.delete(export.key)
         return ready_at
+
+    async def _delete_without_row(self, export: Export) -> None:
+        async with self._database.statements(export.tenant_id) as connection:
+            row = await exports.find_export(connection, export.export_id)
+        if row is None:
+            await self._objects.delete(export.key)
 
     async def _write_lines(self, export: Export, file: IO[bytes]) -> None:
         written = 0
@@ -120,15 +135,11 @@ class Exports:
         return now
 
 
-async def _with_heartbeats(call: Coroutine[Any, Any, None]) -> None:
-    sending = asyncio.create_task(call)
-    try:
-        while not sending.done():
-            activity.heartbeat("sending")
-            await asyncio.wait({sending}, timeout=_HEARTBEAT_SECONDS)
-        await sending
-    finally:
-        sending.cancel()
+async def _with_heartbeats(sending: asyncio.Task[None]) -> None:
+    while not sending.done():
+        activity.heartbeat("sending")
+        await asyncio.wait({sending}, timeout=_HEARTBEAT_SECONDS)
+    await sending
 
 
 class OverdueExports:
@@ -157,7 +168,7 @@ class OverdueExports:
                     await exports.mark_deleted(connection, export)
                 deleted += 1
                 activity.heartbeat(deleted)
-            for key in await self._objects.older_than(exports.EXPORTS, now - _LEFT_AFTER):
+            async for key in self._objects.keys(exports.EXPORTS, older_than=now - _LEFT_AFTER):
                 await self._objects.delete(key)
                 deleted += 1
                 activity.heartbeat(deleted)

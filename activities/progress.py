@@ -1,8 +1,9 @@
-"""Tells those who watch how far their commands are, once each is saved, refused or failed.
+"""Publishes how far commands are to their senders' streams, once each is saved, refused or failed.
 
-A message that is lost here is no harm: Postgres has the state of each command.
+Postgres has the state of each command: streams that lack a message are reset, so that it is read from there.
 """
 
+import asyncio
 import logging
 from typing import Any
 from uuid import UUID
@@ -10,7 +11,7 @@ from uuid import UUID
 import orjson
 
 from activities.batching import Batcher
-from adapters.live import LiveMessage, LiveStreams, user_stream
+from adapters.live import LiveMessage, LiveStreams, reset_message, user_stream
 from adapters.redis import RedisError
 from domain.command import Command, Saved, SealedCommand
 
@@ -18,14 +19,20 @@ log = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 0.005
 """Commands that are saved at about the same time share a round trip."""
+_RETRY_SECONDS = 1.0
+"""Between two attempts to reset streams while Redis is unavailable."""
 
 
 class Progress:
-    """Sends the progress of commands to their senders' streams, without holding the commands up."""
+    """Publishes the progress of commands, without delaying them."""
 
     def __init__(self, streams: LiveStreams) -> None:
         self._streams = streams
         self._batcher = Batcher(_BATCH_SECONDS, self._send)
+        self._incomplete: set[str] = set()
+        """Streams that lack a message."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     def saved(self, command: Command, saved: Saved) -> None:
         """A command is saved."""
@@ -69,7 +76,18 @@ class Progress:
             await self._streams.publish(messages)
         except RedisError as error:
             log.warning("the progress of %d commands is not sent: %r", len(messages), error)
+            self._incomplete |= {message.stream for message in messages}
+            if self._timer is None and not self._is_closed:
+                self._timer = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._reset)
+
+    def _reset(self) -> None:
+        """Reset the streams that lack a message, when Redis is available again."""
+        streams, self._incomplete, self._timer = self._incomplete, set(), None
+        self._batcher.add(*map(reset_message, streams))
 
     async def close(self) -> None:
         """Send the current batch without waiting for its interval."""
+        self._is_closed = True
+        if self._timer:
+            self._timer.cancel()
         await self._batcher.close()

@@ -1,6 +1,6 @@
 """The table of exports: files with a person's history and data, each behind a link that ends after a day."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
@@ -9,6 +9,8 @@ from uuid import UUID
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.objects import Objects
+from adapters.postgres import Database
 from adapters.sealing import token_hash
 from adapters.tables import commands, exports
 
@@ -34,10 +36,20 @@ class Export:
     @property
     def key(self) -> str:
         """The key of the file in the object storage."""
-        return f"{EXPORTS}{self.tenant_id}/{self.user_id}/{self.export_id}.jsonl"
+        return file_of(self.tenant_id, self.user_id, self.export_id)
 
 
 _COLUMNS = [exports.c[name] for name in Export.__dataclass_fields__]
+
+
+def files_of(tenant_id: str, user_id: UUID) -> str:
+    """What the keys of a user's files begin with."""
+    return f"{EXPORTS}{tenant_id}/{user_id}/"
+
+
+def file_of(tenant_id: str, user_id: UUID, export_id: UUID) -> str:
+    """The key of a file in the object storage."""
+    return f"{files_of(tenant_id, user_id)}{export_id}.jsonl"
 
 
 def export_url(public_api_url: str, tenant_id: str, token: str) -> str:
@@ -100,12 +112,16 @@ async def pending_since(
     return [(Export(*row[:-1]), row.fingerprint) for row in await connection.execute(query)]
 
 
-async def of_user(connection: AsyncConnection, user_id: UUID) -> Sequence[Export]:
-    """The exports of a user of the connection's tenant."""
-    query = select(*_COLUMNS).where(exports.c.user_id == user_id)
-    return [Export(**row._mapping) for row in await connection.execute(query)]
+async def delete_of_user(
+    database: Database, objects: Objects, tenant_id: str, user_id: UUID, progress: Callable[[], None]
+) -> None:
+    """Delete the rows of a user, then the files. Raises DatabaseUnavailable or ObjectsUnavailable.
 
-
-async def forget(connection: AsyncConnection, user_id: UUID) -> None:
-    """Delete the rows of a user, after their files."""
-    await connection.execute(delete(exports).where(exports.c.user_id == user_id))
+    In this order no file is left: one that has a row was written before, and is listed; the writer of any other finds
+    no row, and deletes it (`activities/exports.py`).
+    """
+    async with database.statements(tenant_id) as connection:
+        await connection.execute(delete(exports).where(exports.c.user_id == user_id))
+    async for key in objects.keys(files_of(tenant_id, user_id)):
+        await objects.delete(key)
+        progress()

@@ -16,11 +16,14 @@ from adapters.settings import Settings
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 T = TypeVar("T")
 
 _CHUNK_BYTES = 256 * 1024
 """Of a download: each chunk is read in a thread, which costs some 0.1 ms."""
+_PAGE = 1000
+"""Keys of one listing: the most that S3 returns."""
 
 
 class ObjectsUnavailable(Exception):
@@ -64,10 +67,24 @@ class Objects:
         """Delete an object; nothing happens if there is none."""
         await self._call(lambda: self._client.delete_object(Bucket=self._bucket, Key=key))
 
-    async def older_than(self, prefix: str, moment: datetime) -> list[str]:
-        """Up to 1,000 keys that begin with `prefix`, of objects that were written before `moment`."""
-        found = await self._call(lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix))
-        return [one["Key"] for one in found.get("Contents", ()) if one["LastModified"] < moment]
+    async def keys(self, prefix: str, *, older_than: datetime | None = None) -> AsyncIterator[str]:
+        """The keys that begin with `prefix`, in pages; with `older_than`, of objects that were written before it.
+
+        Objects may be deleted meanwhile.
+        """
+        after = ""
+        while True:
+            # Bound as defaults: the call is made in a thread.
+            def page(after: str = after) -> "ListObjectsV2OutputTypeDef":
+                return self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, StartAfter=after, MaxKeys=_PAGE)
+
+            found = await self._call(page)
+            for one in found.get("Contents", ()):
+                after = one["Key"]
+                if older_than is None or one["LastModified"] < older_than:
+                    yield after
+            if not found["IsTruncated"]:
+                return
 
     async def _call(self, call: Callable[[], T]) -> T:
         with _translate_errors():

@@ -494,7 +494,7 @@ RESPONSES: dict[str, Any] = {
     },
     "stream": "retry: 2000\n\nevent: ready\ndata: {}\nid: 1759991400000-0\n\nevent: command\n"
     f'data: {{"commandId":"{_COMMAND_ID}","type":null,"status":"COMPLETED","stage":"published",...}}\n'
-    "id: 1759991400250-0\n\n: alive\nid: 1759991400250-0\n\n",
+    "id: 1759991400250-0\n\n: heartbeat\nid: 1759991400250-0\n\n",
     "User": _USER,
     "Unsubscribed": {"kinds": ["PRICE_DROPPED"], "savedSearchId": None},
     "jwks": {

@@ -4,30 +4,31 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Literal, TypeVar
 
-from adapters.live import NOTHING, Entry, FanOut, LiveStreams, Opened, order_of
+from adapters import tasks
+from adapters.live import NOTHING, Backlog, Entry, FanOut, LiveStreams, order_of
 from adapters.redis import RedisError
 from adapters.telemetry import LIVE_MESSAGES, LIVE_STREAMS
 from api.errors import ApiError, unavailable
 from api.live_client import Client, Reason
-from api.live_messages import Shown, shown
+from api.live_messages import ClientMessage, render
 from api.revocations import Revocations
 from api.tokens import Caller
 
 log = logging.getLogger(__name__)
 
 BLOCK_SECONDS = 1.0
-"""The longest wait for a message, after which the reader looks whether Redis was wiped: a query a second."""
+"""The longest wait for a message, after which the reader checks whether Redis was wiped: a query a second."""
 _CHECK_SECONDS = 0.2
-"""Between two looks at who must end: with the time of reading closed sessions (0.4 s) it is less than a second."""
-_ALIVE_SECONDS = 15.0
+"""Between two checks of who must end: with the time of reading closed sessions (0.4 s) it is less than a second."""
+_HEARTBEAT_SECONDS = 15.0
 """Proxies close connections that are silent for 30 s or more."""
-_KEEP_SECONDS = 60.0
+_EXTEND_SECONDS = 60.0
 """Between two extensions of the lives of streams in Redis, which are several times that."""
-_FAREWELL_SECONDS = 1.0
+_CLOSE_SECONDS = 1.0
 """The time in which a client must take its last message."""
 _PAUSE_SECONDS = 0.5
 """Between two attempts to read while Redis is unavailable."""
@@ -54,7 +55,9 @@ class Live:
         self._revocations = revocations
         self._per_user, self._per_address = per_user, per_address
         self._clients: set[Client] = set()
-        self._readers: defaultdict[str, set[Client]] = defaultdict(set)
+        self._subscribers: defaultdict[str, set[Client]] = defaultdict(set)
+        self._opened_at: dict[str, str] = {}
+        """The last id when this process opened each stream; one that is created later was lost in between."""
         self._of_user: Counter[tuple[str, str]] = Counter()
         self._of_address: Counter[str] = Counter()
         self._position = NOTHING
@@ -62,12 +65,10 @@ class Live:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(loop()) for loop in (self._read_on, self._check_on, self._keep_on)]
+        self._tasks = [asyncio.create_task(loop()) for loop in (self._read_on, self._check_on, self._extend_on)]
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.cancel(self._tasks)
         await self._fan_out.close()
 
     async def drain(self) -> None:
@@ -81,7 +82,7 @@ class Live:
 
     async def position(self, stream: str) -> str:
         """The position of a stream that is about to be opened. Raises ApiError unavailable."""
-        return (await self._opened([stream], None)).last
+        return (await self._backlog({stream: None})).last
 
     def admit(self, client: Client) -> None:
         """Count an open stream until `remove`. Raises ApiError too-many-streams or unavailable."""
@@ -99,43 +100,36 @@ class Live:
         self._of_address[client.address] += 1
         LIVE_STREAMS.labels(client.transport).inc()
 
-    async def begin(self, client: Client, own: str, others: Collection[str], position: str, *, resumed: bool) -> None:
-        """Send an admitted client the messages after `position`: of its user's stream, and if it goes on from there, of
-        the others too. Raises ApiError unavailable.
+    async def begin(self, client: Client, own: str, listings: Iterable[str], position: str, *, resumed: bool) -> None:
+        """Send an admitted client the messages after `position`: of its user's stream, and if it is `resumed`, of the
+        listings too. Raises ApiError unavailable.
         """
-        self._add(client, [own, *others])
-        if others and not resumed:
-            await self._opened(others, None)
-        opened = await self._opened([own, *(others if resumed else ())], position)
-        missed = [Shown(opened.last, "reset")] if opened.incomplete else []
-        for entry in () if opened.incomplete else opened.entries:
-            if show := _shown(entry):
-                missed.append(show(client.caller))
-        client.begin(opened.last, [*missed, Shown(opened.last, "ready")])
+        backlog = await self._open(client, {own: position, **dict.fromkeys(listings, position if resumed else None)})
+        missed = [ClientMessage(backlog.last, "reset")] if backlog.incomplete else []
+        for entry in () if backlog.incomplete else backlog.entries:
+            if message_for := _rendered(entry):
+                missed.append(message_for(client.caller))
+        client.begin(backlog.last, [*missed, ClientMessage(backlog.last, "ready")])
 
-    async def look_at(self, client: Client, streams: Collection[str]) -> None:
+    async def subscribe(self, client: Client, streams: Iterable[str]) -> None:
         """Send a client the messages of more streams from now on. Raises ApiError unavailable."""
-        self._add(client, streams)
-        try:
-            await self._opened(streams, None)
-        except ApiError:
-            self.look_away(client, streams)
-            raise
+        await self._open(client, dict.fromkeys(streams))
 
-    def look_away(self, client: Client, streams: Collection[str]) -> None:
-        """End what `look_at` began."""
-        for stream in streams:
+    def unsubscribe(self, client: Client, streams: Iterable[str]) -> None:
+        """End what `subscribe` began."""
+        for stream in list(streams):
             client.streams.discard(stream)
-            self._readers[stream].discard(client)
-            if not self._readers[stream]:
-                del self._readers[stream]
+            self._subscribers[stream].discard(client)
+            if not self._subscribers[stream]:
+                del self._subscribers[stream]
+                self._opened_at.pop(stream, None)
 
     def remove(self, client: Client) -> None:
         """Forget a client whose connection is closed."""
         if client not in self._clients:
             return
-        client.end("gone", self._position)
-        self.look_away(client, list(client.streams))
+        client.end("disconnected", self._position)
+        self.unsubscribe(client, client.streams)
         self._clients.remove(client)
         _count_down(self._of_user, _user(client.caller))
         _count_down(self._of_address, client.address)
@@ -145,18 +139,34 @@ class Live:
         """End a stream after what is queued."""
         client.end(reason, self._position)
 
-    def tell(self, client: Client, message_type: Literal["subscribed", "error"], data: bytes) -> None:
-        """Send one client an answer."""
-        client.tell(message_type, self._position, data)
+    def reply(self, client: Client, message_type: Literal["subscribed", "error"], data: bytes) -> None:
+        """Answer a message of a client."""
+        if client.ended is None:
+            client.send(message_type, self._position, data)
 
-    def _add(self, client: Client, streams: Collection[str]) -> None:
-        client.streams.update(streams)
-        for stream in streams:
-            self._readers[stream].add(client)
-
-    async def _opened(self, streams: Collection[str], position: str | None) -> Opened:
+    async def _open(self, client: Client, positions: Mapping[str, str | None]) -> Backlog:
+        """Subscribe a client to streams, and read what it missed. It is subscribed first and the streams are read at
+        one moment: what comes earlier is in the backlog, and what comes later is pushed.
+        """
+        client.streams.update(positions)
+        for stream in positions:
+            self._subscribers[stream].add(client)
         try:
-            return await self._streams.open(streams, position)
+            backlog = await self._backlog(positions)
+        except ApiError:
+            self.unsubscribe(client, positions)
+            raise
+        self._have_opened(positions, backlog.last)
+        return backlog
+
+    def _have_opened(self, streams: Iterable[str], last: str) -> None:
+        for stream in streams:
+            if stream in self._subscribers:
+                self._opened_at.setdefault(stream, last)
+
+    async def _backlog(self, positions: Mapping[str, str | None]) -> Backlog:
+        try:
+            return await self._streams.open(positions)
         except RedisError as error:
             raise unavailable("The store of live messages") from error
 
@@ -179,38 +189,54 @@ class Live:
     async def _read(self) -> None:
         """Send what has come since the last time. Raises RedisError."""
         if self._position == NOTHING:
-            self._position = await self._streams.begin()
+            self._position = await self._streams.last_id()
         while True:
             last, entries = await self._streams.read(self._position)
             if last is None or (not entries and last != self._position):
-                await self._reopen(list(self._readers), last or await self._streams.begin())
+                await self._reopen(last or await self._streams.last_id())
             for entry in entries:
                 if entry.previous != self._position:
                     # The fan-out has forgotten messages, or Redis was wiped.
-                    await self._reopen(list(self._readers), last or await self._streams.begin())
+                    await self._reopen(last or await self._streams.last_id())
                     break
                 self._send(entry)
                 self._position = entry.id
             if not entries or self._position == last:
                 return
 
-    async def _reopen(self, streams: Collection[str], last: str) -> None:
-        """Send what the streams themselves have up to `last`, or reset their readers. Raises RedisError."""
-        opened = await self._streams.open(streams, self._position)
+    async def _reopen(self, last: str) -> None:
+        """Send what the streams themselves have up to `last`, or reset their subscribers. Raises RedisError."""
+        at = self._position
+        backlog = await self._streams.open(
+            {stream: max(at, self._opened_at.get(stream, at), key=order_of) for stream in self._subscribers}
+        )
         self._position = last
-        lossy = {client for stream in opened.incomplete for client in self._readers.get(stream, ())}
-        for entry in opened.entries:
-            if entry.stream not in opened.incomplete and entry.order <= order_of(self._position):
+        for entry in backlog.entries:
+            if entry.stream not in backlog.incomplete and entry.order <= order_of(last):
                 self._send(entry)
-        for client in lossy:
-            client.reset(self._position)
+        for stream in backlog.incomplete:
+            self._opened_at.pop(stream, None)
+        self._have_opened(backlog.incomplete, backlog.last)
+        for client in {client for stream in backlog.incomplete for client in self._subscribers.get(stream, ())}:
+            client.reset(last)
 
     def _send(self, entry: Entry) -> None:
-        readers = self._readers.get(entry.stream)
-        if readers and (show := _shown(entry)):
-            LIVE_MESSAGES.labels(entry.type).inc(len(readers))
-            for client in list(readers):
-                client.push(show(client.caller))
+        subscribers = list(self._subscribers.get(entry.stream, ()))
+        if entry.is_creation:
+            self._created(entry)
+        elif subscribers and (message_for := _rendered(entry)):
+            LIVE_MESSAGES.labels(entry.type).inc(len(subscribers))
+            for client in subscribers:
+                client.push(message_for(client.caller))
+
+    def _created(self, entry: Entry) -> None:
+        """Reset the subscribers that a stream had before it was created: Redis had evicted it."""
+        opened_at = self._opened_at.get(entry.stream)
+        if opened_at and order_of(opened_at) < entry.order:
+            self._opened_at[entry.stream] = entry.id
+            for client in self._subscribers[entry.stream]:
+                if client.position and client.position < entry.order:
+                    client.reset(entry.id)
 
     async def _check_on(self) -> None:
         while True:
@@ -218,40 +244,38 @@ class Live:
             self.check()
 
     def check(self) -> None:
-        """End the streams of closed sessions and expired tokens, and show the others signs of life."""
+        """End the streams of closed sessions and expired tokens, and send heartbeats on silent ones."""
         now, wall = time.monotonic(), time.time()
         for client in list(self._clients):
             caller = client.caller
             if client.ended:
-                if now - client.ended_at > _FAREWELL_SECONDS:
-                    client.cut_off()
+                if now - client.ended_at > _CLOSE_SECONDS:
+                    client.abort()
             elif (caller.tenant_id, caller.session_id) in self._revocations:
                 client.end("session-closed", self._position)
             elif wall >= caller.expires:
                 client.end("token-expired", self._position)
-            elif now - client.sent_at >= _ALIVE_SECONDS:
-                client.sign_of_life(self._position)
+            elif now - client.sent_at >= _HEARTBEAT_SECONDS:
+                client.heartbeat(self._position)
 
-    async def _keep_on(self) -> None:
+    async def _extend_on(self) -> None:
         while True:
-            await asyncio.sleep(_KEEP_SECONDS)
+            await asyncio.sleep(_EXTEND_SECONDS)
             with suppress(RedisError):  # the reader says that Redis is unavailable
-                await self.keep()
+                await self.extend()
 
-    async def keep(self) -> None:
-        """Extend the lives of the streams in Redis; readers of lost ones are reset. Raises RedisError."""
-        if lost := await self._streams.keep(list(self._readers)):
-            opened = await self._streams.open(lost, None)
-            for client in {client for stream in lost for client in self._readers.get(stream, ())}:
-                client.reset(opened.last)
+    async def extend(self) -> None:
+        """Extend the lives of the streams in Redis, and create those that it has evicted, by which every process learns
+        that messages may be lost. Raises RedisError.
+        """
+        if lost := await self._streams.extend(list(self._opened_at)):
+            await self._streams.open(dict.fromkeys(lost))
 
 
-def _shown(entry: Entry) -> Callable[[Caller], Shown] | None:
+def _rendered(entry: Entry) -> Callable[[Caller], ClientMessage] | None:
     """A message as each caller may see it; None for one that this release cannot read."""
-    if not entry.type:
-        return None  # the beginning of a stream
     try:
-        return shown(entry)
+        return None if entry.is_creation else render(entry)
     except (LookupError, TypeError, ValueError) as error:
         log.error("live message %s of type %s cannot be read: %r", entry.id, entry.type, error)
         return None

@@ -19,7 +19,7 @@ from domain.model import Model
 from projections.inbox import Notification
 
 Type = Literal[
-    "history", "notification", "command", "property", "ready", "reset", "end", "alive", "subscribed", "error"
+    "history", "notification", "command", "property", "ready", "reset", "end", "heartbeat", "subscribed", "error"
 ]
 
 _STATUS = {"saved": "COMPLETED", "published": "COMPLETED", "refused": "REFUSED", "failed": "FAILED"}
@@ -41,7 +41,7 @@ class CommandProgress(Model):
 
 
 class PropertyChange(Model):
-    """A listing that is being looked at has changed."""
+    """A watched listing has changed."""
 
     property_id: UUID
     version: int
@@ -58,14 +58,14 @@ class StreamEnd(Model):
 
 
 class Subscribed(Model):
-    """The listings that are looked at."""
+    """The listings that the stream watches."""
 
     properties: tuple[UUID, ...]
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A message: its id, to go on from later, its type and its data as JSON."""
+class ClientMessage:
+    """A message as a client gets it: its id, to go on from later, its type and its data as JSON."""
 
     id: str
     type: Type
@@ -77,9 +77,9 @@ class Shown:
 
     @cached_property
     def as_event(self) -> bytes:
-        """As a server-sent event. A sign of life is a comment, with the id for the browser's Last-Event-ID."""
-        if self.type == "alive":
-            return format_sse_event(comment="alive", id=self.id)
+        """As a server-sent event. A heartbeat is a comment, with the id for the browser's Last-Event-ID."""
+        if self.type == "heartbeat":
+            return format_sse_event(comment="heartbeat", id=self.id)
         return format_sse_event(event=self.type, data_str=self.data.decode(), id=self.id)
 
     @cached_property
@@ -88,38 +88,38 @@ class Shown:
         return orjson.dumps({"id": self.id, "type": self.type, "data": orjson.Fragment(self.data)}).decode()
 
 
-def shown(entry: Entry) -> Callable[[Caller], Shown]:
+def render(entry: Entry) -> Callable[[Caller], ClientMessage]:
     """A message of a stream, as each caller may see it.
 
     Raises LookupError, TypeError or ValueError for one that this release cannot read.
     """
     data = orjson.loads(entry.data)
     if entry.type == "property":
-        to_all = _property(entry, data, is_theirs=False)
-        to_owner = _property(entry, data, is_theirs=True)
+        to_all = _property(entry, data, is_own=False)
+        to_owner = _property(entry, data, is_own=True)
         owner = UUID(data["ownerId"])
         return lambda caller: to_owner if caller.is_admin or caller.user_id == owner else to_all
     if entry.type == "history":
-        same = Shown(entry.id, "history", entry.data)
+        same = ClientMessage(entry.id, "history", entry.data)
     elif entry.type == "notification":
-        same = Shown(entry.id, "notification", _notification(data))
+        same = ClientMessage(entry.id, "notification", _notification(data))
     elif entry.type == "command":
-        same = Shown(entry.id, "command", _command(entry, data))
+        same = ClientMessage(entry.id, "command", _command(entry, data))
     elif entry.type == "reset":
-        same = Shown(entry.id, "reset")
+        same = ClientMessage(entry.id, "reset")
     else:
         raise ValueError(f"unknown type {entry.type}")
     return lambda _: same
 
 
-def _property(entry: Entry, data: dict[str, Any], *, is_theirs: bool) -> Shown:
+def _property(entry: Entry, data: dict[str, Any], *, is_own: bool) -> ClientMessage:
     change = PropertyChange(
         property_id=data["propertyId"],
         version=data["version"],
         change=data["change"],
-        listing=data["state"] if data["isPublic"] or is_theirs else None,
+        listing=data["state"] if data["isPublic"] or is_own else None,
     )
-    return Shown(entry.id, "property", _json(change))
+    return ClientMessage(entry.id, "property", _json(change))
 
 
 def _notification(data: dict[str, Any]) -> bytes:

@@ -43,7 +43,7 @@ _TAGS = {
     "second-factor": "The second factor of the caller: codes of an authenticator app, and recovery codes.",
     "search": "Search of the active listings: filters, text, a point, a box or a polygon on the map; the searches of "
     "the caller.",
-    "stream": "Live updates: what happens to the caller, and to listings that are looked at.",
+    "stream": "Live updates: what happens to the caller, and to watched listings.",
     "users": "The account of the caller; for administrators, the accounts of the tenant.",
 }
 

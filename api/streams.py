@@ -32,7 +32,7 @@ from domain.model import Model
 router = APIRouter(prefix="/api/stream", tags=["stream"])
 
 MAX_PROPERTIES = 20
-"""Listings that one stream looks at: more than a page shows."""
+"""Listings that one stream watches: more than a page shows."""
 _RETRY_MILLISECONDS = 2000
 """After which a browser reconnects: about the time that a replica takes to stop and another one to take over."""
 _REQUESTS_PER_MINUTE = 60
@@ -43,7 +43,7 @@ _CLOSE_CODES = {
     "restart": 1012,
     "slow": 1013,
     "too-many-messages": 1008,
-    "gone": 1000,
+    "disconnected": 1000,
 }
 _ID = r"^[0-9]{1,15}-[0-9]{1,10}$"
 
@@ -57,7 +57,7 @@ class StreamTicket(Model):
     expires_at: datetime
 
 
-class LookedAt(Model):
+class SubscriptionChange(Model):
     """What a client of a WebSocket sends: the listings whose changes it wants, or no longer wants."""
 
     type: Literal["subscribe", "unsubscribe"]
@@ -151,7 +151,7 @@ async def stream(
     headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
     if request.scope.get("is_head"):
         return Response(None, 200, headers, EventStream.media_type)
-    client = await _opened(request, parts, "sse", ticket, property, last_event_header or last_event_id)
+    client = await _open_stream(request, parts, "sse", ticket, property, last_event_header or last_event_id)
     return EventStream(parts, client, headers)
 
 
@@ -167,13 +167,15 @@ class _Parameters(BaseModel):
 
 @router.websocket("/ws")
 async def stream_by_websocket(websocket: WebSocket) -> None:
-    """The same messages as `stream`, as `{"id", "type", "data"}`; listings may be chosen later, by LookedAt."""
+    """The same messages as `stream`, as `{"id", "type", "data"}`; a SubscriptionChange chooses listings later."""
     parts, headers = parts_of(websocket), websocket.headers
     origin = headers.get("origin")
     if origin is not None and not parts.origins.may_connect(origin, headers.get("host", "")):
         raise ApiError("origin-not-allowed")
-    asked = _parameters(websocket)
-    client = await _opened(websocket, parts, "websocket", asked.ticket, asked.property, asked.lastEventId)
+    parameters = _parameters(websocket)
+    client = await _open_stream(
+        websocket, parts, "websocket", parameters.ticket, parameters.property, parameters.lastEventId
+    )
     try:
         await websocket.accept()
         tasks = [asyncio.create_task(each) for each in (_send(websocket, client), _listen(websocket, parts, client))]
@@ -203,7 +205,7 @@ async def _send(websocket: WebSocket, client: Client) -> None:
         while messages := await client.take():
             for message in messages:
                 await websocket.send_text(message.as_text)
-        reason = client.ended or "gone"
+        reason = client.ended or "disconnected"
         await websocket.close(_CLOSE_CODES[reason], reason)
     except (WebSocketDisconnect, RuntimeError):
         return  # the connection is closed
@@ -223,24 +225,25 @@ async def _listen(websocket: WebSocket, parts: Parts, client: Client) -> None:
         try:
             await _answer(parts, client, message.get("text") or "")
         except ApiError as error:
-            parts.live.tell(client, "error", orjson.dumps(document(error, websocket.url.path)))
+            parts.live.reply(client, "error", orjson.dumps(document(error, websocket.url.path)))
 
 
 async def _answer(parts: Parts, client: Client, text: str) -> None:
     try:
-        asked = LookedAt.model_validate_json(text)
+        change = SubscriptionChange.model_validate_json(text)
     except ValidationError as error:
         detail = 'Send {"type": "subscribe", "properties": ["<id>"]}, or "unsubscribe", with 1 to 20 ids of listings.'
         raise ApiError("invalid-request", detail) from error
-    streams = {property_stream(client.caller.tenant_id, property_id) for property_id in asked.properties}
-    if asked.type == "unsubscribe":
-        parts.live.look_away(client, streams & client.streams)
+    streams = {property_stream(client.caller.tenant_id, property_id) for property_id in change.properties}
+    if change.type == "unsubscribe":
+        parts.live.unsubscribe(client, streams & client.streams)
     else:
         if len(client.streams | streams) > MAX_PROPERTIES + 1:
-            raise ApiError("invalid-request", f"Look at no more than {MAX_PROPERTIES} listings with one stream.")
-        await _check_visible(parts, client.caller, asked.properties)
-        await parts.live.look_at(client, streams - client.streams)
-    parts.live.tell(client, "subscribed", _properties_of(client))
+            detail = f"A stream watches up to {MAX_PROPERTIES} listings. Unsubscribe from others first."
+            raise ApiError("invalid-request", detail)
+        await _check_visible(parts, client.caller, change.properties)
+        await parts.live.subscribe(client, streams - client.streams)
+    parts.live.reply(client, "subscribed", _properties_of(client))
 
 
 def _properties_of(client: Client) -> bytes:
@@ -248,7 +251,7 @@ def _properties_of(client: Client) -> bytes:
     return Subscribed(properties=tuple(UUID(id) for id in sorted(found))).model_dump_json(by_alias=True).encode()
 
 
-async def _opened(
+async def _open_stream(
     connection: HTTPConnection,
     parts: Parts,
     transport: Transport,

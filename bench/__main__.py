@@ -64,6 +64,8 @@ MEASUREMENTS = (
 """In order: `projection` and `rebuild` are last, because they stop the platform's projections."""
 _ACCOUNTS, _ROUNDS = 25, 4
 """Of the comparison of names with and without an account: one account may ask for five links an hour."""
+_SIGN_OUTS = 40
+"""Each of another person: their streams end one after the other."""
 _IDLE_PAUSE = 0.1
 """Seconds between commands when idle: long enough for publishing and mail of the previous one to be done."""
 
@@ -93,7 +95,8 @@ class Bench:
         self.rows.append({**row, "baseline": _shown(baseline), "ratio": ratio})
         self._print_line(f"  {name}: {_shown(value)} {unit}, baseline {_shown(baseline)}, {ratio} of it")
 
-    async def sign_up(self, name: str) -> None:
+    async def sign_up(self, name: str) -> tuple[str, str]:
+        """Register; returns the access and the refresh token."""
         body = {
             "username": name,
             "email": f"{name}@example.com",
@@ -104,6 +107,7 @@ class Bench:
         async with httpx.AsyncClient(base_url=self._api, trust_env=False, timeout=30) as http:
             answer = (await http.post("/api/auth/register", json=body)).raise_for_status().json()
         self._user, self._token = answer["user"]["id"], answer["accessToken"]
+        return answer["accessToken"], answer["refreshToken"]
 
     def creating(self) -> Work:
         """Create a property over HTTP."""
@@ -323,7 +327,7 @@ class Bench:
 
         async def ours(count: int) -> AsyncIterator[str]:
             for _ in range(0, count, 100):  # tickets are good for 30 s
-                for ticket in await streams.tickets_of_strangers(valkey, 100):
+                for ticket in await streams.issue_tickets(valkey, 100):
                     yield f"/api/stream?ticket={ticket}"
 
         async def empty(count: int) -> AsyncIterator[str]:
@@ -338,6 +342,15 @@ class Bench:
         bare = await streams.memory_of_idle(url, empty, baseline.pid)
         await baseline.stop()
         self.row("stream-memory", platform, "kB a stream, of 2,000 idle", bare)
+
+    async def signed_out_streams(self) -> None:
+        """From a sign-out until the end of the session's stream, beside the time until its access token is refused."""
+        user, token = self._user, self._token
+        sessions = [await self.sign_up(uuid4().hex[:12]) for _ in range(_SIGN_OUTS)]
+        self._user, self._token = user, token
+        ended, refused = await streams.signed_out(self._api, sessions)
+        self.row("stream-sign-out", ended.ms(99), "ms p99", refused.ms(99))
+        self.row("stream-sign-out-p50", ended.ms(50), "ms p50", refused.ms(50))
 
     async def _through_kafka(self) -> Latencies:
         """The baseline of visibility: one message sent to Kafka and read by a bare consumer."""
@@ -476,6 +489,7 @@ async def measure(
                 case "search":
                     await search.measure(settings, bench.row, listings)
                 case "streams":
+                    await bench.signed_out_streams()
                     await bench.idle_streams(valkey)
                 case "projection":
                     await bench.projection(valkey, events)

@@ -9,7 +9,7 @@ from typing import Any
 from api.errors import Problem
 from api.live_messages import CommandProgress, PropertyChange, StreamEnd, Subscribed
 from api.shown_notifications import ShownNotification
-from api.streams import LookedAt
+from api.streams import SubscriptionChange
 from domain.activity import Activity
 
 CHANNEL = "live"
@@ -20,12 +20,12 @@ _DATA: dict[str, tuple[Any, str]] = {
     "history": (Activity, "A new entry of the user's history, as /api/user-history shows it, without tenantId."),
     "notification": (ShownNotification, "A new notification, as /api/notifications shows it."),
     "command": (CommandProgress, "A command of the user is saved, published, refused or has failed."),
-    "property": (PropertyChange, "A listing that is looked at has changed."),
+    "property": (PropertyChange, "A watched listing has changed."),
     "ready": (None, "What was missed is sent; later messages come as they happen."),
     "reset": (None, "Messages may be lost: read again what is shown, then go on."),
     "end": (StreamEnd, "The last message of the stream."),
-    "alive": (None, "A sign of life after 15 silent seconds. Go on from its id, as from that of every message."),
-    "subscribed": (Subscribed, "The answer to a message of the client: the listings that are looked at."),
+    "heartbeat": (None, "Sent after 15 silent seconds. Go on from its id, as from that of every message."),
+    "subscribed": (Subscribed, "The answer to a message of the client: the listings that the stream watches."),
     "error": (Problem, "The answer to a message of the client that is refused."),
 }
 
@@ -49,11 +49,11 @@ def messages(schema: Schema) -> dict[str, Any]:
         for type, (model, summary) in _DATA.items()
     }
     wanted = {"summary": "The listings whose changes are wanted, or no longer.", "contentType": "application/json"}
-    return {**made, "LOOKED_AT": {**wanted, "payload": schema(LookedAt, "LookedAt")}}
+    return {**made, "SUBSCRIPTION_CHANGE": {**wanted, "payload": schema(SubscriptionChange, "SubscriptionChange")}}
 
 
 def channel() -> dict[str, Any]:
-    names = [*map(_name, _DATA), "LOOKED_AT"]
+    names = [*map(_name, _DATA), "SUBSCRIPTION_CHANGE"]
     return {
         "address": _ADDRESS,
         "servers": [{"$ref": f"#/servers/{SERVER}"}],
@@ -75,7 +75,7 @@ def operations() -> dict[str, Any]:
 
     return {
         "send-live": of("send", list(map(_name, _DATA)), "The API sends what happens as it happens."),
-        "receive-live": of("receive", ["LOOKED_AT"], "A client says which listings it looks at."),
+        "receive-live": of("receive", ["SUBSCRIPTION_CHANGE"], "A client says which listings it watches."),
     }
 
 

@@ -1,4 +1,4 @@
-"""Live: what has just happened, for those who watch. It has no tables: it writes streams in Redis (`adapters/live.py`).
+"""Live: messages about events for open streams. It has no tables: it writes streams in Redis (`adapters/live.py`).
 
 A rebuild therefore writes nothing. Whatever comes again, from Kafka or from the event store, is recognized by the
 projection's own checkpoint, and within some minutes by the keys of the messages.
@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import orjson
 from redis.asyncio import Redis
 from sqlalchemy import ARRAY, BigInteger, Text, Uuid, any_, bindparam, cast, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.live import LiveMessage, LiveStreams, property_stream, user_stream
+from adapters.live import LiveMessage, LiveStreams, property_stream, reset_message, user_stream
 from adapters.tables import checkpoints, event_store
 from domain.activity import activity_of
 from domain.events import PROPERTY_EVENTS, USER_EVENTS, Event, read_event
@@ -28,7 +28,7 @@ from projections.projection import CacheKey, Projection, parsed
 
 _CONTACT = SealableDetails.model_fields.keys() - PropertyFacts.model_fields.keys()
 """Contact data is personal: who wants it reads the listing."""
-_SETTLED = (
+_PUBLISHED = (
     select(event_store.c.event_id)
     .join(checkpoints, checkpoints.c.name == bindparam("name"))
     .where(
@@ -40,17 +40,17 @@ _SETTLED = (
 
 
 @dataclass
-class Happened:
+class LiveEvent:
     """The messages of one event."""
 
     event_id: UUID
     timestamp: datetime
     messages: tuple[LiveMessage, ...]
-    is_old: bool = False
-    """Whether they were sent before, which `apply` finds out."""
+    is_published: bool = False
+    """Whether they were published before, which `apply` finds out."""
 
 
-class Live(Projection[Happened]):
+class Live(Projection[LiveEvent]):
     """The projection."""
 
     name = "live"
@@ -60,47 +60,43 @@ class Live(Projection[Happened]):
     def __init__(self, redis: Redis) -> None:
         self._streams = LiveStreams(redis)
 
-    def read(self, topic: str, value: bytes) -> Happened | None:
+    def read(self, topic: str, value: bytes) -> LiveEvent | None:
         """The messages of an event; None when it has none. Raises UnreadableEvent with the reason."""
         message = parsed(value)
         if message.get("userId") == str(ANONYMOUS):
             return None  # views of visitors, the most frequent events
         event = read_event(message)
         messages = tuple(messages_of(event))
-        return Happened(event.event_id, event.timestamp, messages) if messages else None
+        return LiveEvent(event.event_id, event.timestamp, messages) if messages else None
 
     def of_event(self, stored: dict[str, Any], event: Event) -> None:
-        """None: a rebuild sends nothing."""
+        """None: a rebuild publishes nothing."""
         return
 
-    async def apply(self, tx: AsyncConnection, events: Sequence[Happened], generation: int) -> None:
-        """Find the events that the checkpoint has passed: their messages were sent."""
+    async def apply(self, tx: AsyncConnection, events: Sequence[LiveEvent], generation: int) -> None:
+        """Find the events that the checkpoint has passed: their messages were published."""
         if events:
-            asked = {"name": self.name, "event_ids": [event.event_id for event in events]}
-            settled = set((await tx.execute(_SETTLED, asked)).scalars())
+            parameters = {"name": self.name, "event_ids": [event.event_id for event in events]}
+            published = set((await tx.execute(_PUBLISHED, parameters)).scalars())
             for event in events:
-                event.is_old = event.event_id in settled
+                event.is_published = event.event_id in published
 
-    async def update_cache(self, events: Sequence[Happened], generation: int) -> None:
-        """Send the messages of the other events. Raises RedisError."""
-        await self._streams.publish([message for event in events if not event.is_old for message in event.messages])
+    async def update_cache(self, events: Sequence[LiveEvent], generation: int) -> None:
+        """Publish the messages of the other events. Raises RedisError."""
+        unpublished = [event for event in events if not event.is_published]
+        await self._streams.publish([message for event in unpublished for message in event.messages])
 
-    def cache_keys(self, events: Sequence[Happened]) -> set[CacheKey]:
+    def cache_keys(self, events: Sequence[LiveEvent]) -> set[CacheKey]:
         """The streams that the messages are for."""
         return {(message.stream,) for event in events for message in event.messages}
 
     async def drop_cached(self, streams: set[CacheKey], generation: int) -> None:
-        """Tell the readers of streams that may lack messages to read everything again. Raises RedisError."""
-        await self._streams.publish([lost_messages(stream) for (stream,) in sorted(streams)])
-
-
-def lost_messages(stream: str) -> LiveMessage:
-    """Says that messages of a stream may be lost."""
-    return LiveMessage(stream, "reset", f"reset:{uuid4()}", b"{}")
+        """Reset the subscribers of streams that may lack messages: they read everything again. Raises RedisError."""
+        await self._streams.publish([reset_message(stream) for (stream,) in sorted(streams)])
 
 
 def messages_of(event: Event) -> Iterator[LiveMessage]:
-    """The messages of an event: for the user who caused it, the one who is notified, and those who see the listing."""
+    """The messages of an event: for its user, the one who is notified, and those who watch the listing."""
     tenant_id, fact, event_id = event.tenant_id, event.data, str(event.event_id)
     own = user_stream(tenant_id, event.user_id)
     if activity := activity_of(event):
@@ -126,12 +122,12 @@ def messages_of(event: Event) -> Iterator[LiveMessage]:
 
 def _change(event: Event, fact: PropertyFact) -> dict[str, Any]:
     """A change of a listing, with its state, which the API shows to those who may see it."""
-    gone = isinstance(fact, PropertyDeleted)
+    is_deleted = isinstance(fact, PropertyDeleted)
     return {
         "propertyId": str(fact.property_id),
         "version": event.version,
         "change": event.event_type,
         "ownerId": str(fact.owner_id),
         "isPublic": not isinstance(fact, PropertyDeleted) and fact.status in PUBLIC_STATUSES,
-        "state": None if gone else fact.model_dump(mode="json", by_alias=True, include=set(STATE - _CONTACT)),
+        "state": None if is_deleted else fact.model_dump(mode="json", by_alias=True, include=set(STATE - _CONTACT)),
     }

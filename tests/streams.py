@@ -51,7 +51,7 @@ class Stream:
 
     def _take(self, message: Message) -> None:
         self.last_id = message["id"]
-        if message["type"] != "alive":
+        if message["type"] != "heartbeat":
             self.messages.append(message)
 
 

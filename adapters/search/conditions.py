@@ -157,7 +157,6 @@ _CONDITIONS: dict[str, Callable[[Any, SearchFilters], Condition | None]] = {
     "rera": lambda wanted, _: _C.has_rera == literal(wanted, Boolean),
     "posted_by": _one_of(_C.posted_by),
     "listed_since": lambda since, _: _C.listed_at >= since,
-    "changed_since": lambda since, _: _C.changed_at >= since,
     "near": _near,
     "bbox": _box,
     "polygon": _polygon,

@@ -1,6 +1,7 @@
 """What every search engine does."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -42,6 +43,19 @@ class SearchEngine(Protocol):
 
     async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> Counted:
         """The listings that match, counted by the tiles of a level; `filters` has a box."""
+        ...
+
+    async def changes(
+        self, tenant_id: str, filters: SearchFilters, since: datetime, after: Position | None = None
+    ) -> SearchResult:
+        """The listings that match and were changed at `since` or later: a page after a position, the latest last.
+
+        A listing that is changed while pages are read comes again on a later one, so none is missed.
+        """
+        ...
+
+    async def last_change(self, tenant_id: str) -> datetime | None:
+        """When the listing that was changed last was changed; None without listings."""
         ...
 
     async def refresh(self) -> None:

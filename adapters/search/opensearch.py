@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import chain
 from math import asin, cos, radians, sin, sqrt
 from typing import Any
@@ -12,12 +13,31 @@ from opensearchpy import AsyncOpenSearch
 
 from adapters.search.engine import IndexMissing, SearchUnavailable
 from adapters.search.opensearch_index import ALIAS, document_id, translate_errors
-from adapters.search.opensearch_queries import conditions, counted, page, position_of, values_of
+from adapters.search.opensearch_queries import (
+    LAST_CHANGE,
+    changes,
+    conditions,
+    counted,
+    page,
+    position_of,
+    position_of_change,
+    time_of,
+    values_of,
+)
 from adapters.search.rows import SEARCHED
 from domain.clusters import MAX_COUNTED, MAX_TILES, Cluster, Counted
 from domain.facets import Facet, counted_together
 from domain.geometry import Point
-from domain.search import COUNTED_EXACTLY, Hit, Position, SearchFilters, SearchQuery, SearchResult, Total
+from domain.search import (
+    CHANGES_OF_A_PAGE,
+    COUNTED_EXACTLY,
+    Hit,
+    Position,
+    SearchFilters,
+    SearchQuery,
+    SearchResult,
+    Total,
+)
 from domain.words import highlighted, singular, words
 
 _AROUND = 120
@@ -86,6 +106,21 @@ class OpenSearch:
         [found] = await self._ask(tenant_id, [asked])
         hits = {hit["_source"]["id"]: _hit(hit, None, frozenset()) for hit in found["hits"]["hits"]}
         return [hits[each] for each in wanted if each in hits]
+
+    async def changes(
+        self, tenant_id: str, filters: SearchFilters, since: datetime, after: Position | None = None
+    ) -> SearchResult:
+        """The listings that match and were changed since, the latest last. Raises SearchUnavailable."""
+        [found] = await self._ask(tenant_id, [changes(filters, since, after)])
+        hits: list[dict[str, Any]] = found["hits"]["hits"]
+        shown = hits[:CHANGES_OF_A_PAGE]
+        following = position_of_change(shown[-1]["sort"]) if len(hits) > len(shown) else None
+        return SearchResult([_hit(hit, None, frozenset()) for hit in shown], following)
+
+    async def last_change(self, tenant_id: str) -> datetime | None:
+        """When the listing that was changed last was changed. Raises SearchUnavailable."""
+        [found] = await self._ask(tenant_id, [LAST_CHANGE])
+        return next((time_of(hit["sort"][0]) for hit in found["hits"]["hits"]), None)
 
     async def refresh(self) -> None:
         """Make every listing that was written findable at once. Raises SearchUnavailable."""

@@ -10,7 +10,16 @@ from domain.amenities import amenity_key
 from domain.facets import PRICE_BANDS, PRICE_LIMITS, VALUES_SHOWN, Facet
 from domain.gazetteer import locality_key
 from domain.geometry import Box, Point, Polygons, Ring
-from domain.search import COUNTED_EXACTLY, FacetValue, Position, Rooms, SearchFilters, SearchQuery, Sort
+from domain.search import (
+    CHANGES_OF_A_PAGE,
+    COUNTED_EXACTLY,
+    FacetValue,
+    Position,
+    Rooms,
+    SearchFilters,
+    SearchQuery,
+    Sort,
+)
 from domain.words import singular, words
 
 Clause = dict[str, Any]
@@ -55,6 +64,38 @@ def page(query: SearchQuery, after: Position | None) -> Clause:
         "_source": ["card"],
     }
     return asked | {"search_after": _search_after(query, after)} if after else asked
+
+
+def changes(filters: SearchFilters, since: datetime, after: Position | None) -> Clause:
+    """The request of a page of changes: its sort values are those of a position after `position_of_change`."""
+    lately = {"range": {"changed_at": {"gte": microseconds(since)}}}
+    asked: Clause = {
+        "query": {"bool": {"filter": [*conditions(filters), lately]}},
+        "sort": [{"changed_at": "asc"}, {"id": "asc"}],
+        "size": CHANGES_OF_A_PAGE + 1,
+        "track_total_hits": False,
+        "_source": ["card"],
+    }
+    if not after:
+        return asked
+    changed_at, id = after
+    return asked | {"search_after": [microseconds(datetime.fromisoformat(changed_at)), id]}
+
+
+def position_of_change(sort_values: Sequence[Any]) -> Position:
+    """The position of a changed listing, as in Postgres."""
+    changed_at, id = sort_values
+    return time_of(changed_at).isoformat(), id
+
+
+LAST_CHANGE: Clause = {
+    "query": {"match_all": {}},
+    "sort": [{"changed_at": "desc"}],
+    "size": 1,
+    "track_total_hits": False,
+    "_source": False,
+}
+"""The request of the listing that was changed last."""
 
 
 def position_of(query: SearchQuery, sort_values: Sequence[Any]) -> Position:
@@ -196,7 +237,6 @@ _CONDITIONS: dict[str, Callable[[Any, SearchFilters], list[Clause]]] = {
     "rera": lambda wanted, _: [{"term": {"has_rera": wanted}}],
     "posted_by": _one_of("posted_by"),
     "listed_since": lambda since, _: [{"range": {"listed_at": {"gte": microseconds(since)}}}],
-    "changed_since": lambda since, _: [{"range": {"changed_at": {"gte": microseconds(since)}}}],
     "near": _near,
     "bbox": _box,
     "polygon": _polygon,

@@ -72,6 +72,13 @@ def complete(filters: SearchFilters) -> Plan:
     return Plan(list(by_field(filters).values()))
 
 
+def plan_of_changes(filters: SearchFilters) -> Plan:
+    """The plan for those that were changed lately, which are few: by the index of changes."""
+    rest = by_field(filters)
+    hidden = [rest.pop(name) for name in ("q", *_AREAS) if name in rest]
+    return Plan(list(rest.values()), hidden)
+
+
 async def plan_of(
     connection: AsyncConnection, filters: SearchFilters, *, by_distance: bool = False, many: int | None = None
 ) -> Plan:
@@ -81,8 +88,6 @@ async def plan_of(
     text = [rest.pop("q")] if "q" in rest else []
     areas = [rest.pop(name) for name in _AREAS if name in rest]
     others = list(rest.values())
-    if filters.changed_since:
-        return Plan(others, [*text, *areas])  # by the index of changes: few listings have changed lately
     is_rare = bool(text) and await _most_with(connection, filters.q or "") <= many
     if by_distance:
         # In the order of the index of points, which ends at the circle around `near`.

@@ -1,5 +1,6 @@
 """The file of an export: written once, with everything of its person and nothing of others, and deleted in time."""
 
+import asyncio
 import io
 import json
 from datetime import UTC, datetime, timedelta
@@ -13,8 +14,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.exports import Exporting, Exports, OverdueExports
+from adapters import objects as object_storage
 from adapters import personal_export
-from adapters.exports import Export, find_by_token, find_export, forget, read_export_token
+from adapters.exports import Export, delete_of_user, files_of, find_by_token, find_export, read_export_token
 from adapters.objects import Objects, ObjectsUnavailable
 from adapters.postgres import Database
 from adapters.sealing import Keyring
@@ -196,21 +198,113 @@ async def test_second_export_is_refused_until_the_first_is_written(
     assert (await saving.user(on(requested.tenant, requested.user_id, ExportHistory))).events
 
 
-async def test_file_of_a_person_who_is_erased_meanwhile_is_deleted_again(
-    database: Database, exports: Exports, objects: Objects, requested: Requested, monkeypatch: pytest.MonkeyPatch
+async def erase(database: Database, objects: Objects, requested: Requested) -> None:
+    await delete_of_user(database, objects, requested.tenant, requested.user_id, lambda: None)
+
+
+@pytest.mark.parametrize("erased", ["before the file is sent", "before it is recorded", "once it is recorded"])
+async def test_no_file_is_left_of_a_person_who_is_erased_meanwhile(
+    database: Database,
+    exports: Exports,
+    objects: Objects,
+    requested: Requested,
+    monkeypatch: pytest.MonkeyPatch,
+    erased: str,
 ) -> None:
     put = objects.put
 
     async def put_and_erase(*arguments: Any) -> None:
+        if erased == "before the file is sent":
+            await erase(database, objects, requested)
         await put(*arguments)
-        async with database.statements(requested.tenant) as connection:
-            await forget(connection, requested.user_id)
+        if erased == "before it is recorded":
+            await erase(database, objects, requested)
 
     monkeypatch.setattr(objects, "put", put_and_erase)
+    recorded = await written(exports, requested)
+    if erased == "once it is recorded":
+        await erase(database, objects, requested)
+
+    assert bool(recorded) == (erased == "once it is recorded")
+    assert await content(objects, requested.key) is None
+    assert await written(exports, requested) is None
+
+
+async def test_no_file_is_left_when_an_erasure_ends_the_workflow_while_the_file_is_sent(
+    database: Database, exports: Exports, objects: Objects, requested: Requested, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, sending, erased = objects.put, asyncio.Event(), asyncio.Event()
+
+    async def put_later(*arguments: Any) -> None:
+        sending.set()
+        await erased.wait()
+        await put(*arguments)
+
+    monkeypatch.setattr(objects, "put", put_later)
+    environment = ActivityEnvironment()
+    running = asyncio.create_task(environment.run(exports.write_export, requested.exporting))
+    await sending.wait()
+    environment.cancel()
+    await erase(database, objects, requested)
+    erased.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert await content(objects, requested.key) is None
+
+
+async def test_file_of_an_attempt_that_is_cancelled_is_kept_for_the_next_one(
+    database: Database, exports: Exports, objects: Objects, requested: Requested, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one may have recorded it already."""
+    put, environment = objects.put, ActivityEnvironment()
+
+    async def put_and_cancel(*arguments: Any) -> None:
+        await put(*arguments)
+        environment.cancel()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "put", put_and_cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await environment.run(exports.write_export, requested.exporting)
+    first = await content(objects, requested.key)
+
+    assert await written(exports, requested)
+    row = await requested.row(database)
+    assert row
+    assert len(first or b"") == row.size
+
+
+async def test_file_of_an_attempt_that_was_killed_is_deleted_by_the_next_one_after_an_erasure(
+    database: Database, exports: Exports, objects: Objects, requested: Requested
+) -> None:
+    await erase(database, objects, requested)
+    await objects.put(requested.key, io.BytesIO(b"x"), "text/plain")
 
     assert await written(exports, requested) is None
     assert await content(objects, requested.key) is None
-    assert await written(exports, requested) is None
+
+
+async def test_erasure_deletes_every_file_of_its_person_and_no_other(
+    database: Database, objects: Objects, requested: Requested, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that have no row, on every page of the listing."""
+    monkeypatch.setattr(object_storage, "_PAGE", 2)
+    own = files_of(requested.tenant, requested.user_id)
+    others = [
+        f"{files_of(tenant, user)}1"
+        for tenant, user in ((requested.tenant, new_id()), (new_tenant(), requested.user_id))
+    ]
+    for key in [*(f"{own}{n}.jsonl" for n in range(5)), *others]:
+        await objects.put(key, io.BytesIO(b"x"), "text/plain")
+
+    assert len([key async for key in objects.keys(own)]) == 5
+    await erase(database, objects, requested)
+
+    assert [key async for key in objects.keys(own)] == []
+    for key in others:
+        assert await content(objects, key) == b"x"
+        await objects.delete(key)
 
 
 async def test_export_is_not_ready_while_the_object_storage_is_unavailable(
@@ -258,16 +352,17 @@ async def test_files_are_left_to_a_later_run_while_the_object_storage_is_unavail
 
 async def test_file_without_a_row_is_deleted_after_two_days(objects: Objects, requested: Requested) -> None:
     await objects.put(requested.key, io.BytesIO(b"x"), "text/plain")
+    own, now = files_of(requested.tenant, requested.user_id), datetime.now(UTC)
 
-    young = await objects.older_than(f"exports/{requested.tenant}/", datetime.now(UTC) - timedelta(days=2))
-    old = await objects.older_than(f"exports/{requested.tenant}/", datetime.now(UTC) + timedelta(days=2))
+    young = [key async for key in objects.keys(own, older_than=now - timedelta(days=2))]
+    old = [key async for key in objects.keys(own, older_than=now + timedelta(days=2))]
 
     assert (young, old) == ([], [requested.key])
     await objects.delete(requested.key)
 
 
 async def test_export_whose_workflow_is_lost_is_started_again_once(
-    database: Database, overdue: OverdueExports, temporal_client: Client, requested: Requested
+    database: Database, overdue: OverdueExports, objects: Objects, temporal_client: Client, requested: Requested
 ) -> None:
     assert await ActivityEnvironment().run(overdue.start_overdue_exports) == 0
     async with database.statements(requested.tenant) as connection:
@@ -280,5 +375,4 @@ async def test_export_whose_workflow_is_lost_is_started_again_once(
     handle = temporal_client.get_workflow_handle(f"export-history/{requested.id}")
     assert (await handle.describe()).workflow_type == "export-history"
     await handle.terminate()
-    async with database.statements(requested.tenant) as connection:
-        await forget(connection, requested.user_id)
+    await erase(database, objects, requested)

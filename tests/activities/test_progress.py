@@ -1,6 +1,6 @@
 """The progress of commands: each stage is sent once to the sender, and holds no command up."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -9,16 +9,18 @@ import pytest
 from redis.asyncio import Redis
 from temporalio.exceptions import ApplicationError
 
+from activities import progress
 from activities.progress import Progress
 from activities.properties import Properties
 from activities.saving import CommandStore
 from adapters import redis
-from adapters.live import LiveStreams, user_stream
+from adapters.live import LiveMessage, LiveStreams, user_stream
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from domain.property_commands import DeleteProperty
 from tests.activities.accounts import Saving, change
+from tests.platform import until
 from tests.samples import create_property, new_id
 
 
@@ -32,11 +34,11 @@ class Watched:
         self.saving = Saving(self.store, keyring)
 
     async def watch(self, tenant: str, user: UUID) -> None:
-        await self.streams.open([user_stream(tenant, user)], None)
+        await self.streams.open({user_stream(tenant, user): None})
 
     async def seen(self, tenant: str, user: UUID) -> list[dict[str, Any]]:
         await self.progress.close()
-        entries = (await self.streams.open([user_stream(tenant, user)], "0-0")).entries
+        entries = (await self.streams.open({user_stream(tenant, user): "0-0"})).entries
         assert {entry.type for entry in entries} <= {"", "command"}
         return [orjson.loads(entry.data) for entry in entries if entry.type]
 
@@ -48,7 +50,7 @@ async def watched(database: Database, keyring: Keyring, valkey: Redis) -> AsyncI
     await one.progress.close()
 
 
-async def test_saved_command_is_told_once(watched: Watched, saving: Saving, tenant: str) -> None:
+async def test_saved_command_is_published_once(watched: Watched, saving: Saving, tenant: str) -> None:
     user = await saving.registered(tenant)
     await watched.watch(tenant, user)
     command = create_property(tenant, user)
@@ -66,7 +68,7 @@ async def test_saved_command_is_told_once(watched: Watched, saving: Saving, tena
     }
 
 
-async def test_refused_command_is_told_once_with_the_reason(watched: Watched, saving: Saving, tenant: str) -> None:
+async def test_refused_command_is_published_once_with_the_reason(watched: Watched, saving: Saving, tenant: str) -> None:
     listed, other = await saving.listed(tenant), await saving.registered(tenant)
     await watched.watch(tenant, other)
     command = change(DeleteProperty, listed, by=other)
@@ -79,7 +81,7 @@ async def test_refused_command_is_told_once_with_the_reason(watched: Watched, sa
     assert (seen["stage"], seen["problem"]["code"]) == ("refused", "forbidden")
 
 
-async def test_failed_command_is_told_to_the_user_that_it_names(watched: Watched, tenant: str) -> None:
+async def test_failed_command_is_published_to_the_user_that_it_names(watched: Watched, tenant: str) -> None:
     user, command = new_id(), new_id()
     await watched.watch(tenant, user)
     unreadable: dict[str, Any] = {
@@ -98,7 +100,7 @@ async def test_failed_command_is_told_to_the_user_that_it_names(watched: Watched
     assert (seen["stage"], seen["commandId"]) == ("failed", str(command))
 
 
-async def test_progress_that_cannot_be_sent_holds_no_command_up(
+async def test_progress_that_cannot_be_sent_delays_no_command(
     database: Database, keyring: Keyring, settings: Settings, tenant: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"}))
@@ -109,3 +111,32 @@ async def test_progress_that_cannot_be_sent_holds_no_command_up(
     await client.aclose()
 
     assert "is not sent" in caplog.text
+
+
+class Interrupted(LiveStreams):
+    """Cannot write twice, as while Redis is unavailable."""
+
+    failures = 2
+
+    async def publish(self, messages: Sequence[LiveMessage]) -> int:
+        if self.failures:
+            self.failures -= 1
+            raise redis.RedisError("unavailable")
+        return await super().publish(messages)
+
+
+async def test_streams_that_lack_progress_are_reset_once_redis_is_available(
+    valkey: Redis, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_RETRY_SECONDS", 0.001)
+    streams, user = Interrupted(valkey), new_id()
+    own = user_stream(tenant, user)
+    await streams.open({own: None})
+    sender = Progress(streams)
+    sender.failed({"type": "x", "commandId": str(new_id()), "tenantId": tenant, "userId": str(user)})
+
+    async def received() -> list[str]:
+        return [entry.type for entry in (await streams.open({own: "0-0"})).entries if entry.type]
+
+    assert await until(received) == ["reset"]
+    await sender.close()

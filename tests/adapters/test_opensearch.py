@@ -32,6 +32,7 @@ from tests.relevance.evaluation import Judged
 from tests.relevance.listings import AMENITIES, LOCALITIES
 from tests.samples import new_id, new_tenant
 from tests.search_contract import SearchContract, Searching
+from tests.search_contract_changes import ChangesContract
 from tests.search_contract_counts import CountsContract
 
 pytestmark = [
@@ -64,6 +65,10 @@ async def searching(all_tenants: Database, search_index: OpenSearchIndex, engine
 
 class TestOpenSearch(SearchContract):
     """The contract, for OpenSearch."""
+
+
+class TestOpenSearchChanges(ChangesContract):
+    """How it finds changes."""
 
 
 class TestOpenSearchCounts(CountsContract):
@@ -128,7 +133,6 @@ FILTERS: dict[str, st.SearchStrategy[Any]] = {
     "rera": st.booleans(),
     "postedBy": some("AGENT", "USER"),
     "listedSince": st.just("2026-01-01T00:03:20+05:30"),
-    "changedSince": st.just("2026-01-01T00:05:20+05:30"),
     "near": st.just({"latitude": 17.44, "longitude": 78.36}),
     "radiusKm": st.just(4.7),
     "bbox": st.just(HYDERABAD),

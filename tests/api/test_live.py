@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, cast
 from uuid import UUID
 
@@ -10,12 +10,12 @@ import pytest
 from redis.asyncio import Redis
 
 from adapters import redis
-from adapters.live import FAN_OUT, LAST_ID, FanOut, LiveMessage, LiveStreams, property_stream, user_stream
+from adapters.live import FAN_OUT, LAST_ID, Backlog, FanOut, LiveMessage, LiveStreams, property_stream, user_stream
 from adapters.settings import Settings
 from api.errors import ApiError
 from api.live import BLOCK_SECONDS, Live
 from api.live_client import Client
-from api.live_messages import Shown
+from api.live_messages import ClientMessage
 from api.revocations import Revocations
 from api.tokens import Caller
 from domain.roles import UserRole
@@ -25,24 +25,42 @@ from tests.samples import new_id
 HOUR = 3600
 
 
+class InterruptedStreams(LiveStreams):
+    """Runs what a test wants right before the streams are opened next, or right after, before the caller goes on."""
+
+    before: Callable[[], Awaitable[None]] | None = None
+    after: Callable[[], Awaitable[None]] | None = None
+
+    async def open(self, positions: Mapping[str, str | None]) -> Backlog:
+        before, after, self.before, self.after = self.before, self.after, None, None
+        if before:
+            await before()
+        backlog = await super().open(positions)
+        if after:
+            await after()
+        return backlog
+
+
 class Process:
     """A process without its loops: it reads when the test says so."""
 
     def __init__(self, valkey: Redis, settings: Settings) -> None:
-        self.streams = LiveStreams(valkey)
+        self.streams = InterruptedStreams(valkey)
         self.closed: set[tuple[str, UUID]] = set()
         self.fan_out = FanOut(redis.connect_blocking(settings, BLOCK_SECONDS))
         self.live = Live(self.streams, self.fan_out, cast(Revocations, self.closed), per_user=3, per_address=100)
         self.aborted: list[Client] = []
 
-    async def open(self, tenant: str, user: UUID, *others: str, position: str | None = None) -> Client:
-        """A client that has begun, at a position or at the end."""
+    async def open(
+        self, tenant: str, user: UUID, *listings: str, position: str | None = None, resumed: bool = True
+    ) -> Client:
+        """A client that has begun, at a position (from which it resumes, or of its ticket) or at the end."""
         caller = Caller(user, tenant, UserRole.USER, new_id(), expires=int(time.time()) + HOUR)
         client = Client(caller, "192.0.2.1", "sse", lambda: self.aborted.append(client))
         own = user_stream(tenant, user)
         at = position or await self.live.position(own)
         self.live.admit(client)
-        await self.live.begin(client, own, others, at, resumed=position is not None)
+        await self.live.begin(client, own, listings, at, resumed=resumed and position is not None)
         return client
 
     async def send(self, stream: str, *data: str) -> None:
@@ -69,7 +87,7 @@ def stream(tenant: str, user: UUID) -> str:
 
 async def taken(client: Client) -> list[str]:
     """What waits for a client: the data of messages, the types of others."""
-    messages: list[Shown] = await client.take()
+    messages: list[ClientMessage] = await client.take()
     return [message.data.decode() if message.type == "history" else message.type for message in messages]
 
 
@@ -84,22 +102,62 @@ async def test_messages_come_in_order_and_once(process: Process, tenant: str, us
     assert await taken(client) == ["ready", "1", "2", "3"]
 
 
-async def test_messages_while_a_stream_is_opened_come_after_what_was_missed(
-    process: Process, tenant: str, user: UUID, stream: str
+@pytest.mark.parametrize(
+    ("resumed", "moment", "expected"),
+    [
+        (True, "before", ["of the listing", "of the user", "ready"]),
+        (True, "after", ["ready", "of the listing", "of the user"]),
+        (False, "before", ["of the user", "ready"]),
+        (False, "after", ["ready", "of the listing", "of the user"]),
+    ],
+)
+async def test_message_between_subscribing_and_the_first_read_is_delivered_once(
+    process: Process, tenant: str, user: UUID, stream: str, resumed: bool, moment: str, expected: list[str]
+) -> None:
+    """The process reads the message while the stream is being opened, before Redis reads the backlog or after."""
+    listing = property_stream(tenant, new_id())
+    first = await process.open(tenant, user, listing)
+    [ready] = await first.take()
+
+    async def publish() -> None:
+        await process.send(listing, "of the listing")
+        await process.send(stream, "of the user")
+        await process.live._read()
+
+    setattr(process.streams, moment, publish)
+    second = await process.open(tenant, user, listing, position=ready.id, resumed=resumed)
+    await process.live._read()
+
+    assert await taken(second) == expected
+    assert await taken(first) == ["of the listing", "of the user"]
+
+
+async def test_redis_that_is_wiped_while_a_stream_is_opened_resets_its_client(
+    process: Process, valkey: Redis, tenant: str, user: UUID, stream: str
 ) -> None:
     first = await process.open(tenant, user)
-    await process.send(stream, "1", "2")
-    caller = first.caller
-    second = Client(caller, "192.0.2.1", "sse", lambda: None)
-    position = first._last
-    assert position
-    process.live._add(second, [stream])
-    opened = await process.streams.open([stream], f"{position[0]}-{position[1]}")
-    await process.send(stream, "3")
-    await process.live._read()
-    second.begin(opened.last, [Shown(entry.id, "history", entry.data) for entry in opened.entries])
+    [ready] = await first.take()
 
-    assert await taken(second) == ["1", "2", "3"]
+    async def wipe() -> None:
+        await valkey.flushall()
+        await process.live._read()
+
+    process.streams.after = wipe
+    client = await process.open(tenant, user, position=ready.id)
+    await process.send(stream, "1")
+    await process.live._read()
+
+    assert await taken(client) == ["ready", "reset", "1"]
+
+
+async def test_stream_that_ends_while_it_is_opened_says_why(tenant: str) -> None:
+    caller = Caller(new_id(), tenant, UserRole.USER, new_id(), expires=0)
+    client = Client(caller, "192.0.2.1", "sse", lambda: None)
+    client.end("session-closed", "1-0")
+    client.begin("2-0", [ClientMessage("2-0", "ready")])
+
+    assert [(message.type, message.id) for message in await client.take()] == [("ready", "2-0"), ("end", "2-0")]
+    assert await client.take() == []
 
 
 async def test_process_that_is_later_than_the_fan_out_misses_nothing(
@@ -151,24 +209,55 @@ async def test_redis_that_was_wiped_and_used_by_others_resets_clients(
     client = await process.open(tenant, user)
     await valkey.flushall()
     elsewhere = user_stream(tenant, new_id())
-    await process.streams.open([elsewhere], None)
+    await process.streams.open({elsewhere: None})
     await process.send(elsewhere, "of another")
     await process.live._read()
 
     assert await taken(client) == ["ready", "reset"]
 
 
-async def test_evicted_stream_resets_its_readers_only(
+async def test_evicted_stream_resets_its_subscribers_only(
     process: Process, valkey: Redis, tenant: str, user: UUID, stream: str
 ) -> None:
     client, other = await process.open(tenant, user), await process.open(tenant, new_id())
     await valkey.delete(stream)
-    await process.live.keep()
+    await process.live.extend()
     await process.send(stream, "1")
-    await process.live._read()
+    for _ in range(2):
+        await process.live._read()
 
     assert await taken(client) == ["ready", "reset", "1"]
     assert await taken(other) == ["ready"]
+
+
+async def test_stream_that_was_evicted_and_is_opened_by_another_process_resets_its_earlier_subscribers(
+    process: Process, valkey: Redis, settings: Settings, tenant: str, user: UUID, stream: str
+) -> None:
+    client = await process.open(tenant, user)
+    await valkey.delete(stream)
+    await process.send(stream, "lost")
+    elsewhere = Process(valkey, settings)
+    await elsewhere.live._read()
+    later = await elsewhere.open(tenant, user)
+    await process.send(stream, "1")
+    for one in (process, elsewhere):
+        await one.live._read()
+    await elsewhere.live.close()
+
+    assert await taken(client) == ["ready", "reset", "1"]
+    assert await taken(later) == ["ready", "1"]
+
+
+async def test_streams_of_later_clients_do_not_reset_earlier_ones(process: Process, tenant: str, user: UUID) -> None:
+    listing = property_stream(tenant, new_id())
+    client = await process.open(tenant, user)
+    await process.live.subscribe(client, [listing])
+    await process.open(tenant, user, listing)
+    await process.live._read()
+    await process.live.extend()
+    await process.live._read()
+
+    assert await taken(client) == ["ready"]
 
 
 async def test_client_that_does_not_read_is_dropped(process: Process, tenant: str, user: UUID, stream: str) -> None:
@@ -217,23 +306,23 @@ async def test_client_that_does_not_take_its_last_message_is_cut_off(process: Pr
     assert process.aborted == [client]
 
 
-async def test_silent_stream_shows_a_sign_of_life_with_the_position(
+async def test_silent_stream_has_a_heartbeat_with_the_position(
     process: Process, tenant: str, user: UUID, stream: str
 ) -> None:
     client = await process.open(tenant, user)
     await client.take()
     elsewhere = user_stream(tenant, new_id())
-    await process.streams.open([elsewhere], None)
+    await process.streams.open({elsewhere: None})
     await process.send(elsewhere, "of another")
     await process.live._read()
     client.sent_at -= 15
     process.live.check()
     process.live.check()
 
-    [sign] = await client.take()
-    assert (sign.type, sign.id) == ("alive", process.live._position)
-    assert sign.as_event == f": alive\nid: {sign.id}\n\n".encode()
-    again = await process.open(tenant, user, position=sign.id)
+    [heartbeat] = await client.take()
+    assert (heartbeat.type, heartbeat.id) == ("heartbeat", process.live._position)
+    assert heartbeat.as_event == f": heartbeat\nid: {heartbeat.id}\n\n".encode()
+    again = await process.open(tenant, user, position=heartbeat.id)
     assert await taken(again) == ["ready"]
 
 
@@ -247,14 +336,15 @@ async def test_streams_of_a_user_are_limited_until_one_is_closed(process: Proces
     await process.open(tenant, user)
 
 
-async def test_listing_is_no_longer_read_when_nobody_looks_at_it(process: Process, tenant: str, user: UUID) -> None:
+async def test_listing_without_subscribers_is_forgotten(process: Process, tenant: str, user: UUID) -> None:
     listing = property_stream(tenant, new_id())
     client = await process.open(tenant, user, listing)
-    assert listing in process.live._readers
-    process.live.look_away(client, [listing])
-    assert listing not in process.live._readers
+    assert listing in process.live._subscribers
+    process.live.unsubscribe(client, [listing])
+    assert listing not in process.live._subscribers
     process.live.remove(client)
-    assert not process.live._readers
+    assert not process.live._subscribers
+    assert not process.live._opened_at
 
 
 async def test_message_of_another_release_is_passed_over(

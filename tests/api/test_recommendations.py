@@ -82,6 +82,15 @@ async def test_nothing_is_similar_to_what_the_caller_may_not_see(platform: Platf
     assert (await similar(platform, draft, place.owner)).status_code == 200
 
 
+async def test_nothing_is_similar_for_another_tenant(platform: Platform, place: Place) -> None:
+    flat, host = await place.listed(), "second.localhost"
+    stranger = await platform.register(host)
+    path = f"/api/properties/{flat['id']}/similar"
+
+    for headers in ({"Host": host}, {"Host": host, **stranger.headers}):
+        assert_problem(await platform.http.get(path, headers=headers), "not-found")
+
+
 async def test_what_a_user_liked_viewed_and_saved_is_recommended_with_its_reason(
     platform: Platform, place: Place
 ) -> None:

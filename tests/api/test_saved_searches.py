@@ -1,6 +1,7 @@
 """Saved searches over HTTP, from the first setting to the mail and the link in it."""
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -70,20 +71,36 @@ async def test_saved_search_is_created_read_changed_and_deleted(platform: Platfo
     assert not any("Kondapur" in str(entry) for entry in history)
 
 
-async def test_saved_search_of_somebody_else_is_not_found(platform: Platform, person: Person) -> None:
+@pytest.mark.parametrize("host", ["localhost", "second.localhost"])
+async def test_saved_search_of_somebody_else_or_of_another_tenant_is_not_found(
+    platform: Platform, person: Person, host: str
+) -> None:
     location = (await saved(platform, person)).headers["Location"]
-    other = await platform.register()
+    other, at = await platform.register(host), {"Host": host}
+    signed_in = {**other.headers, **at}
 
     answers = [
-        await platform.http.get(location, headers=other.headers),
-        await platform.change(other, "PUT", location, WANTED),
-        await platform.change(other, "DELETE", location),
-        await platform.http.post(f"{location}/visits", headers=other.headers),
+        await platform.http.get(location, headers=signed_in),
+        await platform.change(other, "PUT", location, WANTED, headers=at),
+        await platform.change(other, "DELETE", location, headers=at),
+        await platform.http.post(f"{location}/visits", headers=signed_in),
     ]
 
     for answer in answers:
         assert_problem(answer, "not-found")
-    assert (await platform.http.get(PATH, headers=other.headers)).json() == {"items": []}
+    assert (await platform.http.get(PATH, headers=signed_in)).json() == {"items": []}
+
+
+async def test_next_round_is_shown_as_it_is_planned(platform: Platform, person: Person, database: Database) -> None:
+    created = await saved(platform, person)
+    row = saved_filters.c.saved_search_id == UUID(created.json()["id"])
+    async with database.statements("hyderabad") as connection:
+        due = update(saved_filters).where(row).values(due_at=datetime(2030, 1, 5, 12, 30, tzinfo=UTC))
+        await connection.execute(due)
+
+    shown = await platform.http.get(created.headers["Location"], headers=person.headers)
+
+    assert shown.json() == {**created.json(), "dueAt": "2030-01-05T12:30:00Z"}
 
 
 @pytest.mark.parametrize(
@@ -91,6 +108,7 @@ async def test_saved_search_of_somebody_else_is_not_found(platform: Platform, pe
     [
         ({"filters": {}}, "body"),
         ({"filters": {"bedrooms": ["many"]}}, "filters.bedrooms.0"),
+        ({"filters": {"rera": True, "changedSince": "2026-11-01T00:00:00Z"}}, "filters.changedSince"),
         ({"filters": {"minPrice": 9, "maxPrice": 8}}, "filters"),
         ({"name": ""}, "name"),
         ({"hour": 24}, "hour"),

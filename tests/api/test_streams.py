@@ -5,7 +5,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -24,7 +24,7 @@ from tests.api.conftest import Replica
 from tests.api.test_contract import assert_problem
 from tests.platform import PASSWORD, Person, Platform, until
 from tests.samples import new_id
-from tests.streams import Message, events, ticket, websocket
+from tests.streams import Message, Stream, events, ticket, websocket
 
 
 def about(property_id: str) -> Callable[[Message], bool]:
@@ -101,26 +101,26 @@ async def test_notification_is_seen_as_the_inbox_shows_it(platform: Platform) ->
     assert seen["kind"] == "PRICE_DROPPED"
 
 
-async def test_listing_that_is_looked_at_is_seen_by_everyone_while_it_is_public(platform: Platform) -> None:
+async def test_watched_listing_is_seen_by_everyone_while_it_is_public(platform: Platform) -> None:
     owner, visitor = await platform.register(), await platform.register()
     listing = await create(platform, owner, contactName="Ravi Kumar", contactPhone="98480 12345")
     path, http = f"/api/properties/{listing}", platform.http
     async with (
-        events(http, await ticket(http, visitor), property=listing) as looking,
+        events(http, await ticket(http, visitor), property=listing) as watching,
         websocket(http, await ticket(http, owner), f"&property={listing}") as own,
         events(http, await ticket(http, visitor)) as elsewhere,
     ):
         await platform.change(owner, "PATCH", path, {"price": 7_000_000})
-        cheaper = await looking.until("property", lambda data: data["change"] == "PROPERTY_PRICE_CHANGED")
+        cheaper = await watching.until("property", lambda data: data["change"] == "PROPERTY_PRICE_CHANGED")
         await platform.change(owner, "PUT", f"{path}/status", {"status": "PAUSED"})
-        hidden = await looking.until("property", lambda data: data["version"] == 3)
+        hidden = await watching.until("property", lambda data: data["version"] == 3)
         still_own = await own.until("property", lambda data: data["version"] == 3)
         await platform.change(owner, "DELETE", path)
         deleted = await own.until("property", lambda data: data["change"] == "PROPERTY_DELETED")
 
     assert (cheaper["version"], cheaper["listing"]["price"]) == (2, 7_000_000)
     assert not [name for name in cheaper["listing"] if "contact" in name]
-    assert "98480" not in json.dumps(looking.messages + own.messages)
+    assert "98480" not in json.dumps(watching.messages + own.messages)
     assert hidden["listing"] is None
     assert still_own["listing"]["status"] == "PAUSED"
     assert deleted["listing"] is None
@@ -213,15 +213,19 @@ async def test_ticket_of_another_tenant_is_refused_and_not_used_up(platform: Pla
         assert stream.of("ready") == [{}]
 
 
-async def test_listing_of_another_tenant_cannot_be_looked_at(platform: Platform) -> None:
+async def test_listing_of_another_tenant_cannot_be_watched(platform: Platform) -> None:
     listing = await create(platform, await platform.register())
     stranger = await platform.register("second.localhost")
+    async with websocket(platform.http, await ticket(platform.http, stranger)) as by_socket:
+        await by_socket.send("subscribe", listing)
+        refused = await by_socket.until("error")
 
     answer = await platform.http.get(
         "/api/stream", params={"ticket": await ticket(platform.http, stranger), "property": listing}
     )
 
     assert_problem(answer, "not-found")
+    assert refused["type"] == "/problems/not-found"
 
 
 async def test_messages_of_others_are_not_seen(platform: Platform) -> None:
@@ -300,7 +304,7 @@ async def test_head_opens_no_stream(platform: Platform) -> None:
         assert stream.of("ready") == [{}]
 
 
-@pytest.mark.parametrize("closed_by", ["logout", "suspension", "erasure"])
+@pytest.mark.parametrize("closed_by", ["logout", "password change", "suspension", "erasure"])
 async def test_closed_session_ends_its_streams_on_every_process(
     platform: Platform, second: httpx.AsyncClient, saving: Saving, valkey: Redis, closed_by: str
 ) -> None:
@@ -316,15 +320,20 @@ async def test_closed_session_ends_its_streams_on_every_process(
     ):
         if closed_by == "logout":
             await http.post("/api/auth/logout", json={"refreshToken": person.refresh_token})
+        elif closed_by == "password change":
+            change = {"currentPassword": PASSWORD, "newPassword": "another horse battery"}
+            answer = await http.post("/api/users/password", json=change, headers=elsewhere.headers)
+            assert answer.status_code == 204, answer.text
         elif closed_by == "suspension":
             await _suspend(platform, saving, person)
         else:
             await http.request("DELETE", "/api/users/profile", json={"password": PASSWORD}, headers=person.headers)
         for stream in (first, by_socket):
             await asyncio.wait_for(stream.ended.wait(), 5)
-        if closed_by != "logout":
+        closes_every_session = closed_by in {"suspension", "erasure"}
+        if closes_every_session:
             await asyncio.wait_for(of_other_session.ended.wait(), 5)
-        assert of_other_session.ended.is_set() == (closed_by != "logout")
+        assert of_other_session.ended.is_set() == closes_every_session
         assert not of_other.ended.is_set()
 
     assert first.of("end") == by_socket.of("end") == [{"reason": "session-closed"}]
@@ -365,8 +374,14 @@ async def test_client_that_is_cut_off_misses_nothing_on_another_process(platform
         made += [await create(platform, person) for _ in range(3)]
         await asyncio.wait_for(before.ended.wait(), 10)
 
-    for query in ({"last_event_id": before.last_id}, {"lastEventId": before.last_id}):
-        async with events(http, await ticket(http, person), **query) as after:
+    last = before.last_id
+    ways: list[Callable[[str], AbstractAsyncContextManager[Stream]]] = [
+        lambda one: events(http, one, last_event_id=last),
+        lambda one: events(http, one, lastEventId=last),
+        lambda one: websocket(http, one, f"&lastEventId={last}"),
+    ]
+    for resume in ways:
+        async with resume(await ticket(http, person)) as after:
             made.append(await create(platform, person))
             await after.until("history", about(made[-1]))
 

@@ -73,6 +73,8 @@ async def test_what_one_owner_writes_in_many_listings_is_not_suggested(
 
 async def test_own_searches_are_suggested_to_oneself_alone(platform: Platform) -> None:
     person, stranger = await platform.register(), await platform.register()
+    host = {"Host": "second.localhost"}
+    elsewhere = await platform.register(host["Host"])
     typed = f"zinnia{uuid4().hex}"
     answer = await platform.http.get("/api/search/properties", params={"q": typed}, headers=person.headers)
     assert answer.status_code == 200
@@ -82,6 +84,7 @@ async def test_own_searches_are_suggested_to_oneself_alone(platform: Platform) -
 
     await until(mine)
     assert await suggested(platform, typed[:12], stranger.headers) == []
+    assert await suggested(platform, typed[:12], {**elsewhere.headers, **host}) == []
     assert await suggested(platform, typed[:12]) == []
 
 

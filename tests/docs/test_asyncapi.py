@@ -12,7 +12,7 @@ from activities.progress import Progress
 from adapters import kafka
 from adapters.kafka import Message
 from adapters.live import Entry, LiveMessage, LiveStreams
-from api.live_messages import Type, shown
+from api.live_messages import Type, render
 from api.tokens import Caller
 from docs.asyncapi import asyncapi
 from domain.events import KINDS, TOPICS, USER_ACTIVITY
@@ -90,7 +90,7 @@ def live_entries() -> list[Entry]:
 @pytest.mark.parametrize("entry", live_entries())
 def test_live_message_is_as_documented(entry: Entry) -> None:
     caller = Caller(UUID(int=1), "t", UserRole.USER, new_id())
-    message = orjson.loads(shown(entry)(caller).as_text)
+    message = orjson.loads(render(entry)(caller).as_text)
     described = DOCUMENT["components"]["messages"][f"LIVE_{entry.type.upper()}"]["payload"]
     if entry.type == "history":
         message["data"]["tenantId"] = "t"  # of the schema of Kafka's messages

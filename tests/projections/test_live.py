@@ -47,7 +47,7 @@ async def stored(
 
 async def received(valkey: Redis, *streams: str) -> list[tuple[str, bytes]]:
     """Type and data of the messages in streams."""
-    entries = (await LiveStreams(valkey).open(streams, "0-0")).entries
+    entries = (await LiveStreams(valkey).open(dict.fromkeys(streams, "0-0"))).entries
     return [(entry.type, entry.data) for entry in entries if entry.type]
 
 
@@ -90,8 +90,8 @@ def test_change_of_a_listing_has_neither_contact_data_nor_why(tenant: str, user:
         assert change.stream == property_stream(tenant, listing)
         assert b"contact" not in change.data
         if isinstance(event.data, PropertyStatusChanged):
-            told = event.model_copy(update={"data": event.data.model_copy(update={"reason": "Sold to Ravi"})})
-            assert [message.data for message in messages_of(told) if message.type == "property"] == [change.data]
+            explained = event.model_copy(update={"data": event.data.model_copy(update={"reason": "Sold to Ravi"})})
+            assert [message.data for message in messages_of(explained) if message.type == "property"] == [change.data]
             assert b"romStatus" not in change.data
     assert len(changes) == 5
 
@@ -107,7 +107,7 @@ async def test_repeats_in_any_order_send_each_message_once(
     seed: int,
 ) -> None:
     streams = [user_stream(tenant, user), property_stream(tenant, listing)]
-    await LiveStreams(valkey).open(streams, None)
+    await LiveStreams(valkey).open(dict.fromkeys(streams))
     chance, projection = random.Random(seed), Live(valkey)
     messages = as_consumed(projection, stored, where="test").messages
     deliveries = messages * 2
@@ -124,13 +124,13 @@ async def test_repeats_in_any_order_send_each_message_once(
     assert sorted(await received(valkey, *streams)) == sorted((type, data) for (type, _), data in expected.items())
 
 
-async def test_events_that_the_checkpoint_has_passed_are_no_news(
+async def test_events_that_the_checkpoint_has_passed_are_not_published_again(
     all_tenants: Database, valkey: Redis, tenant: str, stored: list[dict[str, Any]], user: UUID, listing: UUID
 ) -> None:
     """Published again by an operator, or read again by a consumer group that has lost its offsets."""
     projection, stream = Live(valkey), user_stream(tenant, user)
     await catch_up(all_tenants, projection)
-    await LiveStreams(valkey).open([stream], None)
+    await LiveStreams(valkey).open({stream: None})
     async with all_tenants.statements() as connection:
         at = await event_store.checkpoint(connection, projection.name)
         [(newest, _)] = (await event_store.visible_between(connection, None, None, at, 100_000))[-1:] or [(at, {})]
@@ -141,22 +141,22 @@ async def test_events_that_the_checkpoint_has_passed_are_no_news(
     assert await received(valkey, stream) == []
 
 
-async def test_rebuild_sends_nothing(
+async def test_rebuild_publishes_nothing(
     all_tenants: Database, valkey: Redis, tenant: str, stored: list[dict[str, Any]], user: UUID
 ) -> None:
     stream = user_stream(tenant, user)
-    await LiveStreams(valkey).open([stream], None)
+    await LiveStreams(valkey).open({stream: None})
 
     await rebuild(all_tenants, Live(valkey), lambda _: None)
 
     assert await received(valkey, stream) == []
 
 
-async def test_events_that_kafka_lost_are_sent_by_catching_up(
+async def test_events_that_kafka_lost_are_published_by_catching_up(
     all_tenants: Database, valkey: Redis, tenant: str, user: UUID, listing: UUID, database: Database
 ) -> None:
     stream = user_stream(tenant, user)
-    await LiveStreams(valkey).open([stream], None)
+    await LiveStreams(valkey).open({stream: None})
     await store(database, tenant, event_of_each_kind(tenant, user, listing, without=("USER_DELETED",)))
 
     await catch_up(all_tenants, Live(valkey))
@@ -171,11 +171,11 @@ class Failing(Live):
         raise RedisError("unavailable")
 
 
-async def test_readers_are_reset_when_redis_was_unavailable(
+async def test_subscribers_are_reset_when_redis_was_unavailable(
     all_tenants: Database, valkey: Redis, tenant: str, stored: list[dict[str, Any]], user: UUID
 ) -> None:
     stream = user_stream(tenant, user)
-    await LiveStreams(valkey).open([stream], None)
+    await LiveStreams(valkey).open({stream: None})
     projection = Failing(valkey)
     sink = Sink(all_tenants, projection)
 
