@@ -36,7 +36,7 @@ mails: .venv/.installed ## show every notice in every form on one page, .data/ma
 	@$(PY) -m notices
 
 test: .venv/.installed ## the tests, on embedded engines
-	@$(PY) -m pytest --numprocesses=2 --dist=loadfile
+	@$(PY) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 test-temporal: .venv/.installed temporal ## the tests that need the real Temporal server, on Postgres
 	@TEST_TEMPORAL=server $(PY) -m pytest -m temporal

@@ -16,7 +16,7 @@ from activities.saving import CommandStore
 from adapters import event_store, outbox, saved_searches, temporal
 from adapters.outbox import PendingEvent
 from adapters.postgres import Database
-from adapters.saved_searches import Looking
+from adapters.saved_searches import ActiveSavedSearch
 from adapters.sealing import Keyring
 from adapters.search.engine import SearchEngine
 from adapters.search.reading import understood
@@ -24,25 +24,20 @@ from domain.command import Saved
 from domain.events import observation_events
 from domain.matching import (
     MAX_SHOWN,
-    MAX_UNREAD,
     RELISTED_WITHIN,
     Found,
     SentMail,
+    is_given_up,
     likeness_of,
     matches_of,
     unread_in_a_row,
 )
 from domain.model import Fact
-from domain.notifications import in_app_id, notices_of
+from domain.notifications import notices_of
 from domain.observations import Matched, MatchedListing, MatchReason, RecordActivity, SavedSearchMatched
 from domain.saved_searches import PausedBy, PauseSavedSearch
-from domain.search import SearchFilters, SearchQuery, Sort
+from domain.search import SearchFilters, SearchQuery
 
-_OVERLAP = timedelta(hours=6)
-"""How far a round looks back beyond the last one: the read model may have been so late. What was reported is known."""
-_PAGE = 100
-_MAX_FOUND = 500
-"""Listings that one round looks at, the newest. A search with more of them in six hours asks for too much."""
 _LOST_AFTER = timedelta(minutes=15)
 """A round takes seconds: its workflow is lost, or something that it needs is unavailable."""
 _LIMIT = 500
@@ -102,8 +97,8 @@ class SavedSearchRounds:
     async def next_round(self, of: SavedSearchOf) -> datetime | None:
         """When the next round is due; None ends the rounds. Raises DatabaseUnavailable."""
         async with self._database.statements(of.tenant_id) as connection:
-            looking = await saved_searches.find_looking(connection, of.saved_search_id)
-        return looking.due_at if looking else None
+            active = await saved_searches.find_active(connection, of.saved_search_id)
+        return active.search.due_at if active else None
 
     @activity.defn
     async def find_matches(self, round: Round) -> RoundDone:
@@ -111,19 +106,20 @@ class SavedSearchRounds:
 
         Raises DatabaseUnavailable or SearchUnavailable.
         """
-        event_id = uuid5(round.saved_search_id, f"round/{round.at.isoformat()}")
+        event_id = saved_searches.round_id(round.saved_search_id, round.at)
         async with self._database.statements(round.tenant_id) as connection:
-            looking = await saved_searches.find_looking(connection, round.saved_search_id)
-        if looking is None:
+            active = await saved_searches.find_active(connection, round.saved_search_id)
+        if active is None:
             return RoundDone()
-        if looking.looked_at and looking.looked_at >= round.at:
-            return await self._done_before(round, looking, event_id)
-        found = await self._matches(round.tenant_id, looking)
-        unread = await self._unread(round.tenant_id, looking) if found else 0
-        if unread >= MAX_UNREAD:
+        if active.last_round_at and active.last_round_at >= round.at:
+            return await self._done_before(round, active, event_id)
+        checkpoint = await self._checkpoint(round, active)
+        found = await self._news(round.tenant_id, active)
+        unread = await self._unread(round.tenant_id, active) if found else []
+        if is_given_up(unread, round.at):
             return RoundDone(unread=True)
-        due_at = looking.search.next_due(round.at)
-        if await self._record(round, looking, due_at, found, unread, event_id):
+        due_at = active.search.next_due(round.at)
+        if await self._record(round, active, due_at, checkpoint, found, unread, event_id):
             return RoundDone(reported=len(found), recorded=event_id if found else None, due_at=due_at)
         return RoundDone(due_at=await self.next_round(round))
 
@@ -140,73 +136,86 @@ class SavedSearchRounds:
         )
         return await self._store.save(SAVED_SEARCH, self._keyring.seal_in_transit(command, command.command_id))
 
-    async def _done_before(self, round: Round, looking: Looking, event_id: UUID) -> RoundDone:
+    async def _done_before(self, round: Round, active: ActiveSavedSearch, event_id: UUID) -> RoundDone:
         """The result of a round whose answer was lost."""
         async with self._database.statements(round.tenant_id) as connection:
             is_stored = await event_store.by_id(connection, event_id) is not None
-        return RoundDone(recorded=event_id if is_stored else None, due_at=looking.due_at)
+        return RoundDone(recorded=event_id if is_stored else None, due_at=active.search.due_at)
 
-    async def _matches(self, tenant_id: str, looking: Looking) -> list[tuple[Found, MatchedListing]]:
-        """What is news to a saved search, the newest first."""
-        since = looking.search.since
-        if looking.looked_at:
-            since = max(since, looking.looked_at - _OVERLAP)
-        cards = {UUID(card["id"]): card for card in await self._cards(tenant_id, looking, since)}
+    async def _checkpoint(self, round: Round, active: ActiveSavedSearch) -> datetime | None:
+        """Up to when changes can be known: not up to the time of the round, because the read model may have stopped.
+
+        It is read first, because later changes may or may not be among those that the round then looks at.
+        """
+        last = await self._engine.last_change(round.tenant_id)
+        if last is None:
+            return active.checkpoint
+        return max(filter(None, (active.checkpoint, min(last, round.at))))
+
+    async def _news(self, tenant_id: str, active: ActiveSavedSearch) -> list[MatchedListing]:
+        """All that is news to a saved search, what has changed last first."""
+        filters = SearchFilters.model_validate_json(active.search.filters)
         async with self._database.statements(tenant_id) as connection:
-            reported = await saved_searches.reported_of(connection, looking.search.id, list(cards))
+            read, _ = await understood(connection, SearchQuery(**dict(filters)), interpret=True)
+        news: dict[UUID, MatchedListing] = {}
+        after = None
+        while True:
+            page = await self._engine.changes(tenant_id, read, active.changed_since, after)
+            cards = {hit.id: orjson.loads(hit.card) for hit in page.hits}
+            for id in cards:
+                news.pop(id, None)  # it has changed since it was on an earlier page
+            of_others = {id: card for id, card in cards.items() if card["ownerId"] != str(active.search.user_id)}
+            news |= {match.property_id: match for match in await self._matches(tenant_id, active, of_others)}
+            if page.next is None:
+                return [*news.values()][::-1]
+            after = page.next
+            activity.heartbeat(len(news))
+
+    async def _matches(
+        self, tenant_id: str, active: ActiveSavedSearch, cards: dict[UUID, dict[str, Any]]
+    ) -> list[MatchedListing]:
+        """What is news of a page, in its order."""
+        since, id = active.changed_since, active.search.id
+        async with self._database.statements(tenant_id) as connection:
+            reported = await saved_searches.reported_of(connection, id, list(cards))
             unknown = [id for id, card in cards.items() if id not in reported or card["version"] > reported[id].version]
             steps = await saved_searches.steps_of(connection, tenant_id, unknown)
             found = [_found(cards[id], steps[id]) for id in unknown if id in steps]
             owners = {cards[one.id]["ownerId"] for one in found if one.steps[-1].at >= since and one.id not in reported}
             gone = await saved_searches.gone_of(connection, tenant_id, owners, since - RELISTED_WITHIN)
-        return matches_of(found, reported, [one for id, one in gone if id not in cards], since)
+            if gone:
+                reported |= await saved_searches.reported_of(connection, id, [one.id for one in gone])
+        return matches_of(found, reported, gone, since)
 
-    async def _cards(self, tenant_id: str, looking: Looking, since: datetime) -> list[dict[str, Any]]:
-        """The listings of others that match, and have changed since."""
-        filters = SearchFilters.model_validate_json(looking.search.filters)
-        changed = max(filters.changed_since or since, since)
+    async def _unread(self, tenant_id: str, active: ActiveSavedSearch) -> list[SentMail]:
+        """The last mails that were not read, one after the other."""
+        if not active.unread_mails:
+            return []
+        search = active.search
         async with self._database.statements(tenant_id) as connection:
-            read, _ = await understood(connection, SearchQuery(**dict(filters)), interpret=True)
-        query = read.model_copy(update={"changed_since": changed, "sort": Sort.NEWEST, "limit": _PAGE})
-        cards: list[dict[str, Any]] = []
-        after = None
-        while len(cards) < _MAX_FOUND:
-            page = await self._engine.search(tenant_id, query, after, with_counts=False)
-            cards += [orjson.loads(hit.card) for hit in page.hits]
-            after = page.next
-            if after is None:
-                break
-        return [card for card in cards if card["ownerId"] != str(looking.search.user_id)]
-
-    async def _unread(self, tenant_id: str, looking: Looking) -> int:
-        if not looking.mails:
-            return 0
-        search = looking.search
-        async with self._database.statements(tenant_id) as connection:
-            readings = await saved_searches.readings_of(connection, search.user_id, search.id, looking.mails[0].at)
-        return unread_in_a_row(looking.mails, readings)
+            mails = await saved_searches.mails_of(connection, active)
+            readings = await saved_searches.readings_of(connection, search.user_id, search.id, mails[0].at)
+        return unread_in_a_row(mails, readings)
 
     async def _record(
         self,
         round: Round,
-        looking: Looking,
+        active: ActiveSavedSearch,
         due_at: datetime,
-        found: Sequence[tuple[Found, MatchedListing]],
-        unread: int,
+        checkpoint: datetime | None,
+        found: Sequence[MatchedListing],
+        unread: Sequence[SentMail],
         event_id: UUID,
     ) -> bool:
         """Store a round, with its event and notice if it reports something; False when it is stored already."""
-        search, shown = looking.search, tuple(match for _, match in found[:MAX_SHOWN])
-        mails = [*looking.mails]
-        if found:
-            ids = frozenset(match.property_id for match in shown)
-            mails.append(SentMail(in_app_id(event_id, search.user_id), round.at, ids))
+        search = active.search
+        mails = [*(mail.at for mail in unread), round.at] if found else active.unread_mails
         async with self._database.transaction(round.tenant_id) as tx:
-            if not await saved_searches.record_round(tx, looking, round.at, due_at, mails[-MAX_UNREAD:]):
+            if not await saved_searches.record_round(tx, active, round.at, due_at, checkpoint, mails):
                 return False
             if found:
-                rows = [_reported(round, search.user_id, listing, match) for listing, match in found]
-                await saved_searches.store_reported(tx, search.id, rows)
+                rows = [_reported(round, match) for match in found]
+                await saved_searches.store_reported(tx, search.id, rows, active.changed_since)
                 matched = Matched(
                     event_id=event_id,
                     aggregate_id=search.id,
@@ -216,8 +225,8 @@ class SavedSearchRounds:
                         saved_search_id=search.id,
                         user_id=search.user_id,
                         total=len(found),
-                        listings=shown,
-                        unread=unread,
+                        listings=tuple(found[:MAX_SHOWN]),
+                        unread=sum(mail.delivered for mail in unread),
                     ),
                 )
                 batch = RecordActivity(command_id=event_id, tenant_id=round.tenant_id, observations=(matched,))
@@ -283,14 +292,14 @@ def _found(card: dict[str, Any], steps: Any) -> Found:
     )
 
 
-def _reported(round: Round, user_id: UUID, listing: Found, match: MatchedListing) -> dict[str, Any]:
+def _reported(round: Round, match: MatchedListing) -> dict[str, Any]:
     return {
         "tenant_id": round.tenant_id,
         "saved_search_id": round.saved_search_id,
-        "property_id": listing.id,
-        "user_id": user_id,
-        "version": listing.version,
-        "price": listing.price,
+        "property_id": match.property_id,
+        "user_id": round.user_id,
+        "version": match.version,
+        "price": match.price,
         "reported_at": round.at,
         "back_at": round.at if match.because is MatchReason.BACK else None,
     }

@@ -77,13 +77,9 @@ def _rows(command: Any, _: Loaded[SavedSearch], state: SavedSearch | None) -> Se
     key = {"tenant_id": command.tenant_id, "saved_search_id": command.saved_search_id}
     if state is None:
         return [Write(saved_filters, key, "delete"), Write(saved_search_matches, key, "delete")]
-    row = {
-        **state.model_dump(exclude={"id"}),
-        "filters": orjson.loads(state.filters),
-        "due_at": state.next_due(command.issued_at),
-    }
+    row = {**state.model_dump(exclude={"id"}), "filters": orjson.loads(state.filters)}
     if not isinstance(command, PauseSavedSearch):
-        row["recent_mails"] = []  # who changes a saved search has seen what comes of it
+        row["unread_mails"] = []  # who changes a saved search has seen what comes of it
     return [Write(saved_filters, {**key, **row}, "upsert")]
 
 

@@ -29,6 +29,10 @@ class Reported(StrEnum):
     """The recipient has marked it as spam."""
 
 
+UNDELIVERED = (Reported.FAILED.value, Reported.DROPPED.value, Reported.BOUNCED.value)
+"""What is reported of a delivery that nobody can read."""
+
+
 @dataclass(frozen=True)
 class Report:
     """One report of a provider."""

@@ -2,31 +2,43 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import orjson
 from sqlalchemy import ARRAY, Text, Uuid, and_, any_, bindparam, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.tables import saved_filters, saved_search_matches, users
+from adapters.delivery_reports import UNDELIVERED
+from adapters.tables import deliveries, saved_filters, saved_search_matches, users
 from domain.matching import Gone, Reading, Reported, SentMail, Step, likeness_of
+from domain.notifications import in_app_id
+from domain.preferences import Channel
 from domain.property_status import PropertyStatus
 from domain.saved_searches import SavedSearch
 from domain.user import MAY_SIGN_IN
 
-_OF_ROUNDS = {"tenant_id", "due_at", "looked_at", "recent_mails"}
+OVERLAP = timedelta(hours=6)
+"""How far a round looks back beyond the checkpoint: partitions of Kafka are not equally late, nor are clocks.
+
+What was reported is known, and what was no news is none the second time.
+"""
+_OF_ROUNDS = {"tenant_id", "last_round_at", "checkpoint", "unread_mails"}
 SAVED_SEARCH_STATE = [column for column in saved_filters.c if column.name not in _OF_ROUNDS]
 """The columns that `saved_search_of_row` reads."""
 MAX_REPORTED = 2_000
-"""Listings that are remembered of a saved search, the newest: four times what one round looks at."""
+"""Listings that are remembered of a saved search, the newest, beside those that the next round may find again."""
+MAX_UNREAD_MAILS = 500
+"""Times of mails that are remembered: more than an instant search sends before it pauses itself."""
 _MAX_GONE = 1_000
 """Listings that are looked at to find relistings. Only an owner who deletes a thousand a month has more."""
 _WHOLE = ("PROPERTY_CREATED", "PROPERTY_UPDATED", "PROPERTY_PRICE_CHANGED", "PROPERTY_STATUS_CHANGED")
 """The events that have the whole state of a listing."""
 _GONE = {PropertyStatus.WITHDRAWN, PropertyStatus.PAUSED, PropertyStatus.EXPIRED, PropertyStatus.REJECTED}
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+"""Older releases did not write when a listing was listed."""
 _M = saved_search_matches.c
 
 _STEPS = text("""
@@ -58,6 +70,7 @@ WHERE user_id = :user_id AND timestamp >= :since
 """)
 _FORGET = delete(saved_search_matches).where(
     _M.saved_search_id == bindparam("of"),
+    _M.reported_at < bindparam("before"),
     _M.property_id.in_(
         select(_M.property_id)
         .where(_M.saved_search_id == bindparam("of"))
@@ -68,15 +81,21 @@ _FORGET = delete(saved_search_matches).where(
 
 
 @dataclass(frozen=True)
-class Looking:
-    """A saved search that is not paused, and where its rounds have come to."""
+class ActiveSavedSearch:
+    """A saved search that is not paused, and what its rounds have recorded."""
 
     search: SavedSearch
-    due_at: datetime
-    looked_at: datetime | None
-    """Of its last round."""
-    mails: tuple[SentMail, ...]
-    """The last ones."""
+    last_round_at: datetime | None
+    checkpoint: datetime | None
+    """The last change of any listing of the tenant that the read model had at the last round."""
+    unread_mails: tuple[datetime, ...]
+    """When those mails were sent, one after the other, that were not read when the last of them was sent."""
+
+    @property
+    def changed_since(self) -> datetime:
+        """From when on the next round looks at changes."""
+        since = self.search.since
+        return max(since, self.checkpoint - OVERLAP) if self.checkpoint else since
 
 
 def saved_search_of_row(row: Mapping[Any, Any]) -> SavedSearch:
@@ -102,10 +121,12 @@ async def of_user(connection: AsyncConnection, user_id: UUID) -> list[SavedSearc
     return [saved_search_of_row(row) for row in (await connection.execute(query)).mappings()]
 
 
-async def find_looking(connection: AsyncConnection, saved_search_id: UUID) -> Looking | None:
+async def find_active(connection: AsyncConnection, saved_search_id: UUID) -> ActiveSavedSearch | None:
     """A saved search whose rounds go on: it is not paused, and its owner may sign in."""
     query = (
-        select(*SAVED_SEARCH_STATE, saved_filters.c.due_at, saved_filters.c.looked_at, saved_filters.c.recent_mails)
+        select(
+            *SAVED_SEARCH_STATE, *(saved_filters.c[name] for name in ("last_round_at", "checkpoint", "unread_mails"))
+        )
         .join(users, users.c.user_id == saved_filters.c.user_id)
         .where(saved_filters.c.saved_search_id == saved_search_id, saved_filters.c.paused.is_(None))
         .where(users.c.status.in_(list(MAY_SIGN_IN)))
@@ -113,31 +134,30 @@ async def find_looking(connection: AsyncConnection, saved_search_id: UUID) -> Lo
     row = (await connection.execute(query)).mappings().one_or_none()
     if row is None:
         return None
-    mails = tuple(
-        SentMail(UUID(mail["id"]), datetime.fromisoformat(mail["at"]), frozenset(map(UUID, mail["listings"])))
-        for mail in row["recent_mails"]
+    return ActiveSavedSearch(
+        saved_search_of_row(row), row["last_round_at"], row["checkpoint"], tuple(row["unread_mails"])
     )
-    return Looking(saved_search_of_row(row), row["due_at"], row["looked_at"], mails)
 
 
 async def record_round(
     connection: AsyncConnection,
-    looking: Looking,
+    active: ActiveSavedSearch,
     at: datetime,
     due_at: datetime,
-    mails: Sequence[SentMail],
+    checkpoint: datetime | None,
+    unread_mails: Sequence[datetime],
 ) -> bool:
-    """Record that a round is done; False when it was done before, or its search has changed in the meantime."""
+    """Record that a round is done; False when it was done before, or its search has changed in the meantime.
+
+    Of too many unread mails the first is kept, because the pause depends on its age, and the newest.
+    """
     c = saved_filters.c
-    kept = [
-        {"id": str(mail.notification_id), "at": mail.at.isoformat(), "listings": sorted(map(str, mail.listings))}
-        for mail in mails
-    ]
+    kept = [*unread_mails[:1], *unread_mails[1:][1 - MAX_UNREAD_MAILS :]]
     done = (
         update(saved_filters)
-        .where(c.saved_search_id == looking.search.id, c.version == looking.search.version)
-        .where(or_(c.looked_at.is_(None), c.looked_at < at))
-        .values(looked_at=at, due_at=due_at, recent_mails=kept)
+        .where(c.saved_search_id == active.search.id, c.version == active.search.version)
+        .where(or_(c.last_round_at.is_(None), c.last_round_at < at))
+        .values(last_round_at=at, due_at=due_at, checkpoint=checkpoint, unread_mails=kept)
     )
     return (await connection.execute(done)).rowcount > 0
 
@@ -153,8 +173,10 @@ async def reported_of(
     return {row.property_id: Reported(row.version, row.price, row.back_at) for row in await connection.execute(query)}
 
 
-async def store_reported(connection: AsyncConnection, of: UUID, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Record what a saved search reports, and forget what is older than the newest `MAX_REPORTED`."""
+async def store_reported(
+    connection: AsyncConnection, of: UUID, rows: Sequence[Mapping[str, Any]], before: datetime
+) -> None:
+    """Record what a saved search reports, and forget what is older than `before` and than the newest `MAX_REPORTED`."""
     written = insert(saved_search_matches)
     latest = {
         **{name: written.excluded[name] for name in ("version", "price", "reported_at")},
@@ -162,7 +184,7 @@ async def store_reported(connection: AsyncConnection, of: UUID, rows: Sequence[M
     }
     upsert = written.on_conflict_do_update(index_elements=list(saved_search_matches.primary_key), set_=latest)
     await connection.execute(upsert, [dict(row) for row in rows])
-    await connection.execute(_FORGET, {"of": of})
+    await connection.execute(_FORGET, {"of": of, "before": before})
 
 
 async def steps_of(
@@ -178,9 +200,7 @@ async def steps_of(
     return {id: tuple(steps) for id, steps in found.items()}
 
 
-async def gone_of(
-    connection: AsyncConnection, tenant_id: str, owners: Collection[str], since: datetime
-) -> list[tuple[UUID, Gone]]:
+async def gone_of(connection: AsyncConnection, tenant_id: str, owners: Collection[str], since: datetime) -> list[Gone]:
     """The listings that owners have deleted or withdrawn since `since`; not those that are sold or let, or a draft."""
     wanted = {"owners": list(owners), "since": since, "statuses": sorted(_GONE), "most": _MAX_GONE}
     left = {row.aggregate_id: row for row in await connection.execute(_LEFT, wanted)} if owners else {}
@@ -192,9 +212,43 @@ async def gone_of(
         facts, ending = row.event_data, left[row.aggregate_id]
         status = facts.get("status", PropertyStatus.ACTIVE)
         if status in _GONE or (ending.deleted and status == PropertyStatus.ACTIVE):
-            price = round(float(facts["price"]))
-            gone.append((UUID(row.aggregate_id), Gone(likeness_of(facts, str(facts["ownerId"])), price, ending.at)))
+            listed_at = datetime.fromisoformat(facts["listedAt"]) if facts.get("listedAt") else _LONG_AGO
+            likeness, price = likeness_of(facts, str(facts["ownerId"])), round(float(facts["price"]))
+            gone.append(Gone(UUID(row.aggregate_id), likeness, price, listed_at, ending.at))
     return gone
+
+
+async def mails_of(connection: AsyncConnection, active: ActiveSavedSearch) -> list[SentMail]:
+    """The mails of a saved search that were unread, oldest first.
+
+    A listing that was viewed shows that the last mail with it was read, also one beyond those that the mail shows.
+    """
+    search = active.search
+    reported = select(_M.property_id, _M.reported_at).where(
+        _M.saved_search_id == search.id, _M.reported_at >= active.unread_mails[0]
+    )
+    listings: dict[datetime, set[UUID]] = {}
+    for row in await connection.execute(reported):
+        listings.setdefault(row.reported_at, set()).add(row.property_id)
+    event_ids = {at: round_id(search.id, at) for at in active.unread_mails}
+    d = deliveries.c
+    delivered = select(d.event_id).where(
+        d.event_id == any_(bindparam("ids", list(event_ids.values()), type_=ARRAY(Uuid))),
+        d.channel == Channel.EMAIL.value,
+        d.recipient_id == search.user_id,
+        d.sent_at.is_not(None),
+        func.coalesce(d.reported, "").not_in(UNDELIVERED),
+    )
+    known = set((await connection.execute(delivered)).scalars())
+    return [
+        SentMail(in_app_id(id, search.user_id), at, frozenset(listings.get(at, ())), id in known)
+        for at, id in event_ids.items()
+    ]
+
+
+def round_id(saved_search_id: UUID, at: datetime) -> UUID:
+    """The id of the event of a round, which is the same for each attempt."""
+    return uuid5(saved_search_id, f"round/{at.astimezone(UTC).isoformat()}")
 
 
 async def readings_of(

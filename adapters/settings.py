@@ -249,6 +249,11 @@ class Settings(BaseSettings):
 
     views_per_minute: Annotated[int, Field(ge=1)] = 600
     """By one account, or by visitors without one from one address: an office looks around, a script counts up."""
+    searches_per_minute: Annotated[int, Field(ge=1)] = 600
+    """Of listings, maps, and similar or recommended listings, by one account or by visitors without one from one
+    address: an office looks around, and a script takes at most some ten seconds of a core a minute."""
+    suggestions_per_minute: Annotated[int, Field(ge=1)] = 3_000
+    """As searches, while somebody types: one for each letter, each of which takes a millisecond."""
     streams_per_user: Annotated[int, Field(ge=1)] = 20
     """Open streams of live updates of one user on one replica of the API: tabs and devices."""
     streams_per_address: Annotated[int, Field(ge=1)] = 500

@@ -519,6 +519,7 @@ discarded_events = Table(
     Column("discarded_by", Uuid),
     _at("discarded_at", now=True),
     Index("discarded_events_page", "projection", "id"),
+    Index("discarded_events_event", "projection", "event_id"),
     Index("discarded_events_key", "key"),
     schema="user_history",
 )
@@ -634,8 +635,9 @@ saved_filters = Table(
     _at("created_at"),
     _at("updated_at"),
     _at("due_at"),
-    _at("looked_at", nullable=True),
-    Column("recent_mails", JSONB, nullable=False, server_default=text("'[]'")),
+    _at("last_round_at", nullable=True),
+    _at("checkpoint", nullable=True),
+    Column("unread_mails", ARRAY(DateTime(timezone=True)), nullable=False, server_default=text("'{}'")),
     Index("saved_filters_user", "tenant_id", "user_id", "created_at"),
     Index("saved_filters_due", "due_at", postgresql_where=text("paused IS NULL")),
     schema="search",
@@ -752,7 +754,9 @@ property_search = Table(
     # With what the view asks, so that listings in an area are counted without reading their rows.
     _indexed("property_search_geo", "geo", "gist", postgresql_include=["tenant_id", "generation"]),
     Index(
-        "property_search_changed", "tenant_id", "generation", "changed_at", postgresql_where=text("status = 'ACTIVE'")
+        "property_search_changed",
+        *("tenant_id", "generation", "changed_at", "property_id"),
+        postgresql_where=text("status = 'ACTIVE'"),
     ),
     schema="search",
 )

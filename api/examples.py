@@ -247,7 +247,8 @@ RESPONSES: dict[str, Any] = {
                 "maxPrice": 8_500_000,
                 "propertyId": str(_PROPERTY_ID),
             },
-        ]
+        ],
+        "exact": True,
     },
     "CommandState": {
         "commandId": str(_COMMAND_ID),

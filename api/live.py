@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Literal, TypeVar
 
+from adapters import tasks
 from adapters.live import NOTHING, Backlog, Entry, FanOut, LiveStreams, order_of
 from adapters.redis import RedisError
 from adapters.telemetry import LIVE_MESSAGES, LIVE_STREAMS
@@ -67,9 +68,7 @@ class Live:
         self._tasks = [asyncio.create_task(loop()) for loop in (self._read_on, self._check_on, self._extend_on)]
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.cancel(self._tasks)
         await self._fan_out.close()
 
     async def drain(self) -> None:

@@ -17,6 +17,7 @@ from api.errors import ApiError
 from api.openapi import query
 from api.property_answers import json_counts_of
 from api.search import FoundProperty
+from api.search_limits import SEARCH_LIMIT
 from api.tokens import Caller
 from domain.command import Actor
 from domain.model import Model
@@ -68,7 +69,8 @@ class RecommendationList(Model):
 @router.get(
     "/api/properties/{property_id}/similar",
     tags=["properties"],
-    **query(RecommendationList, "invalid-request", "not-found", signed_in="optional"),
+    dependencies=[SEARCH_LIMIT],
+    **query(RecommendationList, "invalid-request", "not-found", "too-many-requests", signed_in="optional"),
 )
 async def list_similar_properties(
     property_id: UUID, caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep, limit: LimitQuery = 10
@@ -89,7 +91,8 @@ async def list_similar_properties(
 @router.get(
     "/api/search/recommendations",
     tags=["search"],
-    **query(RecommendationList, "invalid-request", signed_in="optional"),
+    dependencies=[SEARCH_LIMIT],
+    **query(RecommendationList, "invalid-request", "too-many-requests", signed_in="optional"),
 )
 async def list_recommendations(
     caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep, limit: LimitQuery = 10

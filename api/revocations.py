@@ -7,10 +7,10 @@ be lost.
 import asyncio
 import logging
 import time
-from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
+from adapters import tasks
 from adapters.postgres import Database
 from adapters.revocations import closed_sessions
 from api.tokens import LIFETIME_SECONDS
@@ -59,9 +59,7 @@ class Revocations:
 
     async def close(self) -> None:
         if self._reading:
-            self._reading.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reading
+            await tasks.cancel([self._reading])
         await self._database.close()
 
     async def read(self) -> None:

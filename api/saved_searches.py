@@ -204,7 +204,7 @@ def _shown(search: SavedSearch) -> ShownSavedSearch:
         filters=orjson.loads(search.filters),
         paused=search.paused is not None,
         paused_by=search.paused,
-        due_at=None if search.paused else search.next_due(max(search.since, datetime.now(UTC))),
+        due_at=None if search.paused else search.due_at,
         created_at=search.created_at,
         updated_at=search.updated_at,
     )

@@ -15,16 +15,17 @@ from api.errors import ApiError
 from api.openapi import query
 from api.paging import opened
 from api.property_answers import json_counts_of
+from api.search_limits import SEARCH_LIMIT
 from api.search_parameters import SearchBody, SearchParameters
 from api.tokens import Caller
 from domain.model import Model
 from domain.search import Hit, ListingCard, SearchQuery, SearchResult
 from domain.words import words
-from projections.search import is_searchable
+from projections.search import is_searchable, version_of
 
 router = APIRouter(prefix="/api/search", tags=["search"])
 
-_PROBLEMS = ("invalid-request", "invalid-cursor", "invalid-consistency-token")
+_PROBLEMS = ("invalid-request", "invalid-cursor", "invalid-consistency-token", "too-many-requests")
 
 ConsistencyToken = Annotated[
     str | None,
@@ -104,7 +105,7 @@ class SearchPage(Model):
     """When nothing is found: what to drop, the most promising first."""
 
 
-@router.get("/properties", **query(SearchPage, *_PROBLEMS, signed_in="optional"))
+@router.get("/properties", dependencies=[SEARCH_LIMIT], **query(SearchPage, *_PROBLEMS, signed_in="optional"))
 async def search_properties(
     parameters: Annotated[SearchParameters, Query()],
     caller: MaybeCallerDep,
@@ -116,7 +117,7 @@ async def search_properties(
     return await _answer(parts, caller, tenant_id, parameters, consistency_token)
 
 
-@router.post("/properties", **query(SearchPage, *_PROBLEMS, signed_in="optional"))
+@router.post("/properties", dependencies=[SEARCH_LIMIT], **query(SearchPage, *_PROBLEMS, signed_in="optional"))
 async def search_properties_in_polygon(
     body: BodyOf[SearchBody],
     caller: MaybeCallerDep,
@@ -202,10 +203,13 @@ async def wait_until_searchable(parts: Parts, tenant_id: str, token: str | None)
     entry = consistency_cursor(parts, tenant_id, (token or "").partition(".")[0], token)
     if entry is None:
         return
-    if not await is_searchable(parts.database, tenant_id, entry.id, parts.settings.consistency_wait_seconds):
+    written = await version_of(parts.database, tenant_id, entry.id)
+    if written is None:
+        return
+    if not await is_searchable(parts.database, tenant_id, *written, parts.settings.consistency_wait_seconds):
         raise ApiError(
             "unavailable",
             "The search does not have your change yet. Send the request again after Retry-After seconds.",
             headers={"Retry-After": "1"},
         )
-    await parts.search.refresh()
+    await parts.search.make_findable(tenant_id, *written)

@@ -8,6 +8,7 @@ from adapters.search.reading import understood
 from api.deps import MaybeCallerDep, PartsDep, TenantDep
 from api.openapi import query
 from api.search import ConsistencyToken, wait_until_searchable
+from api.search_limits import SEARCH_LIMIT
 from api.search_parameters import ClusterParameters
 from domain.clusters import Cluster, tiles_of
 from domain.model import Model
@@ -20,9 +21,16 @@ class Clusters(Model):
 
     items: tuple[Cluster, ...]
     """At most 1,000. A tile on the edge of the box counts the listings inside the box."""
+    exact: bool
+    """Whether every listing was counted; if not, the counts are lower bounds, and the map shows where the newest are.
+    """
 
 
-@router.get("/clusters", **query(Clusters, "invalid-request", "invalid-consistency-token", signed_in="optional"))
+@router.get(
+    "/clusters",
+    dependencies=[SEARCH_LIMIT],
+    **query(Clusters, "invalid-request", "invalid-consistency-token", "too-many-requests", signed_in="optional"),
+)
 async def search_clusters(
     parameters: Annotated[ClusterParameters, Query()],
     caller: MaybeCallerDep,
@@ -41,4 +49,5 @@ async def search_clusters(
     async with parts.search_database.statements(tenant_id) as connection:
         read, _ = await understood(connection, asked, interpret=parameters.interpret)
     level = tiles_of(asked.bbox, parameters.zoom).level
-    return Clusters(items=tuple(await parts.search.clusters(tenant_id, read, level)))
+    found = await parts.search.clusters(tenant_id, read, level)
+    return Clusters(items=found.clusters, exact=found.exact)

@@ -5,6 +5,7 @@ import logging
 import time
 from collections import OrderedDict
 
+from adapters import tasks
 from adapters.postgres import Database
 from adapters.search.names import listed_names
 from domain.gazetteer import hyderabad
@@ -40,10 +41,7 @@ class Suggestions:
 
     async def close(self) -> None:
         """Stop what is being built."""
-        tasks = list(self._building.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.cancel(list(self._building.values()))
 
     async def _build(self, tenant_id: str) -> SuggestionIndex:
         async with self._database.statements(tenant_id) as connection:

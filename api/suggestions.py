@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 
 from api.deps import MaybeCallerDep, PartsDep, TenantDep
 from api.openapi import query
+from api.search_limits import SUGGESTION_LIMIT
 from domain import fields as f
 from domain.model import Model
 from domain.suggestions import MOST, Kind
@@ -33,7 +34,10 @@ class SuggestionList(Model):
 
 
 @router.get(
-    "/suggestions", response_model_exclude_none=True, **query(SuggestionList, "invalid-request", signed_in="optional")
+    "/suggestions",
+    response_model_exclude_none=True,
+    dependencies=[SUGGESTION_LIMIT],
+    **query(SuggestionList, "invalid-request", "too-many-requests", signed_in="optional"),
 )
 async def suggestions(
     q: Annotated[f.SearchText, Query(description="What is typed so far; its last word may be incomplete")],

@@ -28,7 +28,7 @@ from adapters import kafka, redis, temporal
 from adapters.kafka import activity_json
 from adapters.postgres import Database
 from adapters.settings import Settings
-from bench import rebuilds, search, streams
+from bench import reading, rebuilds, search, streams
 from bench.empty import QUEUE, EmptyStepsWorkflow, EmptyWorkflow
 from bench.histories import long_history
 from bench.load import Connection, Latencies, Work, concurrent, interleaved, request, sequential
@@ -56,6 +56,7 @@ MEASUREMENTS = (
     "views",
     "enumeration",
     "streams",
+    "reading",
     "search",
     "projection",
     "rebuild",
@@ -437,8 +438,9 @@ async def measure(
     measurements: Sequence[str], engine: str, seconds: float, events: int, entries: int, listings: int, rebuilt: int
 ) -> list[dict[str, object]]:
     console = Console(stderr=True)
-    unlimited = "COMMANDS_PER_MINUTE", "LINKS_PER_MINUTE", "REGISTRATIONS_PER_MINUTE", "VIEWS_PER_MINUTE"
-    limits = dict.fromkeys((*unlimited, "STREAMS_PER_ADDRESS"), "100000000")
+    unlimited = ("COMMANDS", "LINKS", "REGISTRATIONS", "VIEWS", "SEARCHES", "SUGGESTIONS")
+    names = (*(f"{name}_PER_MINUTE" for name in unlimited), "STREAMS_PER_ADDRESS")
+    limits = dict.fromkeys(names, "100000000")
     async with AsyncExitStack() as ending:
         stack = Stack(
             Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="hyderabad-bench-"))),
@@ -482,6 +484,8 @@ async def measure(
                     await bench.views()
                 case "enumeration":
                     await bench.enumeration()
+                case "reading":
+                    reading.measure(bench.row)
                 case "search":
                     await search.measure(settings, bench.row, listings)
                 case "streams":

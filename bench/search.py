@@ -13,6 +13,7 @@ from typing import Protocol
 from uuid import UUID, uuid4
 
 import asyncpg
+import httpx
 
 from adapters.postgres import Database
 from adapters.search.choice import index_of, search_engine
@@ -22,10 +23,12 @@ from adapters.search.relaxing import relaxations
 from adapters.search.rows import indexed
 from adapters.search.spelling import corrected
 from adapters.settings import Settings
+from api.app import create_app
 from bench.load import Latencies, Work, concurrent
 from bench.search_baselines import Listed, PlainTable, Tantivy, text_of
 from bench.search_listings import listings
 from bench.search_queries import KINDS, Asked
+from demo.listings import LOCALITIES
 from projections.search import Search
 from tests.relevance.evaluation import Judged, found_by
 from tests.relevance.loading import load, saved
@@ -133,6 +136,27 @@ class SearchBench:
         # One after the other: a server of plain queries is as busy with one, which it answers by several processes.
         self._row("search-rate", rate / cores, "searches/s a core", len(every_plain) / sum(every_plain) / cores)
 
+    async def suggest(self) -> None:
+        """How long a suggestion takes by its route, without a network: for each letter of a name, and with an error."""
+        chance = random.Random(7)
+        names = [chance.choice(LOCALITIES)[0].lower() for _ in range(_QUERIES)]
+        typed = [name[:length] for name in names for length in range(2, len(name) + 1)]
+        typed += [name[:2] + name[3:4] + name[2:3] + name[4:8] for name in names]
+        alone = {"default_tenant": self._tenant, "suggestions_per_minute": 10**9}
+        app = create_app(self._settings.model_copy(update=alone))
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as http,
+        ):
+
+            async def ask(text: str) -> None:
+                (await http.get("/api/search/suggestions", params={"q": text})).raise_for_status()
+
+            times = await _times(partial(ask, text) for text in [*typed[:_WARM], *typed])
+        plain = await _times(partial(self._plain.complete, text) for text in typed[:: 10 * _PLAIN_EVERY])
+        self._row("search-suggestions", _p95(times[_WARM:]), "ms p95", _p95(plain))
+
     def _next(self, mix: Iterator[Asked]) -> Work:
         return lambda: self._answer(next(mix), self._engine)
 
@@ -209,6 +233,7 @@ async def measure(settings: Settings, row: AddRow, count: int) -> None:
         await judged(settings, database, all_tenants, row)
         await bench.index(count)
         await bench.find()
+        await bench.suggest()
 
 
 async def _times(calls: Iterator[Callable[[], Awaitable[object]]]) -> list[float]:

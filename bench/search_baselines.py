@@ -68,6 +68,12 @@ class PlainTable:
         ]
         await self._connection.copy_records_to_table("listings", schema_name="bench", records=rows, columns=_COLUMNS)
 
+    async def complete(self, typed: str) -> list[Any]:
+        """The localities that begin with what is typed."""
+        query = "SELECT DISTINCT location FROM bench.listings WHERE location ILIKE $1 || '%' LIMIT 10"
+        found: list[Any] = await self._connection.fetch(query, typed)
+        return found
+
     async def find(self, where: str, order: str) -> list[Any]:
         """The cards of the first page."""
         found: list[Any] = await self._connection.fetch(

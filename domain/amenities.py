@@ -1,6 +1,6 @@
 """Amenities by all the ways they are written: `Gym` and `Gymnasium` are one."""
 
-from domain.gazetteer import words_of
+from domain.place_names import words_of
 
 _WRITTEN = {
     "Lift": "lifts|elevator|elevators|lift available",
@@ -23,7 +23,8 @@ _WRITTEN = {
     "Gas connection": "piped gas|gas pipeline|gasconnection|gas line|gas pipe line",
     "Wi-Fi": "wifi|internet",
     "Air conditioning": "ac|acs|air conditioner|air conditioned|air conditioners",
-    "Car parking": "parking|covered parking|reserved parking|carparking|car park|parking space|parking spaces",
+    "Car parking": "parking|1 car parking|2 car parking|3 car parking|2 parking"
+    "|covered parking|reserved parking|carparking|car park|parking space|parking spaces",
     "Visitor parking": "visitors parking|guest parking",
     "Servant room": "maid room|servants room|maids room|servant quarters|staff quarter|staffquarter",
     "Pooja room": "puja room|prayer room|pooja",

@@ -10,6 +10,8 @@ from domain.model import Model
 
 MAX_TILES = 1_000
 """Of an answer: a screen of 2,560 x 1,440 pixels has 920 tiles of 64 pixels."""
+MAX_COUNTED = 50_000
+"""Listings that are counted for one map: a tenth of a second or two, and more than the tiles of a screen can tell."""
 MAX_ZOOM = 22
 _FINER = 2
 """Levels between the zoom of a map and its clusters: a tile of the map, 256 pixels wide, has 4 x 4 of them."""
@@ -28,6 +30,15 @@ class Cluster(Model):
     max_price: f.Rupees
     property_id: UUID | None = None
     """The listing, where there is only one."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The clusters of a map, the fullest first."""
+
+    clusters: tuple[Cluster, ...]
+    exact: bool
+    """Whether every listing was counted; if not, the counts are lower bounds."""
 
 
 @dataclass(frozen=True)

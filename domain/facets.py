@@ -66,6 +66,17 @@ def under_other_filters(filters: SearchFilters, facet: Facet) -> SearchFilters:
     return filters
 
 
+def counted_together(filters: SearchFilters) -> dict[SearchFilters, list[Facet]]:
+    """The facets to count under each set of filters: those without a filter of their own under all of them, first.
+
+    The filters themselves are first also where every facet has a filter.
+    """
+    parts: dict[SearchFilters, list[Facet]] = {filters: []}
+    for facet in Facet:
+        parts.setdefault(under_other_filters(filters, facet), []).append(facet)
+    return parts
+
+
 def relaxed(filters: SearchFilters) -> dict[str, SearchFilters]:
     """The searches that ask for one thing less, by the JSON name of the dropped filter."""
     fields = SearchFilters.model_fields

@@ -1,20 +1,18 @@
 """The localities of Hyderabad: which spellings name the same place, and which places a text names.
 
-The names come from Telugu, Urdu and Hindi, so each is written in many ways: Kukatpally and Kukatpalli, HITEC City and
-Hi-tech City. `spelling` leaves out what differs between them, and `localities.csv` adds the aliases that no rule finds.
-Places whose names are only alike stay apart: Ameerpet and Meerpet, Lingampally and Bagh Lingampally.
+`spelling` leaves out what differs between the ways to write a name, and `localities.csv` adds the aliases that no rule
+finds. Places whose names are only alike stay apart: Ameerpet and Meerpet, Lingampally and Bagh Lingampally.
 """
 
 import csv
-import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from math import cos, hypot, radians
 from pathlib import Path
 
 from domain.edit_distance import edit_distance
+from domain.place_names import errors_in, readable, shortened, spelling, without_additions, without_city, words_of
 
 NAMESAKE_KM = 10.0
 """Of two places of one name, a listing belongs to the smaller one when its point is that near to it."""
@@ -22,69 +20,6 @@ NEIGHBOUR_KM = 4.0
 """Two names joined by a hyphen are a place and its neighbour when they are that near to each other."""
 
 _LOCALITIES = Path(__file__).with_name("localities.csv")
-_ACCENTS = re.compile("[\u0300-\u036f]")
-# Vowel signs of the scripts of India are no letters to `\w`.
-_NOT_WORDS = re.compile(r"(?:[^\w\u0900-\u0dff]|_)+")
-_CITY = frozenset({"hyderabad", "hyd", "telangana", "ts", "tg", "india", "andhra", "pradesh", "ap"})
-_SIDES = frozenset({"north", "south", "east", "west", "central"})
-_WRITTEN_OUT = {"rd": "road", "ngr": "nagar", "clny": "colony", "vlg": "village"}
-_ADDED = re.compile(
-    r" (?:phase|road|sector|block|street|lane|stage)(?: no| number)? ?(?:\d+[a-z]?|[ivx]+)\b"
-    r"| \d+(?:st|nd|rd|th)? phase\b| (?:main road|road|village|town|mandal|area|metro station)$"
-)
-"""What is added to the name of a locality without making it another place."""
-_PHONETIC = tuple(
-    (re.compile(pattern), by)
-    for pattern, by in (
-        ("ch", "C"),
-        ("(?<=[bdgjkpst])h", ""),  # aspirates: Mothi Nagar is Moti Nagar
-        ("c(?=[eiy])", "s"),
-        ("ck|q|c(?=[aoulr])", "k"),
-        ("w", "v"),
-        ("z", "j"),
-        ("ee", "i"),
-        ("oo", "u"),
-        ("[ao][uv](?![aeiou])", "o"),
-        ("(?<=[^aeiou])(?:ey?$|y)", "i"),
-        (r"([^\d])\1+", r"\1"),
-    )
-)
-_SHORT_A = re.compile("(?<=.)a")
-"""The short a between consonants is written or not: Nanakaramguda and Nanakramguda."""
-_COMMONEST = tuple(
-    (re.compile(pattern), by)
-    for pattern, by in (
-        (r"pall[ie]\b", "pally"),
-        (r"gudda\b", "guda"),
-        (r"peta\b", "pet"),
-        (r"poor\b", "pur"),
-        (r"\b(?:shri|sree|shree)\b", "sri"),
-        (r"(?<=[a-z]{3})(?=(?:nagar|colony|pally|guda|puram)\b)", " "),
-    )
-)
-_REPEATED = re.compile(r"([^\d])\1+")
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text in lower case, without accents and punctuation."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
-    return _NOT_WORDS.sub(" ", text.casefold().replace("'", "").replace("\u2019", "")).split()
-
-
-@lru_cache(maxsize=16_384)
-def spelling(name: str) -> str:
-    """What all ways to write a name have in common; `name` is in lower case, its spaces count for nothing.
-
-    Two names with the same spelling are taken for one.
-    """
-    sound = name.replace(" ", "")
-    for pattern, by in _PHONETIC:
-        sound = pattern.sub(by, sound)
-    short = _REPEATED.sub(r"\1", _SHORT_A.sub("", sound))
-    if len(short) < 4:
-        return sound.lower()
-    return (short[:-1] if len(short) > 5 and short.endswith("s") else short).lower()
 
 
 @dataclass(frozen=True)
@@ -150,7 +85,7 @@ class Gazetteer:
         What is around the name in an address is left out: city and state, `Phase 4`, `Road No 12`, and of several parts
         between commas all but the first that names a place; a later part decides between places of one name.
         """
-        parts = [part for part in map(_without_city, name.split(",")) if part]
+        parts = [part for part in map(without_city, name.split(",")) if part]
         if whole := self._spelt(" ".join(words_of(name))) or self._spelt(" ".join(parts)):
             return whole
         for i, part in enumerate(parts):
@@ -166,17 +101,17 @@ class Gazetteer:
     def _with_neighbour(self, name: str) -> list[Locality]:
         """The place of a name such as `Moti Nagar-Erragadda`, if the two are near to each other."""
         first, _, second = name.split(",")[0].partition("-")
-        near = self._spelt(_without_city(second))
+        near = self._spelt(without_city(second))
         return [
             place
-            for place in self._spelt(_without_city(first))
+            for place in self._spelt(without_city(first))
             if any(place.km_from(other.latitude, other.longitude) <= NEIGHBOUR_KM for other in near)
         ]
 
     def _spelt(self, name: str) -> list[Locality]:
         found = self._by_spelling.get(spelling(name))
         if found is None and " " in name:
-            found = self._by_spelling.get(spelling(_ADDED.sub("", name)))
+            found = self._by_spelling.get(spelling(without_additions(name)))
         return found or []
 
     def match(self, words: Sequence[str], start: int) -> tuple[list[Locality], int] | None:
@@ -199,14 +134,14 @@ class Gazetteer:
         One wrong letter is corrected in a short name and two in a long one, but never the first one.
         """
         wrong = spelling(name)
-        at_most = _errors_in(wrong)
+        at_most = errors_in(wrong)
         if not at_most:
             return []
         joined = name.replace(" ", "")
         near: dict[int, list[str]] = {}
-        for known in {known for shorter in _shortened(wrong, at_most) for known in self._by_deletion.get(shorter, ())}:
-            distance = edit_distance(wrong, known, min(at_most, _errors_in(known)))
-            if distance <= min(at_most, _errors_in(known)) and known[0] == wrong[0]:
+        for known in {known for shorter in shortened(wrong, at_most) for known in self._by_deletion.get(shorter, ())}:
+            distance = edit_distance(wrong, known, min(at_most, errors_in(known)))
+            if distance <= min(at_most, errors_in(known)) and known[0] == wrong[0]:
                 typed = min(edit_distance(joined, written, 3) for written in self._written[known])
                 if typed <= at_most + 1:
                     near.setdefault(distance * 4 + typed, []).append(known)
@@ -220,7 +155,7 @@ class Gazetteer:
         """Spellings by what is left of them without one or two letters (symmetric deletion, as in SymSpell)."""
         by_deletion: dict[str, list[str]] = {}
         for known in self._written:
-            for shorter in _shortened(known, _errors_in(known)):
+            for shorter in shortened(known, errors_in(known)):
                 by_deletion.setdefault(shorter, []).append(known)
         return by_deletion
 
@@ -237,37 +172,8 @@ class Gazetteer:
                 return nearest.key
         if found:
             return found[0].key
-        parts = [part for part in map(_without_city, name.split(",")) if part]
-        return _readable(parts[0] if parts else " ".join(words_of(name))) or name.strip().casefold()
-
-
-def _without_city(part: str) -> str:
-    words = [_WRITTEN_OUT.get(word, word) for word in words_of(part)]
-    rest = [word for word in words if word not in _CITY and not re.fullmatch(r"\d{6}", word)]
-    if len(rest) < len(words) and all(word in _SIDES for word in rest):
-        return ""  # `Hyderabad - South` is no locality
-    return " ".join(rest)
-
-
-def _readable(name: str) -> str:
-    """The name of an unknown locality without the commonest differences: `Shree Sainagar` is `Sri Sai Nagar`."""
-    for pattern, by in _COMMONEST:
-        name = pattern.sub(by, name)
-    return name
-
-
-def _errors_in(name: str) -> int:
-    """How many errors are corrected in a spelling, which has few vowels."""
-    return 0 if len(name) < 5 else 1 if len(name) < 8 else 2
-
-
-def _shortened(name: str, letters: int) -> set[str]:
-    """The name, and what is left of it without up to so many letters."""
-    found = last = {name}
-    for _ in range(letters):
-        last = {longer[:i] + longer[i + 1 :] for longer in last for i in range(len(longer))}
-        found = found | last
-    return found
+        parts = [part for part in map(without_city, name.split(",")) if part]
+        return readable(parts[0] if parts else " ".join(words_of(name))) or name.strip().casefold()
 
 
 @cache

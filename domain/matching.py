@@ -8,6 +8,7 @@ portals that mail each of these lose their readers.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +19,14 @@ RELISTED_WITHIN = timedelta(days=30)
 """A listing that comes back within a month, at no lower price, was never away for somebody who looks for a home."""
 DEAL_LASTS = timedelta(days=1)
 """An offer or a deal that stood for less than a day was entered by mistake, or to come first among the newest."""
+LEAST_DROP_PERCENT = 1
+"""By which a price must fall below the last one that was reported. Less is a price rounded, or lowered to be mailed."""
 MAX_SHOWN = 14
 """Listings of one mail. The others are behind its link."""
 MAX_UNREAD = 6
 """Mails in a row that nobody has read, after which a saved search pauses itself."""
+UNREAD_FOR = timedelta(days=3)
+"""How long the first of them was there to be read, more than a weekend: six instant mails may come within an hour."""
 
 _DEALS = frozenset({PropertyStatus.UNDER_OFFER, PropertyStatus.SOLD, PropertyStatus.RENTED})
 
@@ -64,8 +69,10 @@ class Reported:
 class Gone:
     """A listing that its owner has deleted or withdrawn."""
 
+    id: UUID
     likeness: tuple[Any, ...]
     price: int
+    listed_at: datetime
     at: datetime
 
 
@@ -76,13 +83,24 @@ def likeness_of(facts: Mapping[str, Any], owner_id: str) -> tuple[Any, ...]:
     return (owner_id, place, *(facts.get(name) for name in same))
 
 
+def is_worth_reporting(price: int, before: int) -> bool:
+    """Whether a price is so far below an earlier one that it is news."""
+    return price * 100 <= before * (100 - LEAST_DROP_PERCENT)
+
+
 def matches_of(
-    found: Iterable[Found], reported: Mapping[UUID, Reported], gone: Sequence[Gone], since: datetime
-) -> list[tuple[Found, MatchedListing]]:
-    """Those of the found listings that are news since `since`, in their order, each with its reason."""
+    found: Iterable[Found], reported: Mapping[UUID, Reported], gone: Iterable[Gone], since: datetime
+) -> list[MatchedListing]:
+    """Those of the found listings that are news since `since`, in their order, each with its reason.
+
+    `reported` has what was reported of them, and of those in `gone`: a listing that came and went since, and that
+    nobody was told of, makes no relisting of the one that follows it.
+    """
+    known = [one for one in gone if one.listed_at < since or one.id in reported]
     matches = []
     for listing in found:
-        reason = _reason(listing, reported.get(listing.id), gone, since)
+        before = [one for one in known if one.likeness == listing.likeness and one.id != listing.id]
+        reason = _reason(listing, reported.get(listing.id), before, since)
         if reason:
             because, previous_price = reason
             shown = MatchedListing(
@@ -94,7 +112,7 @@ def matches_of(
                 price=listing.price,
                 previous_price=previous_price,
             )
-            matches.append((listing, shown))
+            matches.append(shown)
     return matches
 
 
@@ -103,7 +121,7 @@ def _reason(
 ) -> tuple[MatchReason, int | None] | None:
     if reported and reported.version >= listing.version:
         return None
-    if reported and listing.price < reported.price:
+    if reported and is_worth_reporting(listing.price, reported.price):
         return MatchReason.CHEAPER, reported.price
     public = next((step.at for step in listing.steps if step.status == PropertyStatus.ACTIVE), None)
     if public is None:
@@ -111,14 +129,28 @@ def _reason(
     if public >= since:
         if reported:
             return None  # it was new when it was reported, and has been edited since
-        before = [one.price for one in gone if one.likeness == listing.likeness and one.at >= public - RELISTED_WITHIN]
+        before = [one.price for one in gone if one.at >= public - RELISTED_WITHIN]
         if not before:
             return MatchReason.NEW, None
-        return (MatchReason.CHEAPER, min(before)) if listing.price < min(before) else None
-    known = [step.price for step in listing.steps if step.at < since]
-    if reported is None and known and listing.price < known[-1]:
-        return MatchReason.CHEAPER, known[-1]
+        return (MatchReason.CHEAPER, min(before)) if is_worth_reporting(listing.price, min(before)) else None
+    known = _known_price(listing.steps, since)
+    if reported is None and is_worth_reporting(listing.price, known):
+        return MatchReason.CHEAPER, known
     return (MatchReason.BACK, None) if _is_back(listing.steps, reported, since) else None
+
+
+def _known_price(steps: Sequence[Step], since: datetime) -> int:
+    """The price before `since` of a listing that was public then, to compare a later one with.
+
+    Drops too small to be reported add up. A price that was raised within a month counts for nothing, or an owner could
+    raise it to lower it again.
+    """
+    offered = [step for step in steps if step.status == PropertyStatus.ACTIVE and step.at < since]
+    known = offered[0].price
+    for step in offered[1:]:
+        if step.at < since - RELISTED_WITHIN or is_worth_reporting(step.price, known):
+            known = step.price
+    return known
 
 
 def _is_back(steps: Sequence[Step], reported: Reported | None, since: datetime) -> bool:
@@ -152,6 +184,9 @@ class SentMail:
     """Of the same notice in the app."""
     at: datetime
     listings: frozenset[UUID]
+    """Those that it reports."""
+    delivered: bool = True
+    """False while it waits to be sent, and for one that came back or that its owner does not want."""
 
 
 @dataclass(frozen=True)
@@ -169,19 +204,21 @@ class Reading:
     """Whether the saved search itself was opened or changed."""
 
 
-def unread_in_a_row(mails: Sequence[SentMail], readings: Sequence[Reading]) -> int:
-    """How many of the newest mails were not read; `mails` are ordered by time.
+def unread_in_a_row(mails: Sequence[SentMail], readings: Sequence[Reading]) -> list[SentMail]:
+    """The newest mails, down to the first that was read, which is none of them; `mails` are ordered by time.
 
     A mail counts as read when its notification in the app was read, when one of its listings was viewed after it was
     sent, or when the saved search was opened or changed after that. There is no pixel in a mail that would tell: mail
     programs load pictures for people who read nothing, and hide them from people who do.
     """
-    unread = 0
-    for mail in reversed(mails):
-        if any(_shows_reading(reading, mail) for reading in readings):
-            break
-        unread += 1
-    return unread
+    newest = takewhile(lambda mail: not any(_shows_reading(one, mail) for one in readings), reversed(mails))
+    return [*newest][::-1]
+
+
+def is_given_up(unread: Sequence[SentMail], at: datetime) -> bool:
+    """Whether its owner has left so many mails unread for so long that a saved search pauses itself."""
+    delivered = [mail for mail in unread if mail.delivered]
+    return len(delivered) >= MAX_UNREAD and at - delivered[0].at >= UNREAD_FOR
 
 
 def _shows_reading(reading: Reading, mail: SentMail) -> bool:

@@ -6,17 +6,18 @@ understood stays as terms, and so does what somebody does not want: `not kondapu
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from domain.edit_distance import edit_distance
 from domain.gazetteer import Gazetteer, Locality
+from domain.interpretation import RANGES, Interpretation
 from domain.property import ListingType, PropertyType
 from domain.quantities import AREA, MONEY, Meaning, Quantity
-from domain.reading_patterns import found_in
+from domain.reading_patterns import distances_in, found_in, is_measured
 from domain.reading_words import CITY, CORRECT, FILLERS, NEGATIONS, ORDINARY, PHRASES
-from domain.search import SearchFilters, SearchQuery
+from domain.search import SearchFilters
 from domain.tokens import Tokens
 
 AN_AMOUNT = 5_000
@@ -25,12 +26,12 @@ A_PRICE = 1_000_000
 """Rupees from which on an amount is the price of a sale."""
 A_RENT = 200_000
 """Rupees up to which an amount is the rent of a month."""
+A_HOME_RENT = 8_000
+"""Rupees from which on a plain number beside bedrooms is their rent: few homes have so many square feet."""
 
 _LIMITS = {"min_price": 10**12, "max_price": 10**12, "min_area": 10**8, "max_area": 10**8}
 """Larger values are none that a filter may have."""
 _MOST_VALUES = 20
-_RANGES = ("price", "area", "floor")
-_ENDS = ({"bedrooms", "min_bedrooms"}, *({f"min_{name}", f"max_{name}"} for name in _RANGES))
 _LONGEST_PHRASE = max(map(len, PHRASES))
 _LONGEST_MISTAKE = 3
 _COMPARED = frozenset({"more", "less", "above", "below", "under", "over", "exceeding"})
@@ -38,27 +39,17 @@ _A_RATE = re.compile(r" (?:per|/|a) (?:sq|sft|square|yard|yd|gaj|acre|gunta)")
 _OTHER_MONEY = r"(?:deposit|advance|emi|maintenance|token|loan)"
 _OTHER_MONEY_BEFORE = re.compile(rf"(?<!\S){_OTHER_MONEY}(?: of| is)? $")
 _OTHER_MONEY_AFTER = re.compile(rf" (?:as )?{_OTHER_MONEY}(?!\S)")
+_IN_LAKHS = range(20, 1_000)
+"""Numbers that, without a unit, are lakhs of a price or thousands of a rent."""
 _PINCODE = re.compile(r"50\d{4}")
 _CLOSED = "|"
 """In place of a word that is no longer to be read."""
 
 
-@dataclass(frozen=True)
-class Interpretation:
-    """How a text was read."""
-
-    filters: SearchFilters
-    """Without `q`."""
-    terms: tuple[str, ...]
-    """The words left over, as they were typed."""
-    words: Mapping[str, tuple[str, ...]]
-    """By field of `filters`: the words that it was read from."""
-
-
 def read_text(
     text: str, gazetteer: Gazetteer, listed: Collection[str] = frozenset(), unstated: Collection[str] = frozenset()
 ) -> Interpretation:
-    """Read what somebody typed. Words that listings have (`listed`, in lower case) are not taken for misspelled.
+    """Read what somebody typed. Words that people use (`listed`, in lower case) are not taken for misspelled.
 
     Amenities that are `unstated` stay terms.
     """
@@ -78,19 +69,6 @@ def read_text(
     reader.settle_localities()
     reader.tell_sale_from_rent()
     return reader.interpretation()
-
-
-def with_filters_of(read: Interpretation, asked: SearchQuery) -> tuple[SearchQuery, Mapping[str, tuple[str, ...]]]:
-    """A search with the filters that were read from its text, and the words of each; the text keeps the terms.
-
-    What was asked for by itself wins: a field over the same one, and an end of a range over both ends.
-    """
-    given = set(asked.given)
-    for ends in _ENDS:
-        given |= ends if given & ends else set()
-    filters = {name: value for name, value in read.filters.given.items() if name not in given}
-    changed = asked.model_copy(update={**filters, "q": " ".join(read.terms) or None})
-    return changed, {name: words for name, words in read.words.items() if name in filters}
 
 
 @lru_cache(maxsize=4_096)
@@ -115,7 +93,7 @@ class _Reader:
     def __init__(self, tokens: Tokens, gazetteer: Gazetteer, unstated: Collection[str]) -> None:
         self._tokens = tokens
         self._gazetteer = gazetteer
-        self._unstated = unstated
+        self._unstated = frozenset(unstated)
         self._words = list(tokens.words)
         self._line = tokens.line
         self._read_tokens: set[int] = set()
@@ -138,7 +116,11 @@ class _Reader:
             self._keep(range(i, max(j + 1, phrase[0] if phrase else 0, place[1] if place else 0)))
 
     def read_patterns(self) -> None:
-        """Read rooms, floors, age and directions."""
+        """Read rooms, floors, age, directions and the sides of a plot; leave out how near to a place."""
+        for start, end in distances_in(self._line):
+            tokens = self._tokens.between(start, end)
+            self._close(tokens)
+            self._read_tokens.update(tokens)
         for found in found_in(self._line):
             self._read(self._tokens.between(found.start, found.end), found.values)
 
@@ -173,11 +155,11 @@ class _Reader:
                 self._add_place(place[0], range(i, place[1]))
                 i = place[1]
             elif phrase:
-                end, (field, value) = phrase
-                if field == "amenities" and value in self._unstated:
+                end, (field, values) = phrase
+                if field == "amenities" and not self._unstated.isdisjoint(values):
                     self._keep(range(i, end))
                 else:
-                    self._read(range(i, end), {field: True if field == "rera" else (value,)})
+                    self._read(range(i, end), {field: True if field == "rera" else values})
                 i = end
             else:
                 i += 1
@@ -198,12 +180,26 @@ class _Reader:
 
     def read_plain_numbers(self) -> None:
         """Read postal codes, and amounts that nothing but their size tells."""
-        lets = bool({ListingType.RENT, ListingType.PG} & set(self._values.get("listing_type", ())))
+        kinds = set(self._values.get("listing_type", ()))
+        lets = bool({ListingType.RENT, ListingType.PG} & kinds)
+        for limit in MONEY.quantities(self._line):
+            if limit.meaning in (Meaning.AT_MOST, Meaning.AT_LEAST) and not limit.has_unit and limit.low in _IN_LAKHS:
+                self._read_limit(limit, 1_000 if lets else 100_000)
         for i, word in enumerate(self._words):
             if _PINCODE.fullmatch(word):
                 self._read(range(i, i + 1), {"pincode": (word,)})
-            elif word.isascii() and word.isdigit() and int(word) >= (AN_AMOUNT if lets else A_PRICE):
-                self._read(range(i, i + 1), {"max_price": int(word)})
+            elif word.isascii() and word.isdigit():
+                amount = int(word)
+                is_rent = "bedrooms" in self._values and not kinds and A_HOME_RENT <= amount <= A_RENT
+                if is_rent or amount >= (AN_AMOUNT if lets else A_PRICE):
+                    self._read(range(i, i + 1), {"max_price": amount})
+
+    def _read_limit(self, limit: Quantity, unit: int) -> None:
+        """Read the unit that everybody knows into `2 bhk under 80`, but for `within 20 minutes`."""
+        if is_measured(self._line[limit.end :]) or not self._values:
+            return
+        low = limit.low * unit
+        self._read_bounds(replace(limit, low=low, high=low), "price", low, low)
 
     def settle_localities(self) -> None:
         """Choose between places of one name, and leave out the bigger place in which a smaller one is."""
@@ -257,7 +253,7 @@ class _Reader:
         after_city = i > 0 and words[i] == "city" and words[i - 1] in CITY
         return words[i] not in FILLERS and not after_city
 
-    def _phrase(self, start: int) -> tuple[int, tuple[str, str]] | None:
+    def _phrase(self, start: int) -> tuple[int, tuple[str, tuple[str, ...]]] | None:
         """Where the longest phrase from a word on ends, and what it means."""
         for end in range(min(len(self._words), start + _LONGEST_PHRASE), start, -1):
             if meaning := PHRASES.get(tuple(self._words[start:end])):
@@ -294,12 +290,15 @@ class _Reader:
         if known not in (None, value) or (field in _LIMITS and not 0 < value <= _LIMITS[field]):
             return False
         end, _, name = field.partition("_")
-        other = self._values.get(f"{'max' if end == 'min' else 'min'}_{name}") if name in _RANGES else None
+        other = self._values.get(f"{'max' if end == 'min' else 'min'}_{name}") if name in RANGES else None
         return other is None or (value <= other if end == "min" else value >= other)
 
     def _set(self, field: str, value: Any, words: str) -> None:
         if isinstance(value, tuple):
-            value = tuple(dict.fromkeys((*self._values.get(field, ()), *value)))
+            known = self._values.get(field, ())
+            # `direct owner, no broker` is not from a builder.
+            both = tuple(each for each in value if each in known) if field == "posted_by" else ()
+            value = both or tuple(dict.fromkeys((*known, *value)))
         self._values[field] = value
         self._from.setdefault(field, {})[words] = None
 

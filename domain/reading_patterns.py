@@ -1,10 +1,11 @@
-"""How rooms, floors, ages and directions are written, as patterns on `Tokens.line`."""
+"""How rooms, floors, ages, directions and sides of plots are written, as patterns on `Tokens.line`."""
 
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from domain.property import Facing
+from domain.quantities import Meaning, Quantity
 
 
 class Found(NamedTuple):
@@ -22,9 +23,18 @@ _MORE = r"\+|plus|or more|or above|and more|and above|above|minimum|min"
 _BEDROOMS = re.compile(
     r"(?<!\S)(?:(?P<least>at least|atleast|minimum|min)|(?P<above>more than|above|over)|(?P<most>up to|upto|at most"
     rf"|maximum|max)) (?P<bound>{_COUNT}) {_ROOM}(?!\S)"
-    rf"|(?<!\S)(?P<counts>{_COUNT}(?: (?:{_ROOM} )?(?:/|,|or|and|&|-|to) {_COUNT})*)(?P<more> (?:\+|plus|or more))?"
+    rf"|(?<!\S)(?P<counts>{_COUNT}(?: (?:{_ROOM} )?(?:/|,|or|and|&|-|to) {_COUNT})*)"
+    r"(?: \+ 1|(?P<more> (?:\+|plus|or more)))?"
     rf" {_ROOM}(?P<after> (?:{_MORE})(?!\S)(?! (?:₹ |rs )?\d))?(?!\S)"
 )
+_BEDROOMS_AFTER = re.compile(
+    r"(?<!\d )(?<!\S)bhks? (?P<count>[1-9])(?!\S)"
+    r"(?! (?:\+|-|/|to|crores?|crs?|lakhs?|lacs?|l|k|bath|toilet|car|st|nd|rd|th))"
+)
+"""`bhk 2`, the other way round."""
+_SIDES = re.compile(r"(?<!\S)(?P<wide>\d{2,3}) (?:x|by) (?P<deep>\d{2,3})(?: (?:feet|ft|sq ?ft|sft))?(?!\S)")
+_A_SIDE = range(15, 301)
+"""Feet of a plot: `30x40`."""
 _BATHROOMS = re.compile(
     r"(?<!\S)(\d{1,2})( \+)? (?:baths?|bath ?rooms?|toilets?|wash ?rooms?)( \+| or more| and above)?(?!\S)"
 )
@@ -47,13 +57,27 @@ _FACINGS = {facing.value.lower().replace("_", ""): facing for facing in Facing} 
     "se": Facing.SOUTH_EAST,
     "sw": Facing.SOUTH_WEST,
 }
+_KILOMETRES = r"(?:kms?|kilomet(?:er|re)s?)"
+_DISTANCE = re.compile(
+    rf"(?<!\S)(?:within|in|under|less than|about|around)(?: a)? ?\d+(?:\.\d+)? {_KILOMETRES}(?: radius)?"
+    r"(?: of| from| to)?(?!\S)"
+)
+_MEASURED = re.compile(rf" (?:{_KILOMETRES}|m|met(?:er|re)s?|mins?|minutes|years?|yrs?|feet|ft|th|rd)(?!\S)")
 _A_FEW = 20
 """More rooms than so many are no number of rooms in a home."""
 
 
 def found_in(line: str) -> Iterator[Found]:
-    """What the line says about rooms, floors, age and directions."""
+    """What the line says about rooms, floors, age, directions and sides."""
     yield from _bedrooms(line)
+    for found in _BEDROOMS_AFTER.finditer(line):
+        yield Found(*found.span(), {"bedrooms": (found["count"],)})
+    for found in _SIDES.finditer(line):
+        wide, deep = int(found["wide"]), int(found["deep"])
+        if wide in _A_SIDE and deep in _A_SIDE:
+            about = Quantity(Meaning.ABOUT, wide * deep, wide * deep, *found.span(), has_unit=True)
+            low, high = about.around
+            yield Found(*found.span(), {"min_area": low, "max_area": high})
     for found in _BATHROOMS.finditer(line):
         more = "+" if found[2] or found[3] else ""
         yield Found(*found.span(), {"bathrooms": (f"{int(found[1])}{more}",)})
@@ -64,6 +88,17 @@ def found_in(line: str) -> Iterator[Found]:
     for found in _FACING.finditer(line):
         names = re.split(" (?:/|,|or|and|&) ", found[1] or found[2])
         yield Found(*found.span(), {"facing": tuple(_FACINGS[re.sub("[ -]", "", name)] for name in names)})
+
+
+def distances_in(line: str) -> Iterator[tuple[int, int]]:
+    """Where the line says how near to a place: `within 5 km of`."""
+    for found in _DISTANCE.finditer(line):
+        yield found.span()
+
+
+def is_measured(rest: str) -> bool:
+    """Whether the rest of a line begins with a unit of length or time: then the number before it is no amount."""
+    return _MEASURED.match(rest) is not None
 
 
 def _bedrooms(line: str) -> Iterator[Found]:

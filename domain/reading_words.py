@@ -1,7 +1,7 @@
 """The words by which people ask for listings, and the filters that they mean."""
 
 from domain.amenities import LABELS
-from domain.property import Facing, FurnishedStatus, ListingType, PropertyType
+from domain.property import FurnishedStatus, ListingType, PropertyType
 from domain.roles import UserRole
 
 _SYNONYMS: dict[str, dict[str, str]] = {
@@ -9,7 +9,7 @@ _SYNONYMS: dict[str, dict[str, str]] = {
         PropertyType.APARTMENT: "apartment|apartments|flat|flats|apt|apts|appartment|appartments|condo|condominium|falt"
         "|multistorey apartment|residential apartment|residential flat",
         PropertyType.HOUSE: "house|houses|independent house|independent houses|individual house|individual houses"
-        "|independent home|row house|row houses|bungalow|bunglow|independent floor|independent",
+        "|independent home|makan|makaan|row house|row houses|bungalow|bunglow|independent floor|independent",
         PropertyType.VILLA: "villa|villas|row villa|independent villa|villament",
         PropertyType.PLOT: "plot|plots|open plot|open plots|land|lands|site|sites|residential plot|residential plots"
         "|residential land|villa plot|villa plots|house plot|agriculture land|agricultural land|farm land|farmland"
@@ -25,7 +25,8 @@ _SYNONYMS: dict[str, dict[str, str]] = {
     },
     "listing_type": {
         ListingType.RENT: "rent|for rent|on rent|to rent|rental|rentals|rented|renting|to let|tolet|to lease|lease"
-        "|for lease|on lease|per month|a month|/ month|pm|p m|monthly|monthly rent|for rental|rent out",
+        "|for lease|on lease|per month|a month|/ month|pm|p m|monthly|monthly rent|for rental|rent out"
+        "|kiraya|kiraye|kiraye pe|kiraye par|kiraye ka",
         ListingType.SALE: "sale|for sale|on sale|buy|to buy|buying|purchase|for purchase|resale|sell|selling|for buying"
         "|to purchase|for resale",
         ListingType.PG: "pg|pgs|paying guest|paying guests|hostel|hostels|co living|coliving|pg for|pg accommodation",
@@ -47,27 +48,21 @@ _SYNONYMS: dict[str, dict[str, str]] = {
         "|owner property|owner listing|owner flats|by owners",
         UserRole.BUILDER: "by builder|from builder|posted by builder|direct builder|builder only",
         UserRole.AGENT: "by agent|from agent|posted by agent|by agents",
+        f"{UserRole.USER},{UserRole.BUILDER}": "no broker|no brokers|no brokerage|no agent|no agents|without broker"
+        "|without brokers|without brokerage|zero brokerage|0 brokerage",
     },
 }
 # `half` of `half furnished` is a number in Tokens.
 _SYNONYMS["furnished_status"][FurnishedStatus.SEMI_FURNISHED] += "|0.5 furnished"
 
-PHRASES: dict[tuple[str, ...], tuple[str, str]] = {
-    tuple(phrase.split()): (field, value)
+PHRASES: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
+    tuple(phrase.split()): (field, tuple(value.split(",")))
     for field, values in _SYNONYMS.items()
     for value, phrases in values.items()
     for phrase in phrases.split("|")
 }
-"""The field and value that a run of words means."""
-PHRASES |= {tuple(phrase.split()): ("amenities", label) for phrase, label in LABELS.items()}
-
-FACING = {direction.value.lower().replace("_", ""): direction for direction in Facing} | {
-    "ne": Facing.NORTH_EAST,
-    "nw": Facing.NORTH_WEST,
-    "se": Facing.SOUTH_EAST,
-    "sw": Facing.SOUTH_WEST,
-}
-"""Directions by their letters alone."""
+"""The field and the values that a run of words means."""
+PHRASES |= {tuple(phrase.split()): ("amenities", (label,)) for phrase, label in LABELS.items()}
 
 NEGATIONS = frozenset({"no", "not", "non", "without", "except", "excluding", "avoid", "exclude"})
 
@@ -75,7 +70,7 @@ CITY = frozenset({"hyderabad", "hyd", "telangana", "india"})
 
 _ASKING = (
     "a affordable all an and any are area around as at available be beside best budget by can cheap close cost "
-    "find for from get give good have having hi home homes i immediate immediately in is it located location "
+    "find for from get ghar give good have having hi home homes i immediate immediately in is it located location "
     "looking me my near nearby need next nice of on only opp opposite or place please price priced properties "
     "property range required requirement residential rs search searching show side somewhere that the this to "
     "urgent urgently want wanted we where with within"

@@ -118,6 +118,8 @@ class SavedSearch(Schedule, Fact):
     paused: PausedBy | None = None
     since: datetime
     """When it was saved, resumed, or given other filters: what happened before is no news."""
+    due_at: datetime
+    """When its next round is due, if it is not paused. Rounds move it on."""
     created_at: datetime
     updated_at: datetime
 
@@ -230,8 +232,8 @@ def evolve(state: SavedSearch | None, fact: SavedSearchFact, version: int, at: d
     if isinstance(fact, SavedSearchDeleted):
         return None
     values = {name: getattr(fact, name) for name in SavedSearchCreated.model_fields if name != "saved_search_id"}
-    created_at = state.created_at if state else at
-    return SavedSearch(id=fact.saved_search_id, version=version, created_at=created_at, updated_at=at, **values)
+    times = {"created_at": state.created_at if state else at, "updated_at": at, "due_at": fact.next_due(at)}
+    return SavedSearch(id=fact.saved_search_id, version=version, **times, **values)
 
 
 def _changed(state: SavedSearch, command: ChangeSavedSearch) -> list[SavedSearchFact]:

@@ -20,6 +20,9 @@ from domain.roles import UserRole
 COUNTED_EXACTLY = 10_000
 """Totals and facets are exact up to so many matches, and a lower bound above."""
 
+CHANGES_OF_A_PAGE = 100
+"""Listings of a page of those that were changed: as many as the largest page of a search has."""
+
 RoomCount = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2})\+?$", examples=["2", "4+"])]
 """A number of rooms; with `+`, that number or more."""
 
@@ -83,8 +86,6 @@ class SearchFilters(Model):
     """The role that the owner had when they listed it."""
     listed_since: Moment | None = None
     """First public at that time or later."""
-    changed_since: Moment | None = None
-    """Changed at that time or later."""
     near: Point | None = None
     radius_km: float = Field(5.0, gt=0, le=100)
     """Around `near`."""

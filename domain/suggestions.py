@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from domain.edit_distance import edit_distance
-from domain.gazetteer import Gazetteer, words_of
+from domain.gazetteer import Gazetteer
+from domain.place_names import words_of
 
 MOST = 20
 """Suggestions of one answer."""
@@ -14,8 +15,11 @@ _OWN = 3
 """Past searches of one answer: more would hide what somebody has not searched for yet."""
 _SHORTEST_MISTAKE = 4
 """Letters from which on a beginning may have an error; from twice as many, two."""
-_LISTINGS_OF_A_PROJECT = 2
-"""A name that so many listings have is one of a project; a name that one has may be anything."""
+_OWNERS_OF_A_NAME = 3
+"""A name that so many owners write is one of a project, or of a locality that no gazetteer has; what one or two write
+in any number of listings may be anything."""
+_DIGITS_OF_A_NAME = 5
+"""More digits, as in `call 98480 22338`, are no name."""
 
 
 class Kind(StrEnum):
@@ -38,17 +42,23 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class ListedName:
-    """A locality, or what may be the name of a project, with the number of listings that have it."""
+    """A locality, or what may be the name of a project, with the number of owners who have it in a listing."""
 
     name: str
     kind: Kind
-    listings: int
+    owners: int
+
+    @property
+    def is_common(self) -> bool:
+        """Whether it is the name of something."""
+        digits = sum(letter.isdigit() for letter in self.name)
+        return self.owners >= _OWNERS_OF_A_NAME and digits <= _DIGITS_OF_A_NAME
 
 
 @dataclass(frozen=True)
 class _Entry:
     suggestion: Suggestion
-    listings: int
+    owners: int
     size: int
     other_name: bool = False
     """Whether it is found by an alias."""
@@ -64,12 +74,13 @@ class SuggestionIndex:
         counts: dict[str, int] = {}
         unknown: dict[str, ListedName] = {}
         projects: dict[str, ListedName] = {}
-        for name in sorted(listed, key=lambda name: -name.listings):
+        for name in sorted(listed, key=lambda name: -name.owners):
             key = gazetteer.key(name.name)
             if name.kind is Kind.LOCALITY:
-                counts[key] = counts.get(key, 0) + name.listings
-                unknown.setdefault(key, name)
-            elif name.listings >= _LISTINGS_OF_A_PROJECT and not gazetteer.named(name.name):
+                counts[key] = counts.get(key, 0) + name.owners
+                if name.is_common:
+                    unknown.setdefault(key, name)
+            elif name.is_common and not gazetteer.named(name.name):
                 projects.setdefault(key, name)
         named: dict[str, list[_Entry]] = {}
         for locality in gazetteer.localities:
@@ -84,7 +95,7 @@ class SuggestionIndex:
         for key, project in projects.items():
             if key in counts:
                 continue  # a locality, which many titles name as well
-            _add(named, project.name, _Entry(Suggestion(project.name, Kind.PROJECT), project.listings, 0))
+            _add(named, project.name, _Entry(Suggestion(project.name, Kind.PROJECT), project.owners, 0))
         self._names = sorted(named)
         self._entries = [named[name] for name in self._names]
 
@@ -140,7 +151,7 @@ class SuggestionIndex:
         best: dict[Suggestion, tuple[int, int, int, int, str]] = {}
         for errors, i in found:
             for entry in self._entries[i]:
-                rank = (errors, entry.inside + entry.other_name, -entry.listings, -entry.size, entry.suggestion.text)
+                rank = (errors, entry.inside + entry.other_name, -entry.owners, -entry.size, entry.suggestion.text)
                 best[entry.suggestion] = min(rank, best.get(entry.suggestion, rank))
         return sorted(best, key=best.__getitem__)
 

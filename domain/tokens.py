@@ -1,10 +1,12 @@
 """The words, numbers and signs of what somebody has typed, with the places where they stand."""
 
 import re
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
+
+from domain.words import without_accents
 
 _TOKEN = re.compile(
     r"[0-9]+(?:,[0-9]{2,3})*(?:\.[0-9]+)?"  # 1200, 1,20,00,000, 1.25
@@ -14,7 +16,13 @@ _TOKEN = re.compile(
 _NUMBERS = {
     "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
     "nine": "9", "ten": "10", "single": "1", "double": "2", "triple": "3", "half": "0.5",
+    "eleven": "11", "twelve": "12", "fifteen": "15",
 }  # fmt: skip
+_TENS = {
+    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
+}  # fmt: skip
+
+_UNITS = frozenset("123456789")
 
 
 @dataclass
@@ -30,14 +38,22 @@ class Tokens:
     @classmethod
     def of(cls, text: str, correct: Callable[[str], str] = str) -> "Tokens":
         """Number words are digits, dashes are hyphens, numbers have no commas. `correct` may change a word."""
-        spans, words, starts, at = [], [], [], 0
+        spans: list[tuple[int, int]] = []
+        words: list[str] = []
+        tens = 0
         for found in _TOKEN.finditer(text):
-            word = correct(_plain(found.group()))
-            if word:
+            plain = _plain(found.group())
+            if tens and plain in _UNITS:
+                # `twenty five` is one number.
+                spans[-1] = spans[-1][0], found.end()
+                words[-1] = str(tens + int(plain))
+                tens = 0
+                continue
+            tens = _TENS.get(plain, 0)
+            if word := str(tens) if tens else correct(plain):
                 spans.append(found.span())
                 words.append(word)
-                starts.append(at)
-                at += len(word) + 1
+        starts = list(accumulate((len(word) + 1 for word in words), initial=0))[: len(words)]
         return cls(text, spans, words, " ".join(words), starts)
 
     def between(self, start: int, end: int) -> range:
@@ -63,8 +79,6 @@ def _plain(token: str) -> str:
     if not token.isascii():
         if token in "\u2013\u2014":
             return "-"
-        decomposed = unicodedata.normalize("NFKD", token)
-        unaccented = "".join(c for c in decomposed if not "\u0300" <= c <= "\u036f")
-        token = unaccented.replace("\u2019", "'")
+        token = without_accents(token).replace("\u2019", "'")
     token = token.lower().replace("'", "")
     return _NUMBERS.get(token, token)

@@ -27,6 +27,11 @@ class Word(NamedTuple):
     end: int
 
 
+def without_accents(text: str) -> str:
+    """The text with its accents left out and its compatibility characters decomposed (NFKD); Indic signs stay."""
+    return text if text.isascii() else _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
+
+
 def words(text: str) -> Iterator[Word]:
     """The words of a text, in order, without STOP_WORDS."""
     return (word for word in _all_words(text) if word.text not in STOP_WORDS)
@@ -84,8 +89,7 @@ def _plain(word: str) -> str:
     """A match of _WORD as it is compared; empty if it is no word."""
     if word.isascii():
         return "" if word[0] == "'" else word.lower()[:_LONGEST]
-    unaccented = _ACCENTS.sub("", unicodedata.normalize("NFKD", word))
-    return "" if word[0] == "\u2019" else unaccented.casefold()[:_LONGEST]
+    return "" if word[0] == "\u2019" else without_accents(word).casefold()[:_LONGEST]
 
 
 def _boundary(text: str, at: int) -> int:

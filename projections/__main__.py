@@ -111,7 +111,7 @@ def _commands() -> argparse.ArgumentParser:
     )
     one(add("progress", "how far the newest rebuild has come", lambda given: _of(commands.show_progress, given.name)))
     for what, text in {
-        Signal.PAUSE: "pause a rebuild after the step that is running",
+        Signal.PAUSE: "pause a rebuild, also one whose step fails and is tried again",
         Signal.RESUME: "go on with a rebuild where it was paused",
         Signal.CANCEL: "delete what a rebuild has written; the old generation goes on serving",
     }.items():

@@ -111,7 +111,7 @@ async def show_progress(settings: Settings, name: str) -> None:
 
 
 async def signal_rebuild(settings: Settings, name: str, signal: Signal) -> None:
-    """Pause, resume or cancel a rebuild after the step that is running. Raises NotDone when there is none."""
+    """Pause, resume or cancel a rebuild. Raises NotDone when there is none."""
     async with _operations(settings) as (operations, _):
         try:
             with _reaching_temporal(settings, "try again"):

@@ -28,9 +28,14 @@ async def generation_of(tx: AsyncConnection, name: str, *, locked: bool = False)
     """The serving generation of a read model. `locked` keeps it from switching until `tx` ends."""
     if locked:
         # A separate statement, so that the next one has a snapshot taken after the switch.
-        await tx.execute(_LOCK_FOR_WRITING, {"locks": _LOCKS, "name": name})
+        await hold_generation(tx, name)
     generation: int = (await tx.execute(_GENERATION, {"name": name})).scalar_one()
     return generation
+
+
+async def hold_generation(tx: AsyncConnection, name: str) -> None:
+    """Keep the serving generation of a read model from switching until `tx` ends."""
+    await tx.execute(_LOCK_FOR_WRITING, {"locks": _LOCKS, "name": name})
 
 
 async def claim_generation(connection: AsyncConnection, name: str) -> int:

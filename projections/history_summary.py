@@ -1,7 +1,7 @@
 """The query of a history's summary: from counts, so that it takes as long for a million entries as for a hundred."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Text, any_, bindparam, func, literal, literal_column, select
@@ -10,12 +10,11 @@ from sqlalchemy.types import Date
 from adapters.postgres import Database
 from adapters.tables import activity_counts, read_models
 from domain.events import KINDS
+from domain.india import INDIA
 from projections.history import History
 from projections.history_rows import rows_of
 
 LATEST_DAYS = 30
-_INDIA = timezone(timedelta(hours=5, minutes=30))
-"""Asia/Kolkata, whose offset never changes."""
 _TYPES = [*KINDS]
 
 _ALL_TYPES, _ALL_DAYS = literal(""), literal_column("DATE '-infinity'", Date)
@@ -70,7 +69,7 @@ class HistorySummaries:
 
     async def of(self, tenant_id: str, user_id: UUID, now: datetime) -> Summary:
         """The summary of a user's history. Raises DatabaseUnavailable."""
-        first_day = now.astimezone(_INDIA).date() - timedelta(days=LATEST_DAYS - 1)
+        first_day = now.astimezone(INDIA).date() - timedelta(days=LATEST_DAYS - 1)
         which = {"user_id": user_id, "types": _TYPES, "first_day": first_day}
         async with self._database.statements(tenant_id) as connection:
             by_type = {row.activity_type: row.total for row in await connection.execute(_BY_TYPE, which)}

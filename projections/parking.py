@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Row, delete, func, literal, select
+from sqlalchemy import ARRAY, Row, String, any_, bindparam, delete, func, literal, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -164,6 +164,15 @@ def _event_id_in(value: bytes) -> str:
     return event_id[:255] if isinstance(event_id, str) else ""
 
 
+async def discarded_among(tx: AsyncConnection, projection: str, event_ids: Collection[str]) -> set[str]:
+    """Those of the events that an operator discarded from a projection: it does without them from then on."""
+    query = select(discarded_events.c.event_id).where(
+        discarded_events.c.projection == projection,
+        discarded_events.c.event_id == any_(bindparam("event_ids", [*filter(None, event_ids)], type_=ARRAY(String))),
+    )
+    return {row.event_id for row in await tx.execute(query)}
+
+
 async def page_of_discarded(
     tx: AsyncConnection, projection: str, tenants: Collection[str] | None, before_id: int | None, limit: int
 ) -> list[Row[Any]]:
@@ -182,7 +191,17 @@ async def delete_all_parked(tx: AsyncConnection, prefix: str) -> None:
 
 
 async def move_parked(tx: AsyncConnection, name: str, to: str) -> None:
-    """Park the events of one name under another; those that are parked there already stay as they are."""
+    """Park the events of one name under another; those that are parked there already stay as they are.
+
+    Those that were discarded there meanwhile are deleted.
+    """
+    discarded = select(parked_events.c.id, parked_events.c.payload, discarded_events.c.event_id).where(
+        parked_events.c.projection == name,
+        parked_events.c.key == discarded_events.c.key,
+        discarded_events.c.projection == to,
+    )
+    found = [row for row in await tx.execute(discarded) if row.event_id and _event_id_in(row.payload) == row.event_id]
+    await delete_parked(tx, name, [row.id for row in found])
     copied = [column for column in parked_events.c if column.name not in {"id", "projection"}]
     rows = select(literal(to), *copied).where(parked_events.c.projection == name).order_by(parked_events.c.id)
     columns = ["projection", *(column.name for column in copied)]

@@ -1,49 +1,32 @@
 """Rebuild a projection: replay the event store into a new generation while the old one serves, then switch."""
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters import event_store
-from adapters.event_store import Position
-from adapters.postgres import Database, advisory_lock, is_transient, transaction_on
-from adapters.search.engine import ListingRejected
+from adapters.postgres import Database, advisory_lock, transaction_on
+from adapters.search.engine import SearchUnavailable
 from domain.rebuilds import RebuildOrder, RebuildProgress, RebuildStatus
 from projections.generations import claim_generation, generation_of, switch_generation
-from projections.parking import EARLIER_EVENT_PARKED, delete_all_parked, move_parked, park, parked_keys
-from projections.projection import E, Projection, StoredMessage, read_stored
-from projections.rebuild_record import (
-    Place,
-    begin_record,
-    find_rebuild,
-    newest_rebuild,
-    place_of,
-    save_place,
-    set_status,
-)
-from projections.sink import FailureRate, Readable, apply_batch, apply_one_by_one
+from projections.parking import delete_all_parked, move_parked
+from projections.projection import E, Projection
+from projections.rebuild_record import begin_record, find_rebuild, newest_rebuild, save_place, set_status
+from projections.rebuild_rounds import Progress, Rounds, parked_name
 
 log = logging.getLogger(__name__)
 
 LOCKS = 7237003
 """Namespace of these advisory locks (the first of their two keys)."""
-_BATCH = 1000
-"""Events per statement: about 0.1 s, well below the statement timeout of 10 s."""
 _BLOCKS_DELETED = 200
 """Blocks of 8 kB (up to 20,000 rows) per DELETE: about 0.1 s, whatever the size of the table."""
-
-Page = Sequence[tuple[Position, dict[str, Any]]]
-Beat = Callable[[int], None]
-"""Called after each batch with the number of replayed events."""
 
 
 class RebuildRunning(Exception):
@@ -62,7 +45,7 @@ class Rebuilt(NamedTuple):
     parked: int
 
 
-async def rebuild(database: Database, projection: Projection[Any], progress: Beat) -> Rebuilt:
+async def rebuild(database: Database, projection: Projection[Any], progress: Progress) -> Rebuilt:
     """Rebuild in this process: replay the event store through `apply` into a new generation, then switch to it.
 
     `progress` is called with the number of replayed events. An event that is rejected is parked with later ones of
@@ -73,22 +56,18 @@ async def rebuild(database: Database, projection: Projection[Any], progress: Bea
     NotRenumbered on a restored store; SearchUnavailable; TooManyFailures.
     """
     order = RebuildOrder(rebuild_id=uuid4(), projection=projection.name)
-    async with rebuild_steps(database, projection, order) as steps:
-        await steps.begin(_no_beat)
-        while not (await steps.replay(float("inf"), progress)).ready:
+    async with rebuild_steps(database, projection, order, progress) as steps:
+        await steps.begin()
+        while not (await steps.replay(float("inf"))).ready:
             pass
-        await steps.switch(progress)
-        done = await steps.finish(_no_beat)
+        await steps.switch()
+        done = await steps.finish()
     return Rebuilt(done.applied, done.generation, done.parked)
-
-
-def _no_beat(_: int) -> None:
-    """Nobody waits for a sign of life of a process that is seen to run."""
 
 
 @asynccontextmanager
 async def rebuild_steps(
-    database: Database, projection: Projection[E], order: RebuildOrder
+    database: Database, projection: Projection[E], order: RebuildOrder, progress: Progress = lambda _: None
 ) -> AsyncIterator["RebuildSteps[E]"]:
     """The steps of a rebuild, under the lock that keeps others of the same projection out. Raises RebuildRunning."""
     async with (
@@ -98,7 +77,7 @@ async def rebuild_steps(
         if not locked:
             raise RebuildRunning(f"another rebuild of {projection.name} is running: wait for its end, or stop it")
         await event_store.ensure_renumbered(connection)
-        yield RebuildSteps(database, connection, projection, order)
+        yield RebuildSteps(database, connection, projection, order, progress)
 
 
 def lock_name(projection: str) -> str:
@@ -113,175 +92,114 @@ class RebuildSteps(Generic[E]):
     """
 
     def __init__(
-        self, database: Database, connection: AsyncConnection, projection: Projection[E], order: RebuildOrder
+        self,
+        database: Database,
+        connection: AsyncConnection,
+        projection: Projection[E],
+        order: RebuildOrder,
+        show: Progress,
     ) -> None:
         self._database = database
         self._connection = connection
         self._projection = projection
         self._order = order
-        self._failures = FailureRate()
-        self._blocked: set[str] = set()
-        """Keys of the parked messages."""
+        self._show = show
 
-    async def begin(self, beat: Beat) -> RebuildProgress:
+    async def begin(self) -> RebuildProgress:
         """Delete what earlier rebuilds have left, and claim a generation."""
+        if await find_rebuild(self._connection, self._order.rebuild_id) is None:
+            await self._claim()
+        progress = await self._progress()
+        if (store := self._projection.store) and not progress.done and progress.finished_at is None:
+            # After the record, so that a rebuild whose store is unavailable is seen, and can be paused and cancelled.
+            await store.create(progress.generation)
+        return progress
+
+    async def _claim(self) -> None:
         connection, name = self._connection, self._projection.name
-        if begun := await find_rebuild(connection, self._order.rebuild_id):
-            return begun
         if left := await newest_rebuild(connection, name, unfinished=True):
             detail = "Another rebuild began after this one had stopped."
             await set_status(connection, left.rebuild_id, RebuildStatus.INTERRUPTED, detail, finished=True)
-        await delete_all_parked(connection, _parked_name(name, ""))
-        await self._delete_all_but(await generation_of(connection, name), beat)
+        await delete_all_parked(connection, parked_name(name, ""))
+        await self._delete_all_but(await generation_of(connection, name))
         async with transaction_on(connection):
-            generation = await claim_generation(connection, name)
-            if store := self._projection.store:
-                await store.create(generation)
-            await begin_record(connection, self._order, generation)
-        return await self._progress()
+            await begin_record(connection, self._order, await claim_generation(connection, name))
 
-    async def replay(self, seconds: float, beat: Beat) -> RebuildProgress:
+    async def replay(self, seconds: float) -> RebuildProgress:
         """Replay for so many seconds, a batch at least, or until it is ready for the switch. Raises RebuildEnded."""
         progress = await self._unfinished()
         if progress.ready or await self._is_serving(progress):
             return progress
-        self._blocked = set(await parked_keys(self._connection, _parked_name(progress.projection, progress.generation)))
-        place, ends = await place_of(self._connection, progress.rebuild_id), time.monotonic() + seconds
+        await self._ensure_stored(progress)
+        rounds, ends = self._rounds(progress), time.monotonic() + seconds
+        place = await rounds.place()
         while not place.ready:
-            place = await self._round(place, progress.generation, ends, beat)
+            place = await rounds.round(place, ends)
             if time.monotonic() >= ends:
                 break
         return await self._progress()
 
-    async def switch(self, beat: Beat) -> RebuildProgress:
+    async def switch(self) -> RebuildProgress:
         """Make the new generation the serving one. Raises RebuildEnded."""
         progress, connection = await self._unfinished(), self._connection
         if await self._is_serving(progress):
             return progress
-        parked_name = _parked_name(progress.projection, progress.generation)
-        self._blocked = set(await parked_keys(connection, parked_name))
-        place = replace(await place_of(connection, progress.rebuild_id), ready=False)
+        await self._ensure_stored(progress)
+        rounds = self._rounds(progress)
+        place = replace(await rounds.place(), ready=False)
         while not place.ready:
             # What was stored since the last round: a step that is tried again may come hours later.
-            place = await self._round(place, progress.generation, float("inf"), beat)
+            place = await rounds.round(place, float("inf"))
         async with transaction_on(connection):
             # Waits for the projections' open transactions, whose events are visible then, and blocks new ones.
             await switch_generation(connection, progress.projection, progress.generation)
-            place = replace(place, position=Position())
-            while page := await event_store.visible_between(connection, place.since, None, place.position, _BATCH):
-                place = await self._batch(place, page, self._read(page), progress.generation)
-                beat(place.done)
+            place = await rounds.rest(place)
             # Only after the switch: the old generation may have applied these events, and an operator who replays them
             # before it would remove them from the parked ones.
-            await move_parked(connection, parked_name, progress.projection)
+            await move_parked(connection, rounds.parked_name, progress.projection)
             await save_place(connection, progress.rebuild_id, place)
         return await self._progress()
 
-    async def finish(self, beat: Beat) -> RebuildProgress:
+    async def finish(self) -> RebuildProgress:
         """Delete the old generation."""
         progress = await self._progress()
         if progress.finished_at is None:
             if store := self._projection.store:
                 await store.serve(progress.generation)
-            await self._delete_all_but(progress.generation, beat)
-            await set_status(self._connection, progress.rebuild_id, RebuildStatus.COMPLETED, finished=True)
+            await self._complete(progress)
         return await self._progress()
 
-    async def abort(self, status: RebuildStatus, detail: str | None, beat: Beat) -> RebuildProgress | None:
-        """Delete the new generation, unless it serves; the old one goes on serving. None if nothing had begun."""
+    async def abort(self, status: RebuildStatus, detail: str | None) -> RebuildProgress | None:
+        """Delete the new generation, unless it serves; the old one goes on serving. None if nothing had begun.
+
+        It ends when the store is unavailable too, which may be why the rebuild is cancelled. The projection then has
+        its readers given the serving generation, and the next rebuild deletes what is left in the store.
+        """
         connection, name = self._connection, self._projection.name
         progress = await find_rebuild(connection, self._order.rebuild_id)
         if progress is None or progress.finished_at:
             return progress
-        if await self._is_serving(progress):
-            return await self.finish(beat)
         serving = await generation_of(connection, name)
-        if (store := self._projection.store) and await store.has(serving):
-            await store.serve(serving)
-        await self._delete_all_but(serving, beat)
-        await delete_all_parked(connection, _parked_name(name, progress.generation))
-        await set_status(connection, progress.rebuild_id, status, detail, finished=True)
+        if store := self._projection.store:
+            try:
+                if await store.has(serving):
+                    await store.serve(serving)
+            except SearchUnavailable as error:
+                log.warning("%s: what is left of generation %d stays (%s)", name, progress.generation, error)
+        if serving == progress.generation:
+            await self._complete(progress)
+        else:
+            await self._delete_all_but(serving)
+            await delete_all_parked(connection, parked_name(name, progress.generation))
+            await set_status(connection, progress.rebuild_id, status, detail, finished=True)
         return await self._progress()
 
-    async def _round(self, place: Place, generation: int, ends: float, beat: Beat) -> Place:
-        """Go on with a round, or begin one: the events up to a snapshot that the previous one did not have.
+    async def _complete(self, progress: RebuildProgress) -> None:
+        await self._delete_all_but(progress.generation)
+        await set_status(self._connection, progress.rebuild_id, RebuildStatus.COMPLETED, finished=True)
 
-        Events that are stored during a round are left to the next, so rounds get shorter.
-        """
-        if place.until is None:
-            place = place.begun(await event_store.current_snapshot(self._connection))
-        began = time.monotonic()
-        async with self._pages(place) as pages:
-            async for page, messages in pages:
-                at = time.monotonic()
-                place, began = replace(place, working_seconds=place.working_seconds + at - began), at
-                async with transaction_on(self._connection):
-                    place = await self._batch(place, page, messages, generation)
-                    await save_place(self._connection, self._order.rebuild_id, place)
-                beat(place.done)
-                if time.monotonic() >= ends:
-                    return place
-        place = replace(place, working_seconds=place.working_seconds + time.monotonic() - began)
-        place = place.ended(_BATCH)
-        await save_place(self._connection, self._order.rebuild_id, place)
-        return place
-
-    @asynccontextmanager
-    async def _pages(self, place: Place) -> AsyncIterator[AsyncIterator[tuple[Page, "_Messages[E]"]]]:
-        """The pages of a round, each read and parsed while Postgres writes the one before, on another connection."""
-        async with self._database.statements() as reader:
-
-            async def read(position: Position) -> tuple[Page, _Messages[E]] | None:
-                page = await event_store.visible_between(reader, place.since, place.until, position, _BATCH)
-                # In a thread, so that what else this process does is not held up for the time of a page.
-                return (page, await asyncio.to_thread(self._read, page)) if page else None
-
-            reading = asyncio.create_task(read(place.position))
-
-            async def pages() -> AsyncIterator[tuple[Page, _Messages[E]]]:
-                nonlocal reading
-                while found := await reading:
-                    reading = asyncio.create_task(read(found[0][-1][0]))
-                    yield found
-
-            try:
-                yield pages()
-            finally:
-                reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
-
-    def _read(self, page: Page) -> "_Messages[E]":
-        return _Messages(*read_stored(self._projection, [event for _, event in page], where="rebuild"))
-
-    async def _batch(self, place: Place, page: Page, messages: "_Messages[E]", generation: int) -> Place:
-        """Apply a page in the caller's transaction; returns the place after it."""
-        self._blocked |= {message.key for message, _ in messages.unreadable}
-        free = [(message, event) for message, event in messages.readable if message.key not in self._blocked]
-        try:
-            async with self._connection.begin_nested():
-                outcome = await apply_batch(self._connection, self._projection, free, generation)
-        except (DBAPIError, ListingRejected) as error:
-            if isinstance(error, DBAPIError) and is_transient(error):
-                raise
-            outcome = await apply_one_by_one(self._connection, self._projection, free, generation)
-        blocked = [*outcome.blocked, *(message for message, _ in messages.readable if message.key in self._blocked)]
-        failed = [*messages.unreadable, *outcome.rejected]
-        self._failures.add(len(outcome.applied) + len(blocked), failed)
-        for message, reason in failed:
-            log.error("%s: cannot apply %s of %s: %s", self._projection.name, message.key, message.topic, reason)
-        parked = [*failed, *((message, EARLIER_EVENT_PARKED) for message in blocked)]
-        if parked:
-            # Under a name of their own: they are parked when the new generation serves.
-            name = _parked_name(self._projection.name, generation)
-            await park(self._connection, name, [(message.consumed(), reason) for message, reason in parked])
-        self._blocked |= {message.key for message, _ in failed}
-        return replace(
-            place,
-            position=page[-1][0],
-            done=place.done + len(page),
-            applied=place.applied + len(outcome.applied),
-            parked=place.parked + len(parked),
-        )
+    def _rounds(self, progress: RebuildProgress) -> Rounds[E]:
+        return Rounds(self._database, self._connection, self._projection, progress, self._show)
 
     async def _unfinished(self) -> RebuildProgress:
         progress = await self._progress()
@@ -295,10 +213,15 @@ class RebuildSteps(Generic[E]):
             raise RebuildEnded(f"this rebuild of {self._projection.name} has no record: the database was restored")
         return progress
 
+    async def _ensure_stored(self, progress: RebuildProgress) -> None:
+        """Raises RebuildEnded when the store has lost what this rebuild has written."""
+        if (store := self._projection.store) and not await store.has(progress.generation):
+            raise RebuildEnded(f"generation {progress.generation} is lost in OpenSearch: start another rebuild")
+
     async def _is_serving(self, progress: RebuildProgress) -> bool:
         return await generation_of(self._connection, progress.projection) == progress.generation
 
-    async def _delete_all_but(self, generation: int, beat: Beat) -> None:
+    async def _delete_all_but(self, generation: int) -> None:
         """Delete the rows of other generations, some blocks at a time, each in a transaction of its own."""
         for table in self._projection.tables:
             # The size is read once: rows that are inserted later are of the serving generation or of this rebuild.
@@ -311,16 +234,3 @@ class RebuildSteps(Generic[E]):
             for first in range(0, blocks, _BLOCKS_DELETED):
                 bounds = {"first": f"({first},0)", "end": f"({first + _BLOCKS_DELETED},0)"}
                 await self._connection.execute(rows, {"generation": generation, **bounds})
-                beat(0)
-
-
-class _Messages(NamedTuple, Generic[E]):
-    """A page as `read_stored` returns it."""
-
-    readable: Readable[StoredMessage, E]
-    unreadable: list[tuple[StoredMessage, str]]
-
-
-def _parked_name(projection: str, generation: int | str) -> str:
-    """Under which name a rebuild parks events until it switches; with an empty `generation`, how all of them begin."""
-    return f"{projection}#{generation}"

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres import Database
 from domain.events import UnreadableEvent
-from projections.generations import generation_of
+from projections.generations import generation_of, hold_generation
 from projections.parking import count_of_key, delete_parked, find_parked, lock_first_of_key, record_discarded
 from projections.projection import E, Projection
 from projections.sink import try_apply
@@ -39,6 +39,8 @@ class Discarded:
 async def replay(database: Database, projection: Projection[E], key: str) -> Replayed:
     """Apply the parked events of a key in order until none is left or one still fails.
 
+    When a rebuild switches meanwhile, they are applied once more, to the generation that serves: it may lack them.
+
     Raises RedisError when the cache cannot be invalidated. The applied events then stay parked, so that another replay
     invalidates it; applying them twice changes nothing.
     """
@@ -53,6 +55,9 @@ async def replay(database: Database, projection: Projection[E], key: str) -> Rep
             if keys := projection.cache_keys(events):
                 await projection.drop_cached(keys, generation)
             async with database.transaction() as tx:
+                if await generation_of(tx, projection.name, locked=True) != generation:
+                    # A switch parks what the new generation lacks, and keeps these rows for it.
+                    continue
                 await delete_parked(tx, projection.name, done)
             applied += len(done)
         if failure or not rows:
@@ -93,6 +98,9 @@ async def discard(
     """
     async with database.transaction() as tx:
         found = await find_parked(tx, parked_id, tenants, projection)
+        if found:
+            # A switch that does not see the record would park the event again.
+            await hold_generation(tx, found.projection)
         if found is None or not await delete_parked(tx, found.projection, [parked_id]):
             return None
         await record_discarded(tx, found, reason, by)

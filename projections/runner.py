@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from adapters import kafka
+from adapters import kafka, tasks
 from adapters.event_store import NotRenumbered
 from adapters.postgres import Database, DatabaseUnavailable
 from adapters.search.engine import SearchUnavailable
@@ -104,15 +104,13 @@ class Runner(Generic[E]):
 
     async def _run(self, stop: asyncio.Event) -> None:
         """Catch up and consume until `stop` is set; outages are retried. Raises TooManyFailures."""
-        tasks = [asyncio.create_task(self._catch_up.run(stop)), asyncio.create_task(self._consume_always(stop))]
+        running = [asyncio.create_task(self._catch_up.run(stop)), asyncio.create_task(self._consume_always(stop))]
         if self._projection.store:
-            tasks.append(asyncio.create_task(self._keep_store(self._projection.store, stop)))
+            running.append(asyncio.create_task(self._keep_store(self._projection.store, stop)))
         try:
-            await asyncio.gather(*tasks)
+            await asyncio.gather(*running)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await tasks.cancel(running)
 
     async def _keep_store(self, store: Store, stop: asyncio.Event) -> None:
         """Rebuild the read model when its store is new or has lost it, until `stop` is set. Raises TooManyFailures."""

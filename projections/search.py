@@ -174,18 +174,24 @@ class Search(Projection[IndexedListing]):
             await self._index.write(generation, [dict(row) for row in known])
 
 
-async def is_searchable(database: Database, tenant_id: str, event_id: UUID, wait_seconds: float) -> bool:
-    """Whether the read model has an event of the tenant; waits for it up to `wait_seconds`."""
+async def version_of(database: Database, tenant_id: str, event_id: UUID) -> tuple[UUID, int] | None:
+    """The listing, and its version, that an event of the tenant wrote; None if it wrote none that is searched."""
     async with database.statements(tenant_id) as connection:
         message = await event_store.by_id(connection, event_id)
     if message is None or message["eventType"] not in _TYPES:
-        return True
-    listing = {"property_id": UUID(message["aggregateId"])}
+        return None
+    return UUID(message["aggregateId"]), message["version"]
+
+
+async def is_searchable(
+    database: Database, tenant_id: str, property_id: UUID, version: int, wait_seconds: float
+) -> bool:
+    """Whether the read model has this version of a listing, or a later one; waits for it up to `wait_seconds`."""
     deadline = time.monotonic() + wait_seconds
     while True:
         async with database.statements(tenant_id) as connection:
-            version = (await connection.execute(_VERSION, listing)).scalar_one_or_none()
-        if version is not None and version >= message["version"]:
+            known = (await connection.execute(_VERSION, {"property_id": property_id})).scalar_one_or_none()
+        if known is not None and known >= version:
             return True
         if time.monotonic() >= deadline:
             return False

@@ -17,7 +17,7 @@ from adapters.search.engine import ListingRejected, SearchUnavailable
 from adapters.telemetry import EVENTS_APPLIED, EVENTS_PARKED, PROJECTION_AGE
 from domain.events import UnreadableEvent
 from projections.generations import generation_of
-from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, blocked_keys, park
+from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, blocked_keys, discarded_among, park
 from projections.projection import CacheKey, E, Projection
 
 log = logging.getLogger(__name__)
@@ -50,8 +50,13 @@ class FailureRate:
         self._succeeded: deque[bool] = deque(maxlen=_FAILURE_WINDOW)
 
     def add(self, good: int, failed: Sequence[tuple[object, str]]) -> None:
-        """Count messages of one batch, `failed` with their reasons. Raises TooManyFailures."""
-        self._succeeded.extend([True] * good + [False] * len(failed))
+        """Count messages of one batch, `failed` with their reasons. Raises TooManyFailures.
+
+        They count as if the failures were spread evenly over the batch, which may be larger than the window: whichever
+        end of it the window showed would otherwise be taken for all of it.
+        """
+        size = good + len(failed)
+        self._succeeded.extend((n + 1) * good // size > n * good // size for n in range(size))
         if failed and self._succeeded.count(False) > _MAX_FAILURES:
             raise TooManyFailures(
                 f"more than {_MAX_FAILURES} of the last {_FAILURE_WINDOW} messages fail; the last: {failed[-1][1]}"
@@ -142,6 +147,9 @@ class Sink(Generic[E]):
         readable, unreadable = read_messages(self._projection, messages)
         async with self._database.transaction() as tx:
             generation = await generation_of(tx, name, locked=True)
+            if discarded := await discarded_among(tx, name, {message.event_id for message in messages}):
+                readable = [found for found in readable if found[0].event_id not in discarded]
+                unreadable = [found for found in unreadable if found[0].event_id not in discarded]
             blocked = await blocked_keys(tx, name, {message.key for message in messages})
             blocked |= {message.key for message, _ in unreadable}
             free = [(message, event) for message, event in readable if message.key not in blocked]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from domain.clusters import MAX_ZOOM, tiles_of
+from domain.clusters import MAX_ZOOM, Counted, tiles_of
 from domain.facets import Facet
 from domain.geometry import Box
 from domain.search import FacetValue, SearchFilters, SearchQuery, Total
@@ -77,13 +77,14 @@ class CountsContract:
         found = await searching.engine.clusters(counted.tenant, asked, level)
 
         expected = clusters_of(counted.cards, asked, level)
-        counts = [each.count for each in found]
+        counts = [each.count for each in found.clusters]
+        assert found.exact
         assert counts == sorted(counts, reverse=True)
         without_middle: dict[str, Any] = {"exclude": {"latitude", "longitude"}}
-        assert {each.tile: each.model_dump(**without_middle) for each in found} == {
+        assert {each.tile: each.model_dump(**without_middle) for each in found.clusters} == {
             tile: each.model_dump(**without_middle) for tile, each in expected.items()
         }
-        for each in found:
+        for each in found.clusters:
             middle = expected[each.tile]
             assert (each.latitude, each.longitude) == pytest.approx((middle.latitude, middle.longitude))
 
@@ -92,4 +93,6 @@ class CountsContract:
         assert found.total == Total(0, exact=True)
         assert not any(found.facets.values())
         assert await searching.engine.counts(new_tenant(), [SearchFilters()]) == [Total(0, exact=True)]
-        assert await searching.engine.clusters(new_tenant(), SearchFilters(bbox=HYDERABAD), 12) == []
+        assert await searching.engine.clusters(new_tenant(), SearchFilters(bbox=HYDERABAD), 12) == Counted(
+            (), exact=True
+        )

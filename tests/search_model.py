@@ -264,7 +264,6 @@ _MEETS: dict[str, _Meets] = {
     "rera": lambda card, wanted, _: (card.rera_id is not None) == wanted,
     "posted_by": _any_of("posted_by"),
     "listed_since": lambda card, since, _: card.listed_at is not None and card.listed_at >= since,
-    "changed_since": lambda card, since, _: card.updated_at >= since,
     "near": lambda card, near, filters: (
         card.latitude is not None and kilometres(card, near.latitude, near.longitude) <= filters.radius_km
     ),
@@ -357,7 +356,6 @@ def filters(draw: st.DrawFn) -> SearchFilters:
         "rera": st.booleans().map(lambda wanted: {"rera": wanted}),
         "posted": _some(list(UserRole)).map(lambda roles: {"postedBy": roles}),
         "since": st.integers(0, 150).map(lambda n: {"listedSince": _BEGUN + timedelta(hours=n)}),
-        "changed": st.integers(0, 150).map(lambda n: {"changedSince": _BEGUN + timedelta(hours=n)}),
         "near": st.builds(
             lambda latitude, longitude, radius: {
                 "near": {"latitude": latitude, "longitude": longitude},

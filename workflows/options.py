@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from temporalio.common import RetryPolicy
-from temporalio.workflow import ActivityConfig, LocalActivityConfig
+from temporalio.workflow import ActivityCancellationType, ActivityConfig, LocalActivityConfig
 
 COMMANDS = "commands"
 """Command workflows and their short database and Kafka writes."""
@@ -61,8 +61,10 @@ SEND_TO_FAVORITES = ActivityConfig(
 )
 FIND_MATCHES = ActivityConfig(
     task_queue=NOTIFICATIONS,
-    # A few pages of a search and some ten statements; no statement takes longer than 10 s.
-    start_to_close_timeout=timedelta(minutes=1),
+    # Some five statements for a page of 100 changed listings, mostly of milliseconds: seconds after a large import.
+    start_to_close_timeout=timedelta(minutes=10),
+    # No statement takes longer than 10 s.
+    heartbeat_timeout=timedelta(minutes=1),
     # Without limit of attempts: the rounds go on once the search engine is available again.
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_interval=timedelta(minutes=5)),
 )
@@ -119,9 +121,12 @@ REBUILD = ActivityConfig(
     task_queue=MAINTENANCE,
     # A step replays for some seconds, but deletes old rows, and before a switch catches up, for as long as it takes.
     start_to_close_timeout=timedelta(hours=6),
-    # A batch of 1,000 events takes some 0.1 s and ends with a heartbeat; no statement takes longer than 10 s. After
-    # this time another worker goes on for one that is lost.
+    # A step sends heartbeats beside its calls, of which one to OpenSearch may take 30 s. After this time another worker
+    # goes on for one that is lost. The SDK sends one each four fifths of it, and with its answer learns of a
+    # cancellation.
     heartbeat_timeout=timedelta(seconds=15),
+    # What aborts or goes on waits for the lock that a step holds until it has stopped.
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     # What was done is recorded, and each step can be repeated, so there is no limit of attempts.
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
 )

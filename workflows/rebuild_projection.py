@@ -1,5 +1,8 @@
 """Rebuild a projection: replay the event store into a new generation, in steps that can be paused, then switch."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
@@ -8,6 +11,8 @@ from projections.rebuilding import Rebuilding, RebuildState
 from workflows import options
 from workflows.command import cause_of
 
+Step = Callable[[Rebuilding, RebuildOrder], Awaitable[RebuildProgress]]
+
 
 @workflow.defn(name=WORKFLOW)
 class RebuildProjectionWorkflow:
@@ -15,17 +20,18 @@ class RebuildProjectionWorkflow:
 
     @workflow.init
     def __init__(self, order: RebuildOrder) -> None:
-        self._paused = order.paused
+        self._paused = False
+        self._pauses_when_begun = order.paused
         self._cancelled = False
         self._progress: RebuildProgress | None = None
 
-    @workflow.signal(description="Pauses after the step that is running, until it is resumed")
+    @workflow.signal(description="Pauses the step that is running or tried again, until it is resumed")
     def pause(self) -> None:
         self._paused = True
 
     @workflow.signal(description="Goes on where it was paused")
     def resume(self) -> None:
-        self._paused = False
+        self._paused = self._pauses_when_begun = False
 
     @workflow.signal(description="Deletes the new generation; the old one goes on serving")
     def cancel(self) -> None:
@@ -38,24 +44,49 @@ class RebuildProjectionWorkflow:
     @workflow.run
     async def run(self, order: RebuildOrder) -> RebuildProgress | None:
         try:
-            self._show(await workflow.execute_activity_method(Rebuilding.begin_rebuild, order, **options.REBUILD))
-            while self._progress and not self._progress.ready:
-                await self._wait_while_paused(order)
-                if self._cancelled:
-                    return await self._abort(order, RebuildStatus.CANCELLED)
+            await self._take(Rebuilding.begin_rebuild, order)
+            self._paused = self._paused or self._pauses_when_begun
+            while self._progress and not self._progress.ready and not self._cancelled:
                 if workflow.info().is_continue_as_new_suggested():
                     workflow.continue_as_new(order.model_copy(update={"paused": self._paused}))
-                self._show(await workflow.execute_activity_method(Rebuilding.replay_events, order, **options.REBUILD))
-            await self._wait_while_paused(order)
-            if self._cancelled:
-                return await self._abort(order, RebuildStatus.CANCELLED)
-            self._show(await workflow.execute_activity_method(Rebuilding.switch_projection, order, **options.REBUILD))
+                await self._take(Rebuilding.replay_events, order)
+            await self._take(Rebuilding.switch_projection, order)
+            await self._take(Rebuilding.delete_old_generation, order)
         except ActivityError as error:
             await self._abort(order, RebuildStatus.FAILED, cause_of(error).message)
             raise
-        done = await workflow.execute_activity_method(Rebuilding.delete_old_generation, order, **options.REBUILD)
-        self._show(done)
-        return done
+        except asyncio.CancelledError:
+            # The workflow itself is cancelled, as an operator can in Temporal's web UI.
+            await self._abort(order, RebuildStatus.CANCELLED)
+            raise
+        if self._cancelled:
+            # A generation that serves already stays, and the rebuild is complete.
+            await self._abort(order, RebuildStatus.CANCELLED)
+        return self._progress
+
+    async def _take(self, step: Step, order: RebuildOrder) -> None:
+        """Take a step, again after each pause, unless the rebuild is cancelled."""
+        await self._wait_while_paused(order)
+        while not self._cancelled and not await self._is_done(step, order):
+            await self._wait_while_paused(order)
+
+    async def _is_done(self, step: Step, order: RebuildOrder) -> bool:
+        """Run a step; False when a pause or a cancellation stopped it.
+
+        That also stops a step that fails and is tried again, perhaps for ever. What it has committed stays.
+        """
+        running = workflow.start_activity_method(step, order, **options.REBUILD)
+        await workflow.wait_condition(lambda: running.done() or self._paused or self._cancelled)
+        interrupted = not running.done()
+        if interrupted:
+            running.cancel()
+        try:
+            self._show(await running)
+        except ActivityError:
+            if not interrupted:
+                raise
+            return False
+        return True
 
     async def _wait_while_paused(self, order: RebuildOrder) -> None:
         if not self._paused or self._cancelled:
@@ -71,12 +102,9 @@ class RebuildProjectionWorkflow:
             await workflow.execute_activity_method(Rebuilding.record_rebuild_status, state, **options.RECORD_REBUILD)
         )
 
-    async def _abort(
-        self, order: RebuildOrder, status: RebuildStatus, detail: str | None = None
-    ) -> RebuildProgress | None:
+    async def _abort(self, order: RebuildOrder, status: RebuildStatus, detail: str | None = None) -> None:
         state = RebuildState(order=order, status=status, detail=detail)
         self._show(await workflow.execute_activity_method(Rebuilding.abort_rebuild, state, **options.REBUILD))
-        return self._progress
 
     def _show(self, progress: RebuildProgress | None) -> None:
         self._progress = progress

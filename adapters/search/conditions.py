@@ -50,7 +50,7 @@ def text_query(text: str) -> str | None:
 
 
 def matches(query: str) -> Condition:
-    """Whether a listing has the words of a `text_query`."""
+    """Whether a listing has the words of a tsquery, such as a `text_query`."""
     return listings.c.words.bool_op("@@")(cast(literal(query, Text), TSQUERY))
 
 
@@ -157,7 +157,6 @@ _CONDITIONS: dict[str, Callable[[Any, SearchFilters], Condition | None]] = {
     "rera": lambda wanted, _: _C.has_rera == literal(wanted, Boolean),
     "posted_by": _one_of(_C.posted_by),
     "listed_since": lambda since, _: _C.listed_at >= since,
-    "changed_since": lambda since, _: _C.changed_at >= since,
     "near": _near,
     "bbox": _box,
     "polygon": _polygon,

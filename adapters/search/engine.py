@@ -1,10 +1,11 @@
 """What every search engine does."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from domain.clusters import Cluster
+from domain.clusters import Counted
 from domain.search import Hit, Position, SearchFilters, SearchQuery, SearchResult, Total
 
 
@@ -40,12 +41,29 @@ class SearchEngine(Protocol):
         """How many listings match each of several searches, by one request to the engine."""
         ...
 
-    async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> list[Cluster]:
-        """The listings that match, counted by the tiles of a level, the fullest first; `filters` has a box."""
+    async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> Counted:
+        """The listings that match, counted by the tiles of a level; `filters` has a box."""
+        ...
+
+    async def changes(
+        self, tenant_id: str, filters: SearchFilters, since: datetime, after: Position | None = None
+    ) -> SearchResult:
+        """The listings that match and were changed at `since` or later: a page after a position, the latest last.
+
+        A listing that is changed while pages are read comes again on a later one, so none is missed.
+        """
+        ...
+
+    async def last_change(self, tenant_id: str) -> datetime | None:
+        """When the listing that was changed last was changed; None without listings."""
         ...
 
     async def refresh(self) -> None:
         """Let searches find every listing that was written before."""
+        ...
+
+    async def make_findable(self, tenant_id: str, property_id: UUID, version: int) -> None:
+        """Let searches find this version of a listing, which was written before; costs little if they do already."""
         ...
 
     async def ping(self) -> None:

@@ -28,7 +28,7 @@ from sqlalchemy.sql.expression import ColumnElement
 from adapters.search.conditions import Condition, conditions
 from adapters.tables import listings
 from domain.amenities import amenity_key
-from domain.facets import PRICE_BANDS, PRICE_LIMITS, VALUES_SHOWN, Facet, under_other_filters
+from domain.facets import PRICE_BANDS, PRICE_LIMITS, VALUES_SHOWN, Facet, counted_together
 from domain.search import COUNTED_EXACTLY, FacetValue, SearchFilters, Total
 
 _C = listings.c
@@ -78,18 +78,10 @@ async def total_and_facets(
     its filter does not choose from. So the statement reads at most COUNTED_EXACTLY listings for each facet that is
     filtered by, and once more.
     """
-    parts = list(_parts(filters))
+    parts = [_Part(*each) for each in counted_together(filters).items()]
     counted = (_counted(n, _found(part).cte(f"found_{n}"), part.facets) for n, part in enumerate(parts))
     rows = await connection.execute(union_all(*chain.from_iterable(counted)))
     return _read(rows, [part.facets for part in parts])
-
-
-def _parts(filters: SearchFilters) -> Iterator[_Part]:
-    """The parts of a search: first the listings that match, also where every facet has a filter."""
-    facets: dict[SearchFilters, list[Facet]] = {filters: []}
-    for facet in Facet:
-        facets.setdefault(under_other_filters(filters, facet), []).append(facet)
-    yield from map(_Part, facets.keys(), facets.values())
 
 
 def _conditions(filters: SearchFilters) -> list[Condition]:

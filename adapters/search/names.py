@@ -6,24 +6,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.suggestions import Kind, ListedName
 
 _LOOKED_AT = 10_000
-"""Newest listings whose names are counted: a project is one because many listings of these days name it."""
+"""Newest listings whose names are counted: a project is one because several owners name it these days."""
 _MOST = 5_000
 _NAMES = text(rf"""
     WITH newest AS MATERIALIZED (
-        SELECT convert_from(card, 'UTF8')::json AS card FROM search.listings
+        SELECT owner_id, convert_from(card, 'UTF8')::json AS card FROM search.listings
         ORDER BY listed_at DESC, property_id DESC LIMIT {_LOOKED_AT}
     ), places AS (
-        SELECT card->>'location' AS location, card->>'address' AS address, card->>'title' AS title FROM newest
+        SELECT owner_id, card->>'location' AS location, card->>'address' AS address, card->>'title' AS title
+        FROM newest
     ), names AS (
-        SELECT '{Kind.LOCALITY}' AS kind, location AS name FROM places
+        SELECT owner_id, '{Kind.LOCALITY}' AS kind, location AS name FROM places
         UNION ALL
-        SELECT '{Kind.PROJECT}', trim(split_part(address, ',', 1)) FROM places
+        SELECT owner_id, '{Kind.PROJECT}', trim(split_part(address, ',', 1)) FROM places
         UNION ALL
-        SELECT '{Kind.PROJECT}', trim(substring(title FROM :in_title)) FROM places
+        SELECT owner_id, '{Kind.PROJECT}', trim(substring(title FROM :in_title)) FROM places
     )
-    SELECT kind, min(name) AS name, count(*) AS listings FROM names
+    SELECT kind, min(name) AS name, count(DISTINCT owner_id) AS owners FROM names
     WHERE kind = '{Kind.LOCALITY}' OR name ~ :begins AND length(name) BETWEEN 4 AND 60 AND name !~* :no_project
-    GROUP BY kind, lower(name) ORDER BY count(*) DESC LIMIT {_MOST}
+    GROUP BY kind, lower(name) ORDER BY owners DESC LIMIT {_MOST}
 """)
 _PATTERNS = {
     "in_title": r"\s(?:at|in)\s+(.+)$",
@@ -34,9 +35,9 @@ _PATTERNS = {
 
 
 async def listed_names(connection: AsyncConnection) -> list[ListedName]:
-    """The names in the newest listings of the connection's tenant.
+    """The names in the newest listings of the connection's tenant, with the number of owners who have each.
 
     The name of a project has no field of its own: it is what an address begins with, or what a title says after `at`.
     """
     rows = await connection.execute(_NAMES, _PATTERNS)
-    return [ListedName(row.name, Kind(row.kind), row.listings) for row in rows]
+    return [ListedName(row.name, Kind(row.kind), row.owners) for row in rows]

@@ -1,6 +1,8 @@
 """OpenSearch as the search engine: answers searches from the index behind the alias `listings`."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import chain
 from math import asin, cos, radians, sin, sqrt
 from typing import Any
@@ -10,13 +12,32 @@ import orjson
 from opensearchpy import AsyncOpenSearch
 
 from adapters.search.engine import IndexMissing, SearchUnavailable
-from adapters.search.opensearch_index import ALIAS, translate_errors
-from adapters.search.opensearch_queries import aggregations, conditions, counted, page, position_of, values_of
+from adapters.search.opensearch_index import ALIAS, document_id, translate_errors
+from adapters.search.opensearch_queries import (
+    LAST_CHANGE,
+    changes,
+    conditions,
+    counted,
+    page,
+    position_of,
+    position_of_change,
+    time_of,
+    values_of,
+)
 from adapters.search.rows import SEARCHED
-from domain.clusters import MAX_TILES, Cluster
-from domain.facets import Facet
+from domain.clusters import MAX_COUNTED, MAX_TILES, Cluster, Counted
+from domain.facets import Facet, counted_together
 from domain.geometry import Point
-from domain.search import COUNTED_EXACTLY, Hit, Position, SearchFilters, SearchQuery, SearchResult, Total
+from domain.search import (
+    CHANGES_OF_A_PAGE,
+    COUNTED_EXACTLY,
+    Hit,
+    Position,
+    SearchFilters,
+    SearchQuery,
+    SearchResult,
+    Total,
+)
 from domain.words import highlighted, singular, words
 
 _AROUND = 120
@@ -32,6 +53,7 @@ class OpenSearch:
 
     def __init__(self, client: AsyncOpenSearch) -> None:
         self._client = client
+        self._refreshing = asyncio.Lock()
 
     async def search(
         self, tenant_id: str, query: SearchQuery, after: Position | None = None, *, with_counts: bool = True
@@ -41,7 +63,7 @@ class OpenSearch:
         if after or not with_counts:
             [found] = await self._ask(tenant_id, [first])
             return _result(query, found)
-        (_, own), *others = parts = aggregations(query)
+        (_, own), *others = parts = list(counted_together(query).items())
         under = [_counting(filters, aggs=counted(facets)) for filters, facets in others]
         found, *more = await self._ask(tenant_id, [first | {"aggs": counted(own)}, *under])
         facets = {
@@ -60,8 +82,8 @@ class OpenSearch:
         asked = [_counting(filters, track_total_hits=COUNTED_EXACTLY) for filters in several]
         return [_total(found) for found in await self._ask(tenant_id, asked)]
 
-    async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> list[Cluster]:
-        """The listings that match, by the tiles of a level, the fullest first. Raises SearchUnavailable."""
+    async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> Counted:
+        """The listings that match, by the tiles of a level. Raises SearchUnavailable."""
         tiles = {
             "geotile_grid": {"field": "geo", "precision": level, "size": MAX_TILES},
             "aggs": {
@@ -70,8 +92,10 @@ class OpenSearch:
                 "one": {"terms": {"field": "id", "size": 1}},
             },
         }
-        [found] = await self._ask(tenant_id, [_counting(filters, aggs={"tiles": tiles})])
-        return [_cluster(bucket) for bucket in found["aggregations"]["tiles"]["buckets"]]
+        asked = _counting(filters, aggs={"tiles": tiles}, terminate_after=MAX_COUNTED + 1)
+        [found] = await self._ask(tenant_id, [asked])
+        clusters = map(_cluster, found["aggregations"]["tiles"]["buckets"])
+        return Counted(tuple(clusters), exact=not found.get("terminated_early"))
 
     async def cards(self, tenant_id: str, ids: Sequence[UUID]) -> list[Hit]:
         """The active listings with these ids, in the order of `ids`. Raises SearchUnavailable."""
@@ -83,10 +107,43 @@ class OpenSearch:
         hits = {hit["_source"]["id"]: _hit(hit, None, frozenset()) for hit in found["hits"]["hits"]}
         return [hits[each] for each in wanted if each in hits]
 
+    async def changes(
+        self, tenant_id: str, filters: SearchFilters, since: datetime, after: Position | None = None
+    ) -> SearchResult:
+        """The listings that match and were changed since, the latest last. Raises SearchUnavailable."""
+        [found] = await self._ask(tenant_id, [changes(filters, since, after)])
+        hits: list[dict[str, Any]] = found["hits"]["hits"]
+        shown = hits[:CHANGES_OF_A_PAGE]
+        following = position_of_change(shown[-1]["sort"]) if len(hits) > len(shown) else None
+        return SearchResult([_hit(hit, None, frozenset()) for hit in shown], following)
+
+    async def last_change(self, tenant_id: str) -> datetime | None:
+        """When the listing that was changed last was changed. Raises SearchUnavailable."""
+        [found] = await self._ask(tenant_id, [LAST_CHANGE])
+        return next((time_of(hit["sort"][0]) for hit in found["hits"]["hits"]), None)
+
     async def refresh(self) -> None:
         """Make every listing that was written findable at once. Raises SearchUnavailable."""
         async with translate_errors():
             await self._client.indices.refresh(index=ALIAS)
+
+    async def make_findable(self, tenant_id: str, property_id: UUID, version: int) -> None:
+        """Refresh the index unless searches see this version of a listing. Raises SearchUnavailable.
+
+        A client that repeats a Consistency-Token causes no refresh, and requests that wait share one.
+        """
+        if await self._is_findable(tenant_id, property_id, version):
+            return
+        async with self._refreshing:
+            if not await self._is_findable(tenant_id, property_id, version):
+                await self.refresh()
+
+    async def _is_findable(self, tenant_id: str, property_id: UUID, version: int) -> bool:
+        """Also of a listing that is not active, of which the index keeps a tombstone."""
+        asked = {"query": {"ids": {"values": [document_id(tenant_id, property_id)]}}, "version": True, "_source": False}
+        async with translate_errors():
+            found = await self._client.search(index=ALIAS, body=asked)
+        return any(hit["_version"] >= version for hit in found["hits"]["hits"])
 
     async def ping(self) -> None:
         """Raises SearchUnavailable, also while the index is being built."""

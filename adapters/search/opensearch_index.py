@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 import orjson
 from opensearchpy import AsyncOpenSearch
@@ -154,6 +155,11 @@ class OpenSearchIndex:
         return {name: ALIAS in index["aliases"] for name, index in found.items() if _INDEX.fullmatch(name)}
 
 
+def document_id(tenant_id: str, property_id: UUID) -> str:
+    """The id of a listing in each index."""
+    return f"{tenant_id}:{property_id}"
+
+
 def _name(generation: int) -> str:
     return f"{ALIAS}-{generation}"
 
@@ -193,7 +199,7 @@ def _raise_first_error(items: Sequence[Mapping[str, Any]]) -> None:
 def _lines(index: str, row: Mapping[str, Any]) -> bytes:
     """The two lines of a bulk request that write a row."""
     # `_gte`, because an older event that comes late may correct the times of a version that is known.
-    key = {"_index": index, "_id": f"{row['tenant_id']}:{row['property_id']}"}
+    key = {"_index": index, "_id": document_id(row["tenant_id"], row["property_id"])}
     version = {"version": row["version"], "version_type": "external_gte"}
     return orjson.dumps({"index": key | version}) + b"\n" + orjson.dumps(_document(row)) + b"\n"
 

@@ -7,10 +7,19 @@ from typing import Any
 
 from adapters.search.rows import SEARCHED
 from domain.amenities import amenity_key
-from domain.facets import PRICE_BANDS, PRICE_LIMITS, VALUES_SHOWN, Facet, under_other_filters
+from domain.facets import PRICE_BANDS, PRICE_LIMITS, VALUES_SHOWN, Facet
 from domain.gazetteer import locality_key
 from domain.geometry import Box, Point, Polygons, Ring
-from domain.search import COUNTED_EXACTLY, FacetValue, Position, Rooms, SearchFilters, SearchQuery, Sort
+from domain.search import (
+    CHANGES_OF_A_PAGE,
+    COUNTED_EXACTLY,
+    FacetValue,
+    Position,
+    Rooms,
+    SearchFilters,
+    SearchQuery,
+    Sort,
+)
 from domain.words import singular, words
 
 Clause = dict[str, Any]
@@ -57,18 +66,42 @@ def page(query: SearchQuery, after: Position | None) -> Clause:
     return asked | {"search_after": _search_after(query, after)} if after else asked
 
 
+def changes(filters: SearchFilters, since: datetime, after: Position | None) -> Clause:
+    """The request of a page of changes: its sort values are those of a position after `position_of_change`."""
+    lately = {"range": {"changed_at": {"gte": microseconds(since)}}}
+    asked: Clause = {
+        "query": {"bool": {"filter": [*conditions(filters), lately]}},
+        "sort": [{"changed_at": "asc"}, {"id": "asc"}],
+        "size": CHANGES_OF_A_PAGE + 1,
+        "track_total_hits": False,
+        "_source": ["card"],
+    }
+    if not after:
+        return asked
+    changed_at, id = after
+    return asked | {"search_after": [microseconds(datetime.fromisoformat(changed_at)), id]}
+
+
+def position_of_change(sort_values: Sequence[Any]) -> Position:
+    """The position of a changed listing, as in Postgres."""
+    changed_at, id = sort_values
+    return time_of(changed_at).isoformat(), id
+
+
+LAST_CHANGE: Clause = {
+    "query": {"match_all": {}},
+    "sort": [{"changed_at": "desc"}],
+    "size": 1,
+    "track_total_hits": False,
+    "_source": False,
+}
+"""The request of the listing that was changed last."""
+
+
 def position_of(query: SearchQuery, sort_values: Sequence[Any]) -> Position:
     """The position of an item: a value that falls from item to item, then time and id, as in Postgres."""
     *value, listed_at, id = sort_values
     return (*(_sign(query) * each for each in value), time_of(listed_at).isoformat(), id)
-
-
-def aggregations(filters: SearchFilters) -> list[tuple[SearchFilters, list[Facet]]]:
-    """The facets to count under each set of filters: those without a filter of their own under all of them, first."""
-    parts: dict[SearchFilters, list[Facet]] = {filters: []}
-    for facet in Facet:
-        parts.setdefault(under_other_filters(filters, facet), []).append(facet)
-    return list(parts.items())
 
 
 def counted(facets: Sequence[Facet]) -> dict[str, Clause]:
@@ -204,7 +237,6 @@ _CONDITIONS: dict[str, Callable[[Any, SearchFilters], list[Clause]]] = {
     "rera": lambda wanted, _: [{"term": {"has_rera": wanted}}],
     "posted_by": _one_of("posted_by"),
     "listed_since": lambda since, _: [{"range": {"listed_at": {"gte": microseconds(since)}}}],
-    "changed_since": lambda since, _: [{"range": {"changed_at": {"gte": microseconds(since)}}}],
     "near": _near,
     "bbox": _box,
     "polygon": _polygon,

@@ -72,21 +72,28 @@ def complete(filters: SearchFilters) -> Plan:
     return Plan(list(by_field(filters).values()))
 
 
-async def plan_of(connection: AsyncConnection, filters: SearchFilters, *, by_distance: bool = False) -> Plan:
-    """The plan for the first page of a search, or another one."""
+def plan_of_changes(filters: SearchFilters) -> Plan:
+    """The plan for those that were changed lately, which are few: by the index of changes."""
+    rest = by_field(filters)
+    hidden = [rest.pop(name) for name in ("q", *_AREAS) if name in rest]
+    return Plan(list(rest.values()), hidden)
+
+
+async def plan_of(
+    connection: AsyncConnection, filters: SearchFilters, *, by_distance: bool = False, many: int = MANY
+) -> Plan:
+    """The plan for the first page of a search, or another one: above `many` listings, in the order of an index."""
     rest = by_field(filters)
     text = [rest.pop("q")] if "q" in rest else []
     areas = [rest.pop(name) for name in _AREAS if name in rest]
     others = list(rest.values())
-    if filters.changed_since:
-        return Plan(others, [*text, *areas])  # by the index of changes: few listings have changed lately
-    is_rare = bool(text) and await _most_with(connection, filters.q or "") <= MANY
+    is_rare = bool(text) and await _most_with(connection, filters.q or "") <= many
     if by_distance:
         # In the order of the index of points, which ends at the circle around `near`.
         return Plan([*others, *areas, *text]) if is_rare else Plan([*others, *areas], text)
     if is_rare:
         return Plan([*others, *text], areas)
-    if areas and await _some_in(connection, areas) <= MANY:
+    if areas and await _some_in(connection, areas, many) <= many:
         return Plan([*others, *areas], text)
     return Plan(others, [*text, *areas], bounded=bool(text or areas))
 
@@ -116,8 +123,8 @@ async def _most_with(connection: AsyncConnection, text: str) -> int:
     return min(sum((known.get(form, 0) for form in group), 0) for group in asked)
 
 
-async def _some_in(connection: AsyncConnection, areas: Sequence[Condition]) -> int:
-    """The number of listings in all of the areas, counted up to a few more than MANY."""
-    some = select(literal(1)).select_from(listings).where(*areas).limit(MANY + 1).subquery()
+async def _some_in(connection: AsyncConnection, areas: Sequence[Condition], many: int) -> int:
+    """The number of listings in all of the areas, counted up to one more than `many`."""
+    some = select(literal(1)).select_from(listings).where(*areas).limit(many + 1).subquery()
     counted: int = (await connection.execute(select(func.count()).select_from(some))).scalar_one()
     return counted

@@ -16,8 +16,10 @@ from sqlalchemy import (
     Uuid,
     any_,
     bindparam,
+    func,
     literal_column,
     select,
+    tuple_,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
@@ -27,16 +29,17 @@ from adapters.search.clusters import clusters
 from adapters.search.conditions import distance_to, text_query
 from adapters.search.engine import SearchUnavailable
 from adapters.search.facets import counts, total_and_facets
-from adapters.search.plans import NEWEST, Key, below, complete, plan_of
+from adapters.search.plans import NEWEST, Key, below, complete, plan_of, plan_of_changes
 from adapters.search.relevance import most_relevant
 from adapters.search.rows import SEARCHED
 from adapters.tables import KM_PER_UNIT, SORT_KEYS, listings
-from domain.clusters import Cluster
-from domain.search import Hit, Position, SearchFilters, SearchQuery, SearchResult, Sort, Total
+from domain.clusters import Counted
+from domain.search import CHANGES_OF_A_PAGE, Hit, Position, SearchFilters, SearchQuery, SearchResult, Sort, Total
 from domain.words import highlighted, singular, words
 
 _AROUND = 120
 """Characters of a description before and after its first matching word that a highlight shows."""
+_LAST_CHANGE = select(func.max(listings.c.changed_at))
 _SHOWN = (listings.c.card, listings.c.created_at, listings.c.listed_at, listings.c.property_id)
 
 
@@ -73,12 +76,36 @@ class PostgresSearch:
         async with self._connection(tenant_id) as connection:
             return await counts(connection, several)
 
-    async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> list[Cluster]:
-        """The listings that match, by the tiles of a level, the fullest first. Raises SearchUnavailable."""
+    async def clusters(self, tenant_id: str, filters: SearchFilters, level: int) -> Counted:
+        """The listings that match, by the tiles of a level. Raises SearchUnavailable."""
         async with self._connection(tenant_id) as connection:
             return await clusters(connection, filters, level)
 
+    async def changes(
+        self, tenant_id: str, filters: SearchFilters, since: datetime, after: Position | None = None
+    ) -> SearchResult:
+        """The listings that match and were changed since, the latest last. Raises SearchUnavailable."""
+        plan, place = plan_of_changes(filters), (listings.c.changed_at, listings.c.property_id)
+        query = select(*_SHOWN, listings.c.changed_at).where(*plan.plain, *(hidden.is_(True) for hidden in plan.hidden))
+        query = query.where(listings.c.changed_at >= since).order_by(*place).limit(CHANGES_OF_A_PAGE + 1)
+        if after:
+            query = query.where(tuple_(*place) > (datetime.fromisoformat(after[0]), UUID(after[1])))
+        async with self._connection(tenant_id) as connection:
+            rows = list(await connection.execute(query))
+        shown = rows[:CHANGES_OF_A_PAGE]
+        following = (shown[-1].changed_at.isoformat(), str(shown[-1].property_id)) if len(rows) > len(shown) else None
+        return SearchResult([_hit(row, frozenset()) for row in shown], following)
+
+    async def last_change(self, tenant_id: str) -> datetime | None:
+        """When the listing that was changed last was changed. Raises SearchUnavailable."""
+        async with self._connection(tenant_id) as connection:
+            found: datetime | None = (await connection.execute(_LAST_CHANGE)).scalar_one()
+        return found
+
     async def refresh(self) -> None:
+        """What is committed is found."""
+
+    async def make_findable(self, tenant_id: str, property_id: UUID, version: int) -> None:
         """What is committed is found."""
 
     async def ping(self) -> None:

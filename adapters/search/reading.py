@@ -10,7 +10,8 @@ from adapters.search.spelling import corrected, in_use
 from adapters.tables import listings
 from domain.amenities import amenity_key
 from domain.gazetteer import hyderabad
-from domain.reading import read_text, with_filters_of
+from domain.interpretation import with_filters_of
+from domain.reading import read_text
 from domain.search import SearchQuery
 
 _asked = func.unnest(bindparam("keys", type_=ARRAY(Text))).table_valued("key", name="asked").render_derived()

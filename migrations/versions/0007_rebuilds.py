@@ -44,6 +44,7 @@ CREATE TABLE user_history.discarded_events (
     discarded_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX discarded_events_page ON user_history.discarded_events (projection, id);
+CREATE INDEX discarded_events_event ON user_history.discarded_events (projection, event_id);
 CREATE INDEX discarded_events_key ON user_history.discarded_events (key);
 ALTER TABLE user_history.parked_events ADD COLUMN tenant_id varchar(63) NOT NULL DEFAULT '';
 

@@ -21,8 +21,9 @@ CREATE TABLE search.saved_filters (
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     due_at timestamptz NOT NULL,
-    looked_at timestamptz,
-    recent_mails jsonb NOT NULL DEFAULT '[]',
+    last_round_at timestamptz,
+    checkpoint timestamptz,
+    unread_mails timestamptz[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (tenant_id, saved_search_id)
 );
 CREATE INDEX saved_filters_user ON search.saved_filters (tenant_id, user_id, created_at);
@@ -44,7 +45,7 @@ CREATE INDEX saved_search_matches_newest
 CREATE INDEX saved_search_matches_user ON search.saved_search_matches (tenant_id, user_id);
 
 ALTER TABLE search.property_search ADD COLUMN changed_at timestamptz;
-CREATE INDEX property_search_changed ON search.property_search (tenant_id, generation, changed_at)
+CREATE INDEX property_search_changed ON search.property_search (tenant_id, generation, changed_at, property_id)
     WHERE status = 'ACTIVE';
 -- A view has the columns that its table had when it was created.
 CREATE OR REPLACE VIEW search.listings AS SELECT * FROM search.property_search

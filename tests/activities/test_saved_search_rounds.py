@@ -6,12 +6,12 @@ from typing import Any
 from uuid import uuid5
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from temporalio.testing import ActivityEnvironment
 
 from activities.saved_search_rounds import OverdueSavedSearches, Round, RoundDone, SavedSearchOf, SavedSearchRounds
 from activities.saving import CommandStore
-from adapters import event_store, saved_searches
+from adapters import saved_searches
 from adapters.outbox import PendingEvent
 from adapters.postgres import Database
 from adapters.sealing import Keyring
@@ -19,95 +19,21 @@ from adapters.search.engine import SearchUnavailable
 from adapters.search.postgres import PostgresSearch
 from adapters.settings import Settings
 from adapters.tables import notices, saved_filters, saved_search_matches, users
-from domain.events import observation_events
 from domain.matching import MAX_SHOWN, MAX_UNREAD
 from domain.notifications import in_app_id
 from domain.observations import NotificationsRead, Read, SavedSearchVisited, View, Visit
 from domain.property import PropertyPatch
 from domain.property_commands import (
     ChangePropertyStatus,
-    CreateProperty,
     DeleteProperty,
     PatchProperty,
 )
 from domain.property_status import PropertyStatus
-from domain.saved_searches import ChangeSavedSearch, CreateSavedSearch, Frequency, PausedBy, PauseSavedSearch
-from projections.generations import generation_of
-from projections.projection import as_consumed
-from projections.search import Search
-from tests.activities.accounts import Saving, change
+from domain.saved_searches import ChangeSavedSearch, Frequency, PausedBy, PauseSavedSearch
+from tests.activities.accounts import Saving
+from tests.activities.rounds import Rounds, cheaper, id_of
 from tests.activities.test_saved_searches import Searching
-from tests.projections.messages import stored_messages
-from tests.samples import create_property, new_id, new_tenant, record_activity, view
-
-FILTERS = '{"location":["Kondapur"]}'
-
-
-class Rounds:
-    """A saved search of a user for all of Kondapur, its rounds, and the listings of others."""
-
-    def __init__(
-        self, rounds: SavedSearchRounds, searching: Searching, saving: Saving, database: Database, all_tenants: Database
-    ) -> None:
-        self._rounds, self.searching, self.saving = rounds, searching, saving
-        self.database, self._all_tenants = database, all_tenants
-        self.tenant = searching.tenant
-        self.of: SavedSearchOf
-        self.created: CreateSavedSearch
-        self.now: datetime
-
-    async def begin(self, **more: Any) -> None:
-        user = await self.saving.registered(self.tenant)
-        self.created = await self.searching.created(user, **{"filters": FILTERS, "frequency": "INSTANT", **more})
-        self.of = SavedSearchOf(tenant_id=self.tenant, saved_search_id=self.created.saved_search_id, user_id=user)
-        self.now = self.created.issued_at
-
-    async def listed(self, **more: Any) -> CreateProperty:
-        return await self.saving.listed(self.tenant, location="Kondapur", **more)
-
-    async def changed(self, listed: CreateProperty, command: Any, **fields: Any) -> None:
-        await self.saving.property(change(command, listed, **fields))
-
-    async def project(self) -> None:
-        """Apply every stored event of the tenant to the read model of search."""
-        search = Search()
-        messages = as_consumed(search, await stored_messages(self._all_tenants, self.tenant), where="test").messages
-        read = [event for message in messages if (event := search.read(message.topic, message.value))]
-        async with self._all_tenants.transaction() as tx:
-            await search.apply(tx, read, await generation_of(tx, search.name))
-
-    async def next(self, after: timedelta = timedelta(minutes=10), times: int = 1) -> RoundDone:
-        """The next round, with everything that was saved in the read model."""
-        await self.project()
-        self.now = max(self.now, datetime.now(UTC)) + after
-        round = Round(**dict(self.of), at=self.now)
-        for _ in range(times):
-            done = await ActivityEnvironment().run(self._rounds.find_matches, round)
-        return done
-
-    async def reported(self, done: RoundDone) -> list[tuple[str, str, int | None]]:
-        """Listing, reason and previous price of each that the mail of a round shows."""
-        return [
-            (one["propertyId"], one["because"], one["previousPrice"]) for one in (await self.data(done))["listings"]
-        ]
-
-    async def data(self, done: RoundDone) -> Any:
-        assert done.recorded is not None
-        async with self.database.statements(self.tenant) as connection:
-            message = await event_store.by_id(connection, done.recorded)
-        assert message is not None
-        return message["data"]
-
-    async def read(self, *observations: Any) -> None:
-        """What the owner does with mails."""
-        async with self.database.statements(self.tenant) as connection:
-            await event_store.store_observations(
-                connection, observation_events(record_activity(self.tenant, *observations))
-            )
-
-    async def count(self, table: Any) -> int:
-        async with self.database.statements(self.tenant) as connection:
-            return int((await connection.execute(select(func.count()).select_from(table))).scalar_one())
+from tests.samples import create_property, new_id, new_tenant, view
 
 
 @pytest.fixture
@@ -139,10 +65,6 @@ async def rounds(
     return rounds
 
 
-def id_of(listed: CreateProperty) -> str:
-    return str(listed.property_id)
-
-
 async def test_new_listing_is_reported_once_with_its_notice(rounds: Rounds, enqueued: list[PendingEvent]) -> None:
     flat = await rounds.listed()
     await rounds.saving.listed(rounds.tenant, location="Uppal")
@@ -162,15 +84,15 @@ async def test_new_listing_is_reported_once_with_its_notice(rounds: Rounds, enqu
     async with rounds.database.statements(rounds.tenant) as connection:
         of_search = notices.c.kind == "SAVED_SEARCH_MATCHES"
         [notice] = await connection.execute(select(notices).where(of_search))
-        looking = await saved_searches.find_looking(connection, rounds.of.saved_search_id)
+        active = await saved_searches.find_active(connection, rounds.of.saved_search_id)
     assert (notice.event_id, notice.audience_id) == (first.recorded, rounds.of.user_id)
-    assert looking is not None
-    assert (looking.looked_at, looking.due_at, second.due_at) == (
+    assert active is not None
+    assert (active.last_round_at, active.search.due_at, second.due_at) == (
         rounds.now,
         second.due_at,
         rounds.now + timedelta(minutes=10),
     )
-    assert [mail.listings for mail in looking.mails] == [frozenset({flat.property_id})]
+    assert active.unread_mails == (rounds.now - timedelta(minutes=10),)
 
 
 async def test_listings_of_before_are_no_news_until_they_are_cheaper(rounds: Rounds) -> None:
@@ -180,13 +102,13 @@ async def test_listings_of_before_are_no_news_until_they_are_cheaper(rounds: Rou
     nothing = await rounds.next()
     await rounds.changed(flat, PatchProperty, changes=PropertyPatch.model_validate({"bedrooms": 4}))
     edited = await rounds.next()
-    await rounds.changed(flat, PatchProperty, changes=PropertyPatch.model_validate({"price": 7_500_000}))
-    cheaper = await rounds.next()
-    await rounds.changed(flat, PatchProperty, changes=PropertyPatch.model_validate({"price": 7_800_000}))
+    await rounds.changed(flat, PatchProperty, **cheaper(7_500_000))
+    lower = await rounds.next()
+    await rounds.changed(flat, PatchProperty, **cheaper(7_800_000))
     dearer = await rounds.next()
 
     assert (nothing.reported, edited.reported, dearer.reported) == (0, 0, 0)
-    assert await rounds.reported(cheaper) == [(id_of(flat), "CHEAPER", 8_000_000)]
+    assert await rounds.reported(lower) == [(id_of(flat), "CHEAPER", 8_000_000)]
 
 
 async def test_saved_search_is_read_as_people_type_it(rounds: Rounds) -> None:
@@ -201,7 +123,7 @@ async def test_price_dropped_into_the_range_of_the_search_is_reported(rounds: Ro
     flat = await rounds.listed(price=8_000_000)
     await rounds.begin(filters='{"location":["kondapur"],"maxPrice":7600000}')
 
-    await rounds.changed(flat, PatchProperty, changes=PropertyPatch.model_validate({"price": 7_500_000}))
+    await rounds.changed(flat, PatchProperty, **cheaper(7_500_000))
 
     assert await rounds.reported(await rounds.next()) == [(id_of(flat), "CHEAPER", 8_000_000)]
 
@@ -233,17 +155,94 @@ async def test_mail_shows_fourteen_and_how_many_there_are(rounds: Rounds) -> Non
     assert (len(data["listings"]), data["total"], done.reported, again.reported) == (14, 16, 16, 0)
 
 
+@pytest.fixture
+def pages_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.search.postgres.CHANGES_OF_A_PAGE", 2)
+
+
+@pytest.mark.usefixtures("pages_of_two")
+async def test_everything_that_has_changed_is_looked_at_however_much_it_is(rounds: Rounds) -> None:
+    old = await rounds.listed(price=8_000_000, bedrooms=9)
+    await rounds.begin()
+    flats = [await rounds.listed(bedrooms=n) for n in range(4)]
+    await rounds.changed(old, PatchProperty, **cheaper(7_000_000))
+    flats.append(await rounds.listed(bedrooms=5))
+
+    done, again = await rounds.next(), await rounds.next()
+
+    news = [(id_of(flat), "NEW", None) for flat in flats]
+    assert await rounds.reported(done) == [news[4], (id_of(old), "CHEAPER", 8_000_000), *news[3::-1]]
+    assert (done.reported, again.reported) == (6, 0)
+
+
+@pytest.mark.usefixtures("pages_of_two")
+async def test_listing_that_changes_while_pages_are_read_is_reported_as_it_is_then(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flats = [await rounds.listed(bedrooms=n, price=8_000_000) for n in range(4)]
+    await rounds.project()
+    changes = rounds.activities._engine.changes
+
+    async def changing(*arguments: Any) -> Any:
+        page = await changes(*arguments)
+        if arguments[-1] is None:
+            await rounds.changed(flats[0], PatchProperty, **cheaper(7_000_000))
+            await rounds.project()
+        return page
+
+    monkeypatch.setattr(rounds.activities._engine, "changes", changing)
+    done = await rounds.next(projected=False)
+
+    listings = (await rounds.data(done))["listings"]
+    assert [(one["propertyId"], one["price"], one["version"]) for one in listings] == [
+        (id_of(flats[0]), 7_000_000, 2),
+        *((id_of(flat), 8_000_000, 1) for flat in flats[:0:-1]),
+    ]
+
+
+async def test_what_a_late_read_model_did_not_have_is_reported_later(rounds: Rounds) -> None:
+    await rounds.listed(bedrooms=1)
+    await rounds.next()
+    late = await rounds.listed(bedrooms=2)
+
+    missed = await rounds.next(timedelta(days=2), projected=False)
+    found = await rounds.next()
+
+    assert missed.reported == 0
+    assert await rounds.reported(found) == [(id_of(late), "NEW", None)]
+
+
+async def test_home_that_came_and_went_between_rounds_does_not_hide_the_one_that_follows(rounds: Rounds) -> None:
+    first = await rounds.listed(bedrooms=3)
+    await rounds.changed(first, DeleteProperty)
+    again = create_property(rounds.tenant, first.user_id, location="Kondapur", bedrooms=3)
+    await rounds.saving.property(again)
+
+    assert await rounds.reported(await rounds.next()) == [(id_of(again), "NEW", None)]
+
+
+async def test_drop_is_reported_once_it_is_worth_reporting(rounds: Rounds) -> None:
+    flat = await rounds.listed(price=8_000_000)
+    await rounds.next()
+    reported = []
+    for price in (7_999_999, 7_950_000, 7_920_000, 7_919_999):
+        await rounds.changed(flat, PatchProperty, **cheaper(price))
+        reported.append((await rounds.next()).reported)
+
+    assert reported == [0, 0, 1, 0]
+
+
 async def test_sixth_unread_mail_is_the_last_and_the_search_pauses_once(rounds: Rounds) -> None:
     for n in range(MAX_UNREAD):
         await rounds.listed(bedrooms=n)
-        done = await rounds.next(timedelta(seconds=1))
+        done = await rounds.next(timedelta(hours=13))
         assert (await rounds.data(done))["unread"] == n
+        await rounds.delivered(done.recorded)
     await rounds.listed(bedrooms=50)
 
-    nothing_new = await rounds.next(timedelta(seconds=1))
-    round = Round(**dict(rounds.of), at=rounds.now)
-    paused = [await ActivityEnvironment().run(rounds._rounds.pause_unread, round) for _ in range(2)]
-    after = await rounds.next(timedelta(seconds=1))
+    nothing_new = await rounds.next(timedelta(hours=13))
+    paused = [await ActivityEnvironment().run(rounds.activities.pause_unread, rounds.round) for _ in range(2)]
+    after = await rounds.next()
 
     assert (nothing_new.unread, nothing_new.reported, nothing_new.recorded) == (True, 0, None)
     assert rounds.saving.answer(paused[0]) == rounds.saving.answer(paused[1])
@@ -251,14 +250,27 @@ async def test_sixth_unread_mail_is_the_last_and_the_search_pauses_once(rounds: 
     assert found is not None
     assert found.paused is PausedBy.UNREAD
     assert after == RoundDone()
-    assert await ActivityEnvironment().run(rounds._rounds.next_round, rounds.of) is None
+    assert await ActivityEnvironment().run(rounds.activities.next_round, rounds.of) is None
+
+
+@pytest.mark.parametrize("why", ["in one hour", "not sent", "bounced"])
+async def test_mails_that_could_not_be_read_yet_pause_nothing(rounds: Rounds, why: str) -> None:
+    for n in range(MAX_UNREAD + 1):
+        await rounds.listed(bedrooms=n)
+        done = await rounds.next(timedelta(minutes=10) if why == "in one hour" else timedelta(days=1))
+        assert done.reported == 1
+        if why != "not sent":
+            await rounds.delivered(done.recorded, "bounced" if why == "bounced" else "delivered")
+
+    assert (await rounds.data(done))["unread"] == (MAX_UNREAD if why == "in one hour" else 0)
 
 
 @pytest.mark.parametrize("how", ["notification", "all", "listing", "visit", "change"])
 async def test_mail_that_was_read_in_some_way_keeps_the_search_going(rounds: Rounds, how: str) -> None:
     for n in range(MAX_UNREAD):
         flat = await rounds.listed(bedrooms=n)
-        done = await rounds.next(timedelta(seconds=1))
+        done = await rounds.next(timedelta(days=1))
+        await rounds.delivered(done.recorded)
     assert done.recorded is not None
     user, at = rounds.of.user_id, rounds.now + timedelta(seconds=0.5)
     whose: dict[str, Any] = {"event_id": new_id(), "user_id": user, "timestamp": at}
@@ -280,7 +292,7 @@ async def test_mail_that_was_read_in_some_way_keeps_the_search_going(rounds: Rou
             await rounds.searching.save(rounds.searching.of(rounds.created, ChangeSavedSearch, search=wanted))
     await rounds.listed(bedrooms=50)
 
-    going_on = await rounds.next(timedelta(seconds=1))
+    going_on = await rounds.next()
 
     assert (going_on.unread, going_on.reported) == (False, 1)
     assert (await rounds.data(going_on))["unread"] == 0
@@ -294,14 +306,17 @@ async def test_search_that_was_changed_during_a_round_reports_nothing_of_the_old
     class Changing:
         """The engine, during whose first answer the saved search is changed."""
 
-        async def search(self, *arguments: Any, **options: Any) -> Any:
+        async def last_change(self, tenant_id: str) -> datetime | None:
             await rounds.searching.save(rounds.searching.of(rounds.created, ChangeSavedSearch, search=wanted))
-            return await real.search(*arguments, **options)
+            return await real.last_change(tenant_id)
 
-    real = rounds._rounds._engine
-    rounds._rounds._engine = Changing()  # type: ignore[assignment]
+        async def changes(self, *arguments: Any) -> Any:
+            return await real.changes(*arguments)
+
+    real = rounds.activities._engine
+    rounds.activities._engine = Changing()  # type: ignore[assignment]
     done = await ActivityEnvironment().run(
-        rounds._rounds.find_matches, Round(**dict(rounds.of), at=datetime.now(UTC) + timedelta(minutes=1))
+        rounds.activities.find_matches, Round(**dict(rounds.of), at=datetime.now(UTC) + timedelta(minutes=1))
     )
 
     assert (done.reported, done.recorded) == (0, None)
@@ -316,13 +331,15 @@ async def test_what_is_remembered_is_bounded(rounds: Rounds, monkeypatch: pytest
         | {"reported_at": at + timedelta(seconds=n)}
         for n in range(saved_searches.MAX_REPORTED + 5)
     ]
+    of = rounds.of.saved_search_id
     async with rounds.database.transaction(rounds.tenant) as tx:
-        await saved_searches.store_reported(tx, rounds.of.saved_search_id, rows)
-        await saved_searches.store_reported(tx, rounds.of.saved_search_id, rows[-1:])
-        known = await saved_searches.reported_of(
-            tx, rounds.of.saved_search_id, [rows[0]["property_id"], rows[-1]["property_id"]]
-        )
+        await saved_searches.store_reported(tx, of, rows, at + timedelta(seconds=3))
+        # The next round may find those again that are not older.
+        kept = await saved_searches.reported_of(tx, of, [row["property_id"] for row in rows])
+        await saved_searches.store_reported(tx, of, rows[-1:], at + timedelta(days=1))
+        known = await saved_searches.reported_of(tx, of, [rows[0]["property_id"], rows[-1]["property_id"]])
 
+    assert len(kept) == len(rows) - 3
     assert await rounds.count(saved_search_matches) == saved_searches.MAX_REPORTED
     assert known.keys() == {rows[-1]["property_id"]}
 
@@ -384,13 +401,13 @@ async def test_daily_round_is_due_the_next_day(rounds: Rounds) -> None:
 
 async def test_unavailable_engine_fails_the_round_and_nothing_is_recorded(rounds: Rounds, settings: Settings) -> None:
     nowhere = Database.for_searching(settings.model_copy(update={"database_url": "postgresql://u:p@127.0.0.1:9/none"}))
-    rounds._rounds._engine = PostgresSearch(nowhere)
+    rounds.activities._engine = PostgresSearch(nowhere)
 
     with pytest.raises(SearchUnavailable):
         await rounds.next()
 
     await nowhere.close()
     async with rounds.database.statements(rounds.tenant) as connection:
-        looking = await saved_searches.find_looking(connection, rounds.of.saved_search_id)
-    assert looking is not None
-    assert looking.looked_at is None
+        active = await saved_searches.find_active(connection, rounds.of.saved_search_id)
+    assert active is not None
+    assert active.last_round_at is None

@@ -117,7 +117,7 @@ async def test_deletion_forgets_what_was_reported(database: Database, saving: Sa
     of = {"saved_search_id": created.saved_search_id, "user_id": created.user_id, "property_id": new_id()}
     row = {"tenant_id": searching.tenant, **of, "version": 1, "price": 1, "reported_at": datetime.now(UTC)}
     async with database.transaction(searching.tenant) as tx:
-        await saved_searches.store_reported(tx, created.saved_search_id, [{**row, "back_at": None}])
+        await saved_searches.store_reported(tx, created.saved_search_id, [{**row, "back_at": None}], datetime.now(UTC))
 
     await searching.save(searching.of(created, DeleteSavedSearch))
 
@@ -151,7 +151,7 @@ async def test_search_of_somebody_else_or_of_another_tenant_is_not_found(
         assert refused.value.type == "not-found"
         assert await where.found(mine) is None
     async with database.statements(elsewhere.tenant) as connection:
-        assert await saved_searches.find_looking(connection, created.saved_search_id) is None
+        assert await saved_searches.find_active(connection, created.saved_search_id) is None
 
 
 async def test_suspended_user_may_stop_mails_but_not_save_searches(

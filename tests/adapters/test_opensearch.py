@@ -1,5 +1,6 @@
 """OpenSearch: what it keeps of versions, tenants and generations, and that it answers as Postgres does."""
 
+import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -20,7 +21,7 @@ from adapters.search.opensearch_index import ALIAS, OpenSearchIndex
 from adapters.search.postgres import PostgresSearch
 from adapters.search.rows import IndexedListing, indexed, row_of
 from adapters.settings import Settings
-from domain.clusters import tiles_of
+from domain.clusters import Counted, tiles_of
 from domain.events import Event
 from domain.geometry import Box
 from domain.property_status import PropertyStatus
@@ -31,6 +32,8 @@ from tests.relevance.evaluation import Judged
 from tests.relevance.listings import AMENITIES, LOCALITIES
 from tests.samples import new_id, new_tenant
 from tests.search_contract import SearchContract, Searching
+from tests.search_contract_changes import ChangesContract
+from tests.search_contract_counts import CountsContract
 
 pytestmark = [
     pytest.mark.search,
@@ -62,6 +65,14 @@ async def searching(all_tenants: Database, search_index: OpenSearchIndex, engine
 
 class TestOpenSearch(SearchContract):
     """The contract, for OpenSearch."""
+
+
+class TestOpenSearchChanges(ChangesContract):
+    """How it finds changes."""
+
+
+class TestOpenSearchCounts(CountsContract):
+    """What it counts."""
 
 
 class Loaded:
@@ -122,7 +133,6 @@ FILTERS: dict[str, st.SearchStrategy[Any]] = {
     "rera": st.booleans(),
     "postedBy": some("AGENT", "USER"),
     "listedSince": st.just("2026-01-01T00:03:20+05:30"),
-    "changedSince": st.just("2026-01-01T00:05:20+05:30"),
     "near": st.just({"latitude": 17.44, "longitude": 78.36}),
     "radiusKm": st.just(4.7),
     "bbox": st.just(HYDERABAD),
@@ -172,7 +182,7 @@ async def test_filters_orders_totals_facets_and_clusters_are_those_of_postgres(
     boxed = SearchFilters.model_validate({**filters, "bbox": HYDERABAD})
     level = tiles_of(HYDERABAD, 12).level
     tiles, expected = [
-        {cluster.tile: cluster for cluster in await each.clusters(loaded.tenant, boxed, level)}
+        {cluster.tile: cluster for cluster in (await each.clusters(loaded.tenant, boxed, level)).clusters}
         for each in (engine, postgres)
     ]
     assert {tile: (each.count, each.min_price, each.max_price, each.property_id) for tile, each in tiles.items()} == {
@@ -192,6 +202,59 @@ async def test_nearest_come_first(loaded: Loaded, engine: SearchEngine) -> None:
     assert distances
     assert distances == sorted(distances)
     assert max(distances) <= 5
+
+
+async def test_clusters_of_more_listings_than_are_counted_are_lower_bounds(
+    loaded: Loaded, engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.search.opensearch.MAX_COUNTED", 50)
+    rare = SearchFilters.model_validate({"bbox": HYDERABAD, "location": ["Kondapur"], "propertyType": ["VILLA"]})
+
+    every = await engine.clusters(loaded.tenant, SearchFilters(bbox=HYDERABAD), 12)
+    some = await engine.clusters(loaded.tenant, rare, 12)
+
+    assert not every.exact
+    assert sum(each.count for each in every.clusters) == 51
+    assert some.exact
+    assert sum(each.count for each in some.clusters) == (await engine.count(loaded.tenant, rare)).value > 0
+
+
+async def test_version_is_made_findable_by_one_refresh(
+    settings: Settings,
+    all_tenants: Database,
+    search_index: OpenSearchIndex,
+    engine: SearchEngine,
+    listing: IndexedListing,
+) -> None:
+    """A client that repeats a Consistency-Token causes no more of them."""
+    assert settings.search_url
+    client = opensearch_index.connect(settings.search_url)
+
+    async def refreshes() -> int:
+        stats = await client.indices.stats(index=ALIAS, metric="refresh")
+        total: int = stats["_all"]["primaries"]["refresh"]["total"]
+        return total
+
+    await client.indices.put_settings(index=ALIAS, body={"index": {"refresh_interval": "-1"}})
+    try:
+        await write(all_tenants, search_index, [listing])
+        assert await engine.cards(listing.tenant_id, [listing.property_id]) == []
+        before = await refreshes()
+        several = [engine.make_findable(listing.tenant_id, listing.property_id, listing.version) for _ in range(5)]
+        await asyncio.gather(*several)
+
+        assert len(await engine.cards(listing.tenant_id, [listing.property_id])) == 1
+        after = await refreshes()
+        assert after > before
+        await engine.make_findable(listing.tenant_id, listing.property_id, listing.version)
+        assert await refreshes() == after
+
+        await write(all_tenants, search_index, [replace(listing, version=2, status=PropertyStatus.SOLD, card=None)])
+        await engine.make_findable(listing.tenant_id, listing.property_id, 2)
+        assert await engine.cards(listing.tenant_id, [listing.property_id]) == []
+    finally:
+        await client.indices.put_settings(index=ALIAS, body={"index": {"refresh_interval": "500ms"}})
+        await client.close()
 
 
 async def test_late_and_repeated_versions_change_nothing(
@@ -270,7 +333,7 @@ async def test_other_tenants_see_nothing(loaded: Loaded, engine: SearchEngine, t
         assert not any(found.facets.values())
     assert await engine.cards(tenant, ids) == []
     assert [total.value for total in await engine.counts(tenant, [SearchFilters(), query])] == [0, 0]
-    assert await engine.clusters(tenant, SearchFilters(bbox=HYDERABAD), 12) == []
+    assert await engine.clusters(tenant, SearchFilters(bbox=HYDERABAD), 12) == Counted((), exact=True)
     assert [hit.id for hit in await engine.cards(loaded.tenant, ids)] == ids
 
 

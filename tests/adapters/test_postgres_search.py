@@ -14,6 +14,7 @@ from domain.search import SearchFilters, SearchQuery
 from projections.generations import generation_of
 from projections.search import Search
 from tests.search_contract import SearchContract, Searching
+from tests.search_contract_changes import ChangesContract
 from tests.search_contract_counts import CountsContract
 
 
@@ -36,6 +37,10 @@ class TestPostgresSearch(SearchContract):
 
 class TestPostgresCounts(CountsContract):
     """What it counts."""
+
+
+class TestPostgresChanges(ChangesContract):
+    """How it finds changes."""
 
 
 async def test_unreachable_database_is_search_unavailable(settings: Settings, tenant: str) -> None:

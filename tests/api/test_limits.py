@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -222,3 +223,35 @@ async def test_searches_for_commands_that_are_not_recorded_are_limited_by_user(
     assert afterwards.status_code == 200
     assert_problem(of_another, "not-found")
     assert sent.status_code == 201
+
+
+PLACES = "bbox=78.2,17.2,78.7,17.6&zoom=12"
+SEARCHING = ["/api/search/properties", f"/api/search/clusters?{PLACES}", "/api/search/recommendations"]
+
+
+async def test_searches_are_limited_by_account_or_address_and_suggestions_apart(
+    platform: Platform, settings: Settings
+) -> None:
+    person = await platform.register()
+    similar = f"/api/properties/{(await platform.create(person)).json()['id']}/similar"
+    app = create_app(settings.model_copy(update={"searches_per_minute": 4, "suggestions_per_minute": 2}))
+    async with app.router.lifespan_context(app):
+
+        async def ask(address: str, path: str, method: str = "GET", **sent: Any) -> httpx.Response:
+            transport = httpx.ASGITransport(app, client=(address, 50000))
+            async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as http:
+                return await http.request(method, path, **sent)
+
+        here = f"2001:db8:{uuid4().hex[:4]}:1::1"
+        allowed = [await ask(here, path) for path in [*SEARCHING, similar]]
+        refused = [await ask(here, path) for path in [*SEARCHING, similar]]
+        drawn = await ask(here, SEARCHING[0], "POST", json={})
+        signed_in = await ask(here, SEARCHING[0], headers=person.headers)
+        suggested = [await ask(here, "/api/search/suggestions?q=gach") for _ in range(3)]
+
+    assert [answer.status_code for answer in allowed] == [200] * 4
+    for answer in [*refused, drawn, suggested[2]]:
+        assert_problem(answer, "too-many-requests")
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+    assert signed_in.status_code == 200
+    assert [answer.status_code for answer in suggested[:2]] == [200, 200]

@@ -1,6 +1,7 @@
 """Saved searches over HTTP, from the first setting to the mail and the link in it."""
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -90,11 +91,24 @@ async def test_saved_search_of_somebody_else_or_of_another_tenant_is_not_found(
     assert (await platform.http.get(PATH, headers=signed_in)).json() == {"items": []}
 
 
+async def test_next_round_is_shown_as_it_is_planned(platform: Platform, person: Person, database: Database) -> None:
+    created = await saved(platform, person)
+    row = saved_filters.c.saved_search_id == UUID(created.json()["id"])
+    async with database.statements("hyderabad") as connection:
+        due = update(saved_filters).where(row).values(due_at=datetime(2030, 1, 5, 12, 30, tzinfo=UTC))
+        await connection.execute(due)
+
+    shown = await platform.http.get(created.headers["Location"], headers=person.headers)
+
+    assert shown.json() == {**created.json(), "dueAt": "2030-01-05T12:30:00Z"}
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
         ({"filters": {}}, "body"),
         ({"filters": {"bedrooms": ["many"]}}, "filters.bedrooms.0"),
+        ({"filters": {"rera": True, "changedSince": "2026-11-01T00:00:00Z"}}, "filters.changedSince"),
         ({"filters": {"minPrice": 9, "maxPrice": 8}}, "filters"),
         ({"name": ""}, "name"),
         ({"hour": 24}, "hour"),

@@ -95,8 +95,10 @@ async def test_search_without_a_result_says_what_to_drop(place: Place) -> None:
 
 
 async def test_clusters_of_a_map(place: Place) -> None:
-    found = (await place.get("clusters", bbox=HYDERABAD, zoom="12", location=place.name))["items"]
+    shown = await place.get("clusters", bbox=HYDERABAD, zoom="12", location=place.name)
+    found = shown["items"]
 
+    assert shown["exact"]
     assert [each["count"] for each in found] == [2, 1], "a listing without a point is on no map"
     assert (found[0]["minPrice"], found[0]["maxPrice"]) == (20_000_000, 25_000_000)
     assert (found[0]["latitude"], found[0]["longitude"]) == pytest.approx((17.41, 78.35))
@@ -116,7 +118,10 @@ async def test_another_tenant_sees_no_counts(platform: Platform, place: Place) -
     assert page["total"] == {"value": 0, "exact": True}
     assert not any(page["facets"].values())
     on_map = {**query, "bbox": HYDERABAD, "zoom": "9"}
-    assert (await platform.http.get("/api/search/clusters", params=on_map, headers=host)).json() == {"items": []}
+    assert (await platform.http.get("/api/search/clusters", params=on_map, headers=host)).json() == {
+        "items": [],
+        "exact": True,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Suggestions over HTTP: what is listed, one's own searches, and nothing of other tenants."""
 
 import asyncio
+import random
 from typing import Any
 from uuid import uuid4
 
@@ -10,13 +11,16 @@ import pytest
 from adapters.postgres import Database
 from api.suggestion_indexes import Suggestions
 from tests.platform import Person, Platform, until
+from tests.projections.test_search import project
+from tests.samples import new_id
+from tests.search_model import event_of, listed
 
 PATH = "/api/search/suggestions"
 
 
 @pytest.fixture(scope="module")
-async def owner(platform: Platform) -> Person:
-    return await platform.register(role="AGENT")
+async def owners(platform: Platform) -> list[Person]:
+    return [await platform.register(role="AGENT") for _ in range(3)]
 
 
 async def suggested(
@@ -35,10 +39,10 @@ async def test_locality_is_suggested_with_its_point_also_with_an_error(platform:
 
 
 async def test_what_is_listed_is_suggested_to_its_tenant_alone(
-    platform: Platform, owner: Person, database: Database, tenant: str
+    platform: Platform, owners: list[Person], database: Database, tenant: str
 ) -> None:
     name = "Zephyr" + "".join(chr(ord("a") + int(digit, 16)) for digit in uuid4().hex[:12])
-    for flat in range(2):
+    for flat, owner in enumerate(owners):
         shown = {"title": f"Flat {flat} at {name} Towers", "address": f"{name} Towers, Main Road"}
         created = await platform.create(owner, None, location=f"{name}pally", **shown)
         token = {"Consistency-Token": created.headers["consistency-token"]}
@@ -50,6 +54,21 @@ async def test_what_is_listed_is_suggested_to_its_tenant_alone(
 
     assert {(one.text, one.kind) for one in found} == {(f"{name}pally", "LOCALITY"), (f"{name} Towers", "PROJECT")}
     assert of_another == []
+
+
+async def test_what_one_owner_writes_in_many_listings_is_not_suggested(
+    all_tenants: Database, database: Database, tenant: str
+) -> None:
+    chance, owner = random.Random(1), new_id()
+    shown = {"location": "Zirconpally", "title": "Flat at Zircon Towers", "address": "Zircon Towers, Main Road"}
+    cards = [listed(chance, n, ownerId=owner, **shown) for n in range(6)]
+    await project(all_tenants, [event_of(card, tenant) for card in cards])
+    alone = (await Suggestions(database).index(tenant)).complete("zirc")
+    await project(all_tenants, [event_of(listed(chance, 9 + n, **shown), tenant) for n in range(2)])
+    together = (await Suggestions(database).index(tenant)).complete("zirc")
+
+    assert alone == []
+    assert {one.text for one in together} == {"Zirconpally", "Zircon Towers"}
 
 
 async def test_own_searches_are_suggested_to_oneself_alone(platform: Platform) -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.gazetteer import hyderabad, locality_key, spelling
+from domain.gazetteer import hyderabad, locality_key
+from domain.place_names import spelling
 
 GAZETTEER = hyderabad()
-PAIRS = Path("../shared/data/locality_spelling_pairs.csv")
 PLACES = Path("../shared/data/localities.csv")
 
 
@@ -153,16 +153,6 @@ def test_the_first_letter_is_never_corrected() -> None:
     assert [place.name for place in GAZETTEER.named("Meerpet")] == ["Meerpet"]
     assert spelling("ameerpet") != spelling("meerpet")
     assert all(place.name != "Ameerpet" for place in GAZETTEER.corrected("meerpett"))
-
-
-@pytest.mark.skipif(not PAIRS.exists(), reason="needs the pairs of ../shared/data")
-def test_pairs_that_people_judged_are_judged_the_same() -> None:
-    with PAIRS.open(encoding="utf-8", newline="") as file:
-        judged = Counter(
-            (pair["label"], locality_key(pair["a"]) == locality_key(pair["b"])) for pair in csv.DictReader(file)
-        )
-    assert judged["different", True] == 0
-    assert judged["same", False] == 0
 
 
 @pytest.mark.skipif(not PLACES.exists(), reason="needs the places of ../shared/data")

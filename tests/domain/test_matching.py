@@ -1,5 +1,6 @@
 """What a round of a saved search reports, and when its mails count as read."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -8,12 +9,15 @@ import pytest
 
 from domain.matching import (
     MAX_UNREAD,
+    UNREAD_FOR,
     Found,
     Gone,
     Reading,
     Reported,
     SentMail,
     Step,
+    is_given_up,
+    is_worth_reporting,
     likeness_of,
     matches_of,
     unread_in_a_row,
@@ -40,7 +44,7 @@ def reason(
     *steps: Step, reported: Reported | None = None, gone: tuple[Gone, ...] = ()
 ) -> tuple[MatchReason, int | None] | None:
     matches = matches_of([found(*steps)], {LISTING: reported} if reported else {}, gone, SINCE)
-    return (matches[0][1].because, matches[0][1].previous_price) if matches else None
+    return (matches[0].because, matches[0].previous_price) if matches else None
 
 
 NEW, BACK = (MatchReason.NEW, None), (MatchReason.BACK, None)
@@ -67,6 +71,31 @@ def test_lower_price_is_news_also_after_a_higher_one_of_the_same_time() -> None:
     assert reason(step(-9), step(1, price=120), step(2, price=90)) == cheaper_than(100)
     # It was raised and lowered again.
     assert reason(step(-9), step(1, price=120), step(2, price=100)) is None
+
+
+@pytest.mark.parametrize(("price", "worth"), [(9_900, True), (9_901, False), (9_999, False), (10_000, False)])
+def test_price_that_fell_by_less_than_a_hundredth_is_no_news(price: int, worth: bool) -> None:
+    reported = Reported(version=1, price=10_000)
+    expected = cheaper_than(10_000) if worth else None
+
+    assert is_worth_reporting(price, 10_000) is worth
+    assert reason(step(-9, price=10_000), step(1, price=price)) == expected
+    assert reason(step(1, price=10_000), step(2, price=price), reported=reported) == expected
+
+
+def test_small_drops_are_news_once_they_come_to_a_hundredth() -> None:
+    steps = step(-9, price=10_000), step(-3, price=9_960), step(1, price=9_890)
+
+    assert reason(*steps) == cheaper_than(10_000)
+    assert reason(*steps[:2], step(1, price=9_910)) is None
+
+
+def test_price_that_was_raised_within_a_month_to_be_lowered_again_is_no_news() -> None:
+    assert reason(step(-90), step(-20, price=120), step(1, price=100)) is None
+    assert reason(step(-90), step(-20, price=120), step(1, price=95)) == cheaper_than(100)
+    assert reason(step(-90), step(-40, price=120), step(1, price=100)) == cheaper_than(120)
+    # What it cost as a draft was never offered.
+    assert reason(step(-9, "DRAFT", 80), step(-8), step(1, price=90)) == cheaper_than(100)
 
 
 def test_same_version_is_never_reported_twice() -> None:
@@ -124,7 +153,7 @@ def test_draft_that_was_withdrawn_before_it_was_public_is_new() -> None:
 
 def test_home_that_its_owner_deleted_and_listed_again_is_a_relisting_unless_it_is_cheaper() -> None:
     def gone(price: int = 100, days: float = -3, likeness: tuple[str, ...] = LIKE) -> tuple[Gone, ...]:
-        return (Gone(likeness, price, SINCE + days * DAY),)
+        return (Gone(new_id(), likeness, price, SINCE - 60 * DAY, SINCE + days * DAY),)
 
     assert reason(step(1), gone=gone()) is None
     assert reason(step(1, price=110), gone=gone()) is None
@@ -133,6 +162,21 @@ def test_home_that_its_owner_deleted_and_listed_again_is_a_relisting_unless_it_i
     assert reason(step(1), gone=gone(days=2)) is None
     assert reason(step(1), gone=gone(days=-31)) == NEW
     assert reason(step(1), gone=gone(likeness=OTHER)) == NEW
+    assert reason(step(1, price=9_999), gone=gone(price=10_000)) is None
+
+
+def test_home_that_came_and_went_since_is_a_relisting_only_if_it_was_reported() -> None:
+    gone = Gone(new_id(), LIKE, 100, SINCE + DAY, SINCE + 2 * DAY)
+    again = found(step(3))
+
+    assert [match.because for match in matches_of([again], {}, [gone], SINCE)] == [MatchReason.NEW]
+    assert matches_of([again], {gone.id: Reported(1, 100)}, [gone], SINCE) == []
+
+
+def test_listing_is_no_relisting_of_itself() -> None:
+    gone = Gone(LISTING, LIKE, 100, SINCE - DAY, SINCE)
+
+    assert reason(step(1), gone=(gone,)) == NEW
 
 
 def test_homes_are_alike_by_owner_place_kind_and_size_but_not_by_title_or_price() -> None:
@@ -150,8 +194,8 @@ def mails(count: int) -> list[SentMail]:
 
 
 def test_mails_that_nobody_has_read_are_counted_from_the_newest() -> None:
-    assert unread_in_a_row([], []) == 0
-    assert unread_in_a_row(mails(MAX_UNREAD), []) == 6
+    assert unread_in_a_row([], []) == []
+    assert unread_in_a_row(mails(MAX_UNREAD), []) == mails(6)
 
 
 @pytest.mark.parametrize(
@@ -171,4 +215,24 @@ def test_mails_that_nobody_has_read_are_counted_from_the_newest() -> None:
     ],
 )
 def test_one_mail_that_was_read_ends_the_row(reading: Reading, unread: int) -> None:
-    assert unread_in_a_row(mails(6), [reading]) == unread
+    assert unread_in_a_row(mails(6), [reading]) == mails(6)[6 - unread :]
+
+
+def test_search_is_given_up_after_six_unread_mails_of_which_the_first_is_days_old() -> None:
+    of_an_hour = [SentMail(UUID(int=n), SINCE + n * timedelta(minutes=10), frozenset()) for n in range(6)]
+
+    assert is_given_up(mails(6), SINCE + 5 * DAY)
+    assert not is_given_up(mails(5), SINCE + 90 * DAY)
+    assert not is_given_up(of_an_hour, of_an_hour[-1].at)
+    assert not is_given_up(of_an_hour, SINCE + UNREAD_FOR - timedelta(seconds=1))
+    assert is_given_up(of_an_hour, SINCE + UNREAD_FOR)
+
+
+def test_mail_that_was_not_delivered_could_not_be_read() -> None:
+    first, *others = mails(7)
+    lost = replace(first, delivered=False)
+
+    assert is_given_up([lost, *others], SINCE + 6 * DAY)
+    assert not is_given_up([lost, *others[:5]], SINCE + 6 * DAY)
+    # The first that was delivered counts from its own time.
+    assert not is_given_up([lost, *others], others[0].at + UNREAD_FOR - timedelta(seconds=1))

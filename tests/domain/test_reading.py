@@ -1,7 +1,5 @@
 """What people type becomes filters, and the words left over."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +8,9 @@ from hypothesis import strategies as st
 
 from domain.gazetteer import hyderabad, locality_key
 from domain.reading import read_text
+from tests.relevance.reading import queries
 
-QUERIES: list[tuple[str, dict[str, Any], str]] = [
-    (text, filters, " ".join(terms))
-    for text, filters, *terms in json.loads(Path(__file__).with_name("queries.json").read_text(encoding="utf-8"))
-]
-"""What is typed, the filters by their JSON names, and the terms."""
+QUERIES = queries()
 
 
 @pytest.mark.parametrize(("text", "filters", "terms"), QUERIES)

@@ -1,6 +1,7 @@
 """Saved searches: their commands, and when their rounds are due."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -86,6 +87,7 @@ def test_saved_search_is_what_its_owner_asked_for() -> None:
     assert (state.id, state.user_id, state.version, state.name) == (SEARCH, OWNER, 1, "Flats in Kondapur")
     assert (state.filters, state.frequency, state.weekday, state.hour) == (TWO_ROOMS, "WEEKLY", "SATURDAY", 18)
     assert (state.paused, state.since, state.created_at, state.updated_at) == (None, AT, AT, AT)
+    assert state.due_at == state.next_due(AT)
     assert decide(state, creating(), searcher()) == []
 
 
@@ -154,6 +156,23 @@ def test_change_of_another_version_is_refused() -> None:
 
 MONDAY_NOON = datetime(2026, 11, 30, 6, 30, tzinfo=UTC)
 """12:00 in India."""
+
+
+@pytest.mark.parametrize(
+    ("schedule", "every"),
+    [
+        (Schedule(frequency=Frequency.DAILY, hour=9), timedelta(days=1)),
+        (Schedule(frequency=Frequency.WEEKLY, weekday=Weekday.SUNDAY, hour=9), timedelta(days=7)),
+    ],
+    ids=["daily", "weekly"],
+)
+def test_hour_is_the_same_all_the_year_round(schedule: Schedule, every: timedelta) -> None:
+    due = [schedule.next_due(AT)]
+    while due[-1] < AT + timedelta(days=366):
+        due.append(schedule.next_due(due[-1]))
+
+    assert {(at.hour, at.minute, at.second) for at in due} == {(3, 30, 0)}
+    assert {later - earlier for earlier, later in pairwise(due)} == {every}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,11 @@ INDEX = SuggestionIndex(
         ListedName("Zirconpally", Kind.LOCALITY, 3),
         ListedName("My Home Bhooja", Kind.PROJECT, 5),
         ListedName("Gachibowli", Kind.PROJECT, 5),
-        ListedName("Ravi's House", Kind.PROJECT, 1),
+        ListedName("Ravi's House", Kind.PROJECT, 2),
+        ListedName("Ravi Call 98480 22338", Kind.PROJECT, 9),
+        ListedName("Ravinagar 98480 22338", Kind.LOCALITY, 9),
+        ListedName("Ravipally", Kind.LOCALITY, 2),
+        ListedName("Tower 2026 Ravi", Kind.PROJECT, 3),
     ],
 )
 
@@ -51,9 +55,12 @@ def test_beginning_is_completed(typed: str, first: str) -> None:
     assert texts(typed)[0] == first
 
 
-def test_name_of_a_locality_or_of_one_listing_alone_is_no_project() -> None:
+def test_name_of_a_locality_is_no_project() -> None:
     assert [one.kind for one in INDEX.complete("gachibowli")] == [Kind.LOCALITY]
-    assert "Ravi's House" not in texts("ravi")
+
+
+def test_what_few_owners_write_and_telephone_numbers_are_no_names() -> None:
+    assert texts("ravi") == ["Raviryal", "Tower 2026 Ravi"]
 
 
 def test_namesakes_are_told_apart() -> None:

@@ -222,6 +222,22 @@ def test_optional_values_of_an_event_may_be_absent() -> None:
     assert "reason" not in render.mail(rejected.kind, {**rejected.values, "event": fewer}).text
 
 
+def test_saved_search_shows_fourteen_listings_the_number_of_the_others_and_a_link_to_all() -> None:
+    few, many = (sample for sample in SAMPLES if sample.kind is NoticeKind.SAVED_SEARCH_MATCHES)
+    app, link = many.values["links"]["app"], "https://homes.example/saved-searches/1"
+    one = render.mail(few.kind, few.values)
+    mail = render.mail(many.kind, {**many.values, "links": {**many.values["links"], "listing": link}})
+
+    for part in (mail.text, mail.html):
+        assert "And 72 more." in part
+        assert link in part
+        assert "If they stay unread, we pause the search." in " ".join(part.split())
+    assert mail.html.count(f'href="{app}/properties/') == 14
+    assert "86 listings" in mail.subject
+    assert "more." not in one.text
+    assert "we pause" not in one.text
+
+
 def test_price_drop_has_both_prices_and_their_difference() -> None:
     sample = BY_NAME["price dropped: of a favourite"]
 

@@ -56,6 +56,13 @@ async def stored_messages(database: Database, tenant: str) -> list[dict[str, Any
     return [message for _, message in everything if message["tenantId"] == tenant]
 
 
+async def eighth_of_events(database: Database) -> int:
+    """The size of batches of which a rebuild takes some eight, however many events other tests have stored."""
+    async with database.statements() as connection:
+        stored: int = (await connection.execute(text("SELECT count(*) FROM user_history.event_store"))).scalar_one()
+        return max(2, stored // 8)
+
+
 async def counted_versions(database: Database, kind: Kind, subject_id: UUID) -> dict[str, int]:
     """The newest version of each item of a subject that the serving generation of `counts` includes."""
     async with database.transaction() as tx:

@@ -12,16 +12,16 @@ from sqlalchemy import select
 
 from adapters.postgres import Database
 from domain.events import KINDS
-from projections import rebuild as rebuild_module
+from projections import rebuild_rounds
 from projections.generations import claim_generation, generation_of
 from projections.live import Live
-from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, delete_parked, list_parked
+from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, delete_parked, list_parked, park
 from projections.projection import Projection, as_consumed, read_stored
 from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS, Clients
-from projections.replay import replay
+from projections.replay import discard, replay
 from projections.sink import Sink
-from tests.projections.messages import catch_up, store, stored_messages
+from tests.projections.messages import catch_up, eighth_of_events, store, stored_messages
 from tests.samples import OBSERVED, OF_PERSON, event_of_each_kind, new_id
 
 AnyProjection = Projection[Any]
@@ -122,7 +122,7 @@ async def test_rebuilt_model_equals_the_live_one_while_writes_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Events are stored, and come from Kafka in any order, before, during and after the switch."""
-    monkeypatch.setattr(rebuild_module, "_BATCH", 50)
+    monkeypatch.setattr(rebuild_rounds, "_BATCH", await eighth_of_events(all_tenants))
     sink, chance, begun = Sink(all_tenants, projection), random.Random(1), asyncio.Event()
 
     async def write() -> None:
@@ -176,6 +176,23 @@ async def test_rebuild_leaves_no_rows_of_other_generations(
     async with all_tenants.transaction() as tx:
         for table in projection.tables:
             assert [row.generation for row in await tx.execute(select(table.c.generation).distinct())] == [generation]
+
+
+async def test_discarded_event_does_not_come_back_by_a_rebuild(
+    all_tenants: Database, projection: AnyProjection, tenant: str, stored: list[dict[str, Any]]
+) -> None:
+    messages = as_consumed(projection, stored, where="test").messages
+    unneeded, *_ = [message for message in messages if projection.read(message.topic, message.value)]
+    async with all_tenants.transaction() as tx:
+        await park(tx, projection.name, [(unneeded, "a mistake")])
+        [parked] = await list_parked(tx, projection.name, unneeded.key)
+    await discard(all_tenants, parked.id, "a test")
+
+    generation = (await rebuild(all_tenants, projection, lambda _: None)).generation
+
+    right = await applied(all_tenants, projection, tenant, [[each for each in messages if each is not unneeded]])
+    assert right != await applied(all_tenants, projection, tenant, [messages])
+    assert await rows(all_tenants, projection, tenant, generation) == right
 
 
 async def test_unreadable_message_is_parked_with_later_ones_until_it_is_discarded(

@@ -20,6 +20,7 @@ from domain.events import KINDS
 from domain.observations import ANONYMOUS
 from embedded.stack import Stack
 from projections import rebuild as rebuilding
+from projections import rebuild_rounds
 from projections.generations import generation_of
 from projections.history import History
 from projections.history_pages import HistoryPages
@@ -29,6 +30,7 @@ from projections.replay import replay
 from projections.sink import TooManyFailures
 from tests.activities.accounts import Saving
 from tests.platform import until
+from tests.projections.messages import eighth_of_events
 from tests.projections.messages import entries as entries_of
 from tests.samples import create_property, new_id
 
@@ -130,12 +132,14 @@ class HeldBeforeBatch(History):
 
 
 @pytest.fixture
-async def held(valkey: Redis, saving: Saving, tenant: str, monkeypatch: pytest.MonkeyPatch) -> HeldBeforeBatch:
+async def held(
+    all_tenants: Database, valkey: Redis, saving: Saving, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> HeldBeforeBatch:
     """Holds a rebuild when a batch of the new generation is committed and more are to come."""
-    monkeypatch.setattr(rebuilding, "_BATCH", 2)
     user = await saving.registered(tenant)
     for _ in range(3):
         await saving.property(create_property(tenant, user))
+    monkeypatch.setattr(rebuild_rounds, "_BATCH", await eighth_of_events(all_tenants))
     return HeldBeforeBatch(valkey, 2)
 
 
@@ -326,8 +330,8 @@ async def test_events_that_are_stored_during_a_rebuild_are_in_it_once(
     tenant: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rebuilding, "_BATCH", 2)
     await saving.registered(tenant)
+    monkeypatch.setattr(rebuild_rounds, "_BATCH", await eighth_of_events(all_tenants))
 
     entries, generation, _ = await rebuild(all_tenants, StoresMore(valkey, saving, tenant, 5), no_progress)
 

@@ -1,5 +1,6 @@
 """The steps of a rebuild as activities: each taken twice, interrupted in the middle, and ended by another rebuild."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -11,10 +12,13 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from adapters.postgres import Database, advisory_lock, advisory_lock_is_held
+from adapters.search import opensearch_index
+from adapters.search.engine import SearchUnavailable
+from adapters.search.opensearch_index import OpenSearchIndex
 from domain.activity import Activity
 from domain.events import UnreadableEvent
 from domain.rebuilds import RebuildOrder, RebuildProgress, RebuildStatus
-from projections import rebuild as rebuild_module
+from projections import rebuild_rounds
 from projections.generations import generation_of
 from projections.history import History
 from projections.parking import delete_parked, list_parked
@@ -22,8 +26,10 @@ from projections.rebuild import LOCKS, RebuildRunning, lock_name, rebuild
 from projections.rebuild_record import find_rebuild, newest_rebuild
 from projections.rebuilding import Rebuilding, RebuildState
 from projections.registry import PROJECTIONS, Clients
+from projections.replay import discard
+from projections.search import Search
 from tests.activities.accounts import Saving
-from tests.projections.messages import RecordedHistory
+from tests.projections.messages import HeldHistory, RecordedHistory, eighth_of_events
 from tests.projections.test_rebuild import generations, rows_of, serving, stored_events
 from tests.samples import create_property, new_id
 
@@ -31,11 +37,11 @@ STEPS = ("begin_rebuild", "replay_events", "switch_projection", "delete_old_gene
 
 
 @pytest.fixture(autouse=True)
-async def a_few_events(saving: Saving, tenant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rebuild_module, "_BATCH", 3)
+async def a_few_batches(all_tenants: Database, saving: Saving, tenant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner = await saving.registered(tenant)
     for _ in range(6):
         await saving.property(create_property(tenant, owner))
+    monkeypatch.setattr(rebuild_rounds, "_BATCH", await eighth_of_events(all_tenants))
 
 
 def an_order(name: str = "history") -> RebuildOrder:
@@ -144,6 +150,79 @@ async def test_aborted_rebuild_leaves_the_old_generation_and_no_rows(all_tenants
     assert await rows_of(all_tenants, before) == rows
     with pytest.raises(ApplicationError, match="has ended"):
         await run(rebuilding, "replay_events", order)
+
+
+@pytest.fixture
+async def unreachable_index() -> AsyncIterator[OpenSearchIndex]:
+    client = opensearch_index.connect("http://127.0.0.1:1")
+    yield OpenSearchIndex(client)
+    await client.close()
+
+
+async def test_rebuild_whose_store_is_unavailable_is_seen_and_cancelled(
+    all_tenants: Database, unreachable_index: OpenSearchIndex
+) -> None:
+    rebuilding, order = Rebuilding(all_tenants, {"search": Search(unreachable_index)}), an_order("search")
+
+    for _ in range(2):
+        with pytest.raises(SearchUnavailable):
+            await run(rebuilding, "begin_rebuild", order)
+    state = RebuildState(order=order, status=RebuildStatus.PAUSED)
+    paused = await run(rebuilding, "record_rebuild_status", state)
+    ended = await run(rebuilding, "abort_rebuild", state.model_copy(update={"status": RebuildStatus.CANCELLED}))
+    async with all_tenants.statements() as connection:
+        assert await generation_of(connection, "search") != ended.generation
+        assert await newest_rebuild(connection, "search", unfinished=True) is None
+
+    assert [one.status for one in (paused, ended)] == [RebuildStatus.PAUSED, RebuildStatus.CANCELLED]
+    assert paused.generation == ended.generation
+
+
+async def test_rebuild_that_serves_in_postgres_only_is_complete_when_it_is_cancelled(
+    all_tenants: Database, unreachable_index: OpenSearchIndex
+) -> None:
+    """The projection has its readers given the generation when the store is available."""
+    order, in_postgres = an_order("search"), Rebuilding(all_tenants, {"search": Search()})
+    for step in STEPS[:-1]:
+        await run(in_postgres, step, order)
+    rebuilding = Rebuilding(all_tenants, {"search": Search(unreachable_index)})
+
+    with pytest.raises(SearchUnavailable):
+        await run(rebuilding, "delete_old_generation", order)
+    ended = await run(rebuilding, "abort_rebuild", RebuildState(order=order, status=RebuildStatus.CANCELLED))
+
+    assert ended.status is RebuildStatus.COMPLETED
+
+
+async def test_step_that_is_cancelled_in_a_batch_leaves_it_to_the_next(all_tenants: Database, valkey: Redis) -> None:
+    order, held = an_order(), HeldHistory(valkey)
+    await run(Rebuilding(all_tenants, {"history": History(valkey)}), "begin_rebuild", order)
+    worker, beats = ActivityEnvironment(), asyncio.Semaphore(0)
+    worker.on_heartbeat = lambda *_: beats.release()
+
+    step = Rebuilding(all_tenants, {"history": held}, heartbeat_seconds=0.01).replay_events
+    replaying = asyncio.create_task(worker.run(step, order))
+    await held.applied.wait()
+    for _ in range(3):
+        # While a call of the step goes on: by them a worker is known to live, and learns of the cancellation.
+        await beats.acquire()
+    worker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await replaying
+    rebuilt = await done(Rebuilding(all_tenants, {"history": History(valkey)}), order)
+
+    assert rebuilt.status is RebuildStatus.COMPLETED
+    assert await rows_of(all_tenants, rebuilt.generation) == await stored_events(all_tenants)
+
+
+async def test_rebuild_without_its_record_ends(all_tenants: Database, valkey: Redis) -> None:
+    """As after the database was restored from a dump: another attempt finds no record either."""
+    rebuilding = Rebuilding(all_tenants, {"history": History(valkey)})
+
+    for step in STEPS[1:]:
+        with pytest.raises(ApplicationError, match="has no record") as ended:
+            await run(rebuilding, step, an_order())
+        assert ended.value.non_retryable
 
 
 async def test_rebuild_that_serves_is_not_aborted(all_tenants: Database, valkey: Redis) -> None:
@@ -257,6 +336,31 @@ async def test_events_are_parked_only_when_the_new_generation_serves(
     assert (before, progress.parked, switched.parked) == ([], 2, 2)
     assert [row.reason for row in after] == ["not by this release"] * 2
     assert {row.tenant_id for row in after} == {tenant}
+
+
+async def test_event_that_is_discarded_during_a_rebuild_is_not_parked_by_the_switch(
+    all_tenants: Database, valkey: Redis, saving: Saving, tenant: str
+) -> None:
+    user = await saving.registered(tenant)
+    await saving.property(create_property(tenant, user))
+    order, refusing = an_order(), Rebuilding(all_tenants, {"history": RefusesSome(valkey, user)})
+
+    async def parked() -> list[int]:
+        async with all_tenants.transaction() as tx:
+            return [row.id for row in await list_parked(tx, "history", str(user))]
+
+    await done(refusing, an_order())
+    first, second = await parked()
+    for step in STEPS[:2]:
+        await run(refusing, step, order)
+    await discard(all_tenants, first, "a test")
+    rebuilt = await done(refusing, order)
+    left = await parked()
+    async with all_tenants.transaction() as tx:
+        await delete_parked(tx, "history", left)
+
+    assert rebuilt.parked == 2
+    assert left == [second]
 
 
 async def test_unknown_projection_is_refused_for_good(all_tenants: Database) -> None:

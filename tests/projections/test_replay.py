@@ -1,9 +1,11 @@
 """Replaying and discarding parked events while the projection runs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
 from uuid import UUID
 
+import orjson
 import pytest
 from redis.asyncio import Redis
 
@@ -15,6 +17,8 @@ from domain.events import USER_ACTIVITY
 from projections.history import History
 from projections.history_pages import HistoryPages
 from projections.parking import ConsumedMessage, delete_parked, list_parked, park
+from projections.projection import CacheKey
+from projections.rebuild import rebuild
 from projections.replay import discard, replay
 from projections.sink import Sink
 from tests.platform import until
@@ -80,6 +84,35 @@ async def test_replay_stops_at_the_first_event_that_still_fails(
     assert await entries(database, tenant, user) == 1
 
 
+class SwitchedMeanwhile(History):
+    """A rebuild switches when the events are applied, and before they are no longer parked."""
+
+    def __init__(self, redis: Redis, database: Database) -> None:
+        super().__init__(redis)
+        self._redis, self._database, self.switched = redis, database, False
+
+    async def drop_cached(self, keys: Collection[CacheKey], generation: int) -> None:
+        await super().drop_cached(keys, generation)
+        if not self.switched:
+            self.switched = True
+            await rebuild(self._database, History(self._redis), lambda _: None)
+
+
+async def test_events_that_are_replayed_during_a_switch_are_in_the_new_generation(
+    database: Database, all_tenants: Database, valkey: Redis, tenant: str
+) -> None:
+    """It lacks them: the rebuild could not apply them, or did not find them."""
+    user, history = new_id(), SwitchedMeanwhile(valkey, all_tenants)
+    await park_each(all_tenants, consumed(tenant, user), consumed(tenant, user))
+
+    replayed = await replay(all_tenants, history, str(user))
+
+    assert history.switched
+    assert (replayed.applied, replayed.failure) == (2, None)
+    assert await entries(database, tenant, user) == 2
+    assert await parked(all_tenants, user) == []
+
+
 async def test_event_that_comes_during_a_replay_does_not_stay_parked(
     database: Database, all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
@@ -138,6 +171,25 @@ async def test_events_stay_parked_until_redis_can_drop_the_history_that_lacks_th
     assert len((await pages.page(tenant, str(user), 5)).entries) == 1
     assert await parked(all_tenants, user) == []
     await unavailable.aclose()
+
+
+async def test_discarded_event_that_is_delivered_again_is_neither_applied_nor_parked(
+    database: Database, all_tenants: Database, valkey: Redis, tenant: str
+) -> None:
+    user = new_id()
+    unneeded, unreadable = [
+        replace(message, event_id=orjson.loads(message.value)["eventId"])
+        for message in (consumed(tenant, user), consumed(tenant, user, activityType=None))
+    ]
+    await park_each(all_tenants, unneeded, unreadable)
+    for parked_id in await parked(all_tenants, user):
+        await discard(all_tenants, parked_id, "a test")
+
+    batch = [unneeded, consumed(tenant, user), unreadable]
+    await Sink(all_tenants, History(valkey)).write(batch, asyncio.Event())
+
+    assert await entries(database, tenant, user) == 1
+    assert await parked(all_tenants, user) == []
 
 
 async def test_discard_returns_how_many_events_of_the_key_stay_parked(

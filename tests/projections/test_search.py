@@ -16,7 +16,7 @@ from domain.property_status import PropertyStatus
 from domain.search import ListingCard
 from domain.words import words
 from projections.generations import generation_of
-from projections.search import Search, is_searchable
+from projections.search import Search, is_searchable, version_of
 from tests.projections.messages import store
 from tests.samples import event_of_each_kind, new_id, new_tenant
 from tests.search_model import deletion_of, event_of, listed
@@ -127,12 +127,24 @@ async def test_an_event_is_searchable_once_it_is_applied(
     by_type = {event.event_type: event for event in events}
     created, deleted = by_type["PROPERTY_CREATED"], by_type["PROPERTY_DELETED"]
 
-    assert not await is_searchable(database, tenant, created.event_id, 0)
+    first, last = [await version_of(database, tenant, event.event_id) for event in (created, deleted)]
+
+    assert first == (created.aggregate_id, created.version)
+    assert last == (deleted.aggregate_id, deleted.version)
+    assert not await is_searchable(database, tenant, *first, 0)
     await project(all_tenants, [created])
-    assert await is_searchable(database, tenant, created.event_id, 0)
-    assert not await is_searchable(database, tenant, deleted.event_id, 0.05)
+    assert await is_searchable(database, tenant, *first, 0)
+    assert not await is_searchable(database, tenant, *last, 0.05)
     await project(all_tenants, [deleted])
-    assert await is_searchable(database, tenant, deleted.event_id, 0)
+    assert await is_searchable(database, tenant, *last, 0)
+    assert not await is_searchable(database, new_tenant(), *last, 0)
+
+
+async def test_other_events_and_those_of_other_tenants_write_no_listing(database: Database, tenant: str) -> None:
+    events = event_of_each_kind(tenant, new_id(), new_id())
+    await store(database, tenant, events)
+    by_type = {event.event_type: event for event in events}
+
     for other in ("USER_REGISTERED", "PROPERTY_FAVORITED"):
-        assert await is_searchable(database, tenant, by_type[other].event_id, 0)
-    assert await is_searchable(database, new_tenant(), created.event_id, 0)
+        assert await version_of(database, tenant, by_type[other].event_id) is None
+    assert await version_of(database, new_tenant(), by_type["PROPERTY_CREATED"].event_id) is None

@@ -5,12 +5,14 @@ import os
 from collections.abc import AsyncIterator
 from uuid import UUID
 
+import orjson
 import pytest
 from opensearchpy import AsyncOpenSearch
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters import event_store
+from adapters import event_store, kafka
+from adapters.kafka import Publisher
 from adapters.postgres import Database
 from adapters.search import opensearch_index
 from adapters.search.engine import ListingRejected, SearchEngine, SearchUnavailable
@@ -18,15 +20,18 @@ from adapters.search.opensearch_index import ALIAS, OpenSearchIndex
 from adapters.search.rows import IndexedListing
 from adapters.settings import Settings
 from adapters.tables import property_search
+from domain.rebuilds import RebuildOrder, RebuildStatus
+from projections import rebuild_rounds
 from projections.parking import ConsumedMessage, list_parked
 from projections.projection import as_consumed
-from projections.rebuild import rebuild
+from projections.rebuild import RebuildEnded, rebuild, rebuild_steps
 from projections.runner import Runner
-from projections.search import Search
+from projections.search import Search, newest_of_each
 from projections.sink import Sink
 from tests.activities.accounts import Saving
 from tests.platform import until
-from tests.samples import create_property
+from tests.projections.messages import eighth_of_events, store, stored_messages
+from tests.samples import create_property, event_of_each_kind, new_id
 
 pytestmark = [
     pytest.mark.search,
@@ -94,6 +99,71 @@ async def test_old_index_serves_until_the_rebuilt_one_is_complete(
     assert before != f"{ALIAS}-{rebuilt.generation}"
 
 
+async def documents(client: AsyncOpenSearch, tenant: str) -> list[bytes]:
+    """A canonical dump of what readers have of a tenant."""
+    await client.indices.refresh(index=ALIAS)
+    query = {"query": {"term": {"tenant": tenant}}, "size": 1000, "version": True}
+    hits = (await client.search(index=ALIAS, body=query))["hits"]["hits"]
+    shown = [{name: hit[name] for name in ("_id", "_version", "_source")} for hit in hits]
+    return sorted(orjson.dumps(each, option=orjson.OPT_SORT_KEYS) for each in shown)
+
+
+async def test_rebuilt_index_equals_the_live_one_while_a_runner_writes(
+    settings: Settings,
+    database: Database,
+    all_tenants: Database,
+    search_index: OpenSearchIndex,
+    engine: SearchEngine,
+    client: AsyncOpenSearch,
+    publisher: Publisher,
+    tenant: str,
+    saved: ConsumedMessage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Events come from Kafka before, during and after the switch, and the old index serves meanwhile."""
+    monkeypatch.setattr(rebuild_rounds, "_BATCH", await eighth_of_events(all_tenants))
+    await Sink(all_tenants, Search(search_index)).write([saved], asyncio.Event())
+    stop, begun = asyncio.Event(), asyncio.Event()
+    runner = asyncio.create_task(Runner(settings, all_tenants, Search(search_index), f"test-{tenant}").run(stop))
+
+    async def write() -> None:
+        for n in range(20):
+            without = {"USER_DELETED"} if n % 4 == 0 else {"USER_DELETED", "PROPERTY_DELETED"}
+            events = event_of_each_kind(tenant, new_id(), new_id(), without=without)
+            await store(database, tenant, events)
+            stored = [orjson.loads(event.model_dump_json(by_alias=True)) for event in events]
+            await publisher.send([message for each in stored for message in kafka.messages_of(each)])
+            begun.set()
+
+    async def versions() -> dict[str, int]:
+        """Of every listing that the tenant's events tell of."""
+        messages = as_consumed(Search(), await stored_messages(all_tenants, tenant), where="test").messages
+        listings = [Search().read(message.topic, message.value) for message in messages]
+        newest = newest_of_each([listing for listing in listings if listing])
+        return {f"{tenant}:{listing.property_id}": listing.version for listing in newest}
+
+    async def is_complete() -> bool:
+        shown = map(orjson.loads, await documents(client, tenant))
+        return {each["_id"]: each["_version"] for each in shown} == await versions()
+
+    writing = asyncio.create_task(write())
+    await begun.wait()
+    rebuilding = asyncio.create_task(rebuild(all_tenants, Search(search_index), lambda _: None))
+    while not rebuilding.done():
+        assert await is_found(engine, tenant, saved)
+    await writing
+    await until(is_complete)
+    live, [first] = await documents(client, tenant), await indexes(client)
+    again = await rebuild(all_tenants, Search(search_index), lambda _: None)
+
+    assert len(live) == 21
+    assert await documents(client, tenant) == live
+    assert await indexes(client) == {f"{ALIAS}-{again.generation}": [ALIAS]}
+    assert first != f"{ALIAS}-{again.generation}"
+    stop.set()
+    await runner
+
+
 async def test_lost_index_is_rebuilt_by_the_projection_itself(
     settings: Settings,
     all_tenants: Database,
@@ -130,6 +200,43 @@ class Switched(OpenSearchIndex):
 
     def set(self, *, available: bool) -> None:
         self._client = self.there if available else self.nowhere
+
+
+async def test_rebuild_is_cancelled_while_opensearch_is_unavailable_and_the_next_deletes_what_it_left(
+    all_tenants: Database, search_index: OpenSearchIndex, client: AsyncOpenSearch
+) -> None:
+    index = Switched(client)
+    order = RebuildOrder(rebuild_id=new_id(), projection=Search.name)
+
+    async with rebuild_steps(all_tenants, Search(index), order) as steps:
+        await steps.begin()
+        await steps.replay(0)
+        index.set(available=False)
+        ended = await steps.abort(RebuildStatus.CANCELLED, None)
+    left = await indexes(client)
+    index.set(available=True)
+    rebuilt = await rebuild(all_tenants, Search(index), lambda _: None)
+
+    assert ended
+    assert ended.status is RebuildStatus.CANCELLED
+    assert left[f"{ALIAS}-{ended.generation}"] == []
+    assert len(left) == 2
+    assert await indexes(client) == {f"{ALIAS}-{rebuilt.generation}": [ALIAS]}
+    await index.nowhere.close()
+
+
+async def test_rebuild_whose_index_is_lost_ends(
+    all_tenants: Database, search_index: OpenSearchIndex, client: AsyncOpenSearch
+) -> None:
+    order = RebuildOrder(rebuild_id=new_id(), projection=Search.name)
+
+    async with rebuild_steps(all_tenants, Search(search_index), order) as steps:
+        begun = await steps.begin()
+        await client.indices.delete(index=f"{ALIAS}-{begun.generation}")
+        for step in (steps.replay(0), steps.switch()):
+            with pytest.raises(RebuildEnded, match="start another rebuild"):
+                await step
+        await steps.abort(RebuildStatus.FAILED, "its index is lost")
 
 
 async def test_batch_waits_until_opensearch_is_available(

@@ -16,7 +16,7 @@ from domain.events import USER_ACTIVITY
 from projections.history import History
 from projections.history_pages import HistoryPages
 from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, delete_parked, list_parked
-from projections.sink import Sink, TooManyFailures
+from projections.sink import FailureRate, Sink, TooManyFailures
 from tests.platform import until
 from tests.projections.messages import consumed, entries
 from tests.samples import new_id
@@ -161,6 +161,40 @@ async def test_projection_stops_when_most_messages_fail(sink: Sink[Activity], al
 
     async with all_tenants.transaction() as tx:
         assert {row.key for row in await list_parked(tx, "history")}.isdisjoint(keys)
+
+
+def batches(*sizes: tuple[int, int]) -> FailureRate:
+    """The rate after batches, each of so many messages of which so many fail."""
+    rate = FailureRate()
+    for size, failing in sizes:
+        rate.add(size - failing, [(n, "unreadable") for n in range(failing)])
+    return rate
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [(0, 0)],
+        [(1000, 51)],
+        [(1000, 500)],
+        [(50, 50)],
+        [(100, 0), (50, 50)],
+        [(10, 5)] * 100,
+        [(1000, 51)] * 10,
+        [(1, 1)] * 50,
+    ],
+)
+def test_few_failures_do_not_stop_a_projection_however_large_a_batch_is(sizes: list[tuple[int, int]]) -> None:
+    batches(*sizes)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[(51, 51)], [(1000, 510)], [(1000, 1000)], [(1000, 0), (51, 51)], [(10, 6)] * 10, [(1, 1)] * 51, [(500, 260)]],
+)
+def test_more_than_half_of_the_last_hundred_messages_stop_it(sizes: list[tuple[int, int]]) -> None:
+    with pytest.raises(TooManyFailures, match="more than 50"):
+        batches(*sizes)
 
 
 async def test_offsets_wait_until_redis_has_the_entries(

@@ -106,6 +106,8 @@ class Recorded:
     script: Script
     signal: str | None = None
     """Sent to a workflow that has a query `progress`, as soon as it is paused."""
+    failing: str | None = None
+    """The activity after whose second failure the signal is sent instead."""
 
 
 def _samples() -> dict[str, Command]:
@@ -236,9 +238,9 @@ def _of_others() -> dict[str, Recorded]:
     def reconcile(script: Script) -> Recorded:
         return Recorded(ReconcileWorkflow, [], script)
 
-    def rebuilding(script: Script, signal: str | None = None) -> Recorded:
-        order = RebuildOrder(rebuild_id=new_id(), projection="history", paused=signal is not None)
-        return Recorded(RebuildProjectionWorkflow, [order], script, signal)
+    def rebuilding(script: Script, signal: str | None = None, failing: str | None = None) -> Recorded:
+        order = RebuildOrder(rebuild_id=new_id(), projection="history", paused=signal is not None and failing is None)
+        return Recorded(RebuildProjectionWorkflow, [order], script, signal, failing)
 
     account = {"tenant_id": "hyderabad", "user_id": new_id(), "issued_at": OVERDUE}
     soon = datetime.now(UTC) + timedelta(seconds=2)
@@ -341,6 +343,9 @@ def _of_others() -> dict[str, Recorded]:
         "rebuild_projection-failed": rebuilding(Script(replay_events=refusal("TooManyFailures"))),
         "rebuild_projection-resumed": rebuilding(Script(), "resume"),
         "rebuild_projection-cancelled": rebuilding(Script(), "cancel"),
+        "rebuild_projection-cancelled_while_failing": rebuilding(
+            Script(replay_events=unavailable(100)), "cancel", "replay_events"
+        ),
         "reconcile-done": reconcile(Script()),
         "reconcile-unreadable": reconcile(Script(unreadable=1)),
         "reconcile-failed": reconcile(Script(publish_overdue=unavailable(3))),
@@ -368,7 +373,7 @@ async def record(environment: WorkflowEnvironment, name: str) -> str:
     async with running(environment.client, path.script):
         handle = await started(environment.client, path.workflow, path.arguments, f"{name}-{new_id()}", queue)
         if path.signal:
-            await until(lambda: _is_paused(handle))
+            await until(lambda: _takes_signal(path, handle))
             await handle.signal(path.signal)
         try:
             await handle.result()
@@ -385,7 +390,9 @@ async def record(environment: WorkflowEnvironment, name: str) -> str:
     return _STACK_TRACE.sub(r'\1""', history.to_json())
 
 
-async def _is_paused(handle: WorkflowHandle[Any, Any]) -> bool:
+async def _takes_signal(path: Recorded, handle: WorkflowHandle[Any, Any]) -> bool:
+    if path.failing:
+        return path.script.attempts(path.failing) > 1
     progress = await handle.query(RebuildProjectionWorkflow.progress)
     return progress is not None and progress.status is RebuildStatus.PAUSED
 

@@ -61,7 +61,7 @@ class FakeRebuild:
         @activity.defn
         async def record_rebuild_status(state: RebuildState) -> RebuildProgress | None:
             fake._call("record_rebuild_status")
-            return fake._set(status=state.status)
+            return fake._set(status=state.status) if fake._progress else None
 
         return [
             begin_rebuild,

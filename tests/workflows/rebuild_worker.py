@@ -8,7 +8,7 @@ from temporalio.worker import Worker
 from adapters import redis, temporal
 from adapters.postgres import Database
 from adapters.settings import load_settings
-from projections import rebuild
+from projections import rebuild_rounds
 from projections.history import History
 from projections.rebuilding import Rebuilding
 from workflows import options
@@ -33,7 +33,7 @@ def worker(client: Client, rebuilding: Rebuilding) -> Worker:
 
 async def main() -> None:
     settings = load_settings()
-    rebuild._BATCH = 2
+    rebuild_rounds._BATCH = 2
     history = History(redis.connect(settings))
     rebuilding = Rebuilding(Database.for_all_tenants(settings), {"history": history}, seconds=0)
     await worker(await temporal.connect_when_up(settings), rebuilding).run()

@@ -65,13 +65,11 @@ async def test_paused_rebuild_waits_and_goes_on_when_it_is_resumed(
     assert script.attempts("record_rebuild_status") == 2
 
 
-@pytest.mark.parametrize("paused", [True, False])
-async def test_cancelled_rebuild_never_switches(skipping: WorkflowEnvironment, workers: Workers, paused: bool) -> None:
-    script = Script(begin_rebuild=[] if paused else unavailable(1))
+async def test_cancelled_rebuild_never_switches(skipping: WorkflowEnvironment, workers: Workers) -> None:
+    script = Script()
     async with workers(skipping.client, script):
-        handle = await started(skipping.client, paused=paused)
-        if paused:
-            await until(lambda: is_paused(handle))
+        handle = await started(skipping.client, paused=True)
+        await until(lambda: is_paused(handle))
         await handle.signal(RebuildProjectionWorkflow.cancel)
         done = await handle.result()
 
@@ -80,6 +78,72 @@ async def test_cancelled_rebuild_never_switches(skipping: WorkflowEnvironment, w
     assert script.calls[-1] == "abort_rebuild"
     assert "switch_projection" not in script.calls
     assert (await handle.describe()).status is WorkflowExecutionStatus.COMPLETED
+
+
+def for_ever() -> list[Exception]:
+    """More failures than a test waits for."""
+    return unavailable(10_000)
+
+
+async def started_until_it_fails(client: Client, script: Script, step: str) -> Rebuilding_:
+    """A rebuild, some step of which has failed more than once."""
+    handle = await started(client)
+
+    async def has_failed() -> bool:
+        return script.attempts(step) > 1
+
+    await until(has_failed)
+    return handle
+
+
+@pytest.mark.parametrize("step", dict.fromkeys(STEPS))
+async def test_step_that_fails_for_ever_is_cancelled(
+    skipping: WorkflowEnvironment, workers: Workers, step: str
+) -> None:
+    failing: Any = {step: for_ever()}
+    script = Script(**failing)
+    async with workers(skipping.client, script):
+        handle = await started_until_it_fails(skipping.client, script, step)
+        await handle.signal(RebuildProjectionWorkflow.cancel)
+        done = await handle.result()
+
+    assert script.calls[-1] == "abort_rebuild"
+    assert done is None if step == "begin_rebuild" else done and done.status is RebuildStatus.CANCELLED
+
+
+@pytest.mark.parametrize("step", dict.fromkeys(STEPS))
+async def test_step_that_fails_for_ever_is_paused_and_taken_again_when_it_is_resumed(
+    skipping: WorkflowEnvironment, workers: Workers, step: str
+) -> None:
+    failures = for_ever()
+    failing: Any = {step: failures}
+    script = Script(**failing)
+    async with workers(skipping.client, script):
+        handle = await started_until_it_fails(skipping.client, script, step)
+        await handle.signal(RebuildProjectionWorkflow.pause)
+
+        async def is_recorded() -> bool:
+            return script.attempts("record_rebuild_status") > 0
+
+        await until(is_recorded)
+        failures.clear()
+        await handle.signal(RebuildProjectionWorkflow.resume)
+        done = await handle.result()
+
+    assert done
+    assert done.status is RebuildStatus.COMPLETED
+    assert script.calls[-1] == "delete_old_generation"
+
+
+async def test_rebuild_whose_workflow_is_cancelled_is_aborted(skipping: WorkflowEnvironment, workers: Workers) -> None:
+    script = Script(switch_projection=for_ever())
+    async with workers(skipping.client, script):
+        handle = await started_until_it_fails(skipping.client, script, "switch_projection")
+        await handle.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await handle.result()
+
+    assert script.attempts("abort_rebuild") == 1
 
 
 async def test_every_step_is_tried_until_it_is_done(skipping: WorkflowEnvironment, workers: Workers) -> None:
