@@ -1,7 +1,8 @@
 """Searching listings: /api/search."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
@@ -18,8 +19,10 @@ from api.property_answers import json_counts_of
 from api.search_limits import SEARCH_LIMIT
 from api.search_parameters import SearchBody, SearchParameters
 from api.tokens import Caller
+from domain.facets import Facet
+from domain.gazetteer import hyderabad
 from domain.model import Model
-from domain.search import Hit, ListingCard, SearchQuery, SearchResult
+from domain.search import FacetValue, Hit, ListingCard, SearchQuery, SearchResult
 from domain.words import words
 from projections.search import is_searchable, version_of
 
@@ -163,7 +166,7 @@ def _about(read: SearchQuery, read_from: Mapping[str, tuple[str, ...]], found: S
     """What an answer says beside the listings."""
     return {
         "total": found.total,
-        "facets": found.facets,
+        "facets": {name: _shown(name, values) for name, values in found.facets.items()},
         "interpretation": {
             "filters": {
                 SearchQuery.model_fields[name].alias or name: value
@@ -173,6 +176,13 @@ def _about(read: SearchQuery, read_from: Mapping[str, tuple[str, ...]], found: S
             "words": {SearchQuery.model_fields[name].alias or name: typed for name, typed in read_from.items()},
         },
     }
+
+
+def _shown(facet: str, values: Sequence[FacetValue]) -> Sequence[FacetValue]:
+    """The values of a facet with the names of localities as people write them."""
+    if facet != Facet.LOCATION:
+        return values
+    return [replace(each, value=hyderabad().label(each.value)) for each in values]
 
 
 def _purpose(engine: str, tenant_id: str, read: SearchQuery) -> str:

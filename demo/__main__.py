@@ -159,6 +159,7 @@ def _next_steps(url: str, owner: Owner) -> str:
         f"API={url}",
         f"TOKEN=$({sign_in} {_pick('accessToken')})",
         f"ME=$(curl -s $API/api/users/profile {bearer} {_pick('id')})",
+        'curl -s -G $API/api/search/properties --data-urlencode "q=3 bhk under 1.5 cr"',
         f'curl -s "$API/api/user-history/$ME?limit=5" {bearer}',
         *([f"curl -s $API{owner.newest}", f"curl -s $API{owner.newest}/history {bearer}"] if owner.newest else []),
     ]

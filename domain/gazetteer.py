@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from math import cos, hypot, radians
 from pathlib import Path
+from string import capwords
 
 from domain.edit_distance import edit_distance
 from domain.place_names import errors_in, readable, shortened, spelling, without_additions, without_city, words_of
@@ -57,8 +58,10 @@ class Gazetteer:
         """The names of each spelling without spaces, and without parents."""
         self._longest = 1
         self._aliases: dict[str, tuple[str, ...]] = {}
+        self._labels: dict[str, str] = {}
         for locality, aliases in entries:
             self.localities.append(locality)
+            self._labels[locality.key] = locality.label
             aliases = self._aliases[locality.key] = tuple(aliases)
             for name in (locality.name, *aliases):
                 words = words_of(name)
@@ -174,6 +177,10 @@ class Gazetteer:
             return found[0].key
         parts = [part for part in map(without_city, name.split(",")) if part]
         return readable(parts[0] if parts else " ".join(words_of(name))) or name.strip().casefold()
+
+    def label(self, key: str) -> str:
+        """The name to show of the locality with a key; each word of an unknown one begins with a capital."""
+        return self._labels.get(key) or capwords(key)
 
 
 @cache

@@ -207,6 +207,7 @@ async def test_what_people_type_is_read_as_filters(platform: Platform, owner: Pe
     page = await search(platform, q=f"2 bhk gachibwoli under 1 cr {word}")
 
     assert ids(page) == [created.json()["id"]]
+    assert {each["value"] for each in page["facets"]["location"]} == {"Gachibowli", "Kondapur"}
     assert page["interpretation"] == {
         "filters": {
             "q": word,

@@ -91,10 +91,17 @@ def test_each_locality_is_found_by_each_of_its_names_and_has_a_key_of_its_own() 
     keys = Counter(locality.key for locality in GAZETTEER.localities)
     assert keys.most_common(1)[0][1] == 1
     for locality in GAZETTEER.localities:
+        assert GAZETTEER.label(locality.key) == locality.label
         assert locality_key(locality.label) == locality.key
         assert locality in GAZETTEER.named(locality.name)
         if locality.parent:
             assert locality_key(f"{locality.name}, {locality.parent}") == locality.key
+
+
+def test_an_unknown_place_is_shown_by_its_name() -> None:
+    key = locality_key("12th road of sunshine-park")
+    assert GAZETTEER.label(key) == "12th Road Of Sunshine Park"
+    assert locality_key(GAZETTEER.label(key)) == key
 
 
 def test_only_namesakes_share_a_spelling() -> None:
