@@ -19,7 +19,7 @@ from adapters.postgres import Database
 from adapters.saved_searches import ActiveSavedSearch
 from adapters.sealing import Keyring
 from adapters.search.engine import SearchEngine
-from adapters.search.reading import understood
+from adapters.search.reading import interpret_query
 from domain.command import Saved
 from domain.events import observation_events
 from domain.matching import (
@@ -156,7 +156,7 @@ class SavedSearchRounds:
         """All that is news to a saved search, what has changed last first."""
         filters = SearchFilters.model_validate_json(active.search.filters)
         async with self._database.statements(tenant_id) as connection:
-            read, _ = await understood(connection, SearchQuery(**dict(filters)), interpret=True)
+            read, _ = await interpret_query(connection, SearchQuery(**dict(filters)), interpret=True)
         news: dict[UUID, MatchedListing] = {}
         after = None
         while True:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Response
 from adapters import saved_searches
 from adapters.current_state import find_property
 from adapters.property_lists import favorites_of
-from adapters.search.reading import understood
+from adapters.search.reading import interpret_query
 from api.deps import MaybeCallerDep, Parts, PartsDep, TenantDep
 from api.errors import ApiError
 from api.openapi import query
@@ -163,7 +163,7 @@ def _home(listing: Property) -> Home:
 async def _cards(parts: Parts, tenant_id: str, queries: Sequence[SearchQuery]) -> dict[UUID, dict[str, Any]]:
     """What searches find, each listing once. Raises ApiError unavailable."""
     async with parts.search_database.statements(tenant_id) as connection:
-        read = [(await understood(connection, query, interpret=True))[0] for query in queries]
+        read = [(await interpret_query(connection, query, interpret=True))[0] for query in queries]
     results = await asyncio.gather(*(parts.search.search(tenant_id, query, with_counts=False) for query in read))
     return {hit.id: orjson.loads(hit.card) for result in results for hit in result.hits}
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Header, Query, Response
 
-from adapters.search.reading import understood
+from adapters.search.reading import interpret_query
 from adapters.search.relaxing import relaxations
 from api.bodies import BodyOf
 from api.deps import MaybeCallerDep, Parts, PartsDep, TenantDep, consistency_cursor
@@ -144,7 +144,7 @@ async def _answer(
     asked = sent.query
     await wait_until_searchable(parts, tenant_id, token)
     async with parts.search_database.statements(tenant_id) as connection:
-        read, read_from = await understood(connection, asked, interpret=sent.interpret)
+        read, read_from = await interpret_query(connection, asked, interpret=sent.interpret)
     purpose = _purpose(parts.search.name, tenant_id, read)
     after = opened(parts.signer.open_position, purpose, sent.cursor)
     found = await parts.search.search(tenant_id, read, after)
@@ -188,7 +188,7 @@ def _shown(facet: str, values: Sequence[FacetValue]) -> Sequence[FacetValue]:
 def _purpose(engine: str, tenant_id: str, read: SearchQuery) -> str:
     """What a cursor is signed for: it is good for the same search by the same engine only, in pages of any size.
 
-    The same search is one that is understood in the same way.
+    The same search is one that is interpreted in the same way.
     """
     digest = hashlib.sha256(read.model_dump_json(exclude={"limit"}).encode()).hexdigest()
     return f"search:{engine}:{tenant_id}:{digest}"

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from adapters.search.reading import understood
+from adapters.search.reading import interpret_query
 from api.deps import MaybeCallerDep, PartsDep, TenantDep
 from api.openapi import query
 from api.search import ConsistencyToken, wait_until_searchable
@@ -47,7 +47,7 @@ async def search_clusters(
     assert asked.bbox is not None, "ClusterParameters requires it"
     await wait_until_searchable(parts, tenant_id, consistency_token)
     async with parts.search_database.statements(tenant_id) as connection:
-        read, _ = await understood(connection, asked, interpret=parameters.interpret)
+        read, _ = await interpret_query(connection, asked, interpret=parameters.interpret)
     level = tiles_of(asked.bbox, parameters.zoom).level
     found = await parts.search.clusters(tenant_id, read, level)
     return Clusters(items=found.clusters, exact=found.exact)

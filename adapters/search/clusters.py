@@ -37,10 +37,10 @@ async def clusters(connection: AsyncConnection, filters: SearchFilters, level: i
 def _counted(plan: Plan, level: int) -> Select[*tuple[Any, ...]]:
     """A row for each tile, the fullest first, and one without a tile if there is none; each with `seen`."""
     columns = (listings.c[name] for name in ("latitude", "longitude", "price", "property_id"))
-    looked_at = select(*columns, and_(true(), *plan.hidden).label("matches")).where(*plan.plain)
+    candidates = select(*columns, and_(true(), *plan.hidden).label("matches")).where(*plan.plain)
     if plan.bounded:
-        looked_at = looked_at.order_by(*(key.order for key in NEWEST))
-    seen = looked_at.limit(MAX_COUNTED + 1).cte("seen")
+        candidates = candidates.order_by(*(key.order for key in NEWEST))
+    seen = candidates.limit(MAX_COUNTED + 1).cte("seen")
     # As in domain.clusters.tile_of.
     across = (seen.c.longitude + 180) / 360
     down = (1 - func.asinh(func.tan(func.radians(seen.c.latitude)), type_=Float()) / func.pi(type_=Float())) / 2

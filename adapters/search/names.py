@@ -5,13 +5,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.suggestions import Kind, ListedName
 
-_LOOKED_AT = 10_000
+_MOST_LISTINGS = 10_000
 """Newest listings whose names are counted: a project is one because several owners name it these days."""
 _MOST = 5_000
 _NAMES = text(rf"""
     WITH newest AS MATERIALIZED (
         SELECT owner_id, convert_from(card, 'UTF8')::json AS card FROM search.listings
-        ORDER BY listed_at DESC, property_id DESC LIMIT {_LOOKED_AT}
+        ORDER BY listed_at DESC, property_id DESC LIMIT {_MOST_LISTINGS}
     ), places AS (
         SELECT owner_id, card->>'location' AS location, card->>'address' AS address, card->>'title' AS title
         FROM newest

@@ -18,10 +18,10 @@ _asked = func.unnest(bindparam("keys", type_=ARRAY(Text))).table_valued("key", n
 _STATED = select(_asked.c.key).where(exists().where(listings.c.amenities.bool_op("@>")(array([_asked.c.key]))))
 
 
-async def understood(
+async def interpret_query(
     connection: AsyncConnection, asked: SearchQuery, *, interpret: bool
 ) -> tuple[SearchQuery, Mapping[str, tuple[str, ...]]]:
-    """The search as it is understood, and the words that each of its filters was read from.
+    """Interpret a search: its filters, and the words that each of them was read from.
 
     The misspelled words among the rest are corrected. An amenity that no listing of the connection's tenant states is
     searched as text, because a description may have it.

@@ -396,7 +396,7 @@ async def test_client_that_is_cut_off_misses_nothing_on_another_process(platform
 async def test_position_that_is_too_old_is_answered_with_a_reset(platform: Platform) -> None:
     person = await platform.register()
     async with events(platform.http, await ticket(platform.http, person), last_event_id="1700000000000-0") as stream:
-        assert [message["type"] for message in stream.messages] == ["reset", "ready"]
+        assert [message["type"] for message in stream.messages[:2]] == ["reset", "ready"]
 
 
 async def test_wiped_redis_resets_the_streams_and_they_go_on(

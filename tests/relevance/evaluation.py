@@ -6,7 +6,7 @@ from uuid import UUID
 
 from adapters.postgres import Database
 from adapters.search.engine import SearchEngine
-from adapters.search.reading import understood
+from adapters.search.reading import interpret_query
 from adapters.search.rows import IndexedListing, indexed
 from domain.search import SearchQuery
 from tests.relevance.judged import grade
@@ -44,6 +44,6 @@ class Judged:
 async def found_by(database: Database, engine: SearchEngine, tenant_id: str, typed: str) -> list[UUID]:
     """The first ten listings for what is typed, read as the API reads it."""
     async with database.statements(tenant_id) as connection:
-        read, _ = await understood(connection, SearchQuery(q=typed, limit=10), interpret=True)
+        read, _ = await interpret_query(connection, SearchQuery(q=typed, limit=10), interpret=True)
     found = await engine.search(tenant_id, read)
     return [hit.id for hit in found.hits]

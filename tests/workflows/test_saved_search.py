@@ -29,7 +29,7 @@ async def now(environment: WorkflowEnvironment) -> datetime:
     return (await environment.get_current_time()).astimezone(UTC)
 
 
-async def looking(environment: WorkflowEnvironment) -> WorkflowHandle[SavedSearchWorkflow, str]:
+async def start_rounds(environment: WorkflowEnvironment) -> WorkflowHandle[SavedSearchWorkflow, str]:
     of = SavedSearchOf(tenant_id="hyderabad", saved_search_id=new_id(), user_id=new_id())
     return await environment.client.start_workflow(
         SavedSearchWorkflow.run, of, id=of.workflow_id, task_queue=options.NOTIFICATIONS
@@ -53,7 +53,7 @@ async def test_rounds_follow_each_other_at_the_times_of_the_schedule(
     script = Script(due=[first], rounds=[reported, RoundDone()])
 
     async with workers(skipping.client, script):
-        assert await (await looking(skipping)).result() == "paused or deleted"
+        assert await (await start_rounds(skipping)).result() == "paused or deleted"
 
     assert script.calls == ["next_round", "find_matches", "publish_observations", "find_matches"]
     for round, due in zip(script.rounds, (first, second), strict=True):
@@ -66,7 +66,7 @@ async def test_overdue_round_is_done_at_once(skipping: WorkflowEnvironment, work
     script = Script(due=[begun - timedelta(days=3)])
 
     async with workers(skipping.client, script):
-        await (await looking(skipping)).result()
+        await (await start_rounds(skipping)).result()
 
     [round] = script.rounds
     assert abs(round.at - begun) < timedelta(minutes=1)
@@ -77,7 +77,7 @@ async def test_change_has_the_next_round_read_again(skipping: WorkflowEnvironmen
     script = Script(due=[begun + timedelta(days=7), begun + timedelta(days=2)])
 
     async with workers(skipping.client, script):
-        handle = await looking(skipping)
+        handle = await start_rounds(skipping)
         await skipping.sleep(timedelta(days=1))
         await handle.signal(SavedSearchWorkflow.changed)
         await handle.result()
@@ -91,7 +91,7 @@ async def test_pause_ends_the_rounds_before_the_next_one(skipping: WorkflowEnvir
     script = Script(due=[begun + timedelta(days=7), None])
 
     async with workers(skipping.client, script):
-        handle = await looking(skipping)
+        handle = await start_rounds(skipping)
         await skipping.sleep(timedelta(days=1))
         await handle.signal(SavedSearchWorkflow.changed)
         assert await handle.result() == "paused or deleted"
@@ -103,7 +103,7 @@ async def test_unread_mails_pause_the_saved_search(skipping: WorkflowEnvironment
     script = Script(due=[await now(skipping)], rounds=[RoundDone(unread=True)])
 
     async with workers(skipping.client, script):
-        assert await (await looking(skipping)).result() == "paused, because its last mails were not read"
+        assert await (await start_rounds(skipping)).result() == "paused, because its last mails were not read"
 
     assert script.calls == ["next_round", "find_matches", "pause_unread", "publish"]
 
@@ -112,7 +112,7 @@ async def test_round_waits_for_the_search_engine(skipping: WorkflowEnvironment, 
     script = Script(due=[await now(skipping)], find_matches=unavailable(3))
 
     async with workers(skipping.client, script):
-        await (await looking(skipping)).result()
+        await (await start_rounds(skipping)).result()
 
     assert script.attempts("find_matches") == 4
 
