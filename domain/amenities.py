@@ -11,6 +11,7 @@ _WRITTEN = {
     "|playground|kids play zone|childrens playarea",
     "Gated community": "gated|gated society|gated complex",
     "Club house": "clubhouse|club",
+    "Semi-gated community": "semi gated|semigated",
     "Security": "24x7 security|24 x 7 security|24 7 security|24 hours security|security guard|watchman",
     "CCTV": "cctv cameras|cctv camera|cc cameras|cctv surveillance",
     "Landscaped gardens": "landscaped garden|garden|gardens|landscaping",

@@ -63,6 +63,7 @@ PHRASES: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
 }
 """The field and the values that a run of words means."""
 PHRASES |= {tuple(phrase.split()): ("amenities", (label,)) for phrase, label in LABELS.items()}
+PHRASES["semi", "-", "gated"] = PHRASES["semi", "-", "gated", "community"] = PHRASES["semi", "gated"]
 
 NEGATIONS = frozenset({"no", "not", "non", "without", "except", "excluding", "avoid", "exclude"})
 

@@ -130,7 +130,7 @@ class Rounds(Generic[E]):
             outcome = await apply_one_by_one(self._connection, self._projection, free, self._generation)
         blocked = [*outcome.blocked, *(message for message, _ in messages.readable if message.key in self._blocked)]
         failed = [*messages.unreadable, *outcome.rejected]
-        self._failures.add(len(outcome.applied) + len(blocked), failed)
+        self._failures.add(len(outcome.applied), failed)
         for message, reason in failed:
             log.error("%s: cannot apply %s of %s: %s", self._projection.name, message.key, message.topic, reason)
         parked = [*failed, *((message, EARLIER_EVENT_PARKED) for message in blocked)]

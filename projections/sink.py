@@ -50,10 +50,11 @@ class FailureRate:
         self._succeeded: deque[bool] = deque(maxlen=_FAILURE_WINDOW)
 
     def add(self, good: int, failed: Sequence[tuple[object, str]]) -> None:
-        """Count messages of one batch, `failed` with their reasons. Raises TooManyFailures.
+        """Count messages of one batch that were tried, `failed` with their reasons. Raises TooManyFailures.
 
-        They count as if the failures were spread evenly over the batch, which may be larger than the window: whichever
-        end of it the window showed would otherwise be taken for all of it.
+        Blocked ones do not count: as successes they would hide that every event of their keys fails. The others count
+        as if the failures were spread evenly over the batch, which may be larger than the window: otherwise its end
+        alone would be seen.
         """
         size = good + len(failed)
         self._succeeded.extend((n + 1) * good // size > n * good // size for n in range(size))
@@ -156,7 +157,7 @@ class Sink(Generic[E]):
             outcome = await apply(tx, self._projection, free, generation)
             outcome.blocked += [message for message, _ in readable if message.key in blocked]
             failed = [*unreadable, *outcome.rejected]
-            self._failures.add(len(outcome.applied) + len(outcome.blocked), failed)
+            self._failures.add(len(outcome.applied), failed)
             if failed or outcome.blocked:
                 await park(tx, name, [*failed, *((message, EARLIER_EVENT_PARKED) for message in outcome.blocked)])
                 EVENTS_PARKED.labels(name).inc(len(failed) + len(outcome.blocked))

@@ -80,9 +80,10 @@ def plan_of_changes(filters: SearchFilters) -> Plan:
 
 
 async def plan_of(
-    connection: AsyncConnection, filters: SearchFilters, *, by_distance: bool = False, many: int = MANY
+    connection: AsyncConnection, filters: SearchFilters, *, by_distance: bool = False, many: int | None = None
 ) -> Plan:
     """The plan for the first page of a search, or another one: above `many` listings, in the order of an index."""
+    many = MANY if many is None else many
     rest = by_field(filters)
     text = [rest.pop("q")] if "q" in rest else []
     areas = [rest.pop(name) for name in _AREAS if name in rest]

@@ -59,7 +59,15 @@ async def test_what_one_owner_writes_is_corrected_by_what_many_write_and_what_se
     async def list_in(place: str, count: int, **given: Any) -> None:
         nonlocal n
         cards = [
-            listed(chance, n := n + 1, title="A flat", description="", address=None, location=place, **given)
+            listed(
+                chance,
+                n := n + 1,
+                title="A flat",
+                description="A home to live in.",
+                address=None,
+                location=place,
+                **given,
+            )
             for _ in range(count)
         ]
         await project(all_tenants, [event_of(card, tenant) for card in cards])
@@ -84,7 +92,10 @@ async def test_name_that_one_owner_has_is_not_corrected_by_a_word_as_rare(
 ) -> None:
     chance = random.Random(1)
     places = ["Bhoojapur"] + ["Bhoolapur"] * 4
-    cards = [listed(chance, n, title="A flat", description="", location=place) for n, place in enumerate(places)]
+    cards = [
+        listed(chance, n, title="A flat", description="A home to live in.", location=place)
+        for n, place in enumerate(places)
+    ]
     await project(all_tenants, [event_of(card, tenant) for card in cards])
 
     async with database.statements(tenant) as connection:

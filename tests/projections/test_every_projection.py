@@ -182,7 +182,11 @@ async def test_discarded_event_does_not_come_back_by_a_rebuild(
     all_tenants: Database, projection: AnyProjection, tenant: str, stored: list[dict[str, Any]]
 ) -> None:
     messages = as_consumed(projection, stored, where="test").messages
-    unneeded, *_ = [message for message in messages if projection.read(message.topic, message.value)]
+    with_all = await applied(all_tenants, projection, tenant, [messages])
+    for unneeded in messages:
+        right = await applied(all_tenants, projection, tenant, [[each for each in messages if each is not unneeded]])
+        if right != with_all:
+            break  # most events are superseded by a later one
     async with all_tenants.transaction() as tx:
         await park(tx, projection.name, [(unneeded, "a mistake")])
         [parked] = await list_parked(tx, projection.name, unneeded.key)
@@ -190,8 +194,7 @@ async def test_discarded_event_does_not_come_back_by_a_rebuild(
 
     generation = (await rebuild(all_tenants, projection, lambda _: None)).generation
 
-    right = await applied(all_tenants, projection, tenant, [[each for each in messages if each is not unneeded]])
-    assert right != await applied(all_tenants, projection, tenant, [messages])
+    assert right != with_all
     assert await rows(all_tenants, projection, tenant, generation) == right
 
 
