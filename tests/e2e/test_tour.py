@@ -97,12 +97,13 @@ async def test_demo_ends_with_commands_that_work(platform: Platform, tmp_path: P
 
     async def shown() -> list[dict[str, Any]]:
         documents = await run(commands, tmp_path, no_proxy="*")
-        entries = [entry["activityType"] for entry in documents[0]["items"]]
+        entries = [entry["activityType"] for entry in documents[1]["items"]]
         saved = [entry for entry in entries if entry != "USER_LOGGED_IN"]  # the commands sign in themselves
         return documents if saved == ["PROPERTY_CREATED", "PROPERTY_CREATED", "USER_REGISTERED"] else []
 
-    _, listing, events = await until(shown)
+    search, _, listing, events = await until(shown)
 
+    assert search["interpretation"]["filters"]["maxPrice"] == 15_000_000
     assert listing["status"] == "ACTIVE"
     assert events["items"][0]["eventType"] == "PROPERTY_CREATED"
     assert f"{platform.url}/docs" in printed
