@@ -109,7 +109,7 @@ def test_highlight_marks_all_wanted_words_of_what_it_shows(pieces: list[str], ar
         assert html is None
         return
     assert html is not None
-    first = marked[0].start if around is None else max(0, marked[0].start - around)
+    first = 0 if around is None else max(0, marked[0].start - around)
     last = len(text) if around is None else marked[0].end + around
     start = 0 if first == 0 else text.rfind(" ", 0, first) + 1
     end = len(text) if last >= len(text) else max(marked[0].end, text.rfind(" ", 0, last) + 1)
