@@ -179,6 +179,7 @@ async def test_search_is_for_the_tenant_of_the_host_or_the_token(platform: Platf
         ("q=", "query.q"),
         ("limit=101", "query.limit"),
         ("sort=castle", "query.sort"),
+        ("listedSince=0001-01-01T00:00:00%2B14:00", "query.listedSince"),
         ("bedrooms=many", "query.bedrooms.0"),
         ("sort=price&sort=area", "query.sort"),
     ],
@@ -195,6 +196,7 @@ async def test_invalid_parameters_are_named(platform: Platform, query: str, fiel
         ({"polygon": {"type": "Polygon", "coordinates": [OPEN_RING]}}, "polygon.Polygon"),
         ({"near": "here"}, "near"),
         ({"limit": 0}, "limit"),
+        ({"propertyType": ["APARTMENT"] * 15_000}, "propertyType"),
     ],
 )
 async def test_invalid_body_is_named(platform: Platform, body: dict[str, Any], field: str) -> None:
