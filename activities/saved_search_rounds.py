@@ -1,4 +1,4 @@
-"""The rounds of saved searches: each finds what is news, and records what its owner is notified of."""
+"""The rounds of saved searches: each finds new matches, and records what its owner is notified of."""
 
 import logging
 import traceback
@@ -78,7 +78,7 @@ class RoundDone(Fact):
 
 
 class SavedSearchRounds:
-    """Looks for what is news to saved searches."""
+    """Finds new matches of saved searches."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class SavedSearchRounds:
 
     @activity.defn
     async def find_matches(self, round: Round) -> RoundDone:
-        """Find what is news, and store what is reported of it with its notice, once.
+        """Find new matches, and store what is reported of them with its notice, once.
 
         A round whose data is wrong reports nothing, and the next one looks at the same changes again: it would fail
         however often it is retried at once. Raises DatabaseUnavailable or SearchUnavailable.
@@ -121,7 +121,7 @@ class SavedSearchRounds:
         unread: list[SentMail] = []
         try:
             seen, since = await self._seen(round, active)
-            found = await self._news(round.tenant_id, active, since)
+            found = await self._new_matches(round.tenant_id, active, since)
             unread = await self._unread(round.tenant_id, active) if found else []
         except _WRONG_DATA as error:
             [frame] = traceback.extract_tb(error.__traceback__)[-1:]
@@ -170,25 +170,25 @@ class SavedSearchRounds:
             since = min(since, rebuilt.since - saved_searches.OVERLAP)
         return replace(active, checkpoint=checkpoint, generation=rebuilt.generation), since
 
-    async def _news(self, tenant_id: str, active: ActiveSavedSearch, since: datetime) -> list[MatchedListing]:
-        """All that is news to a saved search of the changes applied since, what was applied last first."""
+    async def _new_matches(self, tenant_id: str, active: ActiveSavedSearch, since: datetime) -> list[MatchedListing]:
+        """All new matches of a saved search among the changes applied since, what was applied last first."""
         filters = SearchFilters.model_validate_json(active.search.filters)
         async with self._database.statements(tenant_id) as connection:
             read, _ = await interpret_query(connection, SearchQuery(**dict(filters)), interpret=True)
-        news: dict[UUID, MatchedListing] = {}
+        matches: dict[UUID, MatchedListing] = {}
         after = None
         while True:
             page = await self._engine.changes(tenant_id, read, since, after)
             for hit in page.hits:
-                news.pop(hit.id, None)  # it has changed since it was on an earlier page
-            news |= {match.property_id: match for match in await self._matches(tenant_id, active, page.hits)}
+                matches.pop(hit.id, None)  # it has changed since it was on an earlier page
+            matches |= {match.property_id: match for match in await self._matches(tenant_id, active, page.hits)}
             if page.next is None:
-                return [*news.values()][::-1]
+                return [*matches.values()][::-1]
             after = page.next
-            activity.heartbeat(len(news))
+            activity.heartbeat(len(matches))
 
     async def _matches(self, tenant_id: str, active: ActiveSavedSearch, hits: Sequence[Hit]) -> list[MatchedListing]:
-        """What is news of a page, in its order."""
+        """The new matches of a page, in its order."""
         since, id = active.changed_since, active.search.id
         cards = {hit.id: orjson.loads(hit.card) for hit in hits}
         cards = {id: card for id, card in cards.items() if card["ownerId"] != str(active.search.user_id)}

@@ -1,4 +1,4 @@
-"""Saved search: wait until a round is due, report what is news, and wait for the next, until it is paused or deleted.
+"""Saved search: wait until a round is due, report new matches, and wait for the next, until it is paused or deleted.
 
 When the next round is due is read from the saved search, so a signal needs no content: whatever has changed, it is read
 again. Reconcile starts a workflow again that is lost with Temporal; it goes on where the last round has come to.
@@ -88,7 +88,7 @@ async def start_rounds(saved: Saved) -> None:
                 task_queue=options.NOTIFICATIONS,
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
                 search_attributes=search_attributes(of),
-                static_summary="Look for what is news",
+                static_summary="Find new matches",
             )
             return
         except WorkflowAlreadyStartedError:
