@@ -195,6 +195,8 @@ class Hit:
     distance_km: float | None = None
     highlights: Mapping[str, str] = field(default_factory=dict)
     """By field: HTML-escaped text with the matching words in `<mark>`."""
+    changed_at: datetime | None = None
+    """Of changes: the time of the event, or of an earlier one that came late."""
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,8 @@ async def test_deleted_listing_leaves_its_id_and_version_alone(
         [row] = await tx.execute(select(property_search).where(property_search.c.tenant_id == tenant))
         left = await tx.execute(select(vocabulary.c.word).where(vocabulary.c.tenant_id == tenant))
     kept = {name for name, value in row._mapping.items() if value is not None}
-    assert kept == {"tenant_id", "property_id", "generation", "version", "created_at", "listed_at", "changed_at"}
+    times = {"created_at", "listed_at", "changed_at", "applied_at"}
+    assert kept == {"tenant_id", "property_id", "generation", "version"} | times
     assert row.version == 2
     assert list(left) == []
     assert await known_words(database, tenant) == {}
