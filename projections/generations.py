@@ -17,6 +17,7 @@ _FRESH_SECONDS = 5.0
 
 _LOCKS = 7237004
 """Namespace of these advisory locks (the first of their two keys)."""
+_UNSTORED = select(read_models.c.unstored_generation).where(read_models.c.name == bindparam("name"))
 _GENERATION = select(read_models.c.generation).where(read_models.c.name == bindparam("name"))
 # Not a shared row lock: under load new writers would keep taking it while the switch waits, and a rebuild would never
 # switch. Advisory locks are granted in the order of the requests.
@@ -36,6 +37,18 @@ async def generation_of(tx: AsyncConnection, name: str, *, locked: bool = False)
 async def hold_generation(tx: AsyncConnection, name: str) -> None:
     """Keep the serving generation of a read model from switching until `tx` ends."""
     await tx.execute(_LOCK_FOR_WRITING, {"locks": _LOCKS, "name": name})
+
+
+async def mark_unstored(tx: AsyncConnection, name: str, generation: int) -> None:
+    """Record that a generation is written without the projection's store, which then lacks it, as it may older ones."""
+    read_model = update(read_models).where(read_models.c.name == name, read_models.c.unstored_generation < generation)
+    await tx.execute(read_model.values(unstored_generation=generation))
+
+
+async def is_stored(tx: AsyncConnection, name: str, generation: int) -> bool:
+    """Whether every write of a generation went to the projection's store too, unless the store has lost it since."""
+    unstored: int = (await tx.execute(_UNSTORED, {"name": name})).scalar_one()
+    return generation > unstored
 
 
 async def claim_generation(connection: AsyncConnection, name: str) -> int:

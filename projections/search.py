@@ -39,6 +39,7 @@ from adapters.search.opensearch_index import OpenSearchIndex
 from adapters.search.rows import IndexedListing, indexed, row_of
 from adapters.tables import property_search, read_models, vocabulary
 from domain.events import PROPERTY_EVENTS, Event, read_event
+from projections.generations import mark_unstored
 from projections.projection import Projection, parsed
 
 _TYPES = {
@@ -154,7 +155,8 @@ class Search(Projection[IndexedListing]):
     async def apply(self, tx: AsyncConnection, events: Sequence[IndexedListing], generation: int) -> None:
         """Write the newest version of each listing, and add the difference to the vocabulary.
 
-        What is written to the index is what Postgres then has, which keeps the rows locked until `tx` ends.
+        What is written to the index is what Postgres then has, which keeps the rows locked until `tx` ends. Without
+        `SEARCH_URL` it is recorded that an index, which an earlier process may have left, has not this generation.
         """
         listings = newest_of_each(events)
         if not listings:
@@ -168,7 +170,9 @@ class Search(Projection[IndexedListing]):
             # A word that no listing has may be a person's name, and corrects no other word.
             gone = {"tenant_ids": [row.tenant_id for row in unused], "words": [row.word for row in unused]}
             await tx.execute(_FORGET, {"generation": generation, **gone})
-        if self._index:
+        if self._index is None:
+            await mark_unstored(tx, self.name, generation)
+        else:
             keys = {name: [row[name] for row in rows] for name in _KEY}
             known = (await tx.execute(_ROWS, {"generation": generation, **keys})).mappings()
             await self._index.write(generation, [dict(row) for row in known])
