@@ -1,6 +1,6 @@
 """The interface of a projection: its topics, how a message is read and how events are applied.
 
-Everything else is common to all: consuming, parking, catching up with the event store, rebuilding, replaying and lag
+Everything else is common to all: consuming, parking, catching up with the event store, rebuilding, retrying and lag
 metrics.
 """
 

@@ -154,7 +154,7 @@ class RebuildSteps(Generic[E]):
             # Waits for the projections' open transactions, whose events are visible then, and blocks new ones.
             await switch_generation(connection, progress.projection, progress.generation)
             place = await rounds.rest(place)
-            # Only after the switch: the old generation may have applied these events, and an operator who replays them
+            # Only after the switch: the old generation may have applied these events, and an operator who retries them
             # before it would remove them from the parked ones.
             await move_parked(connection, rounds.parked_name, progress.projection)
             await save_place(connection, progress.rebuild_id, place)
