@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 PORT ?= 8080
+# Files of tests in two processes, each with engines of its own.
+TWO := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 export UV_PYTHON_DOWNLOADS = never
 # Each run of a workflow reloads its module; without cached bytecode it would be compiled every time.
 export PYTHONDONTWRITEBYTECODE =
@@ -36,16 +38,16 @@ mails: .venv/.installed ## show every notice in every form on one page, .data/ma
 	@$(PY) -m notices
 
 test: .venv/.installed ## the tests, on embedded engines
-	@$(PY) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	@$(PY) -m pytest $(TWO)
 
 test-temporal: .venv/.installed temporal ## the tests that need the real Temporal server, on Postgres
-	@TEST_TEMPORAL=server $(PY) -m pytest -m temporal
+	@TEST_TEMPORAL=server $(PY) -m pytest $(TWO) -m temporal
 
 test-gateway: .venv/.installed gateway ## the tests that go through Caddy, as docker-compose.yml does
 	@TEST_GATEWAY=caddy $(PY) -m pytest -m gateway
 
 test-search: .venv/.installed opensearch ## the tests of searching, on OpenSearch
-	@TEST_SEARCH=opensearch $(PY) -m pytest -m search
+	@TEST_SEARCH=opensearch $(PY) -m pytest $(TWO) -m search
 
 check: .venv/.installed ## style, types, imports, migrations, compose file, Dockerfile, documents, OpenAPI rules
 	@$(PY) -m checks

@@ -3,7 +3,6 @@
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,28 +12,30 @@ from redis.asyncio import Redis
 from sqlalchemy import Table, text
 
 from adapters.postgres import Database
+from adapters.search.choice import index_of
 from adapters.settings import Settings
-from demo.listings import synthetic
-from domain.events import new_events
-from domain.property import PropertyDetails
-from domain.property_commands import CreateProperty, Sender, decide
-from domain.roles import UserRole
+from bench.search_listings import listings
 from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS, Clients
+from tests.relevance.loading import saved
 
 _CHUNK = 20_000
 """Events of one INSERT: some two seconds, and the server ends a statement after ten."""
 _OWNERS = 200
-# Each event has a listing and an id of its own, and one of a few owners; all other facts are those of one listing.
+_FACTS = 500
+"""Different listings, whose facts the events have: their words are in the vocabulary of the search."""
+# Each event has a listing and an id of its own, and one of a few owners.
 _FILL = text("""
     INSERT INTO user_history.event_store
         (event_id, aggregate_id, user_id, event_type, event_data, timestamp, version, tenant_id, schema_version,
          command_id, published_at)
     SELECT gen_random_uuid(), listing, owner, :type,
-           CAST(:data AS jsonb) || jsonb_build_object('propertyId', listing, 'ownerId', owner),
+           CAST(facts AS jsonb) || jsonb_build_object('propertyId', listing, 'ownerId', owner),
            now() - n * interval '1 second', 1, :tenant, :schema_version, gen_random_uuid(), now()
     FROM (
-        SELECT n, CAST(gen_random_uuid() AS text) AS listing, (CAST(:owners AS text[]))[1 + n % :count] AS owner
+        SELECT n, CAST(gen_random_uuid() AS text) AS listing,
+               (CAST(:owners AS text[]))[1 + n % cardinality(CAST(:owners AS text[]))] AS owner,
+               (CAST(:data AS text[]))[1 + n % cardinality(CAST(:data AS text[]))] AS facts
         FROM generate_series(1, :rows) AS n
     ) AS made
 """)
@@ -42,24 +43,13 @@ _FILL = text("""
 
 async def fill(settings: Settings, events: int) -> None:
     """Store so many events of listings, marked published."""
-    owners = [uuid4() for _ in range(_OWNERS)]
-    command = CreateProperty(
-        command_id=uuid4(),
-        tenant_id=settings.default_tenant,
-        user_id=owners[0],
-        issued_at=datetime.now(UTC),
-        property_id=uuid4(),
-        details=PropertyDetails.model_validate(next(synthetic(1))),
-    )
-    [fact] = decide(None, command, Sender(user_id=owners[0], role=UserRole.USER))
-    [event] = new_events(command, command.property_id, 0, [fact])
+    created = list(saved(settings.default_tenant, listings(_FACTS)))
     values = {
-        "type": event.event_type,
-        "data": event.model_dump_json(include={"data"}, by_alias=True)[len('{"data":') : -1],
-        "tenant": event.tenant_id,
-        "schema_version": event.schema_version,
-        "owners": [str(owner) for owner in owners],
-        "count": _OWNERS,
+        "type": created[0].event_type,
+        "data": [event.model_dump_json(include={"data"}, by_alias=True)[len('{"data":') : -1] for event in created],
+        "tenant": settings.default_tenant,
+        "schema_version": created[0].schema_version,
+        "owners": [str(uuid4()) for _ in range(_OWNERS)],
     }
     database = Database.for_tenants(settings)
     for first in range(0, events, _CHUNK):
@@ -74,9 +64,9 @@ async def fill(settings: Settings, events: int) -> None:
 async def measure(settings: Settings, redis: Redis, events: int, row: Callable[[str, float, str, float], None]) -> None:
     """Fill the event store, then add a row for each projection of the registry that has tables."""
     await fill(settings, events)
-    database = Database.for_all_tenants(settings)
+    database, clients = Database.for_all_tenants(settings), Clients(redis, index_of(settings))
     for name, make in PROJECTIONS.items():
-        projection, done = make(Clients(redis)), 0
+        projection, done = make(clients), 0
         if not projection.tables:
             continue
 
@@ -90,6 +80,8 @@ async def measure(settings: Settings, redis: Redis, events: int, row: Callable[[
         copied = sum([await _copied(settings, table, rebuilt.generation) for table in projection.tables])
         row(f"rebuild-{name}", done / seconds, "events/s", done / copied)
     await database.close()
+    if clients.index:
+        await clients.index.close()
 
 
 async def _copied(settings: Settings, table: Table, generation: int) -> float:

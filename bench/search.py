@@ -19,9 +19,9 @@ from adapters.postgres import Database
 from adapters.search.choice import index_of, search_engine
 from adapters.search.engine import SearchEngine
 from adapters.search.postgres import PostgresSearch
+from adapters.search.reading import interpret_query
 from adapters.search.relaxing import relaxations
 from adapters.search.rows import indexed
-from adapters.search.spelling import corrected
 from adapters.settings import Settings
 from api.app import create_app
 from bench.load import Latencies, Work, concurrent
@@ -100,7 +100,7 @@ class SearchBench:
         self._row("search-index", count / seconds["projection"], "listings/s", count / seconds["plain"])
         others = (count / seconds["tantivy"], self._tantivy.bytes / 1e6) if self._tantivy else (_MISSING, _MISSING)
         self._row("search-index-tantivy", count / seconds["projection"], "listings/s", others[0])
-        size = await self._plain.megabytes("search.property_search")
+        size = await self._plain.megabytes("search.property_search") + await self._plain.megabytes("search.vocabulary")
         self._row("search-size", size, "MB", await self._plain.megabytes("bench.listings"))
         self._row("search-size-tantivy", size, "MB", others[1])
 
@@ -166,10 +166,8 @@ class SearchBench:
 
     async def _answer(self, asked: Asked, engine: SearchEngine) -> None:
         """As the API answers the first page."""
-        read = asked.query
-        if read.q:
-            async with self._database.statements(self._tenant) as connection:
-                read = read.model_copy(update={"q": await corrected(connection, read.q)})
+        async with self._database.statements(self._tenant) as connection:
+            read, _ = await interpret_query(connection, asked.query, interpret=True)
         found = await engine.search(self._tenant, read)
         if not found.hits:
             await relaxations(engine, self._tenant, read)
