@@ -40,6 +40,7 @@ from adapters.search.opensearch_index import OpenSearchIndex
 from adapters.search.rows import LATE_AFTER, IndexedListing, indexed, row_of
 from adapters.tables import property_search, read_models, vocabulary
 from domain.events import PROPERTY_EVENTS, Event, read_event
+from projections.generations import mark_unstored
 from projections.projection import Projection, parsed
 
 _TYPES = {
@@ -195,6 +196,8 @@ class Search(Projection[IndexedListing]):
 
         What is written to the index is what Postgres then has, which keeps the rows locked until `tx` ends. The words
         are last: nearly every batch has the most frequent ones, and would wait while another writes to the index.
+        Without `SEARCH_URL` it is recorded that an index, which an earlier process may have left, has not this
+        generation.
         """
         listings = newest_of_each(events)
         if not listings:
@@ -204,7 +207,9 @@ class Search(Projection[IndexedListing]):
             row["amenities"] = None if row["amenities"] is None else _SEPARATOR.join(row["amenities"])
         columns = {name: [row[name] for row in rows] for name in _COLUMNS}
         changed = (await tx.execute(_APPLY, {"generation": generation, **columns})).one()
-        if self._index:
+        if self._index is None:
+            await mark_unstored(tx, self.name, generation)
+        else:
             keys = {name: [row[name] for row in rows] for name in _KEY}
             known = (await tx.execute(_ROWS, {"generation": generation, **keys})).mappings()
             await self._index.write(generation, [dict(row) for row in known])
