@@ -30,11 +30,12 @@ from activities.notices import Notices
 from activities.observations import Observations
 from activities.outbox_relay import OutboxRelay
 from activities.overdue_deliveries import OverdueDeliveries
+from activities.overdue_saved_searches import OverdueSavedSearches
 from activities.preferences import NotificationPreferences
 from activities.progress import Progress
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
-from activities.saved_search_rounds import OverdueSavedSearches, SavedSearchRounds
+from activities.saved_search_rounds import SavedSearchRounds
 from activities.saved_searches import SavedSearches
 from activities.saving import CommandStore
 from activities.texts import Texts

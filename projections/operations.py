@@ -18,7 +18,7 @@ from projections.parking import count_parked, find_parked, page_of_discarded, pa
 from projections.rebuild import LOCKS, RebuildRunning, lock_name
 from projections.rebuild_record import find_rebuild, newest_rebuild
 from projections.registry import PROJECTIONS, Clients
-from projections.replay import Discarded, Replayed, discard, replay
+from projections.retrying import Discarded, Retried, discard, retry
 
 MAX_COUNTED = 10_000
 """So many events after a checkpoint are counted, and no more."""
@@ -150,14 +150,14 @@ class Operations:
         """
         return await discard(self._database, parked_id, reason, by, tenants=tenants, projection=name)
 
-    async def retry(self, name: str, parked_id: int, tenants: Collection[str]) -> Replayed | None:
+    async def retry(self, name: str, parked_id: int, tenants: Collection[str]) -> Retried | None:
         """Apply the parked events of the key of one, in order; None if these tenants have none with this id.
 
         Raises RedisError when they are applied, and stay parked because the cache lacks them; DatabaseUnavailable.
         """
         async with self._database.statements() as connection:
             found = await find_parked(connection, parked_id, tenants, name)
-        return await replay(self._database, PROJECTIONS[name](self._clients), found.key) if found else None
+        return await retry(self._database, PROJECTIONS[name](self._clients), found.key) if found else None
 
 
 async def _lag(connection: AsyncConnection, name: str) -> tuple[int, float]:

@@ -105,6 +105,28 @@ async def test_pages_follow_each_other_and_a_cursor_is_good_for_its_search_alone
     assert ids(same.json()) == ids(second)
 
 
+async def test_later_pages_are_read_as_the_first_one_although_the_vocabulary_changes(
+    platform: Platform, owner: Person
+) -> None:
+    # Of letters alone: digits would be a word of their own.
+    word = uuid4().hex.translate(str.maketrans("0123456789", "ghijklmnop"))
+    misspelled = word[:9] + word[10:]
+    created = [await platform.create(owner, title=f"Flat {word}", price=price) for price in (1_000_000, 2_000_000)]
+    for answer in created:
+        await search(platform, answer.headers["consistency-token"])
+    asked: dict[str, Any] = {"q": f"under 1 cr {misspelled}", "sort": "price", "limit": 1}
+
+    first = await search(platform, **asked)
+    other = await platform.create(owner, title=f"Flat {misspelled}")
+    afresh = await search(platform, other.headers["consistency-token"], **asked)
+    second = await search(platform, **asked, cursor=first["nextCursor"])
+
+    assert ids(first) + ids(second) == [answer.json()["id"] for answer in created]
+    assert (afresh["interpretation"]["terms"], ids(afresh)) == ([misspelled], [other.json()["id"]])
+    assert second["interpretation"] == first["interpretation"]
+    assert second["nextCursor"] is None
+
+
 async def test_misspelled_word_is_corrected_and_the_answer_says_so(platform: Platform, owner: Person) -> None:
     place = new_place()
     created = await platform.create(owner, location=place, title="Flat at Quthbullapur")
@@ -160,6 +182,7 @@ async def test_search_is_for_the_tenant_of_the_host_or_the_token(platform: Platf
         ("q=", "query.q"),
         ("limit=101", "query.limit"),
         ("sort=castle", "query.sort"),
+        ("listedSince=0001-01-01T00:00:00%2B14:00", "query.listedSince"),
         ("bedrooms=many", "query.bedrooms.0"),
         ("sort=price&sort=area", "query.sort"),
     ],
@@ -176,6 +199,7 @@ async def test_invalid_parameters_are_named(platform: Platform, query: str, fiel
         ({"polygon": {"type": "Polygon", "coordinates": [OPEN_RING]}}, "polygon.Polygon"),
         ({"near": "here"}, "near"),
         ({"limit": 0}, "limit"),
+        ({"propertyType": ["APARTMENT"] * 15_000}, "propertyType"),
     ],
 )
 async def test_invalid_body_is_named(platform: Platform, body: dict[str, Any], field: str) -> None:

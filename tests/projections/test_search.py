@@ -18,7 +18,7 @@ from domain.events import Event
 from domain.property_status import PropertyStatus
 from domain.search import ListingCard
 from domain.words import words
-from projections.generations import generation_of
+from projections.generations import claim_generation, generation_of, is_stored
 from projections.search import Search, is_searchable, version_of
 from tests.projections.messages import store
 from tests.samples import event_of_each_kind, new_id, new_tenant
@@ -104,7 +104,8 @@ async def test_deleted_listing_leaves_its_id_and_version_alone(
         [row] = await tx.execute(select(property_search).where(property_search.c.tenant_id == tenant))
         left = await tx.execute(select(vocabulary.c.word).where(vocabulary.c.tenant_id == tenant))
     kept = {name for name, value in row._mapping.items() if value is not None}
-    assert kept == {"tenant_id", "property_id", "generation", "version", "created_at", "listed_at", "changed_at"}
+    times = {"created_at", "listed_at", "changed_at", "applied_at"}
+    assert kept == {"tenant_id", "property_id", "generation", "version"} | times
     assert row.version == 2
     assert list(left) == []
     assert await known_words(database, tenant) == {}
@@ -128,6 +129,15 @@ async def test_times_of_older_releases_are_the_earliest_of_all_events(
     async with database.statements(tenant) as connection:
         [row] = await connection.execute(select(listings))
     assert (row.created_at, row.listed_at) == (AT, AT + timedelta(days=1))
+
+
+async def test_generation_that_is_written_without_an_index_is_recorded(all_tenants: Database, tenant: str) -> None:
+    await project(all_tenants, [event_of(listed(random.Random(1), 1), tenant)])
+
+    async with all_tenants.transaction() as tx:
+        serving, next_one = await generation_of(tx, Search.name, locked=True), await claim_generation(tx, Search.name)
+        assert not await is_stored(tx, Search.name, serving)
+        assert await is_stored(tx, Search.name, next_one)
 
 
 async def test_the_application_reads_what_the_views_show_of_its_tenant(
