@@ -73,7 +73,8 @@ class Pools:
         self._settings = settings
         self._client = client
         self._tenants = Database.for_tenants(settings)
-        self._searching = Database.for_searching(settings)
+        # Nobody waits for the searches of a worker: as long as a statement may take elsewhere.
+        self._searching = Database.for_searching(settings, seconds=10)
         self._search = search_engine(settings, self._searching)
         self._all_tenants = Database.for_all_tenants(settings)
         self._publisher = Publisher(settings)

@@ -558,6 +558,7 @@ read_models = Table(
     Column("name", String(100), primary_key=True),
     Column("generation", Integer, nullable=False),
     Column("newest_generation", Integer, nullable=False, server_default=text("1")),
+    Column("unstored_generation", Integer, nullable=False, server_default=text("0")),
     schema="user_history",
 )
 

@@ -118,7 +118,7 @@ class Live:
     def unsubscribe(self, client: Client, streams: Iterable[str]) -> None:
         """End what `subscribe` began."""
         for stream in list(streams):
-            client.streams.discard(stream)
+            client.forget(stream)
             self._subscribers[stream].discard(client)
             if not self._subscribers[stream]:
                 del self._subscribers[stream]

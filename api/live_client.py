@@ -36,6 +36,8 @@ class Client:
         self.sent_at = time.monotonic()
         self.position: tuple[int, int] | None = None
         """Up to where messages are queued; None until the stream has begun."""
+        self._hidden: set[str] = set()
+        """The streams of watched listings that the client was told it may no longer see."""
         self._deferred: list[Callable[[], None]] = []
         """What is to be queued after the backlog."""
         self._queue: deque[ClientMessage] = deque()
@@ -44,7 +46,7 @@ class Client:
 
     def begin(self, position: str, backlog: Iterable[ClientMessage]) -> None:
         """Queue what the client missed, up to `position`, and what has come since."""
-        self._queue.extend(backlog)
+        self._queue.extend(message for message in backlog if self._is_wanted(message))
         self._capacity = _QUEUE + len(self._queue)
         self.position = order_of(position)
         deferred, self._deferred = self._deferred, []
@@ -61,8 +63,25 @@ class Client:
                 self.end("slow", NOTHING)
                 return
             self.position = message.order
-            self._queue.append(message)
-            self._wake.set()
+            if self._is_wanted(message):
+                self._queue.append(message)
+                self._wake.set()
+
+    def forget(self, stream: str) -> None:
+        """End the subscription to a stream."""
+        self.streams.discard(stream)
+        self._hidden.discard(stream)
+
+    def _is_wanted(self, message: ClientMessage) -> bool:
+        """False for changes of a listing after the one that has hidden it, until it is public again."""
+        if message.type == "reset":
+            self._hidden.clear()
+        if not message.is_hidden:
+            self._hidden.discard(message.stream)
+            return True
+        was_hidden = message.stream in self._hidden
+        self._hidden.add(message.stream)
+        return not was_hidden
 
     def reset(self, position: str) -> None:
         """Say that messages up to `position` may be lost."""
@@ -70,6 +89,7 @@ class Client:
             self._deferred.append(partial(self.reset, position))
         elif self.ended is None:
             self.position = order_of(position)
+            self._hidden.clear()
             self.send("reset", position)
 
     def heartbeat(self, position: str) -> None:

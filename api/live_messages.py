@@ -48,7 +48,9 @@ class PropertyChange(Model):
     change: str
     """The type of the event, such as `PROPERTY_PRICE_CHANGED`."""
     listing: dict[str, Any] | None
-    """Its fields without contact data; null when the listing is deleted, or no longer public and another user's."""
+    """Its fields without contact data; null when the listing is deleted, or no longer public and another user's. Of the
+    latter no further change is sent until it is public again.
+    """
 
 
 class StreamEnd(Model):
@@ -70,6 +72,10 @@ class ClientMessage:
     id: str
     type: Type
     data: bytes = b"{}"
+    stream: str = ""
+    """Of a change of a listing: its stream."""
+    is_hidden: bool = False
+    """Whether the listing is not for the client to see. It gets the first such message, which says so, and no other."""
 
     @cached_property
     def order(self) -> tuple[int, int]:
@@ -113,13 +119,14 @@ def render(entry: Entry) -> Callable[[Caller], ClientMessage]:
 
 
 def _property(entry: Entry, data: dict[str, Any], *, is_own: bool) -> ClientMessage:
+    is_hidden = not data["isPublic"] and not is_own
     change = PropertyChange(
         property_id=data["propertyId"],
         version=data["version"],
         change=data["change"],
-        listing=data["state"] if data["isPublic"] or is_own else None,
+        listing=None if is_hidden else data["state"],
     )
-    return ClientMessage(entry.id, "property", _json(change))
+    return ClientMessage(entry.id, "property", _json(change), entry.stream, is_hidden)
 
 
 def _notification(data: dict[str, Any]) -> bytes:

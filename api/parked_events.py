@@ -124,12 +124,12 @@ async def retry_parked_events(admin: AdminDep, name: NameDep, parked_id: ParkedI
     """Apply the parked events of the key of this one, in order, until one still fails. For administrators."""
     await count_command(parts, admin)
     try:
-        replayed = await parts.operations.retry(name, parked_id, tenants_seen(parts, admin))
+        retried = await parts.operations.retry(name, parked_id, tenants_seen(parts, admin))
     except RedisError as error:
         raise unavailable("Redis, whose copies would lack the events,") from error
-    if replayed is None:
+    if retried is None:
         raise _not_parked()
-    return Retried(applied=replayed.applied, failure=replayed.failure)
+    return Retried(applied=retried.applied, failure=retried.failure)
 
 
 @router.delete(

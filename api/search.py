@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from adapters.search.reading import interpret_query
 from adapters.search.relaxing import relaxations
@@ -16,7 +17,7 @@ from api.errors import ApiError
 from api.openapi import query
 from api.paging import opened
 from api.property_answers import json_counts_of
-from api.search_limits import SEARCH_LIMIT
+from api.search_limits import SEARCH_LIMIT, count_polygon
 from api.search_parameters import SearchBody, SearchParameters
 from api.tokens import Caller
 from domain.facets import Facet
@@ -137,13 +138,19 @@ async def search_properties(
 
 @router.post("/properties", dependencies=[SEARCH_LIMIT], **query(SearchPage, *_PROBLEMS, signed_in="optional"))
 async def search_properties_in_polygon(
+    request: Request,
     body: BodyOf[SearchBody],
     caller: MaybeCallerDep,
     tenant_id: TenantDep,
     parts: PartsDep,
     consistency_token: ConsistencyToken = None,
 ) -> Response:
-    """The same as the search by URL, also within a polygon that was drawn on a map (GeoJSON)."""
+    """The same as the search by URL, also within a polygon that was drawn on a map (GeoJSON).
+
+    For the limit of searches every ten vertices count as another search.
+    """
+    if body.polygon:
+        await count_polygon(request, caller, tenant_id, parts, body.polygon)
     return await _answer(parts, caller, tenant_id, body, consistency_token)
 
 
@@ -161,8 +168,9 @@ async def _answer(
     purpose = _purpose(parts.search.name, tenant_id, asked, sent.interpret)
     position = opened(parts.signer.open_position, purpose, sent.cursor)
     reading = await _read(parts, tenant_id, asked, sent.interpret, position)
-    found = await parts.search.search(tenant_id, reading.query, reading.after)
-    relax = () if found.hits or reading.after else await relaxations(parts.search, tenant_id, reading.query)
+    async with parts.polygon_searches.place() if reading.query.polygon else nullcontext():
+        found = await parts.search.search(tenant_id, reading.query, reading.after)
+        relax = () if found.hits or reading.after else await relaxations(parts.search, tenant_id, reading.query)
     if caller and reading.after is None:
         parts.searches.searched(tenant_id, caller.user_id, asked, found.total.value if found.total else None)
     async with parts.database.statements(tenant_id) as connection:

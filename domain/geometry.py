@@ -51,14 +51,17 @@ class _Shape(Model):
         """Each polygon as its outer ring and its holes."""
         raise NotImplementedError
 
+    @property
+    def vertices(self) -> int:
+        """The number of vertices, those of holes included."""
+        return sum(len(ring) - 1 for polygon in self.polygons for ring in polygon)
+
     @model_validator(mode="after")
     def _check_rings(self) -> Self:
-        rings = [ring for polygon in self.polygons for ring in polygon]
-        vertices = sum(len(ring) - 1 for ring in rings)
-        if vertices > MAX_VERTICES:
-            advice = f"Draw it with at most {MAX_VERTICES:,} vertices; it has {vertices:,}."
+        if self.vertices > MAX_VERTICES:
+            advice = f"Draw it with at most {MAX_VERTICES:,} vertices; it has {self.vertices:,}."
             raise PydanticCustomError("too_many_vertices", advice)
-        if any(ring[0] != ring[-1] for ring in rings):
+        if any(ring[0] != ring[-1] for polygon in self.polygons for ring in polygon):
             raise PydanticCustomError("open_ring", "End each ring where it begins (RFC 7946, section 3.1.6).")
         return self
 

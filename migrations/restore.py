@@ -37,6 +37,8 @@ _END_REBUILDS = """
     UPDATE user_history.rebuilds SET status = 'INTERRUPTED', detail = 'The database was restored.', finished_at = now()
     WHERE finished_at IS NULL
 """
+# OpenSearch may have newer versions of listings, and keeps them when the restored ones are written.
+_REBUILD_STORES = "UPDATE user_history.read_models SET unstored_generation = greatest(generation, unstored_generation)"
 _RENUMBER = """
     WITH batch AS (SELECT id, tx_id FROM user_history.event_store WHERE id > $1 ORDER BY id LIMIT $2),
     renumbered AS (
@@ -73,18 +75,24 @@ async def renumber(connection: asyncpg.Connection, print_line: Callable[[str], N
     They then sort before new events and are settled at once. Checkpoints move back so that no reader skips an event;
     reading one twice changes nothing. An interrupted run can be repeated; until it is complete, `event_store.in_order`
     raises NotRenumbered. Events that are saved meanwhile have an id of this cluster, which is right with or without
-    renumbering. Raises InUse while processes of the platform are connected.
+    renumbering.
+
+    Projections rebuild what they keep outside Postgres, whether or not events are renumbered. Raises InUse while
+    processes of the platform are connected and events must be renumbered.
     """
     # The same lock as in migrations/env.py, against concurrent migrations and renumberings.
     await connection.execute("SELECT pg_advisory_lock(7237001)")
     try:
         if not await needs_renumbering(connection):
+            # It may be an earlier state of the same cluster.
+            await connection.execute(_REBUILD_STORES)
             return 0
         await _refuse_while_in_use(connection)
         async with connection.transaction():
             await connection.execute(f"{_SET_CLUSTER} 0")
             await connection.execute(_MOVE_CHECKPOINTS)
             await connection.execute(_END_REBUILDS)
+            await connection.execute(_REBUILD_STORES)
         newest: int = await connection.fetchval("SELECT coalesce(max(id), 0) FROM user_history.event_store")
         done, last = 0, 0
         while (row := await connection.fetchrow(_RENUMBER, last, batch))["last"] is not None:

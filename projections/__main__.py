@@ -6,8 +6,8 @@ python -m projections progress NAME             how far the newest rebuild has c
 python -m projections pause|resume|cancel NAME  pause a rebuild, go on where it was, or delete what it has written
 python -m projections parked [NAME]             list the parked events, each with the reason
 python -m projections show ID                   one parked event with its message
-python -m projections replay NAME KEY           apply the parked events of a key, in order (`all` for every key)
-python -m projections discard ID REASON         delete one parked event; then replay its key for the later ones
+python -m projections retry NAME KEY            apply the parked events of a key, in order (`all` for every key)
+python -m projections discard ID REASON         delete one parked event; then retry its key for the later ones
 python -m projections discarded [NAME]          list the discarded events: who, when and why
 python -m projections republish ...             publish stored events to Kafka again: a range, an aggregate or types
 
@@ -87,8 +87,10 @@ def _commands() -> argparse.ArgumentParser:
     )
     known = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(name: str, text: str, make: Callable[[argparse.Namespace], Action]) -> argparse.ArgumentParser:
-        command = known.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    def add(
+        name: str, text: str, make: Callable[[argparse.Namespace], Action], *aliases: str
+    ) -> argparse.ArgumentParser:
+        command = known.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", aliases=aliases)
         command.set_defaults(action=make)
         return command
 
@@ -126,17 +128,18 @@ def _commands() -> argparse.ArgumentParser:
     add("show", "print one parked event with its message", lambda given: _of(commands.show_one, given.id)).add_argument(
         "id", metavar="ID", type=int
     )
-    replaying = one(
+    retrying = one(
         add(
-            "replay",
+            "retry",
             "apply the parked events of a key, in order",
-            lambda given: _of(commands.replay_keys, given.name, given.key),
+            lambda given: _of(commands.retry_keys, given.name, given.key),
+            "replay",  # its name in earlier releases
         )
     )
-    replaying.add_argument("key", metavar="KEY", help="the key of a parked event; `all` for every key")
+    retrying.add_argument("key", metavar="KEY", help="the key of a parked event; `all` for every key")
     discarding = add(
         "discard",
-        "delete one parked event and record the reason; then replay its key",
+        "delete one parked event and record the reason; then retry its key",
         lambda given: _of(commands.discard_one, given.id, given.reason),
     )
     discarding.add_argument("id", metavar="ID", type=int)

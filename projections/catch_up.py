@@ -14,6 +14,7 @@ from typing import Any, Generic
 from adapters import event_store
 from adapters.event_store import NotRenumbered, Position
 from adapters.postgres import Database, DatabaseUnavailable
+from projections.generations import register_read_model
 from projections.projection import E, Projection, as_consumed
 from projections.sink import PAUSE_SECONDS, Sink, pause
 
@@ -52,6 +53,8 @@ class CatchUp(Generic[E]):
     async def round(self, stop: asyncio.Event) -> None:
         """Apply what is due and move the checkpoint. Raises DatabaseUnavailable, NotRenumbered, TooManyFailures."""
         async with self._database.statements() as connection:
+            if not self.done:
+                await register_read_model(connection, self._projection.name)
             settled = await event_store.settled_below(connection)
         if await self._apply_settled(stop) and not self.done and await self._apply_unsettled(stop):
             self.done = True

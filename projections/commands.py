@@ -23,8 +23,8 @@ from projections.parking import find_parked, list_parked, page_of_discarded, par
 from projections.rebuild import rebuild
 from projections.rebuild_record import find_rebuild
 from projections.registry import PROJECTIONS, Clients
-from projections.replay import discard, replay
 from projections.republish import Republished, republish
+from projections.retrying import discard, retry
 from workflows.options import MAINTENANCE
 
 _POLL_SECONDS = 0.5
@@ -39,15 +39,13 @@ class NotDone(Exception):
 async def show_status(settings: Settings) -> None:
     """Print the state of each projection; parked events are those of every tenant."""
     async with _operations(settings) as (operations, database):
-        states = await operations.states(())
+        states = await operations.states((), with_lag=True)
         async with database.statements() as connection:
             parked = {name: len(await list_parked(connection, name)) for name in PROJECTIONS}
     for state in states:
-        behind = (
-            f"{state.behind_events} events" if state.behind_events < MAX_COUNTED else f"{MAX_COUNTED} or more events"
-        )
+        lag = f"{MAX_COUNTED} or more events" if state.lag_events == MAX_COUNTED else f"{state.lag_events} events"
         _print_line(
-            f"{state.name}\tgeneration {state.generation}\t{behind} behind, the oldest for {state.behind_seconds:.0f} s"
+            f"{state.name}\tgeneration {state.generation}\t{lag} behind, the oldest for {state.lag_seconds:.0f} s"
             f"\t{parked[state.name]} parked"
         )
 
@@ -148,24 +146,24 @@ async def show_one(settings: Settings, parked_id: int) -> None:
         _print_line(repr(row.payload))
 
 
-async def replay_keys(settings: Settings, name: str, key: str) -> None:
-    """Replay one key, or `all`. Raises NotDone when an event still fails or Redis is unavailable."""
+async def retry_keys(settings: Settings, name: str, key: str) -> None:
+    """Retry one key, or `all`. Raises NotDone when an event still fails or Redis is unavailable."""
     async with _connections(settings) as (database, clients):
         async with database.transaction() as tx:
             keys = await parked_keys(tx, name) if key == "all" else [key]
         failing = 0
         for each in keys:
             try:
-                replayed = await replay(database, PROJECTIONS[name](clients), each)
+                retried = await retry(database, PROJECTIONS[name](clients), each)
             except RedisError as error:
                 raise NotDone(
                     f"Redis is unavailable ({type(error).__name__}): the events of {each} are applied but stay parked, "
-                    f"because the cache of {name} lacks them; replay again when Redis is back"
+                    f"because the cache of {name} lacks them; retry again when Redis is back"
                 ) from error
-            _print_line(f"{each}: {replayed.applied} applied")
-            if replayed.failure:
+            _print_line(f"{each}: {retried.applied} applied")
+            if retried.failure:
                 failing += 1
-                _print_line(f"{each}: still fails: {replayed.failure}")
+                _print_line(f"{each}: still fails: {retried.failure}")
     if failing:
         raise NotDone(f"{failing} of {len(keys)} keys stay parked")
 
@@ -179,7 +177,7 @@ async def discard_one(settings: Settings, parked_id: int, reason: str) -> None:
     name, key = discarded.projection, discarded.key
     _print_line(f"parked event {parked_id} of {key} is deleted")
     if discarded.still_parked:
-        _print_line(f"{discarded.still_parked} more of this key stay parked: python -m projections replay {name} {key}")
+        _print_line(f"{discarded.still_parked} more of this key stay parked: python -m projections retry {name} {key}")
 
 
 async def show_discarded(settings: Settings, names: list[str]) -> None:

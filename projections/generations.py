@@ -5,6 +5,7 @@ import logging
 import time
 
 from sqlalchemy import bindparam, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres import Database, DatabaseUnavailable
@@ -15,8 +16,11 @@ log = logging.getLogger(__name__)
 _FRESH_SECONDS = 5.0
 """How long a process caches the serving generation."""
 
+_FIRST = 1
+"""The generation of a projection that was never rebuilt."""
 _LOCKS = 7237004
 """Namespace of these advisory locks (the first of their two keys)."""
+_UNSTORED = select(read_models.c.unstored_generation).where(read_models.c.name == bindparam("name"))
 _GENERATION = select(read_models.c.generation).where(read_models.c.name == bindparam("name"))
 # Not a shared row lock: under load new writers would keep taking it while the switch waits, and a rebuild would never
 # switch. Advisory locks are granted in the order of the requests.
@@ -24,18 +28,35 @@ _LOCK_FOR_WRITING = text("SELECT pg_advisory_xact_lock_shared(:locks, hashtext(:
 _LOCK_FOR_SWITCHING = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:name))")
 
 
+async def register_read_model(connection: AsyncConnection, name: str) -> None:
+    """Insert the row of a read model that has none, because its projection runs for the first time."""
+    await connection.execute(insert(read_models).values(name=name, generation=_FIRST).on_conflict_do_nothing())
+
+
 async def generation_of(tx: AsyncConnection, name: str, *, locked: bool = False) -> int:
-    """The serving generation of a read model. `locked` keeps it from switching until `tx` ends."""
+    """The serving generation of a read model, the first if it has no row yet. `locked` keeps it until `tx` ends."""
     if locked:
         # A separate statement, so that the next one has a snapshot taken after the switch.
         await hold_generation(tx, name)
-    generation: int = (await tx.execute(_GENERATION, {"name": name})).scalar_one()
-    return generation
+    generation: int | None = (await tx.execute(_GENERATION, {"name": name})).scalar_one_or_none()
+    return generation or _FIRST
 
 
 async def hold_generation(tx: AsyncConnection, name: str) -> None:
     """Keep the serving generation of a read model from switching until `tx` ends."""
     await tx.execute(_LOCK_FOR_WRITING, {"locks": _LOCKS, "name": name})
+
+
+async def mark_unstored(tx: AsyncConnection, name: str, generation: int) -> None:
+    """Record that a generation is written without the projection's store, which then lacks it, as it may older ones."""
+    read_model = update(read_models).where(read_models.c.name == name, read_models.c.unstored_generation < generation)
+    await tx.execute(read_model.values(unstored_generation=generation))
+
+
+async def is_stored(tx: AsyncConnection, name: str, generation: int) -> bool:
+    """Whether every write of a generation went to the projection's store too, unless the store has lost it since."""
+    unstored: int = (await tx.execute(_UNSTORED, {"name": name})).scalar_one()
+    return generation > unstored
 
 
 async def claim_generation(connection: AsyncConnection, name: str) -> int:

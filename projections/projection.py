@@ -1,6 +1,6 @@
 """The interface of a projection: its topics, how a message is read and how events are applied.
 
-Everything else is common to all: consuming, parking, catching up with the event store, rebuilding, replaying and lag
+Everything else is common to all: consuming, parking, catching up with the event store, rebuilding, retrying and lag
 metrics.
 """
 
@@ -50,6 +50,10 @@ class Store(Protocol):
         """Whether readers have the generation."""
         ...
 
+    async def delete(self, generation: int) -> None:
+        """Delete the generation. Does nothing when it is not there."""
+        ...
+
     async def create(self, generation: int) -> None:
         """Make an empty generation, for a rebuild to fill."""
         ...
@@ -72,7 +76,9 @@ class Projection(Protocol[E]):
     tables: tuple[Table, ...]
     """The tables that `apply` writes. Each has a column `generation`: a rebuild writes a new one."""
     store: Store | None = None
-    """What `apply` writes besides, before its transaction commits. Rebuilt from the event store when it is lost."""
+    """What `apply` writes besides, before its transaction commits. It is rebuilt from the event store when it is lost,
+    and after `apply` wrote without it, which `apply` records (`mark_unstored`).
+    """
 
     def read(self, topic: str, value: bytes) -> E | None:
         """The event in a message; None when this projection ignores it. Raises UnreadableEvent with the reason.

@@ -15,7 +15,7 @@ from adapters import event_store
 from adapters.postgres import Database, advisory_lock, transaction_on
 from adapters.search.engine import SearchUnavailable
 from domain.rebuilds import RebuildOrder, RebuildProgress, RebuildStatus
-from projections.generations import claim_generation, generation_of, switch_generation
+from projections.generations import claim_generation, generation_of, register_read_model, switch_generation
 from projections.parking import delete_all_parked, move_parked
 from projections.projection import E, Projection
 from projections.rebuild_record import begin_record, find_rebuild, newest_rebuild, save_place, set_status
@@ -117,6 +117,7 @@ class RebuildSteps(Generic[E]):
 
     async def _claim(self) -> None:
         connection, name = self._connection, self._projection.name
+        await register_read_model(connection, name)
         if left := await newest_rebuild(connection, name, unfinished=True):
             detail = "Another rebuild began after this one had stopped."
             await set_status(connection, left.rebuild_id, RebuildStatus.INTERRUPTED, detail, finished=True)
@@ -154,7 +155,7 @@ class RebuildSteps(Generic[E]):
             # Waits for the projections' open transactions, whose events are visible then, and blocks new ones.
             await switch_generation(connection, progress.projection, progress.generation)
             place = await rounds.rest(place)
-            # Only after the switch: the old generation may have applied these events, and an operator who replays them
+            # Only after the switch: the old generation may have applied these events, and an operator who retries them
             # before it would remove them from the parked ones.
             await move_parked(connection, rounds.parked_name, progress.projection)
             await save_place(connection, progress.rebuild_id, place)

@@ -16,7 +16,7 @@ from adapters.search.engine import SearchUnavailable
 from adapters.settings import Settings
 from adapters.telemetry import CONSUMERS_RECREATED, PROJECTION_LAG, PROJECTION_STOPPED
 from projections.catch_up import CatchUp
-from projections.generations import generation_of
+from projections.generations import generation_of, is_stored
 from projections.parking import ConsumedMessage
 from projections.projection import E, Projection, Store
 from projections.rebuild import RebuildRunning, rebuild
@@ -113,19 +113,26 @@ class Runner(Generic[E]):
             await tasks.cancel(running)
 
     async def _keep_store(self, store: Store, stop: asyncio.Event) -> None:
-        """Rebuild the read model when its store is new or has lost it, until `stop` is set. Raises TooManyFailures."""
+        """Rebuild the read model when its store does not have it, until `stop` is set. Raises TooManyFailures.
+
+        The store is new, was wiped, or is older than the read model: processes wrote that without the store, or the
+        database was restored.
+        """
         name = self._projection.name
         while not stop.is_set():
             try:
                 # Locked, because a rebuild that switches meanwhile deletes the generation that it replaces.
                 async with self._database.transaction() as tx:
                     generation = await generation_of(tx, name, locked=True)
-                    is_there = await store.has(generation)
+                    is_there = await is_stored(tx, name, generation) and await store.has(generation)
                     # Another generation beside it is one that a rebuild is filling.
                     if is_there and not await store.serves(generation):
                         await store.serve(generation)
+                    if not is_there:
+                        # Readers would get what is no longer so, such as listings that are deleted since.
+                        await store.delete(generation)
                 if not is_there:
-                    log.warning("%s: generation %d is missing in OpenSearch; it is rebuilt", name, generation)
+                    log.warning("%s: OpenSearch lacks generation %d, or changes of it: rebuilding", name, generation)
                     rebuilt = await rebuild(self._database, self._projection, lambda _: None)
                     log.info("%s is rebuilt from %d events", name, rebuilt.applied)
             except RebuildRunning:

@@ -2,8 +2,9 @@
 
 `search.property_search` has a row for each listing, with the newest version applied; a listing that is not active keeps
 its version only, so that an older event does not bring it back. `search.vocabulary` has the number of active listings
-with each word. One statement writes both, adding the difference to the numbers, so a repeated or older event changes
-nothing. Engines read them by the views of `adapters/tables.py`; OpenSearch has a copy of the listings.
+with each word. One transaction writes both, adding the difference to the numbers, so a repeated or older event changes
+nothing. Engines read them by the views of `adapters/tables.py`; OpenSearch has a copy of the listings, written before
+the transaction commits: when one of them fails, the event is repeated for both.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ from adapters.search.opensearch_index import OpenSearchIndex
 from adapters.search.rows import LATE_AFTER, IndexedListing, indexed, row_of
 from adapters.tables import property_search, read_models, vocabulary
 from domain.events import PROPERTY_EVENTS, Event, read_event
+from projections.generations import mark_unstored
 from projections.projection import Projection, parsed
 
 _TYPES = {
@@ -118,14 +120,28 @@ _APPLY = text(f"""
             SELECT tenant_id, unnest(tsvector_to_array(words_before)), -1 FROM changed
         ) AS each_word
         GROUP BY tenant_id, word HAVING sum(listings) <> 0
-    ), counted AS (
+    )
+    SELECT array_agg(tenant_id ORDER BY tenant_id, word COLLATE "C") AS tenant_ids,
+        array_agg(word ORDER BY tenant_id, word COLLATE "C") AS words,
+        array_agg(CAST(listings AS bigint) ORDER BY tenant_id, word COLLATE "C") AS differences
+    FROM differences
+""").bindparams(bindparam("generation", type_=Integer), *(bindparam(name, type_=_array_of(name)) for name in _COLUMNS))
+_COUNT = text("""
+    WITH counted AS (
         INSERT INTO search.vocabulary AS known (tenant_id, generation, word, listings)
-        SELECT tenant_id, :generation, word, listings FROM differences ORDER BY tenant_id, word COLLATE "C"
+        SELECT tenant_id, :generation, word, difference
+        FROM unnest(:tenant_ids, :words, :differences) WITH ORDINALITY AS changed (tenant_id, word, difference, n)
+        ORDER BY n
         ON CONFLICT (tenant_id, word, generation) DO UPDATE SET listings = known.listings + excluded.listings
         RETURNING tenant_id, word, listings
     )
     SELECT tenant_id, word FROM counted WHERE listings = 0
-""").bindparams(bindparam("generation", type_=Integer), *(bindparam(name, type_=_array_of(name)) for name in _COLUMNS))
+""").bindparams(
+    bindparam("generation", type_=Integer),
+    bindparam("tenant_ids", type_=ARRAY(String)),
+    bindparam("words", type_=ARRAY(Text)),
+    bindparam("differences", type_=ARRAY(BigInteger)),
+)
 _FORGET = text("""
     DELETE FROM search.vocabulary AS known USING unnest(:tenant_ids, :words) AS gone (tenant_id, word)
     WHERE known.tenant_id = gone.tenant_id AND known.word = gone.word AND known.generation = :generation
@@ -176,9 +192,12 @@ class Search(Projection[IndexedListing]):
         return indexed(event) if event.event_type in _TYPES else None
 
     async def apply(self, tx: AsyncConnection, events: Sequence[IndexedListing], generation: int) -> None:
-        """Write the newest version of each listing, and add the difference to the vocabulary.
+        """Write the newest version of each listing, then the index, then the difference to the vocabulary.
 
-        What is written to the index is what Postgres then has, which keeps the rows locked until `tx` ends.
+        What is written to the index is what Postgres then has, which keeps the rows locked until `tx` ends. The words
+        are last: nearly every batch has the most frequent ones, and would wait while another writes to the index.
+        Without `SEARCH_URL` it is recorded that an index, which an earlier process may have left, has not this
+        generation.
         """
         listings = newest_of_each(events)
         if not listings:
@@ -187,15 +206,20 @@ class Search(Projection[IndexedListing]):
         for row in rows:
             row["amenities"] = None if row["amenities"] is None else _SEPARATOR.join(row["amenities"])
         columns = {name: [row[name] for row in rows] for name in _COLUMNS}
-        unused = (await tx.execute(_APPLY, {"generation": generation, **columns})).all()
+        changed = (await tx.execute(_APPLY, {"generation": generation, **columns})).one()
+        if self._index is None:
+            await mark_unstored(tx, self.name, generation)
+        else:
+            keys = {name: [row[name] for row in rows] for name in _KEY}
+            known = (await tx.execute(_ROWS, {"generation": generation, **keys})).mappings()
+            await self._index.write(generation, [dict(row) for row in known])
+        if changed.words is None:
+            return
+        unused = (await tx.execute(_COUNT, {"generation": generation, **changed._mapping})).all()
         if unused:
             # A word that no listing has may be a person's name, and corrects no other word.
             gone = {"tenant_ids": [row.tenant_id for row in unused], "words": [row.word for row in unused]}
             await tx.execute(_FORGET, {"generation": generation, **gone})
-        if self._index:
-            keys = {name: [row[name] for row in rows] for name in _KEY}
-            known = (await tx.execute(_ROWS, {"generation": generation, **keys})).mappings()
-            await self._index.write(generation, [dict(row) for row in known])
 
 
 async def version_of(database: Database, tenant_id: str, event_id: UUID) -> tuple[UUID, int] | None:

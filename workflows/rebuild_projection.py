@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from domain.rebuilds import WORKFLOW, RebuildOrder, RebuildProgress, RebuildStatus
 from projections.rebuilding import Rebuilding, RebuildState
@@ -52,12 +52,12 @@ class RebuildProjectionWorkflow:
                 await self._take(Rebuilding.replay_events, order)
             await self._take(Rebuilding.switch_projection, order)
             await self._take(Rebuilding.delete_old_generation, order)
-        except ActivityError as error:
-            await self._abort(order, RebuildStatus.FAILED, cause_of(error).message)
-            raise
-        except asyncio.CancelledError:
-            # The workflow itself is cancelled, as an operator can in Temporal's web UI.
-            await self._abort(order, RebuildStatus.CANCELLED)
+        except (ActivityError, asyncio.CancelledError) as error:
+            if isinstance(error, ActivityError) and not is_cancelled_exception(error):
+                await self._abort(order, RebuildStatus.FAILED, cause_of(error).message)
+            else:
+                # The workflow itself is cancelled, as an operator can in Temporal's web UI.
+                await self._abort(order, RebuildStatus.CANCELLED)
             raise
         if self._cancelled:
             # A generation that serves already stays, and the rebuild is complete.
@@ -67,19 +67,22 @@ class RebuildProjectionWorkflow:
     async def _take(self, step: Step, order: RebuildOrder) -> None:
         """Take a step, again after each pause, unless the rebuild is cancelled."""
         await self._wait_while_paused(order)
-        while not self._cancelled and not await self._is_done(step, order):
+        while not self._cancelled and not await self._run_step(step, order):
             await self._wait_while_paused(order)
 
-    async def _is_done(self, step: Step, order: RebuildOrder) -> bool:
-        """Run a step; False when a pause or a cancellation stopped it.
+    async def _run_step(self, step: Step, order: RebuildOrder) -> bool:
+        """Run a step; False when a pause or a cancellation stopped it. Returns and raises once the step has stopped.
 
         That also stops a step that fails and is tried again, perhaps for ever. What it has committed stays.
         """
         running = workflow.start_activity_method(step, order, **options.REBUILD)
-        await workflow.wait_condition(lambda: running.done() or self._paused or self._cancelled)
-        interrupted = not running.done()
-        if interrupted:
-            running.cancel()
+        try:
+            await workflow.wait_condition(lambda: running.done() or self._paused or self._cancelled)
+        finally:
+            # Also when the workflow itself is cancelled, which does not stop what it does not await.
+            if interrupted := not running.done():
+                running.cancel()
+                await workflow.wait([running])
         try:
             self._show(await running)
         except ActivityError:

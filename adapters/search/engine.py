@@ -13,6 +13,10 @@ class SearchUnavailable(Exception):
     """The search engine cannot be reached, or does not answer in time."""
 
 
+class SearchTooSlow(SearchUnavailable):
+    """The search takes longer than somebody waits for it."""
+
+
 class IndexMissing(SearchUnavailable):
     """The listings are being indexed: the engine is new, or has lost them."""
 

@@ -112,13 +112,18 @@ class OpenSearchIndex:
         """Whether readers have the generation."""
         return (await self._generations()).get(_name(generation), False)
 
+    async def delete(self, generation: int) -> None:
+        """Delete the generation, if it is there."""
+        async with translate_errors():
+            await self._client.indices.delete(index=_name(generation), params=_PATIENT | {"ignore_unavailable": "true"})
+
     async def create(self, generation: int) -> None:
         """Make an empty generation, which nobody reads until it serves."""
         # Replicas where there are nodes for them. Nobody searches it while it is filled, so nothing is refreshed.
         settings = {"index": {"auto_expand_replicas": "0-1", "refresh_interval": "-1"}}
+        # Its number may have been used before the database was restored from a dump.
+        await self.delete(generation)
         async with translate_errors():
-            # Its number may have been used before the database was restored from a dump.
-            await self._client.indices.delete(index=_name(generation), params=_PATIENT | {"ignore_unavailable": "true"})
             body = {"settings": settings, "mappings": _MAPPING, "aliases": {_writing(generation): {}}}
             await self._client.indices.create(index=_name(generation), body=body, params=_PATIENT)
 

@@ -25,10 +25,10 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
-from adapters.postgres import Database, DatabaseUnavailable
+from adapters.postgres import Database, DatabaseUnavailable, StatementTimeout
 from adapters.search.clusters import clusters
 from adapters.search.conditions import distance_to, text_query
-from adapters.search.engine import SearchUnavailable
+from adapters.search.engine import SearchTooSlow, SearchUnavailable
 from adapters.search.facets import counts, total_and_facets
 from adapters.search.plans import NEWEST, Key, below, complete, plan_of, plan_of_changes
 from adapters.search.relevance import most_relevant
@@ -128,6 +128,8 @@ class PostgresSearch:
         try:
             async with self._database.statements(tenant_id) as connection:
                 yield connection
+        except StatementTimeout as error:
+            raise SearchTooSlow(str(error)) from error
         except DatabaseUnavailable as error:
             raise SearchUnavailable(str(error)) from error
 

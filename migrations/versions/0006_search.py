@@ -87,6 +87,8 @@ CREATE VIEW search.listed_words AS SELECT * FROM search.vocabulary
     WHERE tenant_id = current_setting('app.tenant', true)
     AND generation = (SELECT generation FROM user_history.read_models WHERE name = 'search');
 
+-- Up to this generation the store outside Postgres (OpenSearch) does not have what Postgres has.
+ALTER TABLE user_history.read_models ADD COLUMN unstored_generation integer NOT NULL DEFAULT 0;
 INSERT INTO user_history.read_models (name, generation) VALUES ('search', 1);
 
 GRANT SELECT ON search.listings, search.listed_words TO hyderabad_app;

@@ -50,6 +50,8 @@ ALTER TABLE user_history.parked_events ADD COLUMN tenant_id varchar(63) NOT NULL
 
 GRANT SELECT, INSERT, UPDATE ON user_history.rebuilds TO hyderabad_all_tenants;
 GRANT SELECT, INSERT, DELETE ON user_history.discarded_events TO hyderabad_all_tenants;
+-- A projection inserts the row of its read model when it runs for the first time.
+GRANT INSERT ON user_history.read_models TO hyderabad_all_tenants;
 """
 # The application role has no grants on these: the API reads them as the role of all tenants, for administrators.
 _EVERY_TENANT = ("user_history.rebuilds", "user_history.discarded_events", "user_history.parked_events")

@@ -10,7 +10,6 @@ down_revision = "0008"
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    op.execute("INSERT INTO user_history.read_models (name, generation) VALUES ('live', 1)")
     op.execute(
         """
         INSERT INTO user_history.checkpoints (name, tx_id, id, updated_at)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, cast
 from uuid import UUID
 
+import orjson
 import pytest
 from redis.asyncio import Redis
 
@@ -100,6 +101,57 @@ async def test_messages_come_in_order_and_once(process: Process, tenant: str, us
         await process.live._read()
 
     assert await taken(client) == ["ready", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("backlog", [0, 3, 7])
+async def test_changes_of_a_listing_that_is_no_longer_public_are_not_for_strangers(
+    process: Process, tenant: str, user: UUID, backlog: int
+) -> None:
+    listing, owner = new_id(), new_id()
+    stream = property_stream(tenant, listing)
+    position = await process.live.position(stream)
+    own = await process.open(tenant, owner, stream)
+
+    async def change(version: int, is_public: bool) -> None:
+        data = {"propertyId": str(listing), "version": version, "change": "PROPERTY_UPDATED", "state": {"price": 1}}
+        changed = orjson.dumps(data | {"ownerId": str(owner), "isPublic": is_public})
+        await process.streams.publish([LiveMessage(stream, "property", f"property:{version}", changed)])
+
+    shown = [True, False, False, True, False, False, False]
+    for n in range(backlog):
+        await change(n, shown[n])
+    stranger = await process.open(tenant, user, stream, position=position)
+    for n in range(backlog, len(shown)):
+        await change(n, shown[n])
+    await process.live._read()
+
+    def versions(messages: list[ClientMessage]) -> list[tuple[int, bool]]:
+        found = [orjson.loads(message.data) for message in messages if message.type == "property"]
+        return [(data["version"], data["listing"] is not None) for data in found]
+
+    assert versions(await stranger.take()) == [(0, True), (1, False), (3, True), (4, False)]
+    assert versions(await own.take()) == [(n, True) for n in range(len(shown))]
+
+
+async def test_listing_is_hidden_again_after_it_was_watched_anew(process: Process, tenant: str, user: UUID) -> None:
+    """What was between two subscriptions, or is lost, may have made it public."""
+    stream = property_stream(tenant, new_id())
+    client = await process.open(tenant, user, stream)
+
+    def hidden(n: int) -> ClientMessage:
+        return ClientMessage(f"{10**14 + n}-0", "property", b"%d" % n, stream, is_hidden=True)
+
+    for n in range(2):
+        client.push(hidden(n))
+    process.live.unsubscribe(client, [stream])
+    await process.live.subscribe(client, [stream])
+    for n in range(2, 4):
+        client.push(hidden(n))
+    client.reset(f"{10**14 + 4}-0")
+    for n in range(5, 7):
+        client.push(hidden(n))
+
+    assert [message.data for message in await client.take() if message.type == "property"] == [b"0", b"2", b"5"]
 
 
 @pytest.mark.parametrize(

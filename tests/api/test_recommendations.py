@@ -59,6 +59,7 @@ async def test_similar_listings_come_in_order_with_reasons(platform: Platform, p
     smaller = await place.listed(bedrooms=2, price=7_000_000)
     for_rent = await place.listed(listingType="RENT", price=30_000)
     paused = await place.listed()
+    await place.found(5)
     await place.paused(paused)
     await place.found(4)
 

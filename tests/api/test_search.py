@@ -1,5 +1,6 @@
 """Searching over HTTP: what is found, paging, and who finds what."""
 
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -7,8 +8,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from adapters.search.engine import SearchUnavailable
+from adapters.search.engine import SearchTooSlow, SearchUnavailable
 from api import errors
+from api.errors import ApiError
+from api.polygon_searches import PolygonSearches
 from tests.api.test_contract import assert_problem
 from tests.platform import Person, Platform
 
@@ -203,20 +206,42 @@ async def test_invalid_body_is_named(platform: Platform, body: dict[str, Any], f
     assert_problem(await platform.http.post(PATH, json=body), "invalid-request", field)
 
 
-async def test_unavailable_engine_is_answered_with_retry_after() -> None:
+@pytest.mark.parametrize(
+    ("raised", "advice", "seconds"),
+    [
+        (SearchUnavailable("no answer"), "Search is unavailable", "2"),
+        (SearchTooSlow("canceling statement due to statement timeout"), "fewer vertices", "5"),
+    ],
+)
+async def test_search_that_fails_is_answered_with_retry_after(raised: Exception, advice: str, seconds: str) -> None:
     app = FastAPI()
     errors.install(app)
 
     @app.get("/search")
     async def unavailable() -> None:
-        raise SearchUnavailable("no answer")
+        raise raised
 
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.get("/search")
 
     assert_problem(answer, "unavailable")
-    assert answer.headers["retry-after"] == "2"
+    assert advice in answer.json()["detail"]
+    assert answer.headers["retry-after"] == seconds
+
+
+async def test_searches_in_a_polygon_are_few_at_once() -> None:
+    searches = PolygonSearches(at_once=1, wait_seconds=0)
+    with suppress(SearchUnavailable):
+        async with searches.place():
+            with pytest.raises(ApiError) as refused:
+                async with searches.place():
+                    pass
+            raise SearchUnavailable("no answer")
+
+    assert (refused.value.kind, refused.value.headers) == ("unavailable", {"Retry-After": "2"})
+    async with searches.place():
+        pass
 
 
 async def test_what_people_type_is_read_as_filters(platform: Platform, owner: Person) -> None:

@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 
 from embedded.paths import ROOT, write_environment
+from projections.registry import PROJECTIONS
 from tests.platform import Platform, until
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not here")
@@ -40,10 +41,14 @@ def is_problem(document: dict[str, Any]) -> bool:
 async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_path: Path) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     [tour] = [block for block in blocks if "/api/auth/register" in block]
+    [administering] = [block for block in blocks if "$API/api/projections" in block]
     [erasing] = [block for block in blocks if "-X DELETE $API/api/users/profile" in block]
 
     name = f"u{uuid4().hex[:12]}"
-    script = (tour + erasing).replace("ravi", name).replace("|| cat stream.txt", "|| true")
+    script = (tour + administering + erasing).replace("ravi", name).replace("|| cat stream.txt", "|| true")
+    # What `make admin` runs, which is not beside this environment.
+    admin = f"(set -a; . .data/environment; cd {ROOT}; {sys.executable} -m admin --email {name}@example.com >&2)"
+    script = script.replace(f"make admin EMAIL={name}@example.com", admin)
     (tmp_path / ".data").mkdir()
     write_environment(tmp_path / ".data" / "environment", platform.stack.env)
     answers = await run(script, tmp_path, PORT=platform.url.rpartition(":")[2], no_proxy="*")
@@ -56,25 +61,34 @@ async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_
     for link in ("/verify-email?token=", "/reset-password?token="):
         [found] = [mail for mail in mails if link in mail["text"]]
         assert link in found["html"]
-    typed, filtered = [answer for answer in answers if "interpretation" in answer]
+    typed, filtered, drawn = [answer for answer in answers if "interpretation" in answer]
     read = typed["interpretation"]["filters"]
     assert read.pop("listingType") == ["SALE"]  # crores are no rent
     assert read == {"location": ["Gachibowli"], "bedrooms": ["3"], "maxPrice": 10_000_000}
-    for search in (typed, filtered):
+    for search in (typed, filtered, drawn):
         assert "3BHK Apartment in Gachibowli" in str(search["items"])
     suggested = [item for answer in answers for item in answer.get("items", ()) if item.get("kind") == "LOCALITY"]
     assert "Gachibowli" in {item["text"] for item in suggested}
     assert [answer["frequency"] for answer in answers if "dueAt" in answer] == ["DAILY"]
+    [tiles] = [answer["items"] for answer in answers if "tile" in str(answer.get("items"))]
+    assert sum(tile["count"] for tile in tiles) >= 1
     [summary] = [answer for answer in answers if "countsByType" in answer]
     assert summary["countsByType"]["PROPERTY_SEARCHED"] == 1
     stream = (tmp_path / "stream.txt").read_text()
     assert {"event: ready", "event: property", "event: command", "event: history"} <= set(stream.splitlines())
     histories = [answer["items"] for answer in answers if "activityType" in str(answer.get("items"))]
-    assert "PROPERTY_CREATED" in str(histories)
+    _, recent, properties, searches, updates = histories
+    assert {"PROPERTY_CREATED", "USER_LOGGED_IN"} <= {entry["activityType"] for entry in recent}
+    assert all(entry["activityType"].startswith("PROPERTY_") for entry in properties)
+    assert [entry["activityType"] for entry in searches] == ["PROPERTY_SEARCHED"]
+    assert [entry["activityType"] for entry in updates] == ["PROPERTY_UPDATED"]
+    assert [answer["kind"] for answer in answers if "data" in answer] == ["account"]
+    [operated] = [answer["items"] for answer in answers if "behindEvents" in str(answer.get("items"))]
+    assert [projection["name"] for projection in operated] == list(PROJECTIONS)
     drafts = [answer["items"] for answer in answers if {"DRAFT"} == {i.get("status") for i in answer.get("items", ())}]
     assert [[draft["title"] for draft in page] for page in drafts] == [["Plot near Shamirpet"]]
     assert [a["status"] for a in answers if a.get("title") == "Plot near Shamirpet"] == ["ACTIVE"]
-    [sessions, events, inbox, preferences, accepted, progress] = answers[-6:]
+    [sessions, events, inbox, preferences, _, accepted, progress] = answers[-7:]
     assert [session["current"] for session in sessions["items"]] == [True]
     assert "USER_PASSWORD_CHANGED" in str(events)
     assert "unreadCount" in inbox

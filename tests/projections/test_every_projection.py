@@ -19,7 +19,7 @@ from projections.parking import EARLIER_EVENT_PARKED, ConsumedMessage, delete_pa
 from projections.projection import Projection, as_consumed, read_stored
 from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS, Clients
-from projections.replay import discard, replay
+from projections.retrying import discard, retry
 from projections.sink import Sink
 from tests.projections.messages import catch_up, eighth_of_events, store, stored_messages
 from tests.samples import OBSERVED, OF_PERSON, event_of_each_kind, new_id
@@ -211,9 +211,9 @@ async def test_unreadable_message_is_parked_with_later_ones_until_it_is_discarde
     async with all_tenants.transaction() as tx:
         unreadable, *later = await list_parked(tx, projection.name, first.key)
         await delete_parked(tx, projection.name, [unreadable.id])
-    replayed = await replay(all_tenants, projection, first.key)
+    retried = await retry(all_tenants, projection, first.key)
 
     assert [row.reason for row in later] == [EARLIER_EVENT_PARKED] * len(of_key)
-    assert (replayed.applied, replayed.failure) == (len(of_key), None)
+    assert (retried.applied, retried.failure) == (len(of_key), None)
     right = await applied(all_tenants, projection, tenant, [messages])
     assert await rows(all_tenants, projection, tenant, await serving(all_tenants, projection)) == right

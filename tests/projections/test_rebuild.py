@@ -26,7 +26,7 @@ from projections.history import History
 from projections.history_pages import HistoryPages
 from projections.parking import EARLIER_EVENT_PARKED, delete_parked, list_parked
 from projections.rebuild import RebuildRunning, rebuild
-from projections.replay import replay
+from projections.retrying import retry
 from projections.sink import TooManyFailures
 from tests.activities.accounts import Saving
 from tests.platform import until
@@ -380,13 +380,13 @@ async def test_event_that_the_table_refuses_is_parked_with_those_after_it_and_ot
     async with all_tenants.transaction() as tx:
         reasons = [row.reason for row in await list_parked(tx, "history", str(user))]
     stored = await stored_events(all_tenants)
-    replayed = await replay(all_tenants, History(valkey), str(user))
+    retried = await retry(all_tenants, History(valkey), str(user))
 
     assert await serving(all_tenants) == rebuilt.generation
     assert (rebuilt.parked, rebuilt.applied) == (2, stored - 2)
     assert entries_of_each == [1, 2]
     assert ["violates check constraint" in reasons[0], *reasons[1:]] == [True, EARLIER_EVENT_PARKED]
-    assert (replayed.applied, replayed.failure) == (2, None)
+    assert (retried.applied, retried.failure) == (2, None)
     assert await entries_of(database, tenant, user) == 3
 
 

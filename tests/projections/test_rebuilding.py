@@ -26,7 +26,7 @@ from projections.rebuild import LOCKS, RebuildRunning, lock_name, rebuild
 from projections.rebuild_record import find_rebuild, newest_rebuild
 from projections.rebuilding import Rebuilding, RebuildState
 from projections.registry import PROJECTIONS, Clients
-from projections.replay import discard
+from projections.retrying import discard
 from projections.search import Search
 from tests.activities.accounts import Saving
 from tests.projections.messages import HeldHistory, RecordedHistory, eighth_of_events

@@ -67,7 +67,6 @@ class Failing(Counts):
 
 @pytest.fixture
 async def failing(owner: asyncpg.Connection, tenant: str) -> AsyncIterator[Failing]:
-    await owner.execute("INSERT INTO user_history.read_models (name, generation) VALUES ('failing', 1)")
     yield Failing(tenant)
     await owner.execute("DELETE FROM user_history.parked_events WHERE projection = 'failing'")
     await owner.execute("DELETE FROM user_history.checkpoints WHERE name = 'failing'")
@@ -76,6 +75,7 @@ async def failing(owner: asyncpg.Connection, tenant: str) -> AsyncIterator[Faili
 
 async def test_projection_that_mostly_fails_stops_alone_and_is_tried_again(
     settings: Settings,
+    owner: asyncpg.Connection,
     all_tenants: Database,
     valkey: Redis,
     publisher: Publisher,
@@ -111,6 +111,9 @@ async def test_projection_that_mostly_fails_stops_alone_and_is_tried_again(
         failing.fails = False
         await until(is_ready)
         stop.set()
+
+    query = "SELECT generation FROM user_history.read_models WHERE name = 'failing'"
+    assert await owner.fetchval(query) == 1, "it had no row before"
 
 
 async def test_request_that_aiokafka_cancels_ends_no_projection(

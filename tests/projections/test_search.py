@@ -1,21 +1,24 @@
 """The read model of search: what is kept of a listing, and the vocabulary of what is listed."""
 
+import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import ProgrammingError
 
 from adapters.postgres import Database
+from adapters.search.opensearch_index import OpenSearchIndex
 from adapters.search.rows import indexed
 from adapters.tables import listed_words, listings, property_search, vocabulary
 from domain.events import Event
 from domain.property_status import PropertyStatus
 from domain.search import ListingCard
 from domain.words import words
-from projections.generations import generation_of
+from projections.generations import claim_generation, generation_of, is_stored
 from projections.search import Search, is_searchable, version_of
 from tests.projections.messages import store
 from tests.samples import event_of_each_kind, new_id, new_tenant
@@ -24,10 +27,21 @@ from tests.search_model import deletion_of, event_of, listed
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-async def project(all_tenants: Database, events: Sequence[Event]) -> None:
+class SlowIndex(OpenSearchIndex):
+    """Answers a write when it may."""
+
+    def __init__(self) -> None:
+        self.is_asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def write(self, generation: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        self.is_asked.set()
+        await self.go_on.wait()
+
+
+async def project(all_tenants: Database, events: Sequence[Event], index: OpenSearchIndex | None = None) -> None:
     async with all_tenants.transaction() as tx:
         generation = await generation_of(tx, Search.name, locked=True)
-        await Search().apply(tx, [indexed(event) for event in events], generation)
+        await Search(index).apply(tx, [indexed(event) for event in events], generation)
 
 
 async def known_words(database: Database, tenant: str) -> dict[str, int]:
@@ -60,6 +74,23 @@ async def test_vocabulary_counts_the_active_listings_of_each_word(
             await project(all_tenants, events[n : n + 7])
 
     assert await known_words(database, tenant) == words_of(renamed, *cards[3:])
+
+
+async def test_batch_does_not_wait_for_one_that_is_being_indexed(
+    database: Database, all_tenants: Database, tenant: str
+) -> None:
+    card, index = listed(random.Random(1), 1), SlowIndex()
+    others = [card.model_copy(update={"id": new_id()}) for _ in range(2)]
+    await project(all_tenants, [event_of(card, tenant)])
+    slow = asyncio.create_task(project(all_tenants, [event_of(others[0], tenant)], index))
+    await index.is_asked.wait()
+
+    await project(all_tenants, [event_of(others[1], tenant)])
+
+    assert await known_words(database, tenant) == words_of(card, others[1])
+    index.go_on.set()
+    await slow
+    assert await known_words(database, tenant) == words_of(card, *others)
 
 
 async def test_deleted_listing_leaves_its_id_and_version_alone(
@@ -98,6 +129,15 @@ async def test_times_of_older_releases_are_the_earliest_of_all_events(
     async with database.statements(tenant) as connection:
         [row] = await connection.execute(select(listings))
     assert (row.created_at, row.listed_at) == (AT, AT + timedelta(days=1))
+
+
+async def test_generation_that_is_written_without_an_index_is_recorded(all_tenants: Database, tenant: str) -> None:
+    await project(all_tenants, [event_of(listed(random.Random(1), 1), tenant)])
+
+    async with all_tenants.transaction() as tx:
+        serving, next_one = await generation_of(tx, Search.name, locked=True), await claim_generation(tx, Search.name)
+        assert not await is_stored(tx, Search.name, serving)
+        assert await is_stored(tx, Search.name, next_one)
 
 
 async def test_the_application_reads_what_the_views_show_of_its_tenant(

@@ -22,6 +22,7 @@ from adapters.settings import Settings
 from adapters.tables import property_search
 from domain.rebuilds import RebuildOrder, RebuildStatus
 from projections import rebuild_rounds
+from projections.generations import generation_of, is_stored
 from projections.parking import ConsumedMessage, list_parked
 from projections.projection import as_consumed
 from projections.rebuild import RebuildEnded, rebuild, rebuild_steps
@@ -189,6 +190,40 @@ async def test_lost_index_is_rebuilt_by_the_projection_itself(
     stop.set()
     await running
     assert len(await indexes(client)) == 1
+
+
+async def test_index_that_lacks_what_was_applied_without_it_is_rebuilt(
+    settings: Settings,
+    all_tenants: Database,
+    search_index: OpenSearchIndex,
+    engine: SearchEngine,
+    client: AsyncOpenSearch,
+    saving: Saving,
+    tenant: str,
+    saved: ConsumedMessage,
+) -> None:
+    later = await created(all_tenants, saving, tenant)
+    await Sink(all_tenants, Search(search_index)).write([saved], asyncio.Event())
+    assert await is_found(engine, tenant, saved)
+    async with all_tenants.statements() as connection:
+        outdated = await generation_of(connection, Search.name)
+
+    await Sink(all_tenants, Search()).write([later], asyncio.Event())
+
+    stop = asyncio.Event()
+    running = asyncio.create_task(Runner(settings, all_tenants, Search(search_index), f"test-{tenant}").run(stop))
+
+    async def is_rebuilt() -> bool:
+        async with all_tenants.statements() as connection:
+            serving = await generation_of(connection, Search.name)
+            stored = await is_stored(connection, Search.name, serving)
+        return stored and serving > outdated and await is_found(engine, tenant, later)
+
+    await until(is_rebuilt)
+    stop.set()
+    await running
+    assert await is_found(engine, tenant, saved)
+    assert f"{ALIAS}-{outdated}" not in await indexes(client)
 
 
 class Switched(OpenSearchIndex):

@@ -135,15 +135,45 @@ async def test_step_that_fails_for_ever_is_paused_and_taken_again_when_it_is_res
     assert script.calls[-1] == "delete_old_generation"
 
 
-async def test_rebuild_whose_workflow_is_cancelled_is_aborted(skipping: WorkflowEnvironment, workers: Workers) -> None:
+async def test_rebuild_whose_workflow_is_cancelled_is_aborted_when_its_step_has_stopped(
+    skipping: WorkflowEnvironment, workers: Workers
+) -> None:
     script = Script(switch_projection=for_ever())
     async with workers(skipping.client, script):
         handle = await started_until_it_fails(skipping.client, script, "switch_projection")
         await handle.cancel()
         with pytest.raises(WorkflowFailureError):
             await handle.result()
+        events = [event async for event in handle.fetch_history_events()]
+        progress = await handle.query(RebuildProjectionWorkflow.progress)
 
-    assert script.attempts("abort_rebuild") == 1
+    stopped = [n for n, event in enumerate(events) if event.HasField("activity_task_canceled_event_attributes")]
+    aborts = [
+        n
+        for n, event in enumerate(events)
+        if event.activity_task_scheduled_event_attributes.activity_type.name == "abort_rebuild"
+    ]
+    assert len(stopped) == len(aborts) == 1
+    assert stopped < aborts
+    assert progress
+    assert progress.status is RebuildStatus.CANCELLED
+
+
+async def test_paused_rebuild_whose_workflow_is_cancelled_is_aborted(
+    skipping: WorkflowEnvironment, workers: Workers
+) -> None:
+    script = Script()
+    async with workers(skipping.client, script):
+        handle = await started(skipping.client, paused=True)
+        await until(lambda: is_paused(handle))
+        await handle.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await handle.result()
+        progress = await handle.query(RebuildProjectionWorkflow.progress)
+
+    assert script.calls[-1] == "abort_rebuild"
+    assert progress
+    assert progress.status is RebuildStatus.CANCELLED
 
 
 async def test_every_step_is_tried_until_it_is_done(skipping: WorkflowEnvironment, workers: Workers) -> None:

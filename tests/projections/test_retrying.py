@@ -1,4 +1,4 @@
-"""Replaying and discarding parked events while the projection runs."""
+"""Retrying and discarding parked events while the projection runs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -19,7 +19,7 @@ from projections.history_pages import HistoryPages
 from projections.parking import ConsumedMessage, delete_parked, list_parked, park
 from projections.projection import CacheKey
 from projections.rebuild import rebuild
-from projections.replay import discard, replay
+from projections.retrying import discard, retry
 from projections.sink import Sink
 from tests.platform import until
 from tests.projections.messages import HeldHistory, consumed, entries, someone_waits_for_a_lock
@@ -51,7 +51,7 @@ async def waits_or_is_done(all_tenants: Database, task: asyncio.Task[object]) ->
     await until(either)
 
 
-async def test_replayed_events_are_in_the_history_and_no_longer_parked(
+async def test_retried_events_are_in_the_history_and_no_longer_parked(
     database: Database, all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
     user = new_id()
@@ -59,15 +59,15 @@ async def test_replayed_events_are_in_the_history_and_no_longer_parked(
     await pages.page(tenant, str(user), 5)  # caches an empty history
     await park_each(all_tenants, *[consumed(tenant, user) for _ in range(3)])
 
-    replayed = await replay(all_tenants, History(valkey), str(user))
+    retried = await retry(all_tenants, History(valkey), str(user))
 
-    assert (replayed.applied, replayed.failure) == (3, None)
+    assert (retried.applied, retried.failure) == (3, None)
     assert await parked(all_tenants, user) == []
     assert len((await pages.page(tenant, str(user), 5)).entries) == 3
 
 
 @pytest.mark.parametrize("activity_type", ["X" * 200, None])
-async def test_replay_stops_at_the_first_event_that_still_fails(
+async def test_retry_stops_at_the_first_event_that_still_fails(
     database: Database, all_tenants: Database, valkey: Redis, tenant: str, activity_type: str | None
 ) -> None:
     user = new_id()
@@ -75,11 +75,11 @@ async def test_replay_stops_at_the_first_event_that_still_fails(
     await park_each(all_tenants, consumed(tenant, user), failing, consumed(tenant, user))
     _, second, third = await parked(all_tenants, user)
 
-    replayed = await replay(all_tenants, History(valkey), str(user))
+    retried = await retry(all_tenants, History(valkey), str(user))
 
-    assert replayed.applied == 1
-    assert replayed.failure is not None
-    assert replayed.failure.startswith(f"{second}: ")
+    assert retried.applied == 1
+    assert retried.failure is not None
+    assert retried.failure.startswith(f"{second}: ")
     assert await parked(all_tenants, user) == [second, third]
     assert await entries(database, tenant, user) == 1
 
@@ -98,44 +98,44 @@ class SwitchedMeanwhile(History):
             await rebuild(self._database, History(self._redis), lambda _: None)
 
 
-async def test_events_that_are_replayed_during_a_switch_are_in_the_new_generation(
+async def test_events_that_are_retried_during_a_switch_are_in_the_new_generation(
     database: Database, all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
     """It lacks them: the rebuild could not apply them, or did not find them."""
     user, history = new_id(), SwitchedMeanwhile(valkey, all_tenants)
     await park_each(all_tenants, consumed(tenant, user), consumed(tenant, user))
 
-    replayed = await replay(all_tenants, history, str(user))
+    retried = await retry(all_tenants, history, str(user))
 
     assert history.switched
-    assert (replayed.applied, replayed.failure) == (2, None)
+    assert (retried.applied, retried.failure) == (2, None)
     assert await entries(database, tenant, user) == 2
     assert await parked(all_tenants, user) == []
 
 
-async def test_event_that_comes_during_a_replay_does_not_stay_parked(
+async def test_event_that_comes_during_a_retry_does_not_stay_parked(
     database: Database, all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
-    """The projection gets the next event of the key when the replay has applied the parked ones but not committed."""
+    """The projection gets the next event of the key when the retry has applied the parked ones but not committed."""
     user, held = new_id(), HeldHistory(valkey)
     await park_each(all_tenants, consumed(tenant, user))
-    replaying = asyncio.create_task(replay(all_tenants, held, str(user)))
+    retrying = asyncio.create_task(retry(all_tenants, held, str(user)))
     await held.applied.wait()
 
     sink = Sink(all_tenants, History(valkey))
     taking = asyncio.create_task(sink.write([consumed(tenant, user)], asyncio.Event()))
     await waits_or_is_done(all_tenants, taking)
     held.go_on.set()
-    await asyncio.gather(replaying, taking)
+    await asyncio.gather(retrying, taking)
 
     assert await parked(all_tenants, user) == []
     assert await entries(database, tenant, user) == 2
 
 
-async def test_event_that_the_projection_is_about_to_park_is_replayed_as_well(
+async def test_event_that_the_projection_is_about_to_park_is_retried_as_well(
     database: Database, all_tenants: Database, valkey: Redis, tenant: str
 ) -> None:
-    """The replay begins when the projection has found the key blocked but not committed."""
+    """The retry begins when the projection has found the key blocked but not committed."""
     user, held = new_id(), HeldHistory(valkey)
     await park_each(all_tenants, consumed(tenant, user))
     sink = Sink(all_tenants, held)
@@ -143,10 +143,10 @@ async def test_event_that_the_projection_is_about_to_park_is_replayed_as_well(
     taking = asyncio.create_task(sink.write(batch, asyncio.Event()))
     await held.applied.wait()
 
-    replaying = asyncio.create_task(replay(all_tenants, History(valkey), str(user)))
-    await waits_or_is_done(all_tenants, replaying)
+    retrying = asyncio.create_task(retry(all_tenants, History(valkey), str(user)))
+    await waits_or_is_done(all_tenants, retrying)
     held.go_on.set()
-    await asyncio.gather(replaying, taking)
+    await asyncio.gather(retrying, taking)
 
     assert await parked(all_tenants, user) == []
     assert await entries(database, tenant, user) == 2
@@ -162,12 +162,12 @@ async def test_events_stay_parked_until_redis_can_drop_the_history_that_lacks_th
     unavailable = redis.connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
 
     with pytest.raises(RedisError):
-        await replay(all_tenants, History(unavailable), str(user))
+        await retry(all_tenants, History(unavailable), str(user))
     parked_meanwhile = await parked(all_tenants, user)
-    replayed = await replay(all_tenants, History(valkey), str(user))
+    retried = await retry(all_tenants, History(valkey), str(user))
 
     assert len(parked_meanwhile) == 1
-    assert replayed.applied == 1
+    assert retried.applied == 1
     assert len((await pages.page(tenant, str(user), 5)).entries) == 1
     assert await parked(all_tenants, user) == []
     await unavailable.aclose()

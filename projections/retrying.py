@@ -1,4 +1,4 @@
-"""Operator actions on parked events: replay those of a key, or discard one."""
+"""Operator actions on parked events: retry those of a key, or discard one."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _BATCH = 500
 
 
 @dataclass(frozen=True)
-class Replayed:
+class Retried:
     """How many parked events of a key were applied and deleted, and why the next one fails (None if none does)."""
 
     applied: int
@@ -36,12 +36,12 @@ class Discarded:
     still_parked: int
 
 
-async def replay(database: Database, projection: Projection[E], key: str) -> Replayed:
+async def retry(database: Database, projection: Projection[E], key: str) -> Retried:
     """Apply the parked events of a key in order until none is left or one still fails.
 
     When a rebuild switches meanwhile, they are applied once more, to the generation that serves: it may lack them.
 
-    Raises RedisError when the cache cannot be invalidated. The applied events then stay parked, so that another replay
+    Raises RedisError when the cache cannot be invalidated. The applied events then stay parked, so that another retry
     invalidates it; applying them twice changes nothing.
     """
     applied = 0
@@ -61,7 +61,7 @@ async def replay(database: Database, projection: Projection[E], key: str) -> Rep
                 await delete_parked(tx, projection.name, done)
             applied += len(done)
         if failure or not rows:
-            return Replayed(applied, failure)
+            return Retried(applied, failure)
 
 
 async def _apply(
