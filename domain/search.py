@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from domain import fields as f
 from domain.geometry import Box, Point, Polygons
@@ -30,20 +30,28 @@ RoomCount = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2})\+?$", examples=["2"
 """A number of rooms; with `+`, that number or more."""
 
 
+_EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""What every engine and time zone can compute with."""
+
+
 def _in_utc(value: datetime) -> datetime:
     return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _within_bounds(value: datetime) -> datetime:
+    # By code: of bounds after another validator pydantic writes keys into the JSON schema that it does not know.
+    if value < _EARLIEST:
+        raise PydanticKnownError("greater_than_equal", {"ge": _EARLIEST.isoformat()})
+    if value > _LATEST:
+        raise PydanticKnownError("less_than_equal", {"le": _LATEST.isoformat()})
+    return value
 
 
 def _once_each(values: tuple[T, ...]) -> tuple[T, ...]:
     return tuple(dict.fromkeys(values))
 
 
-Moment = Annotated[
-    datetime,
-    AfterValidator(_in_utc),
-    # What every engine and time zone can compute with.
-    Field(ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC)),
-]
+Moment = Annotated[datetime, AfterValidator(_in_utc), AfterValidator(_within_bounds)]
 """A time; in UTC if it says no other."""
 
 Several = Annotated[
