@@ -54,6 +54,11 @@ async def write(database: Database, index: OpenSearchIndex, listings: Sequence[I
         await Search(index).apply(tx, listings, generation)
 
 
+def stored_row(listing: IndexedListing) -> dict[str, Any]:
+    """The row with what Postgres computes."""
+    return row_of(listing) | {"price_per_sqft": None, "applied_at": listing.timestamp}
+
+
 @pytest.fixture(scope="module")
 async def searching(all_tenants: Database, search_index: OpenSearchIndex, engine: SearchEngine) -> Searching:
     async def index(events: Sequence[Event]) -> None:
@@ -310,7 +315,7 @@ async def test_listing_that_is_gone_is_not_brought_back_by_an_older_write(
     client = opensearch_index.connect(settings.search_url)
     await client.indices.put_settings(index=ALIAS, body={"index": {"gc_deletes": "0s"}})
     await client.indices.refresh(index=ALIAS)
-    await search_index.write(generation, [row_of(listing) | {"price_per_sqft": None}])
+    await search_index.write(generation, [stored_row(listing)])
     await client.indices.put_settings(index=ALIAS, body={"index": {"gc_deletes": None}})
     id = str(listing.property_id)
     kept = (await client.get(index=ALIAS, id=f"{listing.tenant_id}:{id}"))["_source"]
@@ -364,7 +369,7 @@ async def test_write_to_a_generation_that_is_missing_creates_none(
     search_index: OpenSearchIndex, listing: IndexedListing
 ) -> None:
     with pytest.raises(IndexMissing):
-        await search_index.write(987_654, [row_of(listing) | {"price_per_sqft": None}])
+        await search_index.write(987_654, [stored_row(listing)])
 
     assert not await search_index.has(987_654)
 
