@@ -131,13 +131,14 @@ async def test_price_dropped_into_the_range_of_the_search_is_reported(rounds: Ro
 
 async def test_listing_that_is_put_back_at_once_or_listed_again_is_no_news(rounds: Rounds) -> None:
     withdrawn = await rounds.listed(bedrooms=2)
-    deleted = await rounds.listed(bedrooms=3)
+    deleted = await rounds.listed(bedrooms=3, areaSqft=1_500)
     await rounds.next()
 
     await rounds.changed(withdrawn, ChangePropertyStatus, status=PropertyStatus.PAUSED)
     await rounds.changed(withdrawn, ChangePropertyStatus, status=PropertyStatus.ACTIVE)
     await rounds.changed(deleted, DeleteProperty)
-    again = create_property(rounds.tenant, deleted.user_id, location=" kondapur", bedrooms=3, title="Hot offer")
+    same = {"bedrooms": 3, "areaSqft": 1_500}
+    again = create_property(rounds.tenant, deleted.user_id, location=" kondapur", title="Hot offer", **same)
     other = create_property(rounds.tenant, deleted.user_id, location="Kondapur", bedrooms=4)
     for listed in (again, other):
         await rounds.saving.property(listed)
@@ -166,7 +167,9 @@ async def test_everything_that_has_changed_is_looked_at_however_much_it_is(round
     old = await rounds.listed(price=8_000_000, bedrooms=9)
     await rounds.begin()
     flats = [await rounds.listed(bedrooms=n) for n in range(4)]
+    await rounds.project()
     await rounds.changed(old, PatchProperty, **cheaper(7_000_000))
+    await rounds.project()
     flats.append(await rounds.listed(bedrooms=5))
 
     done, again = await rounds.next(), await rounds.next()

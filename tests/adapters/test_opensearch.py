@@ -45,8 +45,6 @@ BOW_TIE = [[78.30, 17.40], [78.45, 17.50], [78.45, 17.40], [78.30, 17.50], [78.3
 SQUARE = [[78.30, 17.38], [78.50, 17.38], [78.50, 17.52], [78.30, 17.52], [78.30, 17.38]]
 HOLE = [[78.34, 17.43], [78.40, 17.43], [78.40, 17.47], [78.34, 17.47], [78.34, 17.43]]
 FAR = [[78.50, 17.30], [78.60, 17.30], [78.60, 17.42], [78.50, 17.42], [78.50, 17.30]]
-_COMPUTED = {"price_per_sqft": None, "applied_at": None}
-"""What Postgres adds to the row of a listing."""
 
 
 async def write(database: Database, index: OpenSearchIndex, listings: Sequence[IndexedListing]) -> None:
@@ -54,6 +52,11 @@ async def write(database: Database, index: OpenSearchIndex, listings: Sequence[I
     async with database.transaction() as tx:
         generation = await generation_of(tx, "search", locked=True)
         await Search(index).apply(tx, listings, generation)
+
+
+def stored_row(listing: IndexedListing) -> dict[str, Any]:
+    """The row with what Postgres computes."""
+    return row_of(listing) | {"price_per_sqft": None, "applied_at": listing.timestamp}
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +315,7 @@ async def test_listing_that_is_gone_is_not_brought_back_by_an_older_write(
     client = opensearch_index.connect(settings.search_url)
     await client.indices.put_settings(index=ALIAS, body={"index": {"gc_deletes": "0s"}})
     await client.indices.refresh(index=ALIAS)
-    await search_index.write(generation, [row_of(listing) | _COMPUTED])
+    await search_index.write(generation, [stored_row(listing)])
     await client.indices.put_settings(index=ALIAS, body={"index": {"gc_deletes": None}})
     id = str(listing.property_id)
     kept = (await client.get(index=ALIAS, id=f"{listing.tenant_id}:{id}"))["_source"]
@@ -366,7 +369,7 @@ async def test_write_to_a_generation_that_is_missing_creates_none(
     search_index: OpenSearchIndex, listing: IndexedListing
 ) -> None:
     with pytest.raises(IndexMissing):
-        await search_index.write(987_654, [row_of(listing) | _COMPUTED])
+        await search_index.write(987_654, [stored_row(listing)])
 
     assert not await search_index.has(987_654)
 

@@ -7,7 +7,7 @@ import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
-from activities.saved_search_rounds import RoundDone, SavedSearchOf
+from activities.saved_search_rounds import Round, RoundDone, SavedSearchOf
 from domain.saved_searches import CreateSavedSearch, Frequency, Schedule, SearchToSave, Weekday
 from tests.platform import until
 from tests.samples import new_id, sent
@@ -113,14 +113,18 @@ async def test_search_that_is_resumed_while_it_pauses_itself_goes_on(
 ) -> None:
     due = await now(skipping)
     script = Script(due=[due, due], rounds=[RoundDone(unread=True), RoundDone()])
-    script.while_pausing = lambda round: skipping.client.get_workflow_handle(round.workflow_id).signal(
-        SavedSearchWorkflow.changed
-    )
 
+    async def resume(round: Round) -> None:
+        # The signal has the workflow task done again, with its local activities.
+        if script.attempts("pause_unread") == 1:
+            await skipping.client.get_workflow_handle(round.workflow_id).signal(SavedSearchWorkflow.changed)
+
+    script.while_pausing = resume
     async with workers(skipping.client, script):
         assert await (await start_rounds(skipping)).result() == "paused or deleted"
 
-    assert script.calls == ["next_round", "find_matches", "pause_unread", "publish", "next_round", "find_matches"]
+    assert script.calls[-2:] == ["next_round", "find_matches"]
+    assert len(script.rounds) == 2
 
 
 async def test_round_waits_for_the_search_engine(skipping: WorkflowEnvironment, workers: Workers) -> None:

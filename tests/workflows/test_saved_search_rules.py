@@ -206,12 +206,13 @@ async def test_version_of_a_listing_is_mailed_once(watched: Watched) -> None:
 async def test_relisting_is_not_mailed(watched: Watched) -> None:
     await watched.begin(Frequency.DAILY)
     withdrawn = await watched.rounds.listed(bedrooms=2)
-    deleted = await watched.rounds.listed(bedrooms=3)
+    same = {"bedrooms": 3, "areaSqft": 1_500}
+    deleted = await watched.rounds.listed(**same)
     await watched.next()
     for status in (PropertyStatus.PAUSED, PropertyStatus.ACTIVE):
         await watched.rounds.changed(withdrawn, ChangePropertyStatus, status=status)
     await watched.rounds.changed(deleted, DeleteProperty)
-    again = create_property(watched.rounds.tenant, deleted.user_id, location="Kondapur", bedrooms=3, title="Hot offer")
+    again = create_property(watched.rounds.tenant, deleted.user_id, location="Kondapur", title="Hot offer", **same)
     await watched.rounds.saving.property(again)
 
     for _ in range(2):
