@@ -75,8 +75,12 @@ def migrations() -> None:
         stack = Stack(Path(folder), lambda _: None)
         try:
             await stack.start_engines(["postgres"])
-            for words in (["database"], ["check"]):
-                await asyncio.to_thread(_run, sys.executable, "-m", "migrations", *words, env=stack.env)
+            # Two processes may begin at once: one migrates, and the other waits for it.
+            for words in (["database", "database"], ["check"]):
+                run = [
+                    asyncio.to_thread(_run, sys.executable, "-m", "migrations", word, env=stack.env) for word in words
+                ]
+                await asyncio.gather(*run)
         finally:
             await stack.stop()
 

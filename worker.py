@@ -30,11 +30,12 @@ from activities.notices import Notices
 from activities.observations import Observations
 from activities.outbox_relay import OutboxRelay
 from activities.overdue_deliveries import OverdueDeliveries
+from activities.overdue_saved_searches import OverdueSavedSearches
 from activities.preferences import NotificationPreferences
 from activities.progress import Progress
 from activities.properties import Properties
 from activities.publishing import Publishing, Reconciliation
-from activities.saved_search_rounds import OverdueSavedSearches, SavedSearchRounds
+from activities.saved_search_rounds import SavedSearchRounds
 from activities.saved_searches import SavedSearches
 from activities.saving import CommandStore
 from activities.texts import Texts
@@ -72,7 +73,8 @@ class Pools:
         self._settings = settings
         self._client = client
         self._tenants = Database.for_tenants(settings)
-        self._searching = Database.for_searching(settings)
+        # Nobody waits for the searches of a worker: as long as a statement may take elsewhere.
+        self._searching = Database.for_searching(settings, seconds=10)
         self._search = search_engine(settings, self._searching)
         self._all_tenants = Database.for_all_tenants(settings)
         self._publisher = Publisher(settings)

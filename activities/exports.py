@@ -36,7 +36,7 @@ _LOST_AFTER = timedelta(hours=2)
 _LEFT_AFTER = timedelta(days=2)
 """A file of this age has no row: its writer was stopped between the two."""
 _LIMIT = 500
-"""Exports of one run: reconcile runs again after a minute."""
+"""Exports of a page, and about the most of one run: reconcile runs again after a minute."""
 
 
 class Exporting(Fact):
@@ -178,28 +178,38 @@ class OverdueExports:
 
     @activity.defn
     async def start_overdue_exports(self) -> int:
-        """Start the workflows of exports that should be written; returns how many."""
-        async with self._database.statements() as connection:
-            pending = await exports.pending_since(connection, datetime.now(UTC) - _LOST_AFTER, _LIMIT)
-        started = 0
-        for export, fingerprint in pending:
-            command = ExportHistory(
-                command_id=export.export_id,
-                tenant_id=export.tenant_id,
-                user_id=export.user_id,
-                issued_at=export.requested_at,
-                fingerprint=fingerprint,
-            )
-            try:
-                await self._client.start_workflow(
-                    command.type,
-                    command.model_dump(mode="json", by_alias=True),  # without personal fields
-                    id=f"{command.type}/{command.command_id}",
-                    task_queue=self._queue,
-                    search_attributes=temporal.search_attributes_of(command, self._keyring),
-                )
-            except WorkflowAlreadyStartedError:
-                continue  # something that it needs is unavailable
-            started += 1
-            activity.heartbeat(started)
+        """Start the workflows of exports that should be written; returns how many.
+
+        It looks beyond those that run already, because something that they need is unavailable.
+        """
+        moment, started, last = datetime.now(UTC) - _LOST_AFTER, 0, None
+        while started < _LIMIT:
+            async with self._database.statements() as connection:
+                pending = await exports.pending_since(connection, moment, _LIMIT, last)
+            for last, fingerprint in pending:
+                activity.heartbeat(started)
+                started += await self._start(last, fingerprint)
+            if len(pending) < _LIMIT:
+                break
         return started
+
+    async def _start(self, export: Export, fingerprint: str | None) -> bool:
+        """Start the workflow of an export; False if it runs already."""
+        command = ExportHistory(
+            command_id=export.export_id,
+            tenant_id=export.tenant_id,
+            user_id=export.user_id,
+            issued_at=export.requested_at,
+            fingerprint=fingerprint,
+        )
+        try:
+            await self._client.start_workflow(
+                command.type,
+                command.model_dump(mode="json", by_alias=True),  # without personal fields
+                id=f"{command.type}/{command.command_id}",
+                task_queue=self._queue,
+                search_attributes=temporal.search_attributes_of(command, self._keyring),
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True

@@ -1,19 +1,21 @@
-"""The rounds of saved searches: each finds what is news, and records what its owner is told of it."""
+"""The rounds of saved searches: each finds new matches, and records what its owner is notified of."""
 
+import logging
+import traceback
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
 import orjson
+from sqlalchemy.exc import DataError
 from temporalio import activity
-from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
-from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from activities.saved_searches import SAVED_SEARCH
 from activities.saving import CommandStore
-from adapters import event_store, outbox, saved_searches, temporal
+from adapters import event_store, listing_events, outbox, saved_searches, temporal
 from adapters.outbox import PendingEvent
 from adapters.postgres import Database
 from adapters.saved_searches import ActiveSavedSearch
@@ -36,12 +38,12 @@ from domain.model import Fact
 from domain.notifications import notices_of
 from domain.observations import Matched, MatchedListing, MatchReason, RecordActivity, SavedSearchMatched
 from domain.saved_searches import PausedBy, PauseSavedSearch
-from domain.search import SearchFilters, SearchQuery
+from domain.search import Hit, SearchFilters, SearchQuery
 
-_LOST_AFTER = timedelta(minutes=15)
-"""A round takes seconds: its workflow is lost, or something that it needs is unavailable."""
-_LIMIT = 500
-"""Workflows of one run: reconcile runs again after a minute."""
+log = logging.getLogger(__name__)
+
+_WRONG_DATA = (ValueError, TypeError, LookupError, ArithmeticError, DataError)
+"""What filters raise that a later release no longer reads, and events without what theirs should have."""
 
 
 class SavedSearchOf(Fact):
@@ -76,7 +78,7 @@ class RoundDone(Fact):
 
 
 class SavedSearchRounds:
-    """Looks for what is news to saved searches."""
+    """Finds new matches of saved searches."""
 
     def __init__(
         self,
@@ -102,9 +104,10 @@ class SavedSearchRounds:
 
     @activity.defn
     async def find_matches(self, round: Round) -> RoundDone:
-        """Find what is news, and store what is reported of it with its notice, once.
+        """Find new matches, and store what is reported of them with its notice, once.
 
-        Raises DatabaseUnavailable or SearchUnavailable.
+        A round whose data is wrong reports nothing, and the next one looks at the same changes again: it would fail
+        however often it is retried at once. Raises DatabaseUnavailable or SearchUnavailable.
         """
         event_id = saved_searches.round_id(round.saved_search_id, round.at)
         async with self._database.statements(round.tenant_id) as connection:
@@ -113,13 +116,23 @@ class SavedSearchRounds:
             return RoundDone()
         if active.last_round_at and active.last_round_at >= round.at:
             return await self._done_before(round, active, event_id)
-        checkpoint = await self._checkpoint(round, active)
-        found = await self._news(round.tenant_id, active)
-        unread = await self._unread(round.tenant_id, active) if found else []
+        seen = active
+        found: list[MatchedListing] = []
+        unread: list[SentMail] = []
+        try:
+            seen, since = await self._seen(round, active)
+            found = await self._new_matches(round.tenant_id, active, since)
+            unread = await self._unread(round.tenant_id, active) if found else []
+        except _WRONG_DATA as error:
+            [frame] = traceback.extract_tb(error.__traceback__)[-1:]
+            # Without the message, which may have what somebody looks for.
+            where = f"{type(error).__name__} at {frame.filename}:{frame.lineno}"
+            log.error("saved search %s: a round fails by its data: %s", round.saved_search_id, where)
+            seen, found, unread = active, [], []
         if is_given_up(unread, round.at):
             return RoundDone(unread=True)
         due_at = active.search.next_due(round.at)
-        if await self._record(round, active, due_at, checkpoint, found, unread, event_id):
+        if await self._record(round, seen, due_at, found, unread, event_id):
             return RoundDone(reported=len(found), recorded=event_id if found else None, due_at=due_at)
         return RoundDone(due_at=await self.next_round(round))
 
@@ -142,50 +155,58 @@ class SavedSearchRounds:
             is_stored = await event_store.by_id(connection, event_id) is not None
         return RoundDone(recorded=event_id if is_stored else None, due_at=active.search.due_at)
 
-    async def _checkpoint(self, round: Round, active: ActiveSavedSearch) -> datetime | None:
-        """Up to when changes can be known: not up to the time of the round, because the read model may have stopped.
+    async def _seen(self, round: Round, active: ActiveSavedSearch) -> tuple[ActiveSavedSearch, datetime]:
+        """The saved search with what this round will have seen, and from when on it looks at changes.
 
-        It is read first, because later changes may or may not be among those that the round then looks at.
+        Not up to the time of the round, because the read model may have stopped. Both are read first, because later
+        changes and switches may or may not be among what the round then looks at.
         """
+        async with self._database.statements(round.tenant_id) as connection:
+            rebuilt = await saved_searches.rebuilt_since(connection, active.generation)
         last = await self._engine.last_change(round.tenant_id)
-        if last is None:
-            return active.checkpoint
-        return max(filter(None, (active.checkpoint, min(last, round.at))))
+        checkpoint = max(filter(None, (active.checkpoint, last and min(last, round.at))), default=None)
+        since = active.applied_since
+        if rebuilt.since and active.checkpoint:
+            since = min(since, rebuilt.since - saved_searches.OVERLAP)
+        return replace(active, checkpoint=checkpoint, generation=rebuilt.generation), since
 
-    async def _news(self, tenant_id: str, active: ActiveSavedSearch) -> list[MatchedListing]:
-        """All that is news to a saved search, what has changed last first."""
+    async def _new_matches(self, tenant_id: str, active: ActiveSavedSearch, since: datetime) -> list[MatchedListing]:
+        """All new matches of a saved search among the changes applied since, what was applied last first."""
         filters = SearchFilters.model_validate_json(active.search.filters)
         async with self._database.statements(tenant_id) as connection:
             read, _ = await interpret_query(connection, SearchQuery(**dict(filters)), interpret=True)
-        news: dict[UUID, MatchedListing] = {}
+        matches: dict[UUID, MatchedListing] = {}
         after = None
         while True:
-            page = await self._engine.changes(tenant_id, read, active.changed_since, after)
-            cards = {hit.id: orjson.loads(hit.card) for hit in page.hits}
-            for id in cards:
-                news.pop(id, None)  # it has changed since it was on an earlier page
-            of_others = {id: card for id, card in cards.items() if card["ownerId"] != str(active.search.user_id)}
-            news |= {match.property_id: match for match in await self._matches(tenant_id, active, of_others)}
+            page = await self._engine.changes(tenant_id, read, since, after)
+            for hit in page.hits:
+                matches.pop(hit.id, None)  # it has changed since it was on an earlier page
+            matches |= {match.property_id: match for match in await self._matches(tenant_id, active, page.hits)}
             if page.next is None:
-                return [*news.values()][::-1]
+                return [*matches.values()][::-1]
             after = page.next
-            activity.heartbeat(len(news))
+            activity.heartbeat(len(matches))
 
-    async def _matches(
-        self, tenant_id: str, active: ActiveSavedSearch, cards: dict[UUID, dict[str, Any]]
-    ) -> list[MatchedListing]:
-        """What is news of a page, in its order."""
+    async def _matches(self, tenant_id: str, active: ActiveSavedSearch, hits: Sequence[Hit]) -> list[MatchedListing]:
+        """The new matches of a page, in its order."""
         since, id = active.changed_since, active.search.id
+        cards = {hit.id: orjson.loads(hit.card) for hit in hits}
+        cards = {id: card for id, card in cards.items() if card["ownerId"] != str(active.search.user_id)}
+        late = {hit.id: max(active.search.since, hit.changed_at) for hit in hits if hit.changed_at}
         async with self._database.statements(tenant_id) as connection:
             reported = await saved_searches.reported_of(connection, id, list(cards))
             unknown = [id for id, card in cards.items() if id not in reported or card["version"] > reported[id].version]
-            steps = await saved_searches.steps_of(connection, tenant_id, unknown)
-            found = [_found(cards[id], steps[id]) for id in unknown if id in steps]
-            owners = {cards[one.id]["ownerId"] for one in found if one.steps[-1].at >= since and one.id not in reported}
-            gone = await saved_searches.gone_of(connection, tenant_id, owners, since - RELISTED_WITHIN)
+            steps = await listing_events.steps_of(connection, tenant_id, unknown)
+            found = [_found(cards[id], steps[id], late.get(id)) for id in unknown if id in steps]
+            owners = {cards[one.id]["ownerId"] for one in found if one.id not in reported}
+            earliest = min(since, *late.values()) if late else since
+            gone = await listing_events.gone_of(connection, tenant_id, owners, earliest - RELISTED_WITHIN)
+            listed = []
             if gone:
                 reported |= await saved_searches.reported_of(connection, id, [one.id for one in gone])
-        return matches_of(found, reported, gone, since)
+                owners = {str(one.likeness.kind[0]) for one in gone}
+                listed = await listing_events.created_by(connection, owners, earliest - 2 * RELISTED_WITHIN)
+        return matches_of(found, reported, gone, since, listed)
 
     async def _unread(self, tenant_id: str, active: ActiveSavedSearch) -> list[SentMail]:
         """The last mails that were not read, one after the other."""
@@ -200,22 +221,21 @@ class SavedSearchRounds:
     async def _record(
         self,
         round: Round,
-        active: ActiveSavedSearch,
+        seen: ActiveSavedSearch,
         due_at: datetime,
-        checkpoint: datetime | None,
         found: Sequence[MatchedListing],
         unread: Sequence[SentMail],
         event_id: UUID,
     ) -> bool:
         """Store a round, with its event and notice if it reports something; False when it is stored already."""
-        search = active.search
-        mails = [*(mail.at for mail in unread), round.at] if found else active.unread_mails
+        search = seen.search
+        mails = [*(mail.at for mail in unread), round.at] if found else seen.unread_mails
         async with self._database.transaction(round.tenant_id) as tx:
-            if not await saved_searches.record_round(tx, active, round.at, due_at, checkpoint, mails):
+            if not await saved_searches.record_round(tx, seen, round.at, due_at, mails):
                 return False
             if found:
                 rows = [_reported(round, match) for match in found]
-                await saved_searches.store_reported(tx, search.id, rows, active.changed_since)
+                await saved_searches.store_reported(tx, search.id, rows, seen.applied_since)
                 matched = Matched(
                     event_id=event_id,
                     aggregate_id=search.id,
@@ -238,37 +258,6 @@ class SavedSearchRounds:
         return True
 
 
-class OverdueSavedSearches:
-    """Finds saved searches whose workflow is lost: Temporal was wiped, or their owner may sign in again."""
-
-    def __init__(self, database: Database, client: Client, queue: str) -> None:
-        self._database = database
-        self._client = client
-        self._queue = queue
-
-    @activity.defn
-    async def start_overdue_saved_searches(self) -> int:
-        """Start the workflows of saved searches with an overdue round; returns how many."""
-        async with self._database.statements() as connection:
-            overdue = await saved_searches.overdue(connection, datetime.now(UTC), _LOST_AFTER, _LIMIT)
-        started = 0
-        for one in overdue:
-            of = SavedSearchOf(tenant_id=one.tenant_id, saved_search_id=one.saved_search_id, user_id=one.user_id)
-            try:
-                await self._client.start_workflow(
-                    "saved-search",
-                    of,
-                    id=of.workflow_id,
-                    task_queue=self._queue,
-                    search_attributes=search_attributes(of),
-                )
-            except WorkflowAlreadyStartedError:
-                continue  # something that it needs is unavailable
-            started += 1
-            activity.heartbeat(started)
-        return started
-
-
 def search_attributes(of: SavedSearchOf) -> TypedSearchAttributes:
     """Those of a `saved-search` workflow, by which an erasure finds it."""
     return TypedSearchAttributes(
@@ -280,7 +269,7 @@ def search_attributes(of: SavedSearchOf) -> TypedSearchAttributes:
     )
 
 
-def _found(card: dict[str, Any], steps: Any) -> Found:
+def _found(card: dict[str, Any], steps: Any, late_since: datetime | None) -> Found:
     return Found(
         id=UUID(card["id"]),
         version=card["version"],
@@ -289,6 +278,7 @@ def _found(card: dict[str, Any], steps: Any) -> Found:
         price=card["price"],
         likeness=likeness_of(card, card["ownerId"]),
         steps=steps,
+        late_since=late_since,
     )
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from urllib.parse import urlencode
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.objects import Objects
@@ -98,17 +98,23 @@ async def mark_deleted(connection: AsyncConnection, export: Export) -> None:
 
 
 async def pending_since(
-    connection: AsyncConnection, moment: datetime, limit: int
+    connection: AsyncConnection, moment: datetime, limit: int, after: Export | None = None
 ) -> Sequence[tuple[Export, str | None]]:
-    """Exports of every tenant that were requested before `moment` and are not written, with their fingerprints."""
+    """Exports of every tenant that were requested before `moment` and are not written, with their fingerprints.
+
+    Oldest first: a page after a position.
+    """
+    place = exports.c.requested_at, exports.c.tenant_id, exports.c.export_id
     of_command = (commands.c.tenant_id == exports.c.tenant_id) & (commands.c.command_id == exports.c.export_id)
     query = (
         select(*_COLUMNS, commands.c.fingerprint)
         .join(commands, of_command)
         .where(exports.c.ready_at.is_(None), exports.c.requested_at < moment)
-        .order_by(exports.c.requested_at)
+        .order_by(*place)
         .limit(limit)
     )
+    if after:
+        query = query.where(tuple_(*place) > (after.requested_at, after.tenant_id, after.export_id))
     return [(Export(*row[:-1]), row.fingerprint) for row in await connection.execute(query)]
 
 

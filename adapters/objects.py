@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, TypeVar
@@ -16,7 +17,7 @@ from adapters.settings import Settings
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, ListObjectsV2OutputTypeDef
 
 T = TypeVar("T")
 
@@ -28,6 +29,15 @@ _PAGE = 1000
 
 class ObjectsUnavailable(Exception):
     """The object storage did not answer, or not as it should; the same call may succeed later."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """The content of an object."""
+
+    size: int
+    """Bytes."""
+    chunks: AsyncIterator[bytes]
 
 
 class Objects:
@@ -51,17 +61,17 @@ class Objects:
 
         await self._call(put)
 
-    async def get(self, key: str) -> AsyncIterator[bytes] | None:
-        """The content of an object, in chunks; None if there is none."""
+    async def get(self, key: str) -> Content | None:
+        """The content of an object; None if there is none."""
 
-        def get() -> "StreamingBody | None":
+        def get() -> "GetObjectOutputTypeDef | None":
             try:
-                return self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
+                return self._client.get_object(Bucket=self._bucket, Key=key)
             except self._client.exceptions.NoSuchKey:
                 return None
 
-        body = await self._call(get)
-        return _chunks(body) if body else None
+        found = await self._call(get)
+        return Content(found["ContentLength"], _chunks(found["Body"])) if found else None
 
     async def delete(self, key: str) -> None:
         """Delete an object; nothing happens if there is none."""

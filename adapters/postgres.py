@@ -31,11 +31,19 @@ class Write:
 
 APPLICATION_NAME = "hyderabad-infra"
 """The `application_name` of our sessions in `pg_stat_activity`."""
+SEARCH_SECONDS = 2.0
+"""Of a statement for somebody who waits. It takes some 20 ms; with a polygon of a thousand vertices over a million
+listings it would take a core for seconds."""
+_CANCELLED = "57014"
 _TENANT = "tenant"
 
 
 class DatabaseUnavailable(Exception):
     """A transient failure: Postgres is unavailable or overloaded, or chose this transaction as a deadlock's victim."""
+
+
+class StatementTimeout(DatabaseUnavailable):
+    """A statement was cancelled, because it took longer than its session allows."""
 
 
 class Database:
@@ -55,16 +63,18 @@ class Database:
         return cls(_engine(settings, settings.database_reader_role))
 
     @classmethod
-    def for_searching(cls, settings: Settings) -> "Database":
+    def for_searching(cls, settings: Settings, seconds: float = SEARCH_SECONDS) -> "Database":
         """Like `for_tenants`, in a pool of its own, whose statements are planned for the values of each execution.
 
         How many rows a word or a polygon has decides between plans that differ by a factor of a hundred. Indexes are
-        in memory or on a solid-state disk, and a search shares the machine with others.
+        in memory or on a solid-state disk, and a search shares the machine with others. A statement that takes longer
+        than `seconds` is cancelled.
         """
         planned = {
             "plan_cache_mode": "force_custom_plan",
             "random_page_cost": "1.1",
             "max_parallel_workers_per_gather": "0",
+            "statement_timeout": str(round(seconds * 1000)),
         }
         return cls(_engine(settings, settings.database_app_role, **planned))
 
@@ -195,14 +205,18 @@ def _translate_connection_errors() -> Iterator[None]:
         yield
     except DBAPIError as error:
         if is_transient(error):
-            raise DatabaseUnavailable(str(error.orig)) from error
+            raise _unavailable(getattr(error.orig, "sqlstate", None), str(error.orig)) from error
         raise
     except asyncpg.PostgresError as error:
         if _is_transient_state(error.sqlstate):
-            raise DatabaseUnavailable(str(error)) from error
+            raise _unavailable(error.sqlstate, str(error)) from error
         raise
     except (PoolTimeout, OSError, asyncpg.InterfaceError) as error:
         raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+
+
+def _unavailable(state: str | None, message: str) -> DatabaseUnavailable:
+    return StatementTimeout(message) if state == _CANCELLED else DatabaseUnavailable(message)
 
 
 def is_transient(error: DBAPIError) -> bool:

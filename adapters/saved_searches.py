@@ -1,67 +1,44 @@
 """Reads of saved searches, from the rows that their commands write, and the records of their rounds."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
 import orjson
-from sqlalchemy import ARRAY, Text, Uuid, and_, any_, bindparam, delete, func, or_, select, text, update
+from sqlalchemy import ARRAY, Uuid, and_, any_, bindparam, delete, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.delivery_reports import UNDELIVERED
-from adapters.tables import deliveries, saved_filters, saved_search_matches, users
-from domain.matching import Gone, Reading, Reported, SentMail, Step, likeness_of
+from adapters.search.rows import LATE_AFTER
+from adapters.tables import completed_rebuilds, deliveries, saved_filters, saved_search_matches, users
+from domain.matching import Reading, Reported, SentMail
 from domain.notifications import in_app_id
 from domain.preferences import Channel
-from domain.property_status import PropertyStatus
 from domain.saved_searches import SavedSearch
 from domain.user import MAY_SIGN_IN
 
-OVERLAP = timedelta(hours=6)
-"""How far a round looks back beyond the checkpoint: partitions of Kafka are not equally late, nor are clocks.
+OVERLAP = LATE_AFTER
+"""How far a round looks back beyond the checkpoint: transactions of the projection do not end in the order of time.
 
 What was reported is known, and what was no news is none the second time.
 """
-_OF_ROUNDS = {"tenant_id", "last_round_at", "checkpoint", "unread_mails"}
+_RECORDED = ("last_round_at", "checkpoint", "generation", "unread_mails")
+_OF_ROUNDS = {"tenant_id", *_RECORDED}
 SAVED_SEARCH_STATE = [column for column in saved_filters.c if column.name not in _OF_ROUNDS]
 """The columns that `saved_search_of_row` reads."""
 MAX_REPORTED = 2_000
 """Listings that are remembered of a saved search, the newest, beside those that the next round may find again."""
 MAX_UNREAD_MAILS = 500
 """Times of mails that are remembered: more than an instant search sends before it pauses itself."""
-_MAX_GONE = 1_000
-"""Listings that are looked at to find relistings. Only an owner who deletes a thousand a month has more."""
-_WHOLE = ("PROPERTY_CREATED", "PROPERTY_UPDATED", "PROPERTY_PRICE_CHANGED", "PROPERTY_STATUS_CHANGED")
-"""The events that have the whole state of a listing."""
-_GONE = {PropertyStatus.WITHDRAWN, PropertyStatus.PAUSED, PropertyStatus.EXPIRED, PropertyStatus.REJECTED}
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
-"""Older releases did not write when a listing was listed."""
 _M = saved_search_matches.c
 
-_STEPS = text("""
-SELECT aggregate_id, timestamp, event_data->>'status' AS status, event_data->>'price' AS price
-FROM user_history.event_store
-WHERE tenant_id = :tenant_id AND aggregate_id = ANY(:ids) AND version > 0 AND event_type = ANY(:types)
-ORDER BY aggregate_id, version
-""").bindparams(bindparam("ids", type_=ARRAY(Text)), bindparam("types", type_=ARRAY(Text)))
-# By user, for which there is an index with the time. What an administrator has deleted is not found.
-_LEFT = text("""
-SELECT aggregate_id, max(timestamp) AS at, bool_or(event_type = 'PROPERTY_DELETED') AS deleted
-FROM user_history.event_store
-WHERE user_id = ANY(:owners) AND timestamp >= :since
-  AND (event_type = 'PROPERTY_DELETED'
-    OR event_type = 'PROPERTY_STATUS_CHANGED' AND event_data->>'status' = ANY(:statuses))
-GROUP BY aggregate_id ORDER BY at DESC LIMIT :most
-""").bindparams(bindparam("owners", type_=ARRAY(Text)), bindparam("statuses", type_=ARRAY(Text)))
-_LAST = text("""
-SELECT DISTINCT ON (aggregate_id) aggregate_id, event_data
-FROM user_history.event_store
-WHERE tenant_id = :tenant_id AND aggregate_id = ANY(:ids) AND version > 0 AND event_type = ANY(:types)
-ORDER BY aggregate_id, version DESC
-""").bindparams(bindparam("ids", type_=ARRAY(Text)), bindparam("types", type_=ARRAY(Text)))
+_REBUILT = select(
+    func.max(completed_rebuilds.c.generation),
+    func.min(completed_rebuilds.c.started_at).filter(completed_rebuilds.c.generation > bindparam("known")),
+)
 _READINGS = text("""
 SELECT event_type, timestamp, event_data
 FROM user_history.event_store
@@ -87,15 +64,21 @@ class ActiveSavedSearch:
     search: SavedSearch
     last_round_at: datetime | None
     checkpoint: datetime | None
-    """The last change of any listing of the tenant that the read model had at the last round."""
+    """When the read model applied the last change of any listing of the tenant that it had at the last round."""
+    generation: int
+    """Of the last rebuild of the read model that was complete at the last round."""
     unread_mails: tuple[datetime, ...]
     """When those mails were sent, one after the other, that were not read when the last of them was sent."""
 
     @property
+    def applied_since(self) -> datetime:
+        """The next round looks at changes that were applied from then on."""
+        return max(self.search.since, self.checkpoint or self.search.since) - OVERLAP
+
+    @property
     def changed_since(self) -> datetime:
-        """From when on the next round looks at changes."""
-        since = self.search.since
-        return max(since, self.checkpoint - OVERLAP) if self.checkpoint else since
+        """A change from then on is news, unless it was late: by the times of events."""
+        return max(self.search.since, self.applied_since)
 
 
 def saved_search_of_row(row: Mapping[Any, Any]) -> SavedSearch:
@@ -124,9 +107,7 @@ async def of_user(connection: AsyncConnection, user_id: UUID) -> list[SavedSearc
 async def find_active(connection: AsyncConnection, saved_search_id: UUID) -> ActiveSavedSearch | None:
     """A saved search whose rounds go on: it is not paused, and its owner may sign in."""
     query = (
-        select(
-            *SAVED_SEARCH_STATE, *(saved_filters.c[name] for name in ("last_round_at", "checkpoint", "unread_mails"))
-        )
+        select(*SAVED_SEARCH_STATE, *(saved_filters.c[name] for name in _RECORDED))
         .join(users, users.c.user_id == saved_filters.c.user_id)
         .where(saved_filters.c.saved_search_id == saved_search_id, saved_filters.c.paused.is_(None))
         .where(users.c.status.in_(list(MAY_SIGN_IN)))
@@ -135,16 +116,35 @@ async def find_active(connection: AsyncConnection, saved_search_id: UUID) -> Act
     if row is None:
         return None
     return ActiveSavedSearch(
-        saved_search_of_row(row), row["last_round_at"], row["checkpoint"], tuple(row["unread_mails"])
+        saved_search_of_row(row), row["last_round_at"], row["checkpoint"], row["generation"], tuple(row["unread_mails"])
     )
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """The rebuilds of the read model of search since a round."""
+
+    generation: int
+    """Of the last one that is complete; 0 without any."""
+    since: datetime | None
+    """When the first of those that the round did not know began; None without any."""
+
+
+async def rebuilt_since(connection: AsyncConnection, known: int) -> Rebuilt:
+    """The rebuilds since that of a generation.
+
+    A rebuild may apply changes that the old generation lacks, such as parked ones: they are found only once it serves,
+    and may be older than the checkpoint then.
+    """
+    generation, since = (await connection.execute(_REBUILT, {"known": known})).one()
+    return Rebuilt(generation or 0, since)
 
 
 async def record_round(
     connection: AsyncConnection,
-    active: ActiveSavedSearch,
+    seen: ActiveSavedSearch,
     at: datetime,
     due_at: datetime,
-    checkpoint: datetime | None,
     unread_mails: Sequence[datetime],
 ) -> bool:
     """Record that a round is done; False when it was done before, or its search has changed in the meantime.
@@ -153,11 +153,12 @@ async def record_round(
     """
     c = saved_filters.c
     kept = [*unread_mails[:1], *unread_mails[1:][1 - MAX_UNREAD_MAILS :]]
+    values = {"checkpoint": seen.checkpoint, "generation": seen.generation, "unread_mails": kept}
     done = (
         update(saved_filters)
-        .where(c.saved_search_id == active.search.id, c.version == active.search.version)
+        .where(c.saved_search_id == seen.search.id, c.version == seen.search.version)
         .where(or_(c.last_round_at.is_(None), c.last_round_at < at))
-        .values(last_round_at=at, due_at=due_at, checkpoint=checkpoint, unread_mails=kept)
+        .values(last_round_at=at, due_at=due_at, **values)
     )
     return (await connection.execute(done)).rowcount > 0
 
@@ -185,37 +186,6 @@ async def store_reported(
     upsert = written.on_conflict_do_update(index_elements=list(saved_search_matches.primary_key), set_=latest)
     await connection.execute(upsert, [dict(row) for row in rows])
     await connection.execute(_FORGET, {"of": of, "before": before})
-
-
-async def steps_of(
-    connection: AsyncConnection, tenant_id: str, property_ids: Sequence[UUID]
-) -> dict[UUID, tuple[Step, ...]]:
-    """Status and price of listings after each of their events."""
-    wanted = {"tenant_id": tenant_id, "ids": [str(id) for id in property_ids], "types": list(_WHOLE)}
-    found: dict[UUID, list[Step]] = {}
-    for row in await connection.execute(_STEPS, wanted):
-        # Events of the seven services may have no status, and prices as decimals.
-        step = Step(row.timestamp, row.status or PropertyStatus.ACTIVE.value, round(float(row.price)))
-        found.setdefault(UUID(row.aggregate_id), []).append(step)
-    return {id: tuple(steps) for id, steps in found.items()}
-
-
-async def gone_of(connection: AsyncConnection, tenant_id: str, owners: Collection[str], since: datetime) -> list[Gone]:
-    """The listings that owners have deleted or withdrawn since `since`; not those that are sold or let, or a draft."""
-    wanted = {"owners": list(owners), "since": since, "statuses": sorted(_GONE), "most": _MAX_GONE}
-    left = {row.aggregate_id: row for row in await connection.execute(_LEFT, wanted)} if owners else {}
-    if not left:
-        return []
-    last = await connection.execute(_LAST, {"tenant_id": tenant_id, "ids": list(left), "types": list(_WHOLE)})
-    gone = []
-    for row in last:
-        facts, ending = row.event_data, left[row.aggregate_id]
-        status = facts.get("status", PropertyStatus.ACTIVE)
-        if status in _GONE or (ending.deleted and status == PropertyStatus.ACTIVE):
-            listed_at = datetime.fromisoformat(facts["listedAt"]) if facts.get("listedAt") else _LONG_AGO
-            likeness, price = likeness_of(facts, str(facts["ownerId"])), round(float(facts["price"]))
-            gone.append(Gone(UUID(row.aggregate_id), likeness, price, listed_at, ending.at))
-    return gone
 
 
 async def mails_of(connection: AsyncConnection, active: ActiveSavedSearch) -> list[SentMail]:
@@ -276,20 +246,26 @@ async def readings_of(
 class Due:
     """A saved search whose round is overdue."""
 
+    due_at: datetime
     tenant_id: str
     saved_search_id: UUID
     user_id: UUID
 
 
-async def overdue(connection: AsyncConnection, now: datetime, after: timedelta, limit: int) -> list[Due]:
-    """Saved searches of every tenant whose round was due `after` ago, oldest first."""
+async def overdue(
+    connection: AsyncConnection, now: datetime, late: timedelta, limit: int, after: Due | None = None
+) -> list[Due]:
+    """Saved searches of every tenant whose round was due `late` ago, oldest first: a page after a position."""
     c = saved_filters.c
+    place = c.due_at, c.tenant_id, c.saved_search_id
     of_user = and_(users.c.tenant_id == c.tenant_id, users.c.user_id == c.user_id)
     query = (
-        select(c.tenant_id, c.saved_search_id, c.user_id)
+        select(*place, c.user_id)
         .join(users, of_user)
-        .where(c.paused.is_(None), c.due_at < now - after, users.c.status.in_(list(MAY_SIGN_IN)))
-        .order_by(c.due_at)
+        .where(c.paused.is_(None), c.due_at < now - late, users.c.status.in_(list(MAY_SIGN_IN)))
+        .order_by(*place)
         .limit(limit)
     )
+    if after:
+        query = query.where(tuple_(*place) > (after.due_at, after.tenant_id, after.saved_search_id))
     return [Due(*row) for row in await connection.execute(query)]

@@ -638,6 +638,7 @@ saved_filters = Table(
     _at("due_at"),
     _at("last_round_at", nullable=True),
     _at("checkpoint", nullable=True),
+    Column("generation", Integer, nullable=False, server_default=text("0")),
     Column("unread_mails", ARRAY(DateTime(timezone=True)), nullable=False, server_default=text("'{}'")),
     Index("saved_filters_user", "tenant_id", "user_id", "created_at"),
     Index("saved_filters_due", "due_at", postgresql_where=text("paused IS NULL")),
@@ -730,6 +731,8 @@ property_search = Table(
     Column("price_per_sqft", Double, Computed("price::double precision / area_sqft", persisted=True)),
     Column("geo", Point, Computed(f"point(longitude * {WIDTH_OF_DEGREE}, latitude)", persisted=True)),
     _at("changed_at", nullable=True),
+    # When the read model had it: changes are looked at in this order, because events may come late.
+    _at("applied_at", now=True),
     # Hashes, because an index has no room for a hundred labels.
     Column("amenity_codes", ARRAY(BigInteger), Computed("search.label_codes(amenities)", persisted=True)),
     _sorted(
@@ -756,7 +759,7 @@ property_search = Table(
     _indexed("property_search_geo", "geo", "gist", postgresql_include=["tenant_id", "generation"]),
     Index(
         "property_search_changed",
-        *("tenant_id", "generation", "changed_at", "property_id"),
+        *("tenant_id", "generation", "applied_at", "property_id"),
         postgresql_where=text("status = 'ACTIVE'"),
     ),
     schema="search",
@@ -782,6 +785,10 @@ listings = property_search.to_metadata(views, name="listings")
 """The active listings."""
 listed_words = vocabulary.to_metadata(views, name="listed_words")
 """The words of the active listings, each with their number."""
+completed_rebuilds = Table(
+    "completed_rebuilds", views, Column("generation", Integer), _at("started_at"), schema="search"
+)
+"""The rebuilds of the projection `search` whose generation has served."""
 
 notices = Table(
     "notices",

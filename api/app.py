@@ -53,6 +53,7 @@ from api.observations import Observations
 from api.opaque import Signer
 from api.origins import Origins
 from api.passwords import Passwords
+from api.polygon_searches import PolygonSearches
 from api.revocations import Revocations
 from api.search_observations import SearchObservations
 from api.sessions import Sessions
@@ -177,6 +178,7 @@ async def _parts(settings: Settings) -> Parts:
         summaries=HistorySummaries(database),
         past_searches=PastSearches(database, keyring),
         suggestions=Suggestions(search_database),
+        polygon_searches=PolygonSearches(),
         inbox=Inbox(database, settings.consistency_wait_seconds),
         objects=Objects(settings),
         search_database=search_database,

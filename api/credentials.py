@@ -28,7 +28,7 @@ class Attestation(_OfBrowser):
 
     client_data_json: Annotated[str, _base64url(8_000), Field(alias="clientDataJSON")]
     attestation_object: Annotated[str, _base64url(32_000)]
-    transports: Annotated[tuple[Annotated[str, Field(max_length=50)], ...], Field(max_length=20)] = ()
+    transports: Annotated[tuple[Annotated[str, Field(max_length=50)], ...], Field(max_length=20, fail_fast=True)] = ()
 
 
 class CreatedCredential(_OfBrowser):

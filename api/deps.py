@@ -29,6 +29,7 @@ from api.observations import Observations
 from api.opaque import Signer, Tampered
 from api.origins import Origins
 from api.passwords import Passwords
+from api.polygon_searches import PolygonSearches
 from api.revocations import Revocations
 from api.search_observations import SearchObservations
 from api.sessions import Sessions
@@ -64,6 +65,7 @@ class Parts:
     summaries: HistorySummaries
     past_searches: PastSearches
     suggestions: Suggestions
+    polygon_searches: PolygonSearches
     inbox: Inbox
     objects: Objects
     search_database: Database

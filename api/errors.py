@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from adapters.postgres import DatabaseUnavailable
-from adapters.search.engine import SearchUnavailable
+from adapters.search.engine import SearchTooSlow, SearchUnavailable
 from api.reasons import reason
 from domain.model import Model
 
@@ -234,6 +234,15 @@ def unavailable(what: str) -> ApiError:
     )
 
 
+def too_slow() -> ApiError:
+    return ApiError(
+        "unavailable",
+        "The search takes too long. Ask for less, such as a smaller area, or a polygon with fewer vertices; or send it "
+        "again after Retry-After seconds.",
+        headers={"Retry-After": "5"},
+    )
+
+
 def document(error: ApiError, instance: str | None = None) -> dict[str, Any]:
     """The problem document of an error; `instance` is the path of the request."""
     kind = KINDS[error.kind]
@@ -340,6 +349,9 @@ def install(app: FastAPI) -> None:
             case DatabaseUnavailable():
                 log.warning("Postgres is unavailable: %s", error)
                 return answer(unavailable("The database"), path)
+            case SearchTooSlow():
+                log.warning("a search was cancelled: %s", error)
+                return answer(too_slow(), path)
             case SearchUnavailable():
                 log.warning("the search engine is unavailable: %s", error)
                 return answer(unavailable("Search"), path)

@@ -472,8 +472,8 @@ RESPONSES: dict[str, Any] = {
             {
                 "name": "history",
                 "generation": 3,
-                "behindEvents": 12,
-                "behindSeconds": 1.8,
+                "lagEvents": 12,
+                "lagSeconds": 1.8,
                 "parked": 0,
                 "rebuild": _REBUILD,
             }

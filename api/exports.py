@@ -61,11 +61,12 @@ async def download_export(request: Request, parts: PartsDep, token: _Token) -> R
         raise ApiError("invalid-link", "The file is deleted. Ask for a new export.")
     headers = {
         "Content-Disposition": f'attachment; filename="hyderabad-infra-{export.requested_at:%Y-%m-%d}.jsonl"',
-        "Content-Length": str(export.size),
+        # Not that of the row: another attempt may have written the file since, with later data.
+        "Content-Length": str(content.size),
         "Cache-Control": "private, no-store",
         "Referrer-Policy": "no-referrer",  # the URL has the token
     }
-    return StreamingResponse(content, 200, headers, _MEDIA_TYPE)
+    return StreamingResponse(content.chunks, 200, headers, _MEDIA_TYPE)
 
 
 async def _linked(request: Request, parts: Parts, token: str) -> Export:

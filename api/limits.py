@@ -10,7 +10,7 @@ _MINUTE = 60
 DAY = 86_400
 
 _COUNT = """
-local used = redis.call('INCR', KEYS[1])
+local used = redis.call('INCRBY', KEYS[1], ARGV[2])
 if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 return {used, redis.call('TTL', KEYS[1])}
 """
@@ -31,10 +31,11 @@ class Limits:
         who: str,
         limit: int,
         *,
+        weight: int = 1,
         seconds: int = _MINUTE,
         fail_closed: bool = False,
     ) -> None:
-        """Count a request of `who`, and report the quota `what` for the headers of the response.
+        """Count a request of `who` as `weight`, and report the quota `what` for the headers of the response.
 
         Raises ApiError too-many-requests above `limit` in `seconds`; with `fail_closed`, unavailable without Redis.
         """
@@ -42,7 +43,7 @@ class Limits:
         if self._breaker.is_open and not fail_closed:
             return
         try:
-            used, ttl = await self._pipeline.execute("EVAL", _COUNT, 1, key, seconds)
+            used, ttl = await self._pipeline.execute("EVAL", _COUNT, 1, key, seconds, weight)
         except RedisError as error:
             self._breaker.trip()
             if fail_closed:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from temporalio.client import (
@@ -24,6 +24,24 @@ from workflows import options, registry
 from workflows.record_activity import RecordActivityWorkflow
 
 log = logging.getLogger(__name__)
+
+MAX_BYTES = 1_000_000
+"""Of the observations of one workflow as JSON: half of what Temporal takes as an input, which it otherwise refuses."""
+
+
+def by_size(observations: Iterable[Observation], most: int = MAX_BYTES) -> Iterator[list[Observation]]:
+    """The observations in batches of at most so many bytes each; a larger one is a batch of its own."""
+    batch: list[Observation] = []
+    size = 0
+    for one in observations:
+        added = len(one.model_dump_json().encode())
+        if batch and size + added > most:
+            yield batch
+            batch, size = [], 0
+        batch.append(one)
+        size += added
+    if batch:
+        yield batch
 
 
 async def save_observations(

@@ -64,10 +64,10 @@ class ProjectionShown(Model):
     name: str
     generation: int
     """The generation that is read: each rebuild writes a new one."""
-    behind_events: Annotated[int, Field(ge=0, le=MAX_COUNTED)]
-    """Stored events that may not be applied yet; 10000 means 10000 or more. They count for some ten seconds, also when
-    they are applied sooner."""
-    behind_seconds: Annotated[float, Field(ge=0)]
+    lag_events: Annotated[int, Field(ge=0, le=MAX_COUNTED)] | None
+    """Stored events of every tenant that may not be applied yet; 10000 means 10000 or more. They count for some ten
+    seconds, also when they are applied sooner. Null for administrators who may not rebuild."""
+    lag_seconds: Annotated[float, Field(ge=0)] | None
     """The age of the oldest of them; 0 without any."""
     parked: int
     """Events of the tenant that could not be applied, and later ones of the same keys."""
@@ -131,10 +131,13 @@ def _accepted(*problems: str) -> dict[str, Any]:
 
 @router.get("", **query(ProjectionList, "forbidden"))
 async def list_projections(admin: AdminDep, parts: PartsDep, response: Response) -> ProjectionList:
-    """Every projection: its generation, how far it is behind, parked events, and its rebuild. For administrators."""
+    """Every projection: its generation, its lag, parked events, and its rebuild. For administrators.
+
+    Lag and rebuild concern every tenant, so that those of the default tenant alone see them.
+    """
     response.headers.update(PRIVATE)
     try:
-        states = await parts.operations.states(tenants_seen(parts, admin))
+        states = await parts.operations.states(tenants_seen(parts, admin), with_lag=is_operator(parts, admin))
     except NotRenumbered as error:
         detail = f"An operator must act: {error}."
         raise ApiError("unavailable", detail, headers={"Retry-After": "60"}) from error

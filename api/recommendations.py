@@ -80,7 +80,7 @@ async def list_similar_properties(
     async with parts.database.statements(tenant_id) as connection:
         listing = await find_property(connection, property_id)
     viewer = Actor(user_id=caller.user_id, role=caller.role) if caller else None
-    if listing is None or not (listing.is_public or (viewer and may_see(listing, viewer))):
+    if listing is None or not _is_visible(listing, viewer):
         raise ApiError("not-found", "There is no listing with this id that you may see. Check the id.")
     home = _home(listing)
     cards = await _cards(parts, tenant_id, queries_for(home))
@@ -133,7 +133,10 @@ async def _interests(parts: Parts, caller: Caller) -> tuple[list[Interest], set[
     async with parts.database.statements(caller.tenant_id) as connection:
         liked = await favorites_of(connection, caller.user_id, 50, None, sees_all=False)
         searches = await saved_searches.of_user(connection, caller.user_id)
-        seen = [await find_property(connection, id) for id in viewed[:_VIEWED]]
+        found = [await find_property(connection, id) for id in viewed[:_VIEWED]]
+    viewer = Actor(user_id=caller.user_id, role=caller.role)
+    # A reason shows the title that a listing has, and its place in the order shows the price.
+    seen = [listing for listing in found if listing and _is_visible(listing, viewer)]
     interests = [_interest(ReasonKind.FAVORITE, listing) for listing in liked.items[:_FAVORITES]]
     favorites = {listing.id for listing in liked.items}
     weight = _WEIGHTS[ReasonKind.SEARCHED]
@@ -141,8 +144,12 @@ async def _interests(parts: Parts, caller: Caller) -> tuple[list[Interest], set[
         if filters := recalled(search.filters):
             interests.append(Interest(ReasonKind.SEARCHED, weight, filters=filters, name=search.name))
     interests += [Interest(ReasonKind.SEARCHED, weight, filters=search.filters) for search in past.searches]
-    interests += [_interest(ReasonKind.VIEWED, listing) for listing in seen if listing and listing.id not in favorites]
+    interests += [_interest(ReasonKind.VIEWED, listing) for listing in seen if listing.id not in favorites]
     return interests, favorites | set(viewed)
+
+
+def _is_visible(listing: Property, viewer: Actor | None) -> bool:
+    return listing.is_public or (viewer is not None and may_see(listing, viewer))
 
 
 def _viewed(entries: Iterable[bytes]) -> list[UUID]:

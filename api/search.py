@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from adapters.search.reading import interpret_query
 from adapters.search.relaxing import relaxations
@@ -16,13 +17,14 @@ from api.errors import ApiError
 from api.openapi import query
 from api.paging import opened
 from api.property_answers import json_counts_of
-from api.search_limits import SEARCH_LIMIT
+from api.search_limits import SEARCH_LIMIT, count_polygon
 from api.search_parameters import SearchBody, SearchParameters
 from api.tokens import Caller
 from domain.facets import Facet
 from domain.gazetteer import hyderabad
+from domain.interpretation import changes_by_reading, read_before
 from domain.model import Model
-from domain.search import FacetValue, Hit, ListingCard, SearchQuery, SearchResult
+from domain.search import FacetValue, Hit, ListingCard, Position, SearchQuery, SearchResult
 from domain.words import words
 from projections.search import is_searchable, version_of
 
@@ -108,6 +110,20 @@ class SearchPage(Model):
     """When nothing is found: what to drop, the most promising first."""
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """A search as it was read, and the page that is asked for."""
+
+    query: SearchQuery
+    read_from: Mapping[str, Sequence[str]]
+    """By field: the words that it was read from."""
+    after: Position | None
+
+    def position(self, asked: SearchQuery, next: Position) -> Sequence[Any]:
+        """What the cursor of the next page has: the reading too, because the vocabulary changes with the listings."""
+        return next, changes_by_reading(asked, self.query), self.read_from
+
+
 @router.get("/properties", dependencies=[SEARCH_LIMIT], **query(SearchPage, *_PROBLEMS, signed_in="optional"))
 async def search_properties(
     parameters: Annotated[SearchParameters, Query()],
@@ -122,13 +138,19 @@ async def search_properties(
 
 @router.post("/properties", dependencies=[SEARCH_LIMIT], **query(SearchPage, *_PROBLEMS, signed_in="optional"))
 async def search_properties_in_polygon(
+    request: Request,
     body: BodyOf[SearchBody],
     caller: MaybeCallerDep,
     tenant_id: TenantDep,
     parts: PartsDep,
     consistency_token: ConsistencyToken = None,
 ) -> Response:
-    """The same as the search by URL, also within a polygon that was drawn on a map (GeoJSON)."""
+    """The same as the search by URL, also within a polygon that was drawn on a map (GeoJSON).
+
+    For the limit of searches every ten vertices count as another search.
+    """
+    if body.polygon:
+        await count_polygon(request, caller, tenant_id, parts, body.polygon)
     return await _answer(parts, caller, tenant_id, body, consistency_token)
 
 
@@ -143,27 +165,40 @@ async def _answer(
     tenant_id = caller.tenant_id if caller else tenant_id
     asked = sent.query
     await wait_until_searchable(parts, tenant_id, token)
-    async with parts.search_database.statements(tenant_id) as connection:
-        read, read_from = await interpret_query(connection, asked, interpret=sent.interpret)
-    purpose = _purpose(parts.search.name, tenant_id, read)
-    after = opened(parts.signer.open_position, purpose, sent.cursor)
-    found = await parts.search.search(tenant_id, read, after)
-    relax = () if found.hits or after else await relaxations(parts.search, tenant_id, read)
-    if caller and after is None:
+    purpose = _purpose(parts.search.name, tenant_id, asked, sent.interpret)
+    position = opened(parts.signer.open_position, purpose, sent.cursor)
+    reading = await _read(parts, tenant_id, asked, sent.interpret, position)
+    async with parts.polygon_searches.place() if reading.query.polygon else nullcontext():
+        found = await parts.search.search(tenant_id, reading.query, reading.after)
+        relax = () if found.hits or reading.after else await relaxations(parts.search, tenant_id, reading.query)
+    if caller and reading.after is None:
         parts.searches.searched(tenant_id, caller.user_id, asked, found.total.value if found.total else None)
     async with parts.database.statements(tenant_id) as connection:
         counts = await json_counts_of(connection, [hit.id for hit in found.hits])
     items = b",".join(_item(hit, counts[hit.id]) for hit in found.hits)
     rest = {
-        "nextCursor": parts.signer.sign_position(purpose, found.next) if found.next else None,
-        **_about(read, read_from, found),
+        "nextCursor": parts.signer.sign_position(purpose, reading.position(asked, found.next)) if found.next else None,
+        **_about(reading, found),
         "relax": relax,
     }
     return Response(b'{"items":[' + items + b"]," + orjson.dumps(rest)[1:], media_type="application/json")
 
 
-def _about(read: SearchQuery, read_from: Mapping[str, tuple[str, ...]], found: SearchResult) -> dict[str, Any]:
+async def _read(
+    parts: Parts, tenant_id: str, asked: SearchQuery, interpret: bool, position: Sequence[Any] | None
+) -> _Reading:
+    """How a search is read: by the words that listings have for its first page, and as that one for the others."""
+    if position is None:
+        async with parts.search_database.statements(tenant_id) as connection:
+            read, read_from = await interpret_query(connection, asked, interpret=interpret)
+        return _Reading(read, read_from, None)
+    after, changes, typed = position
+    return _Reading(read_before(asked, changes), typed, tuple(after))
+
+
+def _about(reading: _Reading, found: SearchResult) -> dict[str, Any]:
     """What an answer says beside the listings."""
+    read = reading.query
     return {
         "total": found.total,
         "facets": {name: _shown(name, values) for name, values in found.facets.items()},
@@ -173,7 +208,7 @@ def _about(read: SearchQuery, read_from: Mapping[str, tuple[str, ...]], found: S
                 for name, value in read.model_dump(mode="json", include=set(read.given)).items()
             },
             "terms": [word.text for word in words(read.q or "")],
-            "words": {SearchQuery.model_fields[name].alias or name: typed for name, typed in read_from.items()},
+            "words": {SearchQuery.model_fields[name].alias or name: typed for name, typed in reading.read_from.items()},
         },
     }
 
@@ -185,12 +220,10 @@ def _shown(facet: str, values: Sequence[FacetValue]) -> Sequence[FacetValue]:
     return [replace(each, value=hyderabad().label(each.value)) for each in values]
 
 
-def _purpose(engine: str, tenant_id: str, read: SearchQuery) -> str:
-    """What a cursor is signed for: it is good for the same search by the same engine only, in pages of any size.
-
-    The same search is one that is interpreted in the same way.
-    """
-    digest = hashlib.sha256(read.model_dump_json(exclude={"limit"}).encode()).hexdigest()
+def _purpose(engine: str, tenant_id: str, asked: SearchQuery, interpret: bool) -> str:
+    """What a cursor is signed for: it is good for the same search by the same engine only, in pages of any size."""
+    search = asked.model_dump_json(exclude={"limit"})
+    digest = hashlib.sha256(f"{interpret}:{search}".encode()).hexdigest()
     return f"search:{engine}:{tenant_id}:{digest}"
 
 

@@ -22,7 +22,7 @@ class Clusters(Model):
     items: tuple[Cluster, ...]
     """At most 1,000. A tile on the edge of the box counts the listings inside the box."""
     exact: bool
-    """Whether every listing was counted; if not, the counts are lower bounds, and the map shows where the newest are.
+    """Whether every listing was counted; if not, the counts are lower bounds, and the map shows some of the listings.
     """
 
 

@@ -2,8 +2,12 @@
 
 from fastapi import Depends, Request
 
-from api.deps import MaybeCallerDep, PartsDep, TenantDep, address_of
+from api.deps import MaybeCallerDep, Parts, PartsDep, TenantDep, address_of
 from api.tokens import Caller
+from domain.geometry import Polygons
+
+VERTICES_OF_A_SEARCH = 10
+"""Of a polygon, that count as another search: a thousand take a hundred times as long as a search without."""
 
 
 async def _count_search(request: Request, caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep) -> None:
@@ -14,6 +18,17 @@ async def _count_search(request: Request, caller: MaybeCallerDep, tenant_id: Ten
 async def _count_suggestion(request: Request, caller: MaybeCallerDep, tenant_id: TenantDep, parts: PartsDep) -> None:
     who = _who(request, caller)
     await parts.limits.count(_tenant(caller, tenant_id), "suggestions", who, parts.settings.suggestions_per_minute)
+
+
+async def count_polygon(
+    request: Request, caller: Caller | None, tenant_id: str, parts: Parts, polygon: Polygons
+) -> None:
+    """Count the vertices of a polygon, besides the search itself. Raises ApiError too-many-requests."""
+    limit = parts.settings.searches_per_minute
+    weight = min(limit, polygon.vertices // VERTICES_OF_A_SEARCH)
+    if weight:
+        tenant = _tenant(caller, tenant_id)
+        await parts.limits.count(tenant, "searches", _who(request, caller), limit, weight=weight)
 
 
 def _who(request: Request, caller: Caller | None) -> str:

@@ -16,7 +16,7 @@ from adapters.tables import person_keys
 from adapters.telemetry import OBSERVATIONS
 from api.batching import BatchedCalls
 from api.commands import new_id
-from api.observation_batches import save_observations
+from api.observation_batches import by_size, save_observations
 from domain.observations import PropertySearched, Search
 from domain.search import SearchFilters
 from domain.search_history import remembered, sameness
@@ -24,7 +24,7 @@ from domain.search_history import remembered, sameness
 _BATCH_SECONDS = 0.25
 """Longer than for views, because nobody waits for a search to be remembered."""
 _MAX_BATCH = 25
-"""Searches of one workflow: a polygon of 1,000 vertices is 50 kB when it is sealed, and Temporal's limit is 2 MB."""
+"""Searches that are saved at once, by a few workflows if they have large polygons: of 1,000 vertices, 100 kB sealed."""
 _MAX_WAITING = 1000
 """Searches of one process that wait to be saved; further ones are left out, which a user hardly notices."""
 
@@ -84,8 +84,12 @@ class SearchObservations:
                     keys = await _wrapped_keys(connection, {asked.user_id for asked in batch})
                 # Without a key, the person was erased in the meantime.
                 known = [self._observation(asked, keys[asked.user_id]) for asked in batch if asked.user_id in keys]
-                if known:
-                    await save_observations(self._client, tenant_id, known, self._wait_seconds)
+                saving = (
+                    save_observations(self._client, tenant_id, some, self._wait_seconds) for some in by_size(known)
+                )
+                for outcome in await asyncio.gather(*saving, return_exceptions=True):
+                    if outcome is not None:
+                        raise outcome
                 return [None] * len(batch)
 
             self._batches[tenant_id] = BatchedCalls(save, seconds=_BATCH_SECONDS, max_size=_MAX_BATCH, max_concurrent=1)

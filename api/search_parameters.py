@@ -49,7 +49,7 @@ Area = Annotated[float, Field(gt=0, le=10**8)]
 SearchCursor = Annotated[
     str | None,
     Field(
-        max_length=1000,
+        max_length=4000,  # it has the filters that were read from `q`, and its words, of which each may be four bytes
         description="nextCursor of the previous page of the same search; leave it out for the first page",
         json_schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},
     ),

@@ -5,6 +5,8 @@ import logging
 import time
 from collections import OrderedDict
 
+from sqlalchemy import text
+
 from adapters import tasks
 from adapters.postgres import Database
 from adapters.search.names import listed_names
@@ -15,6 +17,7 @@ log = logging.getLogger(__name__)
 
 _FRESH_SECONDS = 300.0
 """After so long a name that is listed for the first time is suggested; to count the names takes up to seconds."""
+_TIMEOUT = text("SET LOCAL statement_timeout = '10s'")
 _TENANTS = 100
 """Tenants whose names are kept in memory, some 4 MB each."""
 
@@ -44,8 +47,10 @@ class Suggestions:
         await tasks.cancel(list(self._building.values()))
 
     async def _build(self, tenant_id: str) -> SuggestionIndex:
-        async with self._database.statements(tenant_id) as connection:
-            names = await listed_names(connection)
+        # Nobody waits for it but the first one of a tenant.
+        async with self._database.transaction(tenant_id) as tx:
+            await tx.execute(_TIMEOUT)
+            names = await listed_names(tx)
         # Some 20 ms, in which the event loop serves others.
         index = await asyncio.to_thread(SuggestionIndex, hyderabad(), names)
         self._built[tenant_id] = time.monotonic(), index

@@ -218,7 +218,7 @@ async def judged(settings: Settings, database: Database, all_tenants: Database, 
 async def measure(settings: Settings, row: AddRow, count: int) -> None:
     """The rows `search-*` of `count` listings."""
     async with AsyncExitStack() as ending:
-        database, all_tenants = Database.for_searching(settings), Database.for_all_tenants(settings)
+        database, all_tenants = Database.for_searching(settings, seconds=10), Database.for_all_tenants(settings)
         ending.push_async_callback(database.close)
         ending.push_async_callback(all_tenants.close)
         owner = await asyncpg.connect(settings.database_url)

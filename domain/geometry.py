@@ -16,7 +16,9 @@ Position = Annotated[
     Field(json_schema_extra={"items": {"type": "number"}}),  # `prefixItems` alone is not known to every tool
 ]
 """Longitude and latitude, in the order of GeoJSON (RFC 7946, section 3.1.1)."""
-Ring = Annotated[tuple[Position, ...], Field(min_length=4)]
+# The first wrong part of a shape is enough to refuse it: an error for each of 40,000 would take pydantic half a second.
+Ring = Annotated[tuple[Position, ...], Field(min_length=4, fail_fast=True)]
+_Rings = Annotated[tuple[Ring, ...], Field(min_length=1, fail_fast=True)]
 
 
 class Point(Model):
@@ -49,14 +51,17 @@ class _Shape(Model):
         """Each polygon as its outer ring and its holes."""
         raise NotImplementedError
 
+    @property
+    def vertices(self) -> int:
+        """The number of vertices, those of holes included."""
+        return sum(len(ring) - 1 for polygon in self.polygons for ring in polygon)
+
     @model_validator(mode="after")
     def _check_rings(self) -> Self:
-        rings = [ring for polygon in self.polygons for ring in polygon]
-        vertices = sum(len(ring) - 1 for ring in rings)
-        if vertices > MAX_VERTICES:
-            advice = f"Draw it with at most {MAX_VERTICES:,} vertices; it has {vertices:,}."
+        if self.vertices > MAX_VERTICES:
+            advice = f"Draw it with at most {MAX_VERTICES:,} vertices; it has {self.vertices:,}."
             raise PydanticCustomError("too_many_vertices", advice)
-        if any(ring[0] != ring[-1] for ring in rings):
+        if any(ring[0] != ring[-1] for polygon in self.polygons for ring in polygon):
             raise PydanticCustomError("open_ring", "End each ring where it begins (RFC 7946, section 3.1.6).")
         return self
 
@@ -65,7 +70,7 @@ class Polygon(_Shape):
     """A GeoJSON Polygon: the outer ring, then holes."""
 
     type: Literal["Polygon"]
-    coordinates: Annotated[tuple[Ring, ...], Field(min_length=1)]
+    coordinates: _Rings
 
     @property
     def polygons(self) -> tuple[tuple[Ring, ...], ...]:
@@ -76,7 +81,7 @@ class MultiPolygon(_Shape):
     """A GeoJSON MultiPolygon."""
 
     type: Literal["MultiPolygon"]
-    coordinates: Annotated[tuple[Annotated[tuple[Ring, ...], Field(min_length=1)], ...], Field(min_length=1)]
+    coordinates: Annotated[tuple[_Rings, ...], Field(min_length=1, fail_fast=True)]
 
     @property
     def polygons(self) -> tuple[tuple[Ring, ...], ...]:

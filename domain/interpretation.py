@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from domain.search import SearchFilters, SearchQuery
 
@@ -33,3 +34,17 @@ def with_filters_of(read: Interpretation, asked: SearchQuery) -> tuple[SearchQue
     filters = {name: value for name, value in read.filters.given.items() if name not in given}
     changed = asked.model_copy(update={**filters, "q": " ".join(read.terms) or None})
     return changed, {name: words for name, words in read.words.items() if name in filters}
+
+
+def changes_by_reading(asked: SearchQuery, read: SearchQuery) -> dict[str, Any]:
+    """What the reading of a search has changed, as JSON values by field."""
+    changed = {name for name in SearchFilters.model_fields if getattr(asked, name) != getattr(read, name)}
+    return read.model_dump(mode="json", include=changed)
+
+
+def read_before(asked: SearchQuery, changes: Mapping[str, Any]) -> SearchQuery:
+    """A search as it was read when its `changes_by_reading` were kept."""
+    filters = SearchFilters.model_validate({name: value for name, value in changes.items() if name != "q"})
+    # Corrected words may make a text longer than one that can be sent.
+    text = {"q": changes["q"]} if "q" in changes else {}
+    return asked.model_copy(update={name: getattr(filters, name) for name in changes} | text)

@@ -38,6 +38,7 @@ class Step:
     at: datetime
     status: str
     price: int
+    version: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,16 @@ class Found:
     title: str
     location: str
     price: int
-    likeness: tuple[Any, ...]
-    """`likeness_of` it."""
+    likeness: "Likeness"
     steps: tuple[Step, ...]
     """Oldest first."""
+    late_since: datetime | None = None
+    """The time of the first change that the read model applied late: the listing is judged from then on."""
+
+    @property
+    def public_at(self) -> datetime | None:
+        """When it was offered for the first time."""
+        return next((step.at for step in self.steps if step.status == PropertyStatus.ACTIVE), None)
 
 
 @dataclass(frozen=True)
@@ -70,17 +77,47 @@ class Gone:
     """A listing that its owner has deleted or withdrawn."""
 
     id: UUID
-    likeness: tuple[Any, ...]
+    likeness: "Likeness"
     price: int
     listed_at: datetime
     at: datetime
 
 
-def likeness_of(facts: Mapping[str, Any], owner_id: str) -> tuple[Any, ...]:
-    """What two listings of one home have in common, from the JSON of a listing. A title is easily changed."""
+@dataclass(frozen=True)
+class Listed:
+    """A listing that an owner has created, found by the search or not."""
+
+    id: UUID
+    likeness: "Likeness"
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What shows that two listings are of one home."""
+
+    kind: tuple[Any, ...]
+    """Owner, place, type, deal, rooms, area and floor, stated or not."""
+    stated: frozenset[tuple[str, Any]]
+    """What tells a home from others of its kind, as far as the listing states it."""
+
+    def is_of_same_home(self, other: "Likeness") -> bool:
+        """Whether all of the kind is equal, and one thing that both state."""
+        return self.kind == other.kind and not self.stated.isdisjoint(other.stated)
+
+
+def likeness_of(facts: Mapping[str, Any], owner_id: str) -> Likeness:
+    """What is compared of a listing, from its JSON."""
     place = " ".join(str(facts.get("location", "")).casefold().split())
     same = ("propertyType", "listingType", "bedrooms", "bathrooms", "areaSqft", "floorNumber")
-    return (owner_id, place, *(facts.get(name) for name in same))
+    stated: dict[str, Any] = {name: facts.get(name) for name in ("areaSqft", "floorNumber")}
+    stated |= {name: " ".join(str(facts.get(name) or "").casefold().split()) or None for name in ("address", "title")}
+    if facts.get("latitude") is not None and facts.get("longitude") is not None:
+        stated["point"] = float(facts["latitude"]), float(facts["longitude"])
+    return Likeness(
+        (owner_id, place, *(facts.get(name) for name in same)),
+        frozenset((name, value) for name, value in stated.items() if value is not None),
+    )
 
 
 def is_worth_reporting(price: int, before: int) -> bool:
@@ -89,18 +126,24 @@ def is_worth_reporting(price: int, before: int) -> bool:
 
 
 def matches_of(
-    found: Iterable[Found], reported: Mapping[UUID, Reported], gone: Iterable[Gone], since: datetime
+    found: Sequence[Found],
+    reported: Mapping[UUID, Reported],
+    gone: Iterable[Gone],
+    since: datetime,
+    listed: Iterable[Listed] = (),
 ) -> list[MatchedListing]:
     """Those of the found listings that are news since `since`, in their order, each with its reason.
 
     `reported` has what was reported of them, and of those in `gone`: a listing that came and went since, and that
-    nobody was told of, makes no relisting of the one that follows it.
+    its owner was not notified of, makes no relisting of the one that follows it. `listed` has what the owners of those
+    in `gone` have listed: one of them may be the relisting, also of an earlier round.
     """
     known = [one for one in gone if one.listed_at < since or one.id in reported]
+    relisted = _relisted(found, listed, known) if known else {}
     matches = []
     for listing in found:
-        before = [one for one in known if one.likeness == listing.likeness and one.id != listing.id]
-        reason = _reason(listing, reported.get(listing.id), before, since)
+        judged_since = min(since, listing.late_since or since)
+        reason = _reason(listing, reported.get(listing.id), relisted.get(listing.id), judged_since)
         if reason:
             because, previous_price = reason
             shown = MatchedListing(
@@ -116,25 +159,36 @@ def matches_of(
     return matches
 
 
+def _relisted(found: Iterable[Found], listed: Iterable[Listed], gone: Iterable[Gone]) -> dict[UUID, Gone]:
+    """By the ids of relistings, what each was before: a listing that is gone makes one relisting, the first."""
+    created = {one.id: one for one in listed}
+    public = {one.id: Listed(one.id, one.likeness, one.public_at) for one in found if one.public_at}
+    left, relisted = sorted(gone, key=lambda one: one.at), {}
+    for new in sorted((created | public).values(), key=lambda one: (one.at, one.id)):
+        for old in left:
+            within = old.listed_at < new.at and abs(old.at - new.at) <= RELISTED_WITHIN
+            if within and old.id != new.id and old.likeness.is_of_same_home(new.likeness):
+                relisted[new.id] = old
+                left.remove(old)
+                break
+    return relisted
+
+
 def _reason(
-    listing: Found, reported: Reported | None, gone: Sequence[Gone], since: datetime
+    listing: Found, reported: Reported | None, gone: Gone | None, since: datetime
 ) -> tuple[MatchReason, int | None] | None:
     if reported and reported.version >= listing.version:
         return None
     if reported and is_worth_reporting(listing.price, reported.price):
         return MatchReason.CHEAPER, reported.price
-    public = next((step.at for step in listing.steps if step.status == PropertyStatus.ACTIVE), None)
+    public = listing.public_at
     if public is None:
         return None  # its events are not those of the version that was found
-    if public >= since:
-        if reported:
-            return None  # it was new when it was reported, and has been edited since
-        before = [one.price for one in gone if one.at >= public - RELISTED_WITHIN]
-        if not before:
+    if reported is None and public >= since:
+        if gone is None:
             return MatchReason.NEW, None
-        return (MatchReason.CHEAPER, min(before)) if is_worth_reporting(listing.price, min(before)) else None
-    known = _known_price(listing.steps, since)
-    if reported is None and is_worth_reporting(listing.price, known):
+        return (MatchReason.CHEAPER, gone.price) if is_worth_reporting(listing.price, gone.price) else None
+    if reported is None and is_worth_reporting(listing.price, known := _known_price(listing.steps, since)):
         return MatchReason.CHEAPER, known
     return (MatchReason.BACK, None) if _is_back(listing.steps, reported, since) else None
 
@@ -155,19 +209,21 @@ def _known_price(steps: Sequence[Step], since: datetime) -> int:
 
 def _is_back(steps: Sequence[Step], reported: Reported | None, since: datetime) -> bool:
     """Whether a listing has come back to the market since `since`, after an absence that counts."""
-    away: list[Step] = []
+    absent: list[Step] = []
     last: tuple[Step, list[Step]] | None = None
     was_public = False
     for step in steps:
         if step.status != PropertyStatus.ACTIVE:
-            away.append(step)
+            absent.append(step)
         else:
-            if away and was_public:
-                last = step, away
-            away, was_public = [], True
+            if absent and was_public:
+                last = step, absent
+            absent, was_public = [], True
     if last is None or last[0].at < since:
         return False
     returned, absence = last
+    if reported and returned.version <= reported.version:
+        return False  # it was back when it was reported
     if reported and reported.back_at and returned.at - reported.back_at < RELISTED_WITHIN:
         return False
     deal = next((step for step in absence if step.status in _DEALS), None)

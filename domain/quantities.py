@@ -158,7 +158,8 @@ AREA = Measure(
         "cents?": Decimal("435.6"),
         "hectares?": Decimal("107639.10416709722"),
     },
-    before="area|size",
+    # Also the other way round, `sqft 1200`, but for a price `per sqft`.
+    before=r"area|size|(?<!per )(?<!rate )(?:sq ?ft|sft|square ?feet)(?= \d{3})",
     after="area|plot area|built up area|super area|carpet area",
 )
 """Square feet. Units as in the shared notes: a gaj is a square yard, and forty guntas are an acre."""

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from domain import fields as f
 from domain.geometry import Box, Point, Polygons
@@ -16,6 +16,9 @@ from domain.model import Model
 from domain.property import Facing, FurnishedStatus, ListingType, PropertyFacts, PropertyType
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
+from domain.words import words
+
+T = TypeVar("T")
 
 COUNTED_EXACTLY = 10_000
 """Totals and facets are exact up to so many matches, and a lower bound above."""
@@ -27,12 +30,36 @@ RoomCount = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2})\+?$", examples=["2"
 """A number of rooms; with `+`, that number or more."""
 
 
+_EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""What every engine and time zone can compute with."""
+
+
 def _in_utc(value: datetime) -> datetime:
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-Moment = Annotated[datetime, AfterValidator(_in_utc)]
+def _within_bounds(value: datetime) -> datetime:
+    # By code: of bounds after another validator pydantic writes keys into the JSON schema that it does not know.
+    if value < _EARLIEST:
+        raise PydanticKnownError("greater_than_equal", {"ge": _EARLIEST.isoformat()})
+    if value > _LATEST:
+        raise PydanticKnownError("less_than_equal", {"le": _LATEST.isoformat()})
+    return value
+
+
+def _once_each(values: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc), AfterValidator(_within_bounds)]
 """A time; in UTC if it says no other."""
+
+Several = Annotated[
+    tuple[T, ...],
+    Field(max_length=20, fail_fast=True),  # otherwise pydantic collects an error for each of 40,000 wrong values
+    AfterValidator(_once_each),
+]
+"""The values of a filter, of which a listing has any."""
 
 
 class Sort(StrEnum):
@@ -60,29 +87,29 @@ class SearchFilters(Model):
 
     q: f.SearchText | None = None
     """Text over title, description, locality, project and address."""
-    location: tuple[f.Place, ...] = Field((), max_length=20)
+    location: Several[f.Place] = ()
     """Localities, however they are spelt."""
-    pincode: tuple[f.Pincode, ...] = Field((), max_length=20)
-    property_type: tuple[PropertyType, ...] = ()
-    listing_type: tuple[ListingType, ...] = ()
+    pincode: Several[f.Pincode] = ()
+    property_type: Several[PropertyType] = ()
+    listing_type: Several[ListingType] = ()
     min_price: f.Rupees | None = None
     max_price: f.Rupees | None = None
     min_area: f.SquareFeet | None = None
     max_area: f.SquareFeet | None = None
-    bedrooms: tuple[RoomCount, ...] = Field((), max_length=20)
+    bedrooms: Several[RoomCount] = ()
     min_bedrooms: f.Rooms | None = None
-    bathrooms: tuple[RoomCount, ...] = Field((), max_length=20)
-    furnished_status: tuple[FurnishedStatus, ...] = ()
-    amenities: tuple[f.Label, ...] = Field((), max_length=20)
+    bathrooms: Several[RoomCount] = ()
+    furnished_status: Several[FurnishedStatus] = ()
+    amenities: Several[f.Label] = ()
     """All of them, whatever their case."""
-    facing: tuple[Facing, ...] = ()
+    facing: Several[Facing] = ()
     min_floor: f.Floor | None = None
     max_floor: f.Floor | None = None
     max_age: f.Years | None = None
     """Of the building."""
     rera: bool | None = None
     """Whether the listing has a RERA registration."""
-    posted_by: tuple[UserRole, ...] = ()
+    posted_by: Several[UserRole] = ()
     """The role that the owner had when they listed it."""
     listed_since: Moment | None = None
     """First public at that time or later."""
@@ -103,8 +130,13 @@ class SearchFilters(Model):
 
     @property
     def given(self) -> dict[str, Any]:
-        """The filters that ask for something, by field name. `radius_km` belongs to `near`."""
+        """The filters that ask for something, by field name.
+
+        A `q` without a word asks for nothing, and `radius_km` belongs to `near`.
+        """
         values = {name: getattr(self, name) for name in SearchFilters.model_fields if name != "radius_km"}
+        if next(words(self.q or ""), None) is None:
+            del values["q"]
         return {name: value for name, value in values.items() if value not in (None, ())}
 
     def without(self, name: str) -> Self:
@@ -171,6 +203,8 @@ class Hit:
     distance_km: float | None = None
     highlights: Mapping[str, str] = field(default_factory=dict)
     """By field: HTML-escaped text with the matching words in `<mark>`."""
+    changed_at: datetime | None = None
+    """Of changes: the time of the event, or of an earlier one that came late."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ _OWN = 3
 """Past searches of one answer: more would hide what somebody has not searched for yet."""
 _SHORTEST_MISTAKE = 4
 """Letters from which on a beginning may have an error; from twice as many, two."""
+_WORDS_OF_A_NAME, _LETTERS_OF_A_NAME = 4, 40
+"""The last words of a text that may begin a name, and their letters: each place to begin at is looked up by itself."""
 _OWNERS_OF_A_NAME = 3
 """A name that so many owners write is one of a project, or of a locality that no gazetteer has; what one or two write
 in any number of listings may be anything."""
@@ -108,8 +110,10 @@ class SuggestionIndex:
         if not words:
             return []
         found = dict.fromkeys(self._own(words, past))
-        for start in range(len(words)):
+        for start in range(max(0, len(words) - _WORDS_OF_A_NAME), len(words)):
             rest = words[start:]
+            if sum(map(len, rest)) > _LETTERS_OF_A_NAME:
+                continue
             names = self._beginning(rest) or self._similar(rest)
             if names:
                 lead = " ".join([*words[:start], ""])

@@ -12,6 +12,10 @@ _WORD = re.compile("['\u2019]s(?![^\\W_])|[0-9]+|(?:[^\\W0-9_]|[\u0300-\u036f\u0
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _LONGEST = 60
 """Characters of a word that count: no word is longer, and Postgres indexes no longer text than 2 kB."""
+_PART = 100
+"""Characters of a text that are looked at together for a word: few beside a long text, many beside a word."""
+_IN_VAIN = 8
+"""Parts of a text without a wanted word, but with its letters, and other than ASCII, that are read by words."""
 STOP_WORDS = frozenset(
     {"a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "in", "is", "it"}
     | {"of", "on", "or", "the", "this", "to", "with"}
@@ -34,7 +38,7 @@ def without_accents(text: str) -> str:
 
 def words(text: str) -> Iterator[Word]:
     """The words of a text, in order, without STOP_WORDS."""
-    return (word for word in _all_words(text) if word.text not in STOP_WORDS)
+    return (word for word in _all_words(text, 0, len(text)) if word.text not in STOP_WORDS)
 
 
 def singular(word: str) -> str:
@@ -63,24 +67,51 @@ def highlighted(text: str, wanted: frozenset[str], around: int | None = None) ->
 
     `around` is the number of characters to show before and after the first of them; without it, the whole text.
     """
-    found = [word for word in words(text) if singular(word.text) in wanted]
-    if not found:
+    first = next(_wanted_words(text, wanted, 0, len(text)), None)
+    if first is None:
         return None
     start, end = 0, len(text)
     if around is not None:
-        start = _boundary(text, found[0].start - around)
-        end = _boundary(text, found[0].end + around)
+        start = _boundary(text, first.start - around)
+        end = max(first.end, _boundary(text, first.end + around))
     parts, at = ["…" if start > 0 else ""], start
-    for word in found:
-        if word.end > end:
-            break
+    for word in _wanted_words(text, wanted, first.start, end):
         parts += [escape(text[at : word.start]), "<mark>", escape(text[word.start : word.end]), "</mark>"]
         at = word.end
     return "".join([*parts, escape(text[at:end]), "…" if end < len(text) else ""])
 
 
-def _all_words(text: str) -> Iterator[Word]:
-    for found in _WORD.finditer(text):
+def _wanted_words(text: str, wanted: frozenset[str], start: int, end: int) -> Iterator[Word]:
+    """The words between two places of a text whose `singular` is wanted, in order.
+
+    To decompose each word of a long text takes milliseconds. So it is read by words only where it has the letters of a
+    wanted one, and no further when that was in vain too often: a page of listings must not hold up the process.
+    """
+    letters = {part for word in wanted for part in (word, word[:-1] + "ies" if word.endswith("y") else word)}
+    in_vain = 0
+    for first, last in _parts(text, start, end):
+        plain = without_accents(text[first:last]).casefold()
+        if not any(each in plain for each in letters):
+            continue
+        every = (word for word in _all_words(text, first, last) if word.text not in STOP_WORDS)
+        found = [word for word in every if singular(word.text) in wanted]
+        in_vain += not found and not text[first:last].isascii()
+        if in_vain > _IN_VAIN:
+            return
+        yield from found
+
+
+def _parts(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Parts of at least _PART characters, each of which ends at `end` or before a space, so that no word is split."""
+    while start < end:
+        space = text.find(" ", start + _PART, end)
+        last = end if space < 0 else space
+        yield start, last
+        start = last
+
+
+def _all_words(text: str, start: int, end: int) -> Iterator[Word]:
+    for found in _WORD.finditer(text, start, end):
         if word := _plain(found.group()):
             yield Word(word, found.start(), found.end())
 

@@ -6,7 +6,7 @@ import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from email import message_from_bytes, policy
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.parser import BytesHeaderParser
 from itertools import islice
 from pathlib import Path
@@ -40,7 +40,11 @@ class Mailbox:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._files = sorted(folder.glob("*.eml"))
-        self._by_message_id = {_parsed(file)["Message-ID"]: file for file in self._files}
+        self._to: dict[Path, str] = {}
+        """The recipient of each mail: a search by address parses only the mails that it finds."""
+        self._by_message_id: dict[str, Path] = {}
+        for file in self._files:
+            self._add(file, file.read_bytes())
 
     def __len__(self) -> int:
         return len(self._files)
@@ -52,13 +56,17 @@ class Mailbox:
 
     def store(self, content: bytes) -> None:
         """Keep a mail, unless it is a duplicate."""
-        message_id = BytesHeaderParser().parsebytes(content).get("Message-ID")
-        if message_id not in self._by_message_id:
+        if _headers(content)["Message-ID"] not in self._by_message_id:
             file = self._folder / f"{len(self._files) + 1:08}.eml"
             file.write_bytes(content)
+            self._add(file, content)
             self._files.append(file)
-            if message_id:
-                self._by_message_id[message_id] = file
+
+    def _add(self, file: Path, content: bytes) -> None:
+        headers = _headers(content)
+        self._to[file] = str(headers["To"])
+        if message_id := headers["Message-ID"]:
+            self._by_message_id[message_id] = file
 
     def newest(
         self, limit: int, to: str | None = None, before: str | None = None, after: str | None = None
@@ -66,18 +74,21 @@ class Mailbox:
         """Up to `limit` mails, newest first, optionally only those to one address, and between two mails."""
         end = len(self._files) if before is None else bisect_left(self._files, before, key=lambda file: file.stem)
         begin = 0 if after is None else bisect_right(self._files, after, key=lambda file: file.stem)
-        return [_shown(file, mail) for file, mail in islice(self._to(to, self._files[begin:end]), limit)]
+        return [_shown(file, _parsed(file)) for file in islice(self._sent_to(to, self._files[begin:end]), limit)]
 
     def newest_to(self, limit: int, to: str) -> list[EmailMessage]:
         """Up to `limit` mails to one address, newest first."""
-        return [mail for _, mail in islice(self._to(to, self._files), limit)]
+        return [_parsed(file) for file in islice(self._sent_to(to, self._files), limit)]
 
-    def _to(self, to: str | None, files: list[Path]) -> Iterator[tuple[Path, EmailMessage]]:
-        found = ((file, _parsed(file)) for file in reversed(files))
-        return (pair for pair in found if to is None or to in str(pair[1]["To"]))
+    def _sent_to(self, to: str | None, files: list[Path]) -> Iterator[Path]:
+        return (file for file in reversed(files) if to is None or to in self._to[file])
 
     def find(self, mail_id: str) -> dict[str, Any] | None:
         return next((_shown(file, _parsed(file)) for file in self._files if file.stem == mail_id), None)
+
+
+def _headers(content: bytes) -> Message:
+    return BytesHeaderParser(policy=policy.default).parsebytes(content)
 
 
 def _parsed(file: Path) -> EmailMessage:

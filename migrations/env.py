@@ -12,6 +12,7 @@ from adapters.tables import Point, Xid8, metadata
 
 # Types that SQLAlchemy's reflection does not know.
 ischema_names |= {"xid8": Xid8, "point": Point}
+_POLL_SECONDS = 0.2
 SCHEMAS = {"user_management", "property_management", "search", "user_history", "notification"}
 
 
@@ -36,8 +37,11 @@ def _migrate(connection: Connection) -> None:
 async def _run() -> None:
     engine = create_async_engine(async_url(context.config.attributes["database_url"]), poolclass=pool.NullPool)
     async with engine.connect() as connection:
-        # A second process that migrates at the same time waits here, then has nothing to do.
-        await connection.exec_driver_sql("SELECT pg_advisory_lock(7237001)")
+        # A second process that migrates at the same time waits here, then has nothing to do. It asks again and again:
+        # a statement that waits is a transaction, for whose end CREATE INDEX CONCURRENTLY of the first would wait.
+        while not (await connection.exec_driver_sql("SELECT pg_try_advisory_lock(7237001)")).scalar_one():
+            await connection.commit()
+            await asyncio.sleep(_POLL_SECONDS)
         await connection.commit()
         await connection.run_sync(_migrate)
         await connection.commit()

@@ -39,15 +39,13 @@ class NotDone(Exception):
 async def show_status(settings: Settings) -> None:
     """Print the state of each projection; parked events are those of every tenant."""
     async with _operations(settings) as (operations, database):
-        states = await operations.states(())
+        states = await operations.states((), with_lag=True)
         async with database.statements() as connection:
             parked = {name: len(await list_parked(connection, name)) for name in PROJECTIONS}
     for state in states:
-        behind = (
-            f"{state.behind_events} events" if state.behind_events < MAX_COUNTED else f"{MAX_COUNTED} or more events"
-        )
+        lag = f"{MAX_COUNTED} or more events" if state.lag_events == MAX_COUNTED else f"{state.lag_events} events"
         _print_line(
-            f"{state.name}\tgeneration {state.generation}\t{behind} behind, the oldest for {state.behind_seconds:.0f} s"
+            f"{state.name}\tgeneration {state.generation}\t{lag} behind, the oldest for {state.lag_seconds:.0f} s"
             f"\t{parked[state.name]} parked"
         )
 

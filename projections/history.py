@@ -113,6 +113,8 @@ class History(Projection[Activity]):
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._add = redis.register_script(_ADD)
+        self._erased: set[tuple[str, UUID]] = set()
+        """Erased users among whose entries are some that `apply` has left out, and the cache has not."""
 
     def read(self, topic: str, value: bytes) -> Activity:
         """The activity in a message. Raises UnreadableEvent with the reason."""
@@ -131,6 +133,7 @@ class History(Projection[Activity]):
         erased = await erased_among(tx, {(activity.tenant_id, activity.user_id) for activity in activities})
         for tenant_id, user_id in sorted(erased):
             await delete_history(tx, tenant_id, user_id, generation)
+        self._erased |= erased
         new = {
             activity.event_id: activity
             for activity in activities
@@ -142,16 +145,22 @@ class History(Projection[Activity]):
 
     async def update_cache(self, activities: Sequence[Activity], generation: int) -> None:
         """Add entries to the sets that exist in Redis, and delete those of erased users. Raises RedisError."""
-        by_user: dict[tuple[str, str], list[str | bytes]] = defaultdict(list)
+        by_user: dict[tuple[str, UUID], list[str | bytes]] = defaultdict(list)
+        deleted: set[tuple[str, UUID]] = set()
         for activity in activities:
+            user = activity.tenant_id, activity.user_id
+            if activity.activity_type == _ERASED or user in self._erased:
+                deleted.add(user)
             score = str(Cursor(activity.timestamp, activity.event_id).score)
-            by_user[activity.tenant_id, str(activity.user_id)] += [score, entry_json(activity)]
+            by_user[user] += [score, entry_json(activity)]
         async with self._redis.pipeline(transaction=False) as pipe:
             for (tenant_id, user_id), entries in by_user.items():
-                keys = cache_keys_of(tenant_id, user_id, generation)
-                await self._add(keys=keys, args=[MAX_CACHED, *entries], client=pipe)
+                if (tenant_id, user_id) not in deleted:
+                    keys = cache_keys_of(tenant_id, str(user_id), generation)
+                    await self._add(keys=keys, args=[MAX_CACHED, *entries], client=pipe)
             await pipe.execute()
-        await self.drop_cached(self.cache_keys([one for one in activities if one.activity_type == _ERASED]), generation)
+        await self.drop_cached([(tenant_id, str(user_id)) for tenant_id, user_id in deleted], generation)
+        self._erased -= deleted
 
     def cache_keys(self, activities: Sequence[Activity]) -> set[CacheKey]:
         """The users whose sets the entries are in."""

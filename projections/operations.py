@@ -22,7 +22,7 @@ from projections.retrying import Discarded, Retried, discard, retry
 
 MAX_COUNTED = 10_000
 """So many events after a checkpoint are counted, and no more."""
-_BEHIND = text("""
+_LAG = text("""
     SELECT count(*) AS events, coalesce(extract(epoch FROM now() - min(timestamp)), 0) AS seconds
     FROM (
         SELECT timestamp FROM user_history.event_store
@@ -34,13 +34,14 @@ _BEHIND = text("""
 
 @dataclass(frozen=True)
 class ProjectionState:
-    """One projection: what serves, how far it is behind the event store, and what needs an operator."""
+    """One projection: what serves, its lag behind the event store, and what needs an operator."""
 
     name: str
     generation: int
-    behind_events: int
-    """Events after its checkpoint, which follows within some ten seconds; at most MAX_COUNTED."""
-    behind_seconds: float
+    lag_events: int | None
+    """Events of every tenant after its checkpoint, which follows within some ten seconds; at most MAX_COUNTED. None if
+    it was not asked for."""
+    lag_seconds: float | None
     """The age of the oldest of them."""
     parked: int
 
@@ -65,15 +66,22 @@ class Operations:
             await self._clients.index.close()
         await self._database.close()
 
-    async def states(self, tenants: Collection[str]) -> list[ProjectionState]:
+    async def states(self, tenants: Collection[str], *, with_lag: bool) -> list[ProjectionState]:
         """The state of each projection, with the number of parked events of these tenants. Raises DatabaseUnavailable.
+
+        The lag is that of every tenant.
 
         Raises NotRenumbered on a restored store.
         """
         async with self._database.statements() as connection:
             await event_store.ensure_renumbered(connection)
             parked = await count_parked(connection, tenants)
-            return [await _state(connection, name, parked.get(name, 0)) for name in PROJECTIONS]
+            states = []
+            for name in PROJECTIONS:
+                events, seconds = await _lag(connection, name) if with_lag else (None, None)
+                generation = await generation_of(connection, name)
+                states.append(ProjectionState(name, generation, events, seconds, parked.get(name, 0)))
+            return states
 
     async def start_rebuild(self, name: str, requested_by: UUID | None) -> RebuildOrder:
         """Start the workflow of a rebuild. Raises RebuildRunning, TemporalUnavailable, DatabaseUnavailable."""
@@ -152,10 +160,9 @@ class Operations:
         return await retry(self._database, PROJECTIONS[name](self._clients), found.key) if found else None
 
 
-async def _state(connection: AsyncConnection, name: str, parked: int) -> ProjectionState:
+async def _lag(connection: AsyncConnection, name: str) -> tuple[int, float]:
+    """The number of events after the checkpoint of a projection, and the age of the oldest in seconds."""
     checkpoint: Position = await event_store.checkpoint(connection, name)
     where = {"tx_id": str(checkpoint.tx_id), "id": checkpoint.id}
-    behind = (await connection.execute(_BEHIND, where)).one()
-    return ProjectionState(
-        name, await generation_of(connection, name), behind.events, max(0.0, float(behind.seconds)), parked
-    )
+    later = (await connection.execute(_LAG, where)).one()
+    return later.events, max(0.0, float(later.seconds))

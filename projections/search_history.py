@@ -56,19 +56,25 @@ _APPLY = text("""
     bindparam("searched", type_=ARRAY(DateTime(timezone=True))),
     bindparam("deleted", type_=ARRAY(DateTime(timezone=True))),
 )
-_EMPTY_DELETED = text("""
+_DELETED = """
     UPDATE search.search_history AS search
     SET event_id = NULL, query = NULL, total = NULL, searched_at = NULL
-    FROM search.search_history AS whole
+    FROM search.search_history AS whole, {changed}
     WHERE whole.tenant_id = search.tenant_id AND whole.user_id = search.user_id
         AND whole.generation = :generation AND whole.search_id = :all_searches
-        AND search.generation = :generation AND search.user_id = ANY(:user_ids)
+        AND search.generation = :generation AND search.user_id = changed.user_id
         AND search.searched_at <= greatest(search.deleted_until, whole.deleted_until)
-""").bindparams(
+"""
+_BINDS = (
     bindparam("generation", type_=Integer),
     bindparam("all_searches", type_=Uuid),
     bindparam("user_ids", type_=ARRAY(Uuid)),
 )
+_EMPTY_OF_BATCH = text(
+    _DELETED.format(changed="unnest(:user_ids, :search_ids) AS changed (user_id, search_id)")
+    + " AND search.search_id = changed.search_id"
+).bindparams(*_BINDS, bindparam("search_ids", type_=ARRAY(Uuid)))
+_EMPTY_OF_USERS = text(_DELETED.format(changed="unnest(:user_ids) AS changed (user_id)")).bindparams(*_BINDS)
 
 
 @dataclass(frozen=True)
@@ -126,9 +132,13 @@ class SearchHistory(Projection[Event]):
         if rows:
             ordered = [rows[key] for key in sorted(rows)]
             await tx.execute(_APPLY, _columns(ordered, generation))
-            user_ids = sorted({row.user_id for row in ordered})
-            which = {"generation": generation, "all_searches": ALL_SEARCHES, "user_ids": user_ids}
-            await tx.execute(_EMPTY_DELETED, which)
+            which = {"generation": generation, "all_searches": ALL_SEARCHES}
+            # A user may have a hundred thousand others, of which nothing has changed unless all are deleted.
+            keys = {"user_ids": [row.user_id for row in ordered], "search_ids": [row.search_id for row in ordered]}
+            await tx.execute(_EMPTY_OF_BATCH, which | keys)
+            cleared = sorted({row.user_id for row in ordered if row.search_id == ALL_SEARCHES and row.deleted_until})
+            if cleared:
+                await tx.execute(_EMPTY_OF_USERS, which | {"user_ids": cleared})
 
 
 def _rows(event: Event) -> list[_Row]:

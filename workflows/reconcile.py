@@ -6,8 +6,8 @@ from temporalio.exceptions import ActivityError
 from activities.erasing import OverdueErasures
 from activities.exports import OverdueExports
 from activities.overdue_deliveries import OverdueDeliveries
+from activities.overdue_saved_searches import OverdueSavedSearches
 from activities.publishing import Reconciliation
-from activities.saved_search_rounds import OverdueSavedSearches
 from activities.verifications import OverdueVerifications
 from workflows import options
 

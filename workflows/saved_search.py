@@ -1,4 +1,4 @@
-"""Saved search: wait until a round is due, report what is news, and wait for the next, until it is paused or deleted.
+"""Saved search: wait until a round is due, report new matches, and wait for the next, until it is paused or deleted.
 
 When the next round is due is read from the saved search, so a signal needs no content: whatever has changed, it is read
 again. Reconcile starts a workflow again that is lost with Temporal; it goes on where the last round has come to.
@@ -17,6 +17,8 @@ from workflows import options
 
 _ROUNDS = 100
 """Rounds of one run: a history of some thousand events, and with instant mails less than a day."""
+_ATTEMPTS = 3
+"""To start rounds whose workflow ends between the start that is refused and the signal. Reconcile starts it then."""
 _NOT_FOUND = "ExternalWorkflowExecutionNotFound"
 """The type of the SDK's error for a signal to a workflow that is not there, or has completed."""
 
@@ -45,9 +47,9 @@ class SavedSearchWorkflow:
                 due_at = await self._next_round(of)
                 continue
             done = await self._round(of)
-            if done.unread:
+            if done.unread and not self._changed:
                 return "paused, because its last mails were not read"
-            due_at = done.due_at
+            due_at = done.due_at  # None if it was resumed while it paused itself
         workflow.continue_as_new(of)
 
     async def _next_round(self, of: SavedSearchOf) -> datetime | None:
@@ -77,22 +79,28 @@ class SavedSearchWorkflow:
 async def start_rounds(saved: Saved) -> None:
     """Start the rounds of a saved search, or have the running ones follow a change."""
     of = _of(saved)
-    try:
-        await workflow.start_child_workflow(
-            SavedSearchWorkflow.run,
-            of,
-            id=of.workflow_id,
-            task_queue=options.NOTIFICATIONS,
-            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-            search_attributes=search_attributes(of),
-            static_summary="Look for what is news",
-        )
-    except WorkflowAlreadyStartedError:
-        await signal_rounds(saved)
+    for _ in range(_ATTEMPTS):
+        try:
+            await workflow.start_child_workflow(
+                SavedSearchWorkflow.run,
+                of,
+                id=of.workflow_id,
+                task_queue=options.NOTIFICATIONS,
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                search_attributes=search_attributes(of),
+                static_summary="Find new matches",
+            )
+            return
+        except WorkflowAlreadyStartedError:
+            if await signal_rounds(saved):
+                return
 
 
-async def signal_rounds(saved: Saved) -> None:
-    """Have the rounds of a saved search follow a change, which ends them when it is paused or deleted."""
+async def signal_rounds(saved: Saved) -> bool:
+    """Have the rounds of a saved search follow a change, which ends them when it is paused or deleted.
+
+    False if there are none: they have ended.
+    """
     handle: workflow.ExternalWorkflowHandle[SavedSearchWorkflow] = workflow.get_external_workflow_handle_for(
         SavedSearchWorkflow.run, _of(saved).workflow_id
     )
@@ -101,6 +109,8 @@ async def signal_rounds(saved: Saved) -> None:
     except ApplicationError as error:
         if error.type != _NOT_FOUND:
             raise
+        return False
+    return True
 
 
 def _of(saved: Saved) -> SavedSearchOf:

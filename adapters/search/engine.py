@@ -13,6 +13,10 @@ class SearchUnavailable(Exception):
     """The search engine cannot be reached, or does not answer in time."""
 
 
+class SearchTooSlow(SearchUnavailable):
+    """The search takes longer than somebody waits for it."""
+
+
 class IndexMissing(SearchUnavailable):
     """The listings are being indexed: the engine is new, or has lost them."""
 
@@ -48,14 +52,14 @@ class SearchEngine(Protocol):
     async def changes(
         self, tenant_id: str, filters: SearchFilters, since: datetime, after: Position | None = None
     ) -> SearchResult:
-        """The listings that match and were changed at `since` or later: a page after a position, the latest last.
+        """The listings that match with a change applied at `since` or later: a page after a position, the latest last.
 
         A listing that is changed while pages are read comes again on a later one, so none is missed.
         """
         ...
 
     async def last_change(self, tenant_id: str) -> datetime | None:
-        """When the listing that was changed last was changed; None without listings."""
+        """When the last change of an active listing was applied; None without listings."""
         ...
 
     async def refresh(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 from math import asin, cos, radians, sin, sqrt
@@ -110,15 +111,18 @@ class OpenSearch:
     async def changes(
         self, tenant_id: str, filters: SearchFilters, since: datetime, after: Position | None = None
     ) -> SearchResult:
-        """The listings that match and were changed since, the latest last. Raises SearchUnavailable."""
+        """The listings that match with changes applied since, the latest last. Raises SearchUnavailable."""
         [found] = await self._ask(tenant_id, [changes(filters, since, after)])
         hits: list[dict[str, Any]] = found["hits"]["hits"]
         shown = hits[:CHANGES_OF_A_PAGE]
         following = position_of_change(shown[-1]["sort"]) if len(hits) > len(shown) else None
-        return SearchResult([_hit(hit, None, frozenset()) for hit in shown], following)
+        return SearchResult(
+            [replace(_hit(hit, None, frozenset()), changed_at=time_of(hit["_source"]["changed_at"])) for hit in shown],
+            following,
+        )
 
     async def last_change(self, tenant_id: str) -> datetime | None:
-        """When the listing that was changed last was changed. Raises SearchUnavailable."""
+        """When the last change was applied. Raises SearchUnavailable."""
         [found] = await self._ask(tenant_id, [LAST_CHANGE])
         return next((time_of(hit["sort"][0]) for hit in found["hits"]["hits"]), None)
 

@@ -48,6 +48,7 @@ _MAPPING: dict[str, Any] = {
         # Microseconds since 1970, so that they sort as exactly as in Postgres.
         "listed_at": _LONG,
         "changed_at": _LONG,
+        "applied_at": _LONG,
         "property_type": _KEYWORD,
         "listing_type": _KEYWORD,
         "furnished_status": _KEYWORD,
@@ -68,7 +69,7 @@ _MAPPING: dict[str, Any] = {
         "words": {"properties": dict.fromkeys(("any", *SEARCHED), _WORDS)},
     },
 }
-_TIMES = ("listed_at", "changed_at")
+_TIMES = ("listed_at", "changed_at", "applied_at")
 _SAME = _MAPPING["properties"].keys() - {"id", "tenant", "active", "geo", "words", *_TIMES}
 """The fields that have a column of `search.property_search` as it is."""
 

@@ -68,34 +68,34 @@ def page(query: SearchQuery, after: Position | None) -> Clause:
 
 def changes(filters: SearchFilters, since: datetime, after: Position | None) -> Clause:
     """The request of a page of changes: its sort values are those of a position after `position_of_change`."""
-    lately = {"range": {"changed_at": {"gte": microseconds(since)}}}
+    lately = {"range": {"applied_at": {"gte": microseconds(since)}}}
     asked: Clause = {
         "query": {"bool": {"filter": [*conditions(filters), lately]}},
-        "sort": [{"changed_at": "asc"}, {"id": "asc"}],
+        "sort": [{"applied_at": "asc"}, {"id": "asc"}],
         "size": CHANGES_OF_A_PAGE + 1,
         "track_total_hits": False,
-        "_source": ["card"],
+        "_source": ["card", "changed_at"],
     }
     if not after:
         return asked
-    changed_at, id = after
-    return asked | {"search_after": [microseconds(datetime.fromisoformat(changed_at)), id]}
+    applied_at, id = after
+    return asked | {"search_after": [microseconds(datetime.fromisoformat(applied_at)), id]}
 
 
 def position_of_change(sort_values: Sequence[Any]) -> Position:
-    """The position of a changed listing, as in Postgres."""
-    changed_at, id = sort_values
-    return time_of(changed_at).isoformat(), id
+    """The position of a change, as in Postgres."""
+    applied_at, id = sort_values
+    return time_of(applied_at).isoformat(), id
 
 
 LAST_CHANGE: Clause = {
     "query": {"match_all": {}},
-    "sort": [{"changed_at": "desc"}],
+    "sort": [{"applied_at": "desc"}],
     "size": 1,
     "track_total_hits": False,
     "_source": False,
 }
-"""The request of the listing that was changed last."""
+"""The request of the last change."""
 
 
 def position_of(query: SearchQuery, sort_values: Sequence[Any]) -> Position:

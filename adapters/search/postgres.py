@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,10 +25,10 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
-from adapters.postgres import Database, DatabaseUnavailable
+from adapters.postgres import Database, DatabaseUnavailable, StatementTimeout
 from adapters.search.clusters import clusters
 from adapters.search.conditions import distance_to, text_query
-from adapters.search.engine import SearchUnavailable
+from adapters.search.engine import SearchTooSlow, SearchUnavailable
 from adapters.search.facets import counts, total_and_facets
 from adapters.search.plans import NEWEST, Key, below, complete, plan_of, plan_of_changes
 from adapters.search.relevance import most_relevant
@@ -39,7 +40,7 @@ from domain.words import highlighted, singular, words
 
 _AROUND = 120
 """Characters of a description before and after its first matching word that a highlight shows."""
-_LAST_CHANGE = select(func.max(listings.c.changed_at))
+_LAST_CHANGE = select(func.max(listings.c.applied_at))
 _SHOWN = (listings.c.card, listings.c.created_at, listings.c.listed_at, listings.c.property_id)
 
 
@@ -84,20 +85,21 @@ class PostgresSearch:
     async def changes(
         self, tenant_id: str, filters: SearchFilters, since: datetime, after: Position | None = None
     ) -> SearchResult:
-        """The listings that match and were changed since, the latest last. Raises SearchUnavailable."""
-        plan, place = plan_of_changes(filters), (listings.c.changed_at, listings.c.property_id)
-        query = select(*_SHOWN, listings.c.changed_at).where(*plan.plain, *(hidden.is_(True) for hidden in plan.hidden))
-        query = query.where(listings.c.changed_at >= since).order_by(*place).limit(CHANGES_OF_A_PAGE + 1)
+        """The listings that match with changes applied since, the latest last. Raises SearchUnavailable."""
+        plan, place = plan_of_changes(filters), (listings.c.applied_at, listings.c.property_id)
+        query = select(*_SHOWN, listings.c.changed_at, listings.c.applied_at).where(*plan.plain)
+        query = query.where(*(hidden.is_(True) for hidden in plan.hidden), listings.c.applied_at >= since)
+        query = query.order_by(*place).limit(CHANGES_OF_A_PAGE + 1)
         if after:
             query = query.where(tuple_(*place) > (datetime.fromisoformat(after[0]), UUID(after[1])))
         async with self._connection(tenant_id) as connection:
             rows = list(await connection.execute(query))
         shown = rows[:CHANGES_OF_A_PAGE]
-        following = (shown[-1].changed_at.isoformat(), str(shown[-1].property_id)) if len(rows) > len(shown) else None
-        return SearchResult([_hit(row, frozenset()) for row in shown], following)
+        following = (shown[-1].applied_at.isoformat(), str(shown[-1].property_id)) if len(rows) > len(shown) else None
+        return SearchResult([replace(_hit(row, frozenset()), changed_at=row.changed_at) for row in shown], following)
 
     async def last_change(self, tenant_id: str) -> datetime | None:
-        """When the listing that was changed last was changed. Raises SearchUnavailable."""
+        """When the last change was applied. Raises SearchUnavailable."""
         async with self._connection(tenant_id) as connection:
             found: datetime | None = (await connection.execute(_LAST_CHANGE)).scalar_one()
         return found
@@ -126,6 +128,8 @@ class PostgresSearch:
         try:
             async with self._database.statements(tenant_id) as connection:
                 yield connection
+        except StatementTimeout as error:
+            raise SearchTooSlow(str(error)) from error
         except DatabaseUnavailable as error:
             raise SearchUnavailable(str(error)) from error
 

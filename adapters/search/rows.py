@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,11 @@ _CARD_FIELDS = [
     for name in ListingCard.model_fields
     if name not in {"id", "version", "images", "created_at", "updated_at", "listed_at"}
 ]
+LATE_AFTER = timedelta(minutes=10)
+"""A change that the read model applies so much later than its event's time may come after newer ones.
+
+Far longer than a projection is late while all is well, and than its transactions are open.
+"""
 SEARCHED = {"title": "A", "location": "A", "address": "B", "description": "D"}
 """The texts that a search looks in, with the weight of their words in a tsvector."""
 
@@ -32,6 +37,8 @@ class IndexedListing:
     version: int
     """The newest wins, in whatever order they come."""
     timestamp: datetime
+    changed_at: datetime
+    """The time of the event; of several that are applied together, that of the first."""
     status: PropertyStatus | None
     """None when the listing is deleted."""
     created_at: datetime
@@ -61,6 +68,7 @@ def indexed(event: Event) -> IndexedListing:
         property_id=event.aggregate_id,
         version=event.version,
         timestamp=event.timestamp,
+        changed_at=event.timestamp,
         status=None if deleted else fact.status,
         created_at=created_at,
         listed_at=listed_at,
@@ -88,7 +96,7 @@ def row_of(listing: IndexedListing) -> dict[str, Any]:
         "status": listing.status,
         "created_at": listing.created_at,
         "listed_at": listing.listed_at,
-        "changed_at": listing.timestamp,
+        "changed_at": listing.changed_at,
         **dict.fromkeys(("locality", "amenities", "has_rera", "words", "card")),
         **shown,
     }

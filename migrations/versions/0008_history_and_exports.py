@@ -5,9 +5,11 @@ from alembic import op
 revision = "0008"
 down_revision = "0007"
 
+_INDEX = """
+CREATE INDEX CONCURRENTLY user_activity_type
+    ON user_history.user_activity (user_id, generation, activity_type, timestamp DESC, event_id DESC)
+"""
 _TABLES = """
-CREATE INDEX user_activity_type
-    ON user_history.user_activity (user_id, generation, activity_type, timestamp DESC, event_id DESC);
 CREATE TABLE user_history.activity_counts (
     tenant_id varchar(63) NOT NULL,
     generation integer NOT NULL,
@@ -68,6 +70,11 @@ _OF_ONE_TENANT = ("user_history.activity_counts", "search.search_history", "user
 
 
 def upgrade() -> None:
+    # First, and outside of the transaction: histories are written while the index of millions of entries is built. One
+    # that was interrupted leaves an index that is not valid.
+    with op.get_context().autocommit_block():
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS user_history.user_activity_type")
+        op.execute(_INDEX)
     op.execute("SET LOCAL lock_timeout = '5s'")
     for statement in _TABLES.split(";\n"):
         if statement.strip():

@@ -1,4 +1,4 @@
-"""Saved searches, what was reported of each, and when a listing was changed."""
+"""Saved searches, what was reported of each, and when a change of a listing was applied."""
 
 from alembic import op
 
@@ -23,6 +23,7 @@ CREATE TABLE search.saved_filters (
     due_at timestamptz NOT NULL,
     last_round_at timestamptz,
     checkpoint timestamptz,
+    generation integer NOT NULL DEFAULT 0,
     unread_mails timestamptz[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (tenant_id, saved_search_id)
 );
@@ -45,13 +46,18 @@ CREATE INDEX saved_search_matches_newest
 CREATE INDEX saved_search_matches_user ON search.saved_search_matches (tenant_id, user_id);
 
 ALTER TABLE search.property_search ADD COLUMN changed_at timestamptz;
-CREATE INDEX property_search_changed ON search.property_search (tenant_id, generation, changed_at, property_id)
+ALTER TABLE search.property_search ADD COLUMN applied_at timestamptz NOT NULL DEFAULT now();
+CREATE INDEX property_search_changed ON search.property_search (tenant_id, generation, applied_at, property_id)
     WHERE status = 'ACTIVE';
 -- A view has the columns that its table had when it was created.
 CREATE OR REPLACE VIEW search.listings AS SELECT * FROM search.property_search
     WHERE status = 'ACTIVE' AND tenant_id = current_setting('app.tenant', true)
     AND generation = (SELECT generation FROM user_history.read_models WHERE name = 'search');
+-- Rounds look at what rebuilds have applied; the table has who has asked for them.
+CREATE VIEW search.completed_rebuilds AS SELECT generation, started_at FROM user_history.rebuilds
+    WHERE projection = 'search' AND status = 'COMPLETED';
 
+GRANT SELECT ON search.completed_rebuilds TO hyderabad_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON search.saved_filters, search.saved_search_matches TO hyderabad_app;
 GRANT SELECT ON search.saved_filters TO hyderabad_all_tenants;
 """

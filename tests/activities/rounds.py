@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 from temporalio.testing import ActivityEnvironment
 
 from activities.saved_search_rounds import Round, RoundDone, SavedSearchOf, SavedSearchRounds
 from adapters import event_store
 from adapters.postgres import Database
-from adapters.tables import deliveries
+from adapters.tables import deliveries, saved_filters
 from domain.events import observation_events
 from domain.preferences import Channel, NoticeKind
 from domain.property import PropertyPatch
@@ -22,7 +22,7 @@ from projections.search import Search
 from tests.activities.accounts import Saving, change
 from tests.activities.test_saved_searches import Searching
 from tests.projections.messages import stored_messages
-from tests.samples import record_activity
+from tests.samples import create_property, record_activity
 
 FILTERS = '{"location":["Kondapur"]}'
 
@@ -34,11 +34,12 @@ class Rounds:
         self, rounds: SavedSearchRounds, searching: Searching, saving: Saving, database: Database, all_tenants: Database
     ) -> None:
         self.activities, self.searching, self.saving = rounds, searching, saving
-        self.database, self._all_tenants = database, all_tenants
+        self.database, self.all_tenants = database, all_tenants
         self.tenant = searching.tenant
         self.of: SavedSearchOf
         self.created: CreateSavedSearch
         self.now: datetime
+        self._applied: set[tuple[UUID, int]] = set()
 
     async def begin(self, **more: Any) -> None:
         user = await self.saving.registered(self.tenant)
@@ -46,19 +47,36 @@ class Rounds:
         self.of = SavedSearchOf(tenant_id=self.tenant, saved_search_id=self.created.saved_search_id, user_id=user)
         self.now = self.created.issued_at
 
+    async def has_looked_since(self, ago: timedelta) -> None:
+        """Have the saved search be as old, without rounds."""
+        of = saved_filters.c.saved_search_id == self.of.saved_search_id
+        async with self.database.statements(self.tenant) as connection:
+            await connection.execute(update(saved_filters).where(of).values(since=self.created.issued_at - ago))
+
+    async def listed_before(self, ago: timedelta, **more: Any) -> CreateProperty:
+        """A listing of a new owner, so long ago."""
+        listed = create_property(self.tenant, await self.saving.registered(self.tenant), location="Kondapur", **more)
+        listed = listed.model_copy(update={"issued_at": listed.issued_at - ago})
+        await self.saving.property(listed)
+        return listed
+
     async def listed(self, **more: Any) -> CreateProperty:
         return await self.saving.listed(self.tenant, location="Kondapur", **more)
 
-    async def changed(self, listed: CreateProperty, command: Any, **fields: Any) -> None:
-        await self.saving.property(change(command, listed, **fields))
+    async def changed(self, listed: CreateProperty, command: Any, ago: timedelta = timedelta(), **fields: Any) -> None:
+        """Save a change of a listing by its owner, so long ago."""
+        changed = change(command, listed, **fields)
+        await self.saving.property(changed.model_copy(update={"issued_at": changed.issued_at - ago}))
 
     async def project(self) -> None:
-        """Apply every stored event of the tenant to the read model of search."""
+        """Apply the stored events of the tenant that were not applied to the read model of search."""
         search = Search()
-        messages = as_consumed(search, await stored_messages(self._all_tenants, self.tenant), where="test").messages
+        messages = as_consumed(search, await stored_messages(self.all_tenants, self.tenant), where="test").messages
         read = [event for message in messages if (event := search.read(message.topic, message.value))]
-        async with self._all_tenants.transaction() as tx:
-            await search.apply(tx, read, await generation_of(tx, search.name))
+        read = [event for event in read if (event.property_id, event.version) not in self._applied]
+        async with self.all_tenants.transaction() as tx:
+            await search.apply(tx, read, await generation_of(tx, search.name, locked=True))
+        self._applied |= {(event.property_id, event.version) for event in read}
 
     async def next(self, after: timedelta = timedelta(minutes=10), times: int = 1, projected: bool = True) -> RoundDone:
         """The next round, with everything that was saved in the read model if it is `projected`."""

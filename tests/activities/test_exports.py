@@ -87,8 +87,8 @@ async def written(exports: Exports, requested: Requested) -> Any:
 
 
 async def content(objects: Objects, key: str) -> bytes | None:
-    chunks = await objects.get(key)
-    return None if chunks is None else b"".join([chunk async for chunk in chunks])
+    found = await objects.get(key)
+    return None if found is None else b"".join([chunk async for chunk in found.chunks])
 
 
 async def lines(objects: Objects, key: str) -> dict[str, list[Any]]:

@@ -1,38 +1,39 @@
 """Rounds of saved searches on real Postgres: what they find, store, and enqueue."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid5
 
 import pytest
 from sqlalchemy import select, update
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.testing import ActivityEnvironment
 
-from activities.saved_search_rounds import OverdueSavedSearches, Round, RoundDone, SavedSearchOf, SavedSearchRounds
+from activities.overdue_saved_searches import OverdueSavedSearches
+from activities.saved_search_rounds import Round, RoundDone, SavedSearchOf, SavedSearchRounds
 from activities.saving import CommandStore
-from adapters import saved_searches
+from adapters import listing_events, saved_searches
 from adapters.outbox import PendingEvent
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.search.engine import SearchUnavailable
 from adapters.search.postgres import PostgresSearch
 from adapters.settings import Settings
-from adapters.tables import notices, saved_filters, saved_search_matches, users
+from adapters.tables import listings, notices, saved_filters, saved_search_matches, users
 from domain.matching import MAX_SHOWN, MAX_UNREAD
 from domain.notifications import in_app_id
 from domain.observations import NotificationsRead, Read, SavedSearchVisited, View, Visit
 from domain.property import PropertyPatch
-from domain.property_commands import (
-    ChangePropertyStatus,
-    DeleteProperty,
-    PatchProperty,
-)
+from domain.property_commands import ChangePropertyStatus, CreateProperty, DeleteProperty, PatchProperty
 from domain.property_status import PropertyStatus
 from domain.saved_searches import ChangeSavedSearch, Frequency, PausedBy, PauseSavedSearch
+from projections.rebuild import RebuildRunning, rebuild
+from projections.search import Search
 from tests.activities.accounts import Saving
 from tests.activities.rounds import Rounds, cheaper, id_of
 from tests.activities.test_saved_searches import Searching
+from tests.platform import until
 from tests.samples import create_property, new_id, new_tenant, view
 
 
@@ -212,6 +213,79 @@ async def test_what_a_late_read_model_did_not_have_is_reported_later(rounds: Rou
     assert await rounds.reported(found) == [(id_of(late), "NEW", None)]
 
 
+async def test_change_that_the_read_model_applied_hours_late_is_reported(rounds: Rounds) -> None:
+    """It was parked, or a partition of Kafka stood still, while the read model had newer changes of others."""
+    known = await rounds.listed_before(timedelta(days=3), price=8_000_000, bedrooms=1)
+    await rounds.has_looked_since(timedelta(days=1))
+    other = await rounds.listed(bedrooms=2)
+    first = await rounds.next()
+    late = await rounds.listed_before(timedelta(hours=8), bedrooms=3)
+    await rounds.changed(known, PatchProperty, timedelta(hours=8), **cheaper(7_000_000))
+
+    second, third = await rounds.next(), await rounds.next()
+
+    assert await rounds.reported(first) == [(id_of(other), "NEW", None)]
+    assert sorted(await rounds.reported(second)) == sorted(
+        [(id_of(late), "NEW", None), (id_of(known), "CHEAPER", 8_000_000)]
+    )
+    assert third.reported == 0
+
+
+async def applied_at(rounds: Rounds, listed: CreateProperty) -> datetime:
+    async with rounds.database.statements(rounds.tenant) as connection:
+        query = select(listings.c.applied_at).where(listings.c.property_id == listed.property_id)
+        at: datetime = (await connection.execute(query)).scalar_one()
+    return at
+
+
+async def test_rebuild_between_two_rounds_mails_nothing_twice_and_loses_nothing(rounds: Rounds) -> None:
+    known = await rounds.listed(bedrooms=1)
+    first = await rounds.next()
+    before = await applied_at(rounds, known)
+    parked = await rounds.listed(bedrooms=2)
+
+    async def is_rebuilt() -> bool:
+        try:
+            await rebuild(rounds.all_tenants, Search(), lambda _: None)
+        except RebuildRunning:
+            return False
+        return True
+
+    assert await until(is_rebuilt)
+    # The rebuild took an hour, and the old generation had newer changes of others meanwhile.
+    of = saved_filters.c.saved_search_id == rounds.of.saved_search_id
+    async with rounds.database.statements(rounds.tenant) as connection:
+        later = {"checkpoint": datetime.now(UTC) + timedelta(hours=1)}
+        await connection.execute(update(saved_filters).where(of).values(later))
+    second = await rounds.next(projected=False)
+    third = await rounds.next(projected=False)
+
+    assert await rounds.reported(first) == [(id_of(known), "NEW", None)]
+    assert await rounds.reported(second) == [(id_of(parked), "NEW", None)]
+    assert third.reported == 0
+    # What was applied is not looked at again by every saved search.
+    assert await applied_at(rounds, known) == before
+
+
+async def test_round_whose_data_is_wrong_is_not_retried_and_the_next_one_finds_what_it_missed(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    flat = await rounds.listed()
+
+    async def wrong(*_: Any) -> Any:
+        raise KeyError("Canary's price")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(listing_events, "steps_of", wrong)
+        failed = await rounds.next()
+    found = await rounds.next()
+
+    assert (failed.reported, failed.due_at) == (0, rounds.now)
+    assert "a round fails by its data: KeyError at" in caplog.text
+    assert "Canary" not in caplog.text
+    assert await rounds.reported(found) == [(id_of(flat), "NEW", None)]
+
+
 async def test_home_that_came_and_went_between_rounds_does_not_hide_the_one_that_follows(rounds: Rounds) -> None:
     first = await rounds.listed(bedrooms=3)
     await rounds.changed(first, DeleteProperty)
@@ -356,13 +430,41 @@ async def test_rounds_of_one_tenant_see_nothing_of_another(rounds: Rounds) -> No
 
 
 class Recording:
-    """Remembers the workflows that are started."""
+    """Remembers the workflows that are started, but for those that run already."""
 
-    def __init__(self) -> None:
+    def __init__(self, running: Collection[str] = ()) -> None:
         self.started: list[str] = []
+        self._running = running
 
     async def start_workflow(self, name: str, of: SavedSearchOf, **options: Any) -> None:
+        if options["id"] in self._running:
+            raise WorkflowAlreadyStartedError(options["id"], name)
         self.started.append(options["id"])
+
+
+async def test_reconcile_looks_beyond_the_rounds_that_run(
+    rounds: Rounds, all_tenants: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that wait for the search engine are the oldest."""
+    monkeypatch.setattr("activities.overdue_saved_searches._LIMIT", 1)
+    lost, due = rounds.of, datetime.now(UTC) - timedelta(days=400)
+    await rounds.begin()
+    waiting = rounds.of
+    c = saved_filters.c
+    async with rounds.database.statements(rounds.tenant) as connection:
+        for of, at in ((lost, due), (waiting, due - timedelta(days=1))):
+            one = c.saved_search_id == of.saved_search_id
+            await connection.execute(update(saved_filters).where(one).values(due_at=at))
+    client = Recording(running={waiting.workflow_id})
+    beats: list[int] = []
+    environment = ActivityEnvironment()
+    environment.on_heartbeat = beats.append
+
+    overdue = OverdueSavedSearches(all_tenants, client, "notifications")  # type: ignore[arg-type]
+    await environment.run(overdue.start_overdue_saved_searches)
+
+    assert client.started == [lost.workflow_id]
+    assert len(beats) > len(client.started)
 
 
 @pytest.mark.parametrize("why_not", [None, "due", "paused", "suspended"])

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
+from datetime import datetime
 
 import asyncpg
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import DateTime, bindparam, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from adapters.postgres import Database, DatabaseUnavailable, Write, write_rows
 from adapters.settings import Settings
@@ -195,6 +196,15 @@ async def _end(settings: Settings, pid: int) -> None:
     operator = await asyncpg.connect(settings.database_url)
     await operator.execute(f"SELECT pg_terminate_backend({pid}, 5000)")
     await operator.close()
+
+
+async def test_value_that_cannot_be_sent_to_postgres_is_no_outage(single: Database) -> None:
+    # In UTC it is in the year 0, which Python does not have.
+    value = bindparam("value", datetime.fromisoformat("0001-01-01T00:00:00+14:00"), DateTime(timezone=True))
+
+    with pytest.raises(DBAPIError, match=r"invalid input for query argument \$1"):
+        async with single.statements() as connection:
+            await connection.execute(select(value))
 
 
 async def test_tenant_is_a_value_and_never_a_statement(single: Database) -> None:

@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from sqlalchemy import text
 
 from adapters.postgres import Database
-from adapters.search.engine import SearchUnavailable
+from adapters.search.engine import SearchTooSlow, SearchUnavailable
 from adapters.search.postgres import PostgresSearch
 from adapters.search.rows import indexed
 from adapters.settings import Settings
@@ -55,3 +56,13 @@ async def test_unreachable_database_is_search_unavailable(settings: Settings, te
         await engine.clusters(tenant, SearchFilters(), 12)
     with pytest.raises(SearchUnavailable):
         await engine.cards(tenant, [])
+
+
+async def test_statement_that_takes_too_long_is_cancelled(settings: Settings, tenant: str) -> None:
+    database = Database.for_searching(settings, seconds=0.05)
+
+    with pytest.raises(SearchTooSlow, match="statement timeout"):
+        async with PostgresSearch(database)._connection(tenant) as connection:
+            await connection.execute(text("SELECT pg_sleep(60)"))
+
+    await database.close()

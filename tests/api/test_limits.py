@@ -247,10 +247,15 @@ async def test_searches_are_limited_by_account_or_address_and_suggestions_apart(
         refused = [await ask(here, path) for path in [*SEARCHING, similar]]
         drawn = await ask(here, SEARCHING[0], "POST", json={})
         signed_in = await ask(here, SEARCHING[0], headers=person.headers)
+        ring = [[78.4 + n / 1000, 17.4 + n * n / 10_000] for n in range(30)]
+        polygon = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+        there = here.replace(":1::1", ":2::1")
+        in_polygon = [await ask(there, SEARCHING[0], "POST", json={"polygon": polygon}) for _ in range(2)]
         suggested = [await ask(here, "/api/search/suggestions?q=gach") for _ in range(3)]
 
     assert [answer.status_code for answer in allowed] == [200] * 4
-    for answer in [*refused, drawn, suggested[2]]:
+    assert in_polygon[0].status_code == 200
+    for answer in [*refused, drawn, in_polygon[1], suggested[2]]:
         assert_problem(answer, "too-many-requests")
         assert 1 <= int(answer.headers["retry-after"]) <= 60
     assert signed_in.status_code == 200

@@ -59,6 +59,7 @@ async def test_similar_listings_come_in_order_with_reasons(platform: Platform, p
     smaller = await place.listed(bedrooms=2, price=7_000_000)
     for_rent = await place.listed(listingType="RENT", price=30_000)
     paused = await place.listed()
+    await place.found(5)
     await place.paused(paused)
     await place.found(4)
 
@@ -128,6 +129,9 @@ async def test_what_a_user_liked_viewed_and_saved_is_recommended_with_its_reason
     assert not {liked["id"], viewed["id"]} & found.keys()
     own = reasons(await platform.http.get(PATH, params={"limit": 50}, headers=place.owner.headers))
     assert not {alike["id"], villa["id"], shop["id"]} & own.keys()
+    await place.paused(viewed)
+    after = reasons(await platform.http.get(PATH, params={"limit": 50}, headers=person.headers))
+    assert "VIEWED" not in {kind for kind, _ in after.values()}, "it would show the title of a paused listing"
 
 
 async def test_somebody_unknown_sees_the_most_viewed_and_the_newest_of_the_tenant(

@@ -107,6 +107,8 @@ async def test_next_round_is_shown_as_it_is_planned(platform: Platform, person: 
     ("change", "field"),
     [
         ({"filters": {}}, "body"),
+        ({"filters": {"q": "!!"}}, "body"),
+        ({"filters": {"listedSince": "0001-01-01T00:00:00+14:00"}}, "filters.listedSince"),
         ({"filters": {"bedrooms": ["many"]}}, "filters.bedrooms.0"),
         ({"filters": {"rera": True, "changedSince": "2026-11-01T00:00:00Z"}}, "filters.changedSince"),
         ({"filters": {"minPrice": 9, "maxPrice": 8}}, "filters"),

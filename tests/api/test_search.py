@@ -1,5 +1,6 @@
 """Searching over HTTP: what is found, paging, and who finds what."""
 
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -7,8 +8,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from adapters.search.engine import SearchUnavailable
+from adapters.search.engine import SearchTooSlow, SearchUnavailable
 from api import errors
+from api.errors import ApiError
+from api.polygon_searches import PolygonSearches
 from tests.api.test_contract import assert_problem
 from tests.platform import Person, Platform
 
@@ -102,6 +105,28 @@ async def test_pages_follow_each_other_and_a_cursor_is_good_for_its_search_alone
     assert ids(same.json()) == ids(second)
 
 
+async def test_later_pages_are_read_as_the_first_one_although_the_vocabulary_changes(
+    platform: Platform, owner: Person
+) -> None:
+    # Of letters alone: digits would be a word of their own.
+    word = uuid4().hex.translate(str.maketrans("0123456789", "ghijklmnop"))
+    misspelled = word[:9] + word[10:]
+    created = [await platform.create(owner, title=f"Flat {word}", price=price) for price in (1_000_000, 2_000_000)]
+    for answer in created:
+        await search(platform, answer.headers["consistency-token"])
+    asked: dict[str, Any] = {"q": f"under 1 cr {misspelled}", "sort": "price", "limit": 1}
+
+    first = await search(platform, **asked)
+    other = await platform.create(owner, title=f"Flat {misspelled}")
+    afresh = await search(platform, other.headers["consistency-token"], **asked)
+    second = await search(platform, **asked, cursor=first["nextCursor"])
+
+    assert ids(first) + ids(second) == [answer.json()["id"] for answer in created]
+    assert (afresh["interpretation"]["terms"], ids(afresh)) == ([misspelled], [other.json()["id"]])
+    assert second["interpretation"] == first["interpretation"]
+    assert second["nextCursor"] is None
+
+
 async def test_misspelled_word_is_corrected_and_the_answer_says_so(platform: Platform, owner: Person) -> None:
     place = new_place()
     created = await platform.create(owner, location=place, title="Flat at Quthbullapur")
@@ -157,6 +182,7 @@ async def test_search_is_for_the_tenant_of_the_host_or_the_token(platform: Platf
         ("q=", "query.q"),
         ("limit=101", "query.limit"),
         ("sort=castle", "query.sort"),
+        ("listedSince=0001-01-01T00:00:00%2B14:00", "query.listedSince"),
         ("bedrooms=many", "query.bedrooms.0"),
         ("sort=price&sort=area", "query.sort"),
     ],
@@ -173,26 +199,49 @@ async def test_invalid_parameters_are_named(platform: Platform, query: str, fiel
         ({"polygon": {"type": "Polygon", "coordinates": [OPEN_RING]}}, "polygon.Polygon"),
         ({"near": "here"}, "near"),
         ({"limit": 0}, "limit"),
+        ({"propertyType": ["APARTMENT"] * 15_000}, "propertyType"),
     ],
 )
 async def test_invalid_body_is_named(platform: Platform, body: dict[str, Any], field: str) -> None:
     assert_problem(await platform.http.post(PATH, json=body), "invalid-request", field)
 
 
-async def test_unavailable_engine_is_answered_with_retry_after() -> None:
+@pytest.mark.parametrize(
+    ("raised", "advice", "seconds"),
+    [
+        (SearchUnavailable("no answer"), "Search is unavailable", "2"),
+        (SearchTooSlow("canceling statement due to statement timeout"), "fewer vertices", "5"),
+    ],
+)
+async def test_search_that_fails_is_answered_with_retry_after(raised: Exception, advice: str, seconds: str) -> None:
     app = FastAPI()
     errors.install(app)
 
     @app.get("/search")
     async def unavailable() -> None:
-        raise SearchUnavailable("no answer")
+        raise raised
 
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.get("/search")
 
     assert_problem(answer, "unavailable")
-    assert answer.headers["retry-after"] == "2"
+    assert advice in answer.json()["detail"]
+    assert answer.headers["retry-after"] == seconds
+
+
+async def test_searches_in_a_polygon_are_few_at_once() -> None:
+    searches = PolygonSearches(at_once=1, wait_seconds=0)
+    with suppress(SearchUnavailable):
+        async with searches.place():
+            with pytest.raises(ApiError) as refused:
+                async with searches.place():
+                    pass
+            raise SearchUnavailable("no answer")
+
+    assert (refused.value.kind, refused.value.headers) == ("unavailable", {"Retry-After": "2"})
+    async with searches.place():
+        pass
 
 
 async def test_what_people_type_is_read_as_filters(platform: Platform, owner: Person) -> None:

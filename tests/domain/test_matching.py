@@ -12,6 +12,8 @@ from domain.matching import (
     UNREAD_FOR,
     Found,
     Gone,
+    Likeness,
+    Listed,
     Reading,
     Reported,
     SentMail,
@@ -27,7 +29,8 @@ from tests.samples import new_id
 
 SINCE = datetime(2026, 11, 30, 6, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
-LIKE, OTHER = ("owner", "uppal", "APARTMENT"), ("owner", "uppal", "VILLA")
+_AREA = frozenset({("areaSqft", 900)})
+LIKE, OTHER = Likeness(("owner", "uppal", "APARTMENT"), _AREA), Likeness(("owner", "uppal", "VILLA"), _AREA)
 LISTING = new_id()
 
 
@@ -37,7 +40,8 @@ def step(days: float, status: str = "ACTIVE", price: int = 100) -> Step:
 
 
 def found(*steps: Step) -> Found:
-    return Found(LISTING, len(steps), "A flat by the lake", "Uppal", steps[-1].price, LIKE, steps)
+    versions = tuple(replace(one, version=n) for n, one in enumerate(steps, 1))
+    return Found(LISTING, len(steps), "A flat by the lake", "Uppal", steps[-1].price, LIKE, versions)
 
 
 def reason(
@@ -119,6 +123,13 @@ def test_listing_whose_deal_has_failed_is_back(status: str) -> None:
     assert reason(step(-9), step(-2, status), step(1), reported=Reported(version=1, price=100)) == BACK
 
 
+def test_listing_that_was_back_when_it_was_reported_is_not_back_again() -> None:
+    steps = step(1), step(2, "SOLD"), step(4), step(5)
+
+    assert reason(*steps, reported=Reported(version=1, price=100)) == BACK
+    assert reason(*steps, reported=Reported(version=3, price=100)) is None
+
+
 def test_deal_of_less_than_a_day_is_a_relisting() -> None:
     assert reason(step(-9), step(0.5, "UNDER_OFFER"), step(1)) is None
 
@@ -152,7 +163,7 @@ def test_draft_that_was_withdrawn_before_it_was_public_is_new() -> None:
 
 
 def test_home_that_its_owner_deleted_and_listed_again_is_a_relisting_unless_it_is_cheaper() -> None:
-    def gone(price: int = 100, days: float = -3, likeness: tuple[str, ...] = LIKE) -> tuple[Gone, ...]:
+    def gone(price: int = 100, days: float = -3, likeness: Likeness = LIKE) -> tuple[Gone, ...]:
         return (Gone(new_id(), likeness, price, SINCE - 60 * DAY, SINCE + days * DAY),)
 
     assert reason(step(1), gone=gone()) is None
@@ -179,13 +190,76 @@ def test_listing_is_no_relisting_of_itself() -> None:
     assert reason(step(1), gone=(gone,)) == NEW
 
 
-def test_homes_are_alike_by_owner_place_kind_and_size_but_not_by_title_or_price() -> None:
-    facts: dict[str, Any] = {"title": "A", "location": "Uppal", "propertyType": "VILLA", "bedrooms": 2, "price": 1}
+def flats(count: int) -> list[Found]:
+    """Flats of one builder that are alike, listed one after the other."""
+    return [replace(found(step(1 + n / 100)), id=new_id()) for n in range(count)]
 
-    assert likeness_of(facts, "o") == likeness_of({**facts, "title": "B", "location": " UPPAL ", "price": 2}, "o")
-    assert likeness_of(facts, "o") != likeness_of(facts, "somebody else")
-    for other in ({"bedrooms": 3}, {"location": "Uppal Kalan"}, {"propertyType": "HOUSE"}, {"floorNumber": 4}):
-        assert likeness_of(facts, "o") != likeness_of({**facts, **other}, "o")
+
+def test_listing_that_is_gone_makes_one_relisting_and_the_others_are_new() -> None:
+    gone = Gone(new_id(), LIKE, 100, SINCE - 60 * DAY, SINCE - 3 * DAY)
+    new = flats(20)
+
+    assert [match.property_id for match in matches_of(new[::-1], {}, [gone], SINCE)] == [one.id for one in new[:0:-1]]
+    assert len(matches_of(new, {}, [gone, replace(gone, id=new_id())], SINCE)) == 18
+
+
+def test_relisting_of_an_earlier_round_leaves_no_other() -> None:
+    gone = Gone(new_id(), LIKE, 100, SINCE - 60 * DAY, SINCE - 3 * DAY)
+    earlier = Listed(new_id(), LIKE, SINCE - DAY)
+
+    assert len(matches_of(flats(1), {}, [gone], SINCE, [earlier])) == 1
+    # It was listed long before the other was deleted, or is of another kind: it took nobody's place.
+    for other in (replace(earlier, at=SINCE - 40 * DAY), replace(earlier, likeness=OTHER)):
+        assert matches_of(flats(1), {}, [gone], SINCE, [other]) == []
+
+
+def test_listing_that_was_there_before_the_one_that_is_gone_is_no_relisting() -> None:
+    gone = Gone(new_id(), LIKE, 100, SINCE + 2 * DAY, SINCE + 3 * DAY)
+
+    assert len(matches_of(flats(1), {gone.id: Reported(1, 100)}, [gone], SINCE)) == 1
+
+
+def test_change_that_came_late_is_judged_from_its_own_time() -> None:
+    late = replace(found(step(-2), step(-1, price=90)), late_since=SINCE - 2 * DAY)
+
+    assert [match.because for match in matches_of([late], {}, [], SINCE)] == [MatchReason.NEW]
+    dropped = replace(late, late_since=SINCE - DAY)
+    [match] = matches_of([dropped], {}, [], SINCE)
+    assert (match.because, match.previous_price) == (MatchReason.CHEAPER, 100)
+    back = found(step(-9), step(-5, "SOLD"), step(-1))
+    assert matches_of([back], {}, [], SINCE) == []
+    [match] = matches_of([replace(back, late_since=SINCE - DAY)], {}, [], SINCE)
+    assert match.because is MatchReason.BACK
+
+
+def test_homes_are_alike_by_owner_place_kind_and_size_but_not_by_price() -> None:
+    facts: dict[str, Any] = {"title": "A", "location": "Uppal", "propertyType": "VILLA", "bedrooms": 2, "price": 1}
+    facts |= {"areaSqft": 900}
+    home = likeness_of(facts, "o")
+
+    assert home.is_of_same_home(likeness_of({**facts, "title": "B", "location": " UPPAL ", "price": 2}, "o"))
+    assert not home.is_of_same_home(likeness_of(facts, "somebody else"))
+    others = (
+        {"bedrooms": 3},
+        {"location": "Uppal Kalan"},
+        {"propertyType": "HOUSE"},
+        {"floorNumber": 4},
+        {"areaSqft": 1},
+    )
+    for other in others:
+        assert not home.is_of_same_home(likeness_of({**facts, **other}, "o"))
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [{"areaSqft": 900}, {"floorNumber": 0}, {"latitude": 17.4, "longitude": 78.5}, {"address": "12-1"}, {"title": "B"}],
+)
+def test_homes_that_state_nothing_but_their_kind_are_not_the_same(stated: dict[str, Any]) -> None:
+    plot = {"title": "A", "location": "Uppal", "propertyType": "PLOT", "latitude": None, "longitude": None}
+    other = {**plot, "title": "C"}
+
+    assert not likeness_of(plot, "o").is_of_same_home(likeness_of(other, "o"))
+    assert likeness_of({**plot, **stated}, "o").is_of_same_home(likeness_of({**other, **stated}, "o"))
 
 
 def mails(count: int) -> list[SentMail]:

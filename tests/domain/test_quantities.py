@@ -57,6 +57,8 @@ def test_a_short_amount_is_read_back_as_far_as_it_is_written(amount: int) -> Non
         ("half acre", 21_780),
         ("5 guntas", 5_445),
         ("1200 sft", 1_200),
+        ("sqft 1200", 1_200),
+        ("per sqft 1200", None),
         ("1,200 Sq. Ft.", 1_200),
         ("1200", 1_200),
         ("110 sq m", 1_184),

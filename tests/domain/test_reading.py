@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.gazetteer import hyderabad, locality_key
+from domain.interpretation import changes_by_reading, read_before, with_filters_of
 from domain.reading import read_text
+from domain.search import SearchQuery, Sort
 from tests.relevance.reading import queries
 
 QUERIES = queries()
@@ -61,3 +64,21 @@ def test_any_text_is_read(text: str) -> None:
     read = read_text(text, hyderabad())
     assert set(read.words) == set(read.filters.given)
     assert all(term in text for term in read.terms)
+
+
+@pytest.mark.parametrize("text", [text for text, _, _ in QUERIES])
+def test_search_is_read_as_before_by_its_changes(text: str) -> None:
+    asked = SearchQuery(q=text, sort=Sort.PRICE, pincode=("500032",), max_age=10)
+    read, _ = with_filters_of(read_text(text, hyderabad()), asked)
+
+    changes = orjson.loads(orjson.dumps(changes_by_reading(asked, read)))
+
+    assert read_before(asked, changes) == read
+    assert not {"pincode", "max_age"} & changes.keys()
+
+
+def test_corrected_text_may_be_longer_than_one_that_is_sent() -> None:
+    asked = SearchQuery(q="a" * 254)
+
+    assert read_before(asked, {"q": "a" * 300}).q == "a" * 300
+    assert read_before(asked, {"q": None}).q is None

@@ -2,6 +2,8 @@
 
 import pytest
 
+from domain import suggestions
+from domain.edit_distance import edit_distance
 from domain.gazetteer import hyderabad
 from domain.suggestions import Kind, ListedName, SuggestionIndex
 
@@ -76,3 +78,23 @@ def test_own_searches_come_first_and_are_few() -> None:
 def test_nothing_is_suggested_for_nothing_and_for_what_is_like_nothing() -> None:
     assert texts("") == texts("...") == texts("zzzzzz") == []
     assert len(texts("k", limit=3)) == 3
+
+
+def test_only_the_last_words_of_a_long_text_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+
+    def counted(a: str, b: str, at_most: int) -> int:
+        nonlocal compared
+        compared += 1
+        return edit_distance(a, b, at_most)
+
+    monkeypatch.setattr(suggestions, "edit_distance", counted)
+    counts = []
+    for typed in ("sazz sazz sazz sazz", "sazz " * 50, "sazzsazzsazz " * 19, "s" * 254):
+        compared = 0
+        assert texts(typed) == []
+        counts.append(compared)
+
+    assert 0 < counts[0] == counts[1] >= counts[2]
+    assert counts[3] == 0
+    assert texts("well " * 20 + "gachib") == ["well " * 20 + "Gachibowli"]

@@ -1,5 +1,7 @@
 """Words of texts, as search compares them."""
 
+from html import escape
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,3 +88,40 @@ def test_highlight_has_no_tags_but_marks(text: str, around: int | None) -> None:
     rest = (html or "").replace("<mark>", "").replace("</mark>", "")
     assert "<" not in rest
     assert ">" not in rest
+
+
+_PIECES = st.sampled_from(
+    [
+        *("villa", "Villas", "VILLÀ", "party", "parties", "प्लॉट", "విల్లా", "ﬁne", "villas's", "nine2villa", "navilla"),
+        *("  ", "\n", " ", "-", "&", "é", "e\u0301", "lorem ipsum " * 10, "ಮನೆ " * 30),
+    ]
+)
+
+
+@given(pieces=st.lists(_PIECES, max_size=40), around=st.one_of(st.none(), st.integers(1, 150)))
+def test_highlight_marks_all_wanted_words_of_what_it_shows(pieces: list[str], around: int | None) -> None:
+    text, wanted = "".join(pieces), frozenset(map(singular, ("villa", "party", "प्लॉट", "fine")))
+    marked = [word for word in words(text) if singular(word.text) in wanted]
+
+    html = highlighted(text, wanted, around)
+
+    if not marked:
+        assert html is None
+        return
+    assert html is not None
+    first = marked[0].start if around is None else max(0, marked[0].start - around)
+    last = len(text) if around is None else marked[0].end + around
+    start = 0 if first == 0 else text.rfind(" ", 0, first) + 1
+    end = len(text) if last >= len(text) else max(marked[0].end, text.rfind(" ", 0, last) + 1)
+    parts, at = ["…" if start else ""], start
+    for word in marked:
+        if word.end <= end:
+            parts += [escape(text[at : word.start]), "<mark>", escape(text[word.start : word.end]), "</mark>"]
+            at = word.end
+    assert html == "".join([*parts, escape(text[at:end]), "…" if end < len(text) else ""])
+
+
+def test_highlight_gives_up_on_a_text_with_the_letters_of_a_word_and_never_the_word() -> None:
+    wanted = frozenset({"villa"})
+    assert highlighted("navillanga é " * 400 + " villa", wanted, around=20) is None
+    assert highlighted("navillanga e " * 400 + " villa", wanted, around=20) is not None

@@ -17,10 +17,12 @@ from adapters.postgres import Database
 from adapters.settings import Settings
 from adapters.telemetry import EVENTS_UNREADABLE
 from domain.activity import Activity
+from domain.user_commands import EraseUser
 from projections.generations import generation_of
 from projections.history import MAX_CACHED, History, entry_json
 from projections.history_pages import HistoryPages
 from tests.activities.accounts import Saving
+from tests.activities.test_accounts import on
 from tests.samples import create_property, new_id, new_tenant
 
 START = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
@@ -120,6 +122,21 @@ async def test_history_survives_a_flush_of_redis(
     await project(all_tenants, history, entries[6:])
 
     assert await everything(pages, tenant, user, 3) == newest_first(entries)
+
+
+async def test_erased_history_that_was_read_stays_empty_when_an_event_comes_again(
+    all_tenants: Database, history: History, pages: HistoryPages, saving: Saving, tenant: str
+) -> None:
+    user = await saving.registered(tenant)
+    entries = activities(tenant, user, 3)
+    await project(all_tenants, history, entries)
+    await saving.user(on(tenant, user, EraseUser))
+    await project(all_tenants, history, entries[:1])
+    assert await everything(pages, tenant, user, 2) == []
+
+    await project(all_tenants, history, entries[1:])
+
+    assert await everything(pages, tenant, user, 2) == []
 
 
 async def test_entry_that_comes_while_a_reader_fills_redis_is_not_lost(

@@ -1,14 +1,17 @@
 """The read model of search: what is kept of a listing, and the vocabulary of what is listed."""
 
+import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import ProgrammingError
 
 from adapters.postgres import Database
+from adapters.search.opensearch_index import OpenSearchIndex
 from adapters.search.rows import indexed
 from adapters.tables import listed_words, listings, property_search, vocabulary
 from domain.events import Event
@@ -24,10 +27,21 @@ from tests.search_model import deletion_of, event_of, listed
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-async def project(all_tenants: Database, events: Sequence[Event]) -> None:
+class SlowIndex(OpenSearchIndex):
+    """Answers a write when it may."""
+
+    def __init__(self) -> None:
+        self.is_asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def write(self, generation: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        self.is_asked.set()
+        await self.go_on.wait()
+
+
+async def project(all_tenants: Database, events: Sequence[Event], index: OpenSearchIndex | None = None) -> None:
     async with all_tenants.transaction() as tx:
         generation = await generation_of(tx, Search.name, locked=True)
-        await Search().apply(tx, [indexed(event) for event in events], generation)
+        await Search(index).apply(tx, [indexed(event) for event in events], generation)
 
 
 async def known_words(database: Database, tenant: str) -> dict[str, int]:
@@ -62,6 +76,23 @@ async def test_vocabulary_counts_the_active_listings_of_each_word(
     assert await known_words(database, tenant) == words_of(renamed, *cards[3:])
 
 
+async def test_batch_does_not_wait_for_one_that_is_being_indexed(
+    database: Database, all_tenants: Database, tenant: str
+) -> None:
+    card, index = listed(random.Random(1), 1), SlowIndex()
+    others = [card.model_copy(update={"id": new_id()}) for _ in range(2)]
+    await project(all_tenants, [event_of(card, tenant)])
+    slow = asyncio.create_task(project(all_tenants, [event_of(others[0], tenant)], index))
+    await index.is_asked.wait()
+
+    await project(all_tenants, [event_of(others[1], tenant)])
+
+    assert await known_words(database, tenant) == words_of(card, others[1])
+    index.go_on.set()
+    await slow
+    assert await known_words(database, tenant) == words_of(card, *others)
+
+
 async def test_deleted_listing_leaves_its_id_and_version_alone(
     database: Database, all_tenants: Database, tenant: str
 ) -> None:
@@ -73,7 +104,8 @@ async def test_deleted_listing_leaves_its_id_and_version_alone(
         [row] = await tx.execute(select(property_search).where(property_search.c.tenant_id == tenant))
         left = await tx.execute(select(vocabulary.c.word).where(vocabulary.c.tenant_id == tenant))
     kept = {name for name, value in row._mapping.items() if value is not None}
-    assert kept == {"tenant_id", "property_id", "generation", "version", "created_at", "listed_at", "changed_at"}
+    times = {"created_at", "listed_at", "changed_at", "applied_at"}
+    assert kept == {"tenant_id", "property_id", "generation", "version"} | times
     assert row.version == 2
     assert list(left) == []
     assert await known_words(database, tenant) == {}

@@ -1,6 +1,6 @@
 """Fake activities with scripted failures, registered under the names of the real ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -47,6 +47,10 @@ _ACTOR = Sender(user_id=UUID(int=1), role=UserRole.USER)
 _SEARCH = {**dict(SearchToSave(name="Flats", filters='{"bedrooms":["2"]}')), "paused": None}
 
 
+async def _nothing(round: Round) -> None:
+    """What happens while a saved search pauses itself."""
+
+
 class Script:
     """Raises the next of `failures` of an activity at each attempt, and records the calls."""
 
@@ -80,6 +84,7 @@ class Script:
         self._due = list(due)
         self._rounds = list(rounds)
         self.rounds: list[Round] = []
+        self.while_pausing: Callable[[Round], Awaitable[None]] = _nothing
         self.sent: list[Outgoing] = []
         self._changes = changes
         self._failures = failures
@@ -161,6 +166,7 @@ class Script:
         @activity.defn
         async def pause_unread(round: Round) -> Saved:
             script._call("pause_unread")
+            await script.while_pausing(round)
             of = {"saved_search_id": round.saved_search_id, "user_id": round.user_id}
             pausing = {"command_id": new_id(), "tenant_id": round.tenant_id, "issued_at": round.at}
             command = PauseSavedSearch(**pausing, **of, by=PausedBy.UNREAD)

@@ -108,6 +108,21 @@ async def test_unread_mails_pause_the_saved_search(skipping: WorkflowEnvironment
     assert script.calls == ["next_round", "find_matches", "pause_unread", "publish"]
 
 
+async def test_search_that_is_resumed_while_it_pauses_itself_goes_on(
+    skipping: WorkflowEnvironment, workers: Workers
+) -> None:
+    due = await now(skipping)
+    script = Script(due=[due, due], rounds=[RoundDone(unread=True), RoundDone()])
+    script.while_pausing = lambda round: skipping.client.get_workflow_handle(round.workflow_id).signal(
+        SavedSearchWorkflow.changed
+    )
+
+    async with workers(skipping.client, script):
+        assert await (await start_rounds(skipping)).result() == "paused or deleted"
+
+    assert script.calls == ["next_round", "find_matches", "pause_unread", "publish", "next_round", "find_matches"]
+
+
 async def test_round_waits_for_the_search_engine(skipping: WorkflowEnvironment, workers: Workers) -> None:
     script = Script(due=[await now(skipping)], find_matches=unavailable(3))
 

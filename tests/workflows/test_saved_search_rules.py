@@ -220,6 +220,36 @@ async def test_relisting_is_not_mailed(watched: Watched) -> None:
     assert await watched.listings() == [[id_of(deleted), id_of(withdrawn)]]
 
 
+async def test_listing_that_is_back_on_the_market_is_mailed(watched: Watched) -> None:
+    await watched.begin(Frequency.DAILY)
+    flat = await watched.rounds.listed(price=8_000_000)
+    await watched.next()
+    await watched.rounds.changed(flat, ChangePropertyStatus, status=PropertyStatus.UNDER_OFFER, ago=timedelta(days=2))
+    sold = await watched.next()
+    await watched.rounds.changed(flat, ChangePropertyStatus, status=PropertyStatus.ACTIVE)
+    for _ in range(2):
+        await watched.next()
+
+    assert sold
+    shown = [listing for mail in await watched.mails() for listing in mail["listings"]]
+    assert [(one["propertyId"], one["because"]) for one in shown] == [(id_of(flat), "NEW"), (id_of(flat), "BACK")]
+
+
+async def test_drop_of_less_than_a_hundredth_is_not_mailed(watched: Watched) -> None:
+    await watched.begin(Frequency.DAILY)
+    flat = await watched.rounds.listed(price=8_000_000)
+    for price in (7_999_000, 7_930_000, 7_900_000):
+        await watched.next()
+        await watched.rounds.changed(flat, PatchProperty, **cheaper(price))
+    await watched.next()
+
+    shown = [listing for mail in await watched.mails() for listing in mail["listings"]]
+    assert [(one["because"], one["price"], one["previousPrice"]) for one in shown] == [
+        ("NEW", 8_000_000, None),
+        ("CHEAPER", 7_900_000, 8_000_000),
+    ]
+
+
 async def test_mail_shows_fourteen_and_counts_the_others(watched: Watched) -> None:
     await watched.begin(Frequency.DAILY)
     flats = [await watched.rounds.listed(bedrooms=n) for n in range(16)]
