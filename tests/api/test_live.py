@@ -109,8 +109,8 @@ async def test_changes_of_a_listing_that_is_no_longer_public_are_not_for_strange
 ) -> None:
     listing, owner = new_id(), new_id()
     stream = property_stream(tenant, listing)
-    position = await process.live.position(stream)
     own = await process.open(tenant, owner, stream)
+    position = await process.live.position(user_stream(tenant, user))
 
     async def change(version: int, is_public: bool) -> None:
         data = {"propertyId": str(listing), "version": version, "change": "PROPERTY_UPDATED", "state": {"price": 1}}
