@@ -83,7 +83,7 @@ async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_
     assert [entry["activityType"] for entry in searches] == ["PROPERTY_SEARCHED"]
     assert [entry["activityType"] for entry in updates] == ["PROPERTY_UPDATED"]
     assert [answer["kind"] for answer in answers if "data" in answer] == ["account"]
-    [operated] = [answer["items"] for answer in answers if "behindEvents" in str(answer.get("items"))]
+    [operated] = [answer["items"] for answer in answers if "lagEvents" in str(answer.get("items"))]
     assert [projection["name"] for projection in operated] == list(PROJECTIONS)
     drafts = [answer["items"] for answer in answers if {"DRAFT"} == {i.get("status") for i in answer.get("items", ())}]
     assert [[draft["title"] for draft in page] for page in drafts] == [["Plot near Shamirpet"]]
