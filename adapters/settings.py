@@ -74,7 +74,10 @@ def _public_key(value: str) -> str:
     return value
 
 
-WHERE_SETTINGS_ARE = "docs/settings.md lists every setting. `make run` sets them itself."
+WHERE_SETTINGS_ARE = (
+    "docs/settings.md lists every setting. `make run` sets them itself; "
+    "`set -a; . .data/environment; set +a` sets those of the platform that runs."
+)
 """The end of the error message about a missing setting."""
 
 Tenant = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]

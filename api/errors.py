@@ -296,7 +296,9 @@ def _validation(error: RequestValidationError) -> ApiError:
         detail = f"Fix these fields and send the request again; {len(faults) - _MAX_FAULTS} more are not listed."
     elif len(faults) == 1 and faults[0]["loc"][0] in _WITHOUT_BODY:
         [fault] = faults
-        detail = f"{_WITHOUT_BODY[fault['loc'][0]]} `{fault['loc'][-1]}` is not valid. {reason(fault)}"
+        place, *name = fault["loc"]
+        # Of one value of a list, the last part is its number.
+        detail = f"{_WITHOUT_BODY[place]} `{name[0] if name else place}` is not valid. {reason(fault)}"
     return ApiError(
         "invalid-request",
         detail,

@@ -17,7 +17,8 @@ _SYNONYMS: dict[str, dict[str, str]] = {
         "|dtcp plot",
         PropertyType.COMMERCIAL: "commercial|commercial property|commercial space|commercial building"
         "|commercial complex|commercial spaces",
-        PropertyType.OFFICE: "office|offices|office space|office spaces|commercial office|coworking|co working space",
+        PropertyType.OFFICE: "office|offices|office space|office spaces|commercial office|coworking|co working space"
+        "|commercial office space",
         PropertyType.SHOP: "shop|shops|showroom|showrooms|retail|retail space|retail shop|commercial shop",
         PropertyType.WAREHOUSE: "warehouse|warehouses|godown|godowns|ware house",
         PropertyType.FARMHOUSE: "farmhouse|farmhouses|farm house|farm houses",
@@ -72,7 +73,7 @@ CITY = frozenset({"hyderabad", "hyd", "telangana", "india"})
 _ASKING = (
     "a affordable all an and any are area around as at available be beside best budget by can cheap close cost "
     "find for from get ghar give good have having hi home homes i immediate immediately in is it located location "
-    "looking me my near nearby need next nice of on only opp opposite or place please price priced properties "
+    "looking lopu me my near nearby need next nice of on only opp opposite or place please price priced properties "
     "property range required requirement residential rs search searching show side somewhere that the this to "
     "urgent urgently want wanted we where with within"
 )

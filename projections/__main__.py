@@ -85,7 +85,7 @@ def _commands() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"projections: {', '.join(PROJECTIONS)}",
     )
-    known = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    known = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="python -m projections")
 
     def add(
         name: str, text: str, make: Callable[[argparse.Namespace], Action], *aliases: str

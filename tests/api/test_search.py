@@ -244,6 +244,12 @@ async def test_searches_in_a_polygon_are_few_at_once() -> None:
         pass
 
 
+async def test_wrong_value_of_a_list_is_refused_by_the_name_of_its_parameter(platform: Platform) -> None:
+    answer = await platform.http.get(PATH, params={"bedrooms": "many"})
+
+    assert answer.json()["detail"].startswith("The query parameter `bedrooms` is not valid.")
+
+
 async def test_what_people_type_is_read_as_filters(platform: Platform, owner: Person) -> None:
     # Of letters alone: digits would be a word of their own.
     word = uuid4().hex.translate(str.maketrans("0123456789", "ghijklmnop"))
