@@ -47,12 +47,16 @@ async def stored(database: Database, all_tenants: Database, tenant: str) -> list
     return messages
 
 
+_OF_ONE_RUN = {"id", "generation", "applied_at", "changed_at"}
+"""Columns that tell how events came: when a listing was written, and the first change of its batch."""
+
+
 async def rows(all_tenants: Database, projection: AnyProjection, tenant: str, generation: int) -> list[list[str]]:
     """What the tables have of a tenant in one generation."""
     found = []
     async with all_tenants.transaction() as tx:
         for table in projection.tables:
-            facts = [column for column in table.c if column.name not in {"id", "generation"}]
+            facts = [column for column in table.c if column.name not in _OF_ONE_RUN]
             query = select(*facts).where(table.c.tenant_id == tenant, table.c.generation == generation)
             if "total" in table.c:
                 query = query.where(table.c.total != 0)  # what was counted and taken back reads as what never was
