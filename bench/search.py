@@ -29,6 +29,7 @@ from bench.search_baselines import Listed, PlainTable, Tantivy, text_of
 from bench.search_listings import listings
 from bench.search_queries import KINDS, Asked
 from demo.listings import LOCALITIES
+from projections.generations import generation_of
 from projections.search import Search
 from tests.relevance.evaluation import Judged, found_by
 from tests.relevance.loading import load, saved
@@ -84,7 +85,7 @@ class SearchBench:
             rows: list[Listed] = [(event.aggregate_id, event.timestamp, facts) for event, facts in batch]
             began = time.perf_counter()
             async with self._all_tenants.transaction() as tx:
-                await projection.apply(tx, events, 1)
+                await projection.apply(tx, events, await generation_of(tx, projection.name))
             seconds["projection"] += time.perf_counter() - began
             began = time.perf_counter()
             await self._plain.load(rows)
