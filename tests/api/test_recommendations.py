@@ -40,7 +40,7 @@ class Place:
 
 @pytest.fixture
 async def place(platform: Platform) -> Place:
-    return Place(platform, await platform.register(), f"Place {new_id().hex[:10]}")
+    return Place(platform, await platform.register(), f"Place {new_id().hex[-10:]}")
 
 
 async def similar(platform: Platform, listing: Any, person: Person | None = None, **params: Any) -> httpx.Response:
@@ -95,7 +95,7 @@ async def test_nothing_is_similar_for_another_tenant(platform: Platform, place: 
 async def test_what_a_user_liked_viewed_and_saved_is_recommended_with_its_reason(
     platform: Platform, place: Place
 ) -> None:
-    person, host = await platform.register(), f"Place {new_id().hex[:10]}"
+    person, host = await platform.register(), f"Place {new_id().hex[-10:]}"
     far = Place(platform, place.owner, host)
     liked, alike = await place.listed(), await place.listed(price=9_200_000)
     viewed = await far.listed(propertyType="VILLA", price=40_000_000, bedrooms=5)

@@ -148,7 +148,7 @@ async def test_match_is_mailed_and_shown_in_the_app_and_its_link_pauses_that_sea
     platform: Platform, database: Database, keyring: Keyring, temporal_client: Client
 ) -> None:
     person, owner = await platform.register(), await platform.register()
-    place = f"Place {new_id().hex[:8]}"
+    place = f"Place {new_id().hex[-8:]}"
     search = (await saved(platform, person, filters={"location": [place]}, frequency="INSTANT")).json()
     other = (await saved(platform, person, name="Other")).json()
     await platform.create(owner, location=place)
