@@ -182,10 +182,10 @@ class OverdueExports:
 
         It looks beyond those that run already, because something that they need is unavailable.
         """
-        moment, started, last = datetime.now(UTC) - _LOST_AFTER, 0, None
+        before, started, last = datetime.now(UTC) - _LOST_AFTER, 0, None
         while started < _LIMIT:
             async with self._database.statements() as connection:
-                pending = await exports.pending_since(connection, moment, _LIMIT, last)
+                pending = await exports.pending_since(connection, before, _LIMIT, last)
             for last, fingerprint in pending:
                 activity.heartbeat(started)
                 started += await self._start(last, fingerprint)

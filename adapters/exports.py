@@ -98,9 +98,9 @@ async def mark_deleted(connection: AsyncConnection, export: Export) -> None:
 
 
 async def pending_since(
-    connection: AsyncConnection, moment: datetime, limit: int, after: Export | None = None
+    connection: AsyncConnection, before: datetime, limit: int, after: Export | None = None
 ) -> Sequence[tuple[Export, str | None]]:
-    """Exports of every tenant that were requested before `moment` and are not written, with their fingerprints.
+    """Exports of every tenant that were requested before `before` and are not written, with their fingerprints.
 
     Oldest first: a page after a position.
     """
@@ -109,7 +109,7 @@ async def pending_since(
     query = (
         select(*_COLUMNS, commands.c.fingerprint)
         .join(commands, of_command)
-        .where(exports.c.ready_at.is_(None), exports.c.requested_at < moment)
+        .where(exports.c.ready_at.is_(None), exports.c.requested_at < before)
         .order_by(*place)
         .limit(limit)
     )

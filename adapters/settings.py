@@ -254,7 +254,7 @@ class Settings(BaseSettings):
     """By one account, or by visitors without one from one address: an office looks around, a script counts up."""
     searches_per_minute: Annotated[int, Field(ge=1)] = 600
     """Of listings, maps, and similar or recommended listings, by one account or by visitors without one from one
-    address: an office looks around, and a script takes at most some ten seconds of a core a minute."""
+    address: an office looks around, and a script takes ten seconds of a core a minute, with polygons up to forty."""
     suggestions_per_minute: Annotated[int, Field(ge=1)] = 3_000
     """As searches, while somebody types: one for each letter, each of which takes a millisecond."""
     streams_per_user: Annotated[int, Field(ge=1)] = 20
