@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 from temporalio.client import Client
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.favorites import ERASED_USERS_FAVORITE
 from activities.properties import ERASED_OWNERS_PROPERTY
@@ -239,17 +239,8 @@ class OverdueErasures:
                 issued_at=erasure.requested_at,
                 fingerprint=erasure.fingerprint,
             )
-            try:
-                await self._client.start_workflow(
-                    command.type,
-                    command.model_dump(mode="json", by_alias=True),  # without personal fields
-                    id=f"{command.type}/{command.command_id}",
-                    task_queue=self._queue,
-                    search_attributes=temporal.search_attributes_of(command, self._keyring),
-                )
-            except WorkflowAlreadyStartedError:
-                continue  # something that it needs is unavailable
-            started += 1
+            # One that runs already waits for something that is unavailable.
+            started += await temporal.start_in_clear(self._client, command, self._queue, self._keyring)
             activity.heartbeat(started)
         return started
 

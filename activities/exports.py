@@ -10,7 +10,6 @@ from uuid import UUID
 
 from temporalio import activity
 from temporalio.client import Client
-from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from adapters import event_store, exports, outbox, temporal
 from adapters.exports import Export
@@ -202,14 +201,4 @@ class OverdueExports:
             issued_at=export.requested_at,
             fingerprint=fingerprint,
         )
-        try:
-            await self._client.start_workflow(
-                command.type,
-                command.model_dump(mode="json", by_alias=True),  # without personal fields
-                id=f"{command.type}/{command.command_id}",
-                task_queue=self._queue,
-                search_attributes=temporal.search_attributes_of(command, self._keyring),
-            )
-        except WorkflowAlreadyStartedError:
-            return False
-        return True
+        return await temporal.start_in_clear(self._client, command, self._queue, self._keyring)

@@ -20,6 +20,7 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import StorageDriverStoreContext
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.plugin import SimplePlugin
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails
@@ -257,3 +258,18 @@ def search_attributes_of(command: Command, keyring: Keyring) -> TypedSearchAttri
             *([SearchAttributePair(NAME_DIGESTS, digests)] if digests else ()),
         ]
     )
+
+
+async def start_in_clear(client: Client, command: Command, queue: str, keyring: Keyring) -> bool:
+    """Start the workflow of a command without personal fields again; False if it runs already. Raises RPCError."""
+    try:
+        await client.start_workflow(
+            command.type,
+            command.model_dump(mode="json", by_alias=True),
+            id=f"{command.type}/{command.command_id}",
+            task_queue=queue,
+            search_attributes=search_attributes_of(command, keyring),
+        )
+    except WorkflowAlreadyStartedError:
+        return False
+    return True
