@@ -1,7 +1,8 @@
 """Scripts of the live streams, which Redis runs at one moment each (`adapters/live.py`)."""
 
 # An id is the time in milliseconds and a number, as Redis makes them, but rises over all streams. Without `LAST_ID`,
-# which Redis may have lost, readers know that messages may be lost too.
+# which Redis may have lost, readers know that messages may be lost too. Made again from the clock, it may be below the
+# ids of a stream that was written before the clock was set back: XADD would refuse every message until that time.
 _FUNCTIONS = """
 local function parts(id)
     local ms, n = string.match(id, '^(%d+)-(%d+)$')
@@ -23,7 +24,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function next_id(last, stream, all)
     local id = string.format('%.0f-0', now)
-    for _, known in ipairs(last and {last} or {newest(stream), newest(all)}) do
+    for _, known in ipairs({last or '0-0', newest(stream), newest(all)}) do
         if not before(known, id) then
             local ms, n = parts(known)
             id = string.format('%.0f-%.0f', ms, n + 1)
