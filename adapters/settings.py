@@ -117,6 +117,8 @@ class Settings(BaseSettings):
 
     s3_endpoint_url: Annotated[str, _scheme("http", "https")] = "http://127.0.0.1:8333"
     """S3 endpoint for images and other files."""
+    s3_public_url: Annotated[str, _scheme("http", "https"), AfterValidator(_without_slash)] | None = None
+    """The endpoint at which clients reach S3 to upload files; without it S3_ENDPOINT_URL."""
     s3_bucket: str = "hyderabad-media"
     """Bucket; `python -m migrations` creates it if it is missing."""
     s3_access_key: SecretStr = SecretStr("hyderabad")
@@ -182,6 +184,9 @@ class Settings(BaseSettings):
     """URL of the portal's web pages for browsers, with which links in mails begin."""
     public_api_url: Annotated[str, _scheme("http", "https"), AfterValidator(_without_slash)] = "http://127.0.0.1:8080"
     """URL at which mail programs and providers reach the API: links that unsubscribe, and webhooks."""
+    cdn_base_url: Annotated[str, _scheme("http", "https"), AfterValidator(_without_slash)] | None = None
+    """What the URLs of pictures begin with, before the key of a file: of a CDN that gets them from /api/files of
+    PUBLIC_API_URL, which they begin with otherwise."""
 
     host: str = "127.0.0.1"
     """Address that the API listens on; 0.0.0.0 for every interface."""

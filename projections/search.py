@@ -3,7 +3,7 @@
 `search.property_search` has a row for each listing, with the newest version applied; a listing that is not active keeps
 its version only, so that an older event does not bring it back. `search.vocabulary` has the number of active listings
 with each word. One transaction writes both, adding the difference to the numbers, so a repeated or older event changes
-nothing. Engines read them by the views of `adapters/tables.py`; OpenSearch has a copy of the listings, written before
+nothing. Engines read them by the views of `adapters/tables`; OpenSearch has a copy of the listings, written before
 the transaction commits: when one of them fails, the event is repeated for both.
 """
 

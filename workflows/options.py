@@ -16,6 +16,10 @@ MAINTENANCE = "maintenance"
 """The workflows `reconcile` and `rebuild-projection`, and the steps of erasures and exports, which take longer than a
 local activity may.
 """
+MEDIA = "media"
+"""Pictures and documents that users send: seconds of a core for each."""
+IMPORTS = "imports"
+"""Spreadsheets that become listings: minutes of reading and saving for each."""
 QUEUES = (COMMANDS, NOTIFICATIONS, *CHANNELS, MAINTENANCE)
 
 SAVE = LocalActivityConfig(
