@@ -32,8 +32,9 @@ uploads = Table(
     Column("sha256", LargeBinary),
     at("created_at"),
     at("completed_at", nullable=True),
+    at("claimed_at"),
     Index("uploads_user", "tenant_id", "user_id"),
-    Index("uploads_oldest", "created_at"),
+    Index("uploads_oldest", "claimed_at"),
     schema="file_management",
 )
 
@@ -44,6 +45,7 @@ file_contents = Table(
     Column("sha256", LargeBinary, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("media_type", String(100)),
+    at("stored_at", nullable=True),
     Column("made", JSONB),
     Column("refused", JSONB),
     at("claimed_at"),
@@ -59,7 +61,9 @@ documents = Table(
     Column("version", BigInteger, nullable=False),
     Column("owner_id", Uuid, nullable=False),
     Column("property_id", Uuid),
+    Column("command_id", Uuid, nullable=False),
     Column("upload_id", Uuid, nullable=False),
+    Column("file_name", String(255), nullable=False),
     Column("status", String(20), nullable=False),
     Column("media_type", String(100)),
     Column("size", BigInteger, nullable=False),
