@@ -295,6 +295,11 @@ class Settings(BaseSettings):
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @property
+    def files_url(self) -> str:
+        """What the URLs of files begin with, before a slash and the key."""
+        return self.cdn_base_url or f"{self.public_api_url}/api/files"
+
+    @property
     def secret_bytes(self) -> bytes:
         return base64.b64decode(self.secret_key.get_secret_value())
 

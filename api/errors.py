@@ -160,6 +160,7 @@ KINDS: dict[str, Kind] = {
     "export-running": Kind(409, "An export is being written", "Wait for the mail with the link of the last export."),
     "too-many-passkeys": Kind(409, "The account has 20 passkeys", "Remove one first."),
     "too-many-streams": Kind(409, "Too many streams are open", "Close one first."),
+    "too-many-images": Kind(409, "The listing has 10 images", "Remove some first."),
     "too-many-saved-searches": Kind(409, "The account has 50 saved searches", "Delete one first."),
     "username-taken": Kind(409, "The username is taken", "Choose another."),
     "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),

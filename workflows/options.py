@@ -87,6 +87,16 @@ NOTIFY = ActivityConfig(
     schedule_to_close_timeout=timedelta(days=4),
     retry_policy=_RETRY_SENDING,
 )
+MAKE_PICTURE = ActivityConfig(
+    task_queue=MEDIA,
+    # A picture takes some seconds of a core, and waits for those that came before it on the same worker.
+    start_to_close_timeout=timedelta(minutes=10),
+    # The worker sends one every few seconds while it reads, makes or writes files. Another takes over for a lost one.
+    heartbeat_timeout=timedelta(seconds=20),
+    # Without limit of attempts: the object storage may be unavailable for long, and what is wrong with a file is no
+    # failure.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+)
 RECONCILE = ActivityConfig(
     # Time to publish a large backlog. A batch takes a second or two and ends with a heartbeat.
     start_to_close_timeout=timedelta(minutes=30),

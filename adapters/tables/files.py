@@ -96,6 +96,7 @@ property_images = Table(
     Column("width", Integer),
     Column("height", Integer),
     Column("widths", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
+    Column("fallback_width", Integer),
     Column("thumbhash", Text),
     Column("perceptual_hash", BigInteger),
     Column("refused", JSONB),

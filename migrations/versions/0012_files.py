@@ -77,6 +77,7 @@ CREATE TABLE property_management.property_images (
     width integer,
     height integer,
     widths integer[] NOT NULL DEFAULT '{}',
+    fallback_width integer,
     thumbhash text,
     perceptual_hash bigint,
     refused jsonb,
