@@ -259,6 +259,10 @@ class Settings(BaseSettings):
     """For one user: more than a manual import needs, less than a runaway script sends. As many reads a minute of the
     state of commands that are not recorded, each of which is searched in Temporal."""
 
+    upload_megabytes_per_minute: Annotated[int, Field(ge=1)] = 500
+    """Of files of one user: several times what a phone can send. A body that does not say its size counts as the
+    largest that is taken."""
+
     views_per_minute: Annotated[int, Field(ge=1)] = 600
     """By one account, or by visitors without one from one address: an office looks around, a script counts up."""
     searches_per_minute: Annotated[int, Field(ge=1)] = 600
@@ -277,6 +281,9 @@ class Settings(BaseSettings):
     """Interval of reconcile, which finds saved events and mails that were not published, projected or sent."""
     reconcile_after_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Reconcile ignores younger events: their command is still publishing them."""
+    files_grace_hours: Annotated[float, Field(ge=1)] = 24.0
+    """How long files are kept that nothing refers to: uploads, and pictures of deleted listings. Longer than anything
+    takes that begins to refer to them."""
 
     @field_validator(
         "api_services",
