@@ -115,6 +115,13 @@ class ListingClosed(Refusal):
     advice = "The property is sold or rented. Set its status to ACTIVE first."
 
 
+class ListingDeleted(Refusal):
+    """A row of an import would list again what was deleted."""
+
+    code = "gone"
+    advice = "The listing was deleted. Give the row another externalId to list it again."
+
+
 class EmailNotVerified(Refusal):
     """The portal shows only listings of owners whose e-mail address is verified."""
 
