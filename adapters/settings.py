@@ -130,6 +130,10 @@ class Settings(BaseSettings):
     """OpenSearch 3 that keeps the listings and answers searches; the URL may contain a user name and password. Without
     it, Postgres does. Every process needs the same; the projection `search` fills a new one by itself."""
 
+    media_processes: Annotated[int, Field(ge=0, le=128)] = 0
+    """Pictures that a worker of the queue `media` makes at the same time, each in a process of its own with up to 1 GB;
+    0 is as many as it has cores."""
+
     smtp_url: Annotated[str, _scheme("smtp", "smtps")] = "smtp://127.0.0.1:1025"
     """Mail server; the URL may contain a user name and password, and `smtps` uses implicit TLS."""
     mail_from: str = "Hyderabad Infra <no-reply@hyderabad-infra.example>"

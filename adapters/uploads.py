@@ -93,6 +93,11 @@ async def claim(connection: AsyncConnection, upload_id: UUID) -> Upload | None:
     return upload if upload and upload.completed_at else None
 
 
+async def record_hash(connection: AsyncConnection, upload_id: UUID, sha256: bytes) -> None:
+    """Record the hash of the bytes of an upload, which refers to their content from then on."""
+    await connection.execute(update(uploads).where(uploads.c.upload_id == upload_id).values(sha256=sha256))
+
+
 async def find_upload(connection: AsyncConnection, upload_id: UUID) -> Upload | None:
     """An upload of the connection's tenant, completed or not."""
     row = (await connection.execute(select(*_COLUMNS).where(uploads.c.upload_id == upload_id))).one_or_none()

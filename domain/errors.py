@@ -129,6 +129,13 @@ class TooManyImages(Refusal):
         return cls(f"The listing has {present} images, and may have {most}. Remove some, or send fewer.", "files")
 
 
+class ListingDeleted(Refusal):
+    """A row of an import would list again what was deleted."""
+
+    code = "gone"
+    advice = "The listing was deleted. Give the row another externalId to list it again."
+
+
 class EmailNotVerified(Refusal):
     """The portal shows only listings of owners whose e-mail address is verified."""
 

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from activities.images import Images, MakePicture
 from temporalio import workflow
 from temporalio.exceptions import FailureError
 
+from activities.images import Images, MakePicture
 from activities.properties import Properties
 from activities.publishing import Publishing
 from domain.command import FAILED, SealedCommand
@@ -42,7 +42,7 @@ class AddImagesWorkflow(CommandWorkflow):
         )
         summary = f"{image.file_name} ({_size(image.size)})"
         made = await workflow.execute_activity_method(
-            Images.make_picture, making, summary=summary, **options.MAKE_PICTURE
+            Images.make_picture, making, **options.named(options.MAKE_PICTURE, summary)
         )
         await self._record(command, image, made)
 

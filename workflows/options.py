@@ -20,7 +20,7 @@ MEDIA = "media"
 """Pictures and documents that users send: seconds of a core for each."""
 IMPORTS = "imports"
 """Spreadsheets that become listings: minutes of reading and saving for each."""
-QUEUES = (COMMANDS, NOTIFICATIONS, *CHANNELS, MAINTENANCE)
+QUEUES = (COMMANDS, NOTIFICATIONS, *CHANNELS, MEDIA, MAINTENANCE)
 
 SAVE = LocalActivityConfig(
     # A save takes milliseconds. A worker that shuts down waits for the running attempt, so no more than DRAIN.
@@ -155,3 +155,8 @@ RECORD_REBUILD = ActivityConfig(
 def on_channel(config: ActivityConfig, channel: str, summary: str) -> ActivityConfig:
     """`config` for the queue of a channel, with a summary for the web UI."""
     return {**config, "task_queue": channel, "summary": summary}
+
+
+def named(config: ActivityConfig, summary: str) -> ActivityConfig:
+    """`config` with a summary for the web UI."""
+    return {**config, "summary": summary}
