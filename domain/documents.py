@@ -118,6 +118,8 @@ class DocumentSender(Actor):
     """How many the user has."""
     upload_size: int | None = None
     """Bytes of the upload; None if the user has no such completed upload."""
+    file_name: str | None = None
+    """Of the upload."""
     listing_owner: UUID | None = None
     """The owner of the listing that it is to be attached to; None if there is no such listing."""
 
