@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from domain import ids
 from domain.command import Command, SavedEvent
+from domain.documents import DocumentAdded, DocumentDeleted, DocumentFact, DocumentRefused, DocumentUploaded
 from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
 from domain.model import Fact
 from domain.observations import (
@@ -66,7 +67,7 @@ USER_EVENTS = "user-events"
 USER_ACTIVITY = "user-activity"
 TOPICS = (PROPERTY_EVENTS, USER_EVENTS, USER_ACTIVITY)
 
-AnyFact = PropertyFact | FavoriteFact | UserFact | PreferencesChanged | SavedSearchFact | ObservedFact
+AnyFact = PropertyFact | FavoriteFact | UserFact | PreferencesChanged | SavedSearchFact | DocumentFact | ObservedFact
 """The data of an event of any kind."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -180,6 +181,10 @@ KINDS: dict[str, EventKind] = {
         EventKind("SAVED_SEARCH_DELETED", SavedSearchDeleted, USER_EVENTS),
         EventKind("SAVED_SEARCH_MATCHED", SavedSearchMatched, USER_EVENTS),
         EventKind("SAVED_SEARCH_VISITED", SavedSearchVisited, USER_EVENTS),
+        EventKind("DOCUMENT_UPLOADED", DocumentUploaded, USER_EVENTS),
+        EventKind("DOCUMENT_ADDED", DocumentAdded, USER_EVENTS),
+        EventKind("DOCUMENT_REFUSED", DocumentRefused, USER_EVENTS),
+        EventKind("DOCUMENT_DELETED", DocumentDeleted, USER_EVENTS),
     )
 }
 WHOLE_PROPERTY = tuple(kind.name for kind in KINDS.values() if issubclass(kind.model, WholeProperty))
