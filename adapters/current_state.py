@@ -17,7 +17,7 @@ from domain.property import Property
 from domain.property_status import PUBLIC_STATUSES
 from domain.user import User
 
-PROPERTY_STATE = [column for column in properties.c if column.name != "tenant_id"]
+PROPERTY_STATE = [column for column in properties.c if column.name not in {"tenant_id", "place_key"}]
 """The columns that `property_of` reads."""
 _PROPERTY = select(*PROPERTY_STATE).where(properties.c.property_id == bindparam("property_id"))
 _SUMMARIES = select(

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from domain import ids
 from domain.command import Command, SavedEvent
 from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
+from domain.imports import ImportFact, PropertiesImportFinished, PropertiesImportStarted
 from domain.model import Fact
 from domain.observations import (
     LoginFailed,
@@ -60,7 +61,7 @@ USER_EVENTS = "user-events"
 USER_ACTIVITY = "user-activity"
 TOPICS = (PROPERTY_EVENTS, USER_EVENTS, USER_ACTIVITY)
 
-AnyFact = PropertyFact | FavoriteFact | UserFact | PreferencesChanged | SavedSearchFact | ObservedFact
+AnyFact = PropertyFact | FavoriteFact | UserFact | PreferencesChanged | SavedSearchFact | ImportFact | ObservedFact
 """The data of an event of any kind."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -169,6 +170,8 @@ KINDS: dict[str, EventKind] = {
         EventKind("SAVED_SEARCH_DELETED", SavedSearchDeleted, USER_EVENTS),
         EventKind("SAVED_SEARCH_MATCHED", SavedSearchMatched, USER_EVENTS),
         EventKind("SAVED_SEARCH_VISITED", SavedSearchVisited, USER_EVENTS),
+        EventKind("PROPERTIES_IMPORT_STARTED", PropertiesImportStarted, USER_EVENTS),
+        EventKind("PROPERTIES_IMPORT_FINISHED", PropertiesImportFinished, USER_EVENTS),
     )
 }
 _KIND_OF: dict[type[Fact], EventKind] = {kind.model: kind for kind in KINDS.values()}
