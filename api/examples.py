@@ -10,7 +10,7 @@ from domain.activity import activity_of
 from domain.events import Event
 from domain.preferences import ACCOUNT_KINDS, OPTIONAL_KINDS, NoticeKind
 from domain.property import Property
-from domain.property_commands import PropertyCreated
+from domain.property_events import PropertyCreated
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
 from domain.user import AccountSummary, User, UserStatus

@@ -23,10 +23,15 @@ from domain.observations import (
     UserNotified,
 )
 from domain.preferences import PreferencesChanged
-from domain.property_commands import (
+from domain.property_events import (
     PropertyCreated,
     PropertyDeleted,
     PropertyFact,
+    PropertyImageAdded,
+    PropertyImageRefused,
+    PropertyImageRemoved,
+    PropertyImagesArranged,
+    PropertyImagesUploaded,
     PropertyPriceChanged,
     PropertyStatusChanged,
     PropertyUpdated,
@@ -109,6 +114,21 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return f"User changed the status of property: {fact.title} ({fact.to_status})", {
                 **_property(fact),
                 **change,
+            }
+        case PropertyImagesUploaded():
+            ids = [str(each.id) for each in fact.uploaded]
+            return f"User added images to property: {fact.title}", {**_property(fact), "imageIds": ids}
+        case PropertyImageAdded():
+            return f"An image of a property is ready: {fact.title}", {**_property(fact), "imageId": str(fact.image.id)}
+        case PropertyImageRefused():
+            why = {"imageId": str(fact.image_id), "reason": fact.refused.detail}
+            return f"A file for a property was refused: {fact.title}", {**_property(fact), **why}
+        case PropertyImagesArranged():
+            return f"User arranged the images of property: {fact.title}", _property(fact)
+        case PropertyImageRemoved():
+            return f"User removed an image of property: {fact.title}", {
+                **_property(fact),
+                "imageId": str(fact.image_id),
             }
         case PropertyDeleted():
             return f"User deleted property: {fact.title}", _property(fact)

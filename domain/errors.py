@@ -125,6 +125,20 @@ class ListingClosed(Refusal):
     advice = "The property is sold or rented. Set its status to ACTIVE first."
 
 
+class ImageNotFound(Refusal):
+    code = "not-found"
+    advice = "The listing has no image with this id. Read the listing again."
+
+
+class TooManyImages(Refusal):
+    code = "too-many-images"
+    advice = "Remove images of the listing first."
+
+    @classmethod
+    def of(cls, present: int, most: int) -> "TooManyImages":
+        return cls(f"The listing has {present} images, and may have {most}. Remove some, or send fewer.", "files")
+
+
 class ListingDeleted(Refusal):
     """A row of an import would list again what was deleted."""
 

@@ -29,13 +29,19 @@ from domain.observations import (
     UserNotified,
 )
 from domain.preferences import PreferencesChanged
-from domain.property_commands import (
+from domain.property_events import (
     PropertyCreated,
     PropertyDeleted,
     PropertyFact,
+    PropertyImageAdded,
+    PropertyImageRefused,
+    PropertyImageRemoved,
+    PropertyImagesArranged,
+    PropertyImagesUploaded,
     PropertyPriceChanged,
     PropertyStatusChanged,
     PropertyUpdated,
+    WholeProperty,
 )
 from domain.saved_searches import SavedSearchChanged, SavedSearchCreated, SavedSearchDeleted, SavedSearchFact
 from domain.user_events import (
@@ -138,6 +144,11 @@ KINDS: dict[str, EventKind] = {
         EventKind("PROPERTY_UPDATED", PropertyUpdated, PROPERTY_EVENTS),
         EventKind("PROPERTY_PRICE_CHANGED", PropertyPriceChanged, PROPERTY_EVENTS),
         EventKind("PROPERTY_STATUS_CHANGED", PropertyStatusChanged, PROPERTY_EVENTS),
+        EventKind("PROPERTY_IMAGES_UPLOADED", PropertyImagesUploaded, PROPERTY_EVENTS),
+        EventKind("PROPERTY_IMAGE_ADDED", PropertyImageAdded, PROPERTY_EVENTS),
+        EventKind("PROPERTY_IMAGE_REFUSED", PropertyImageRefused, PROPERTY_EVENTS),
+        EventKind("PROPERTY_IMAGES_ARRANGED", PropertyImagesArranged, PROPERTY_EVENTS),
+        EventKind("PROPERTY_IMAGE_REMOVED", PropertyImageRemoved, PROPERTY_EVENTS),
         EventKind("PROPERTY_DELETED", PropertyDeleted, PROPERTY_EVENTS),
         EventKind("PROPERTY_FAVORITED", PropertyFavorited, PROPERTY_EVENTS),
         EventKind("PROPERTY_UNFAVORITED", PropertyUnfavorited, PROPERTY_EVENTS),
@@ -174,6 +185,8 @@ KINDS: dict[str, EventKind] = {
         EventKind("PROPERTIES_IMPORT_FINISHED", PropertiesImportFinished, USER_EVENTS),
     )
 }
+WHOLE_PROPERTY = tuple(kind.name for kind in KINDS.values() if issubclass(kind.model, WholeProperty))
+"""The types of events that have the whole state of a listing."""
 _KIND_OF: dict[type[Fact], EventKind] = {kind.model: kind for kind in KINDS.values()}
 
 

@@ -10,7 +10,7 @@ from domain.events import Event
 from domain.imports import PropertiesImportFinished
 from domain.observations import SavedSearchMatched, UserExported, UserLoggedIn
 from domain.preferences import ACCOUNT_KINDS, Channel, NoticeKind, Preferences, quiet_end
-from domain.property_commands import PropertyCreated, PropertyPriceChanged, PropertyStatusChanged
+from domain.property_events import PropertyCreated, PropertyPriceChanged, PropertyStatusChanged
 from domain.property_status import PropertyStatus
 from domain.user_events import (
     UserDeleted,

@@ -39,17 +39,11 @@ from adapters.postgres import Database
 from adapters.search.opensearch_index import OpenSearchIndex
 from adapters.search.rows import LATE_AFTER, IndexedListing, indexed, row_of
 from adapters.tables import property_search, read_models, vocabulary
-from domain.events import PROPERTY_EVENTS, Event, read_event
+from domain.events import PROPERTY_EVENTS, WHOLE_PROPERTY, Event, read_event
 from projections.generations import mark_unstored
 from projections.projection import Projection, parsed
 
-_TYPES = {
-    "PROPERTY_CREATED",
-    "PROPERTY_UPDATED",
-    "PROPERTY_PRICE_CHANGED",
-    "PROPERTY_STATUS_CHANGED",
-    "PROPERTY_DELETED",
-}
+_TYPES = {*WHOLE_PROPERTY, "PROPERTY_DELETED"}
 _SEPARATOR = "\x1f"
 """Between the amenities of a row, whose text has no control characters: an array of arrays must be rectangular."""
 _KEY = ("tenant_id", "property_id")

@@ -36,14 +36,13 @@ from domain.observations import (
 )
 from domain.preferences import Channels, PreferencesChanged, preferences_id
 from domain.property import PropertyDetails
-from domain.property_commands import (
-    CreateProperty,
+from domain.property_commands import CreateProperty, Sender
+from domain.property_events import (
     PropertyCreated,
     PropertyDeleted,
     PropertyPriceChanged,
     PropertyStatusChanged,
     PropertyUpdated,
-    Sender,
 )
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole

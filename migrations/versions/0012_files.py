@@ -19,16 +19,18 @@ CREATE TABLE file_management.uploads (
     sha256 bytea, -- once the bytes were read
     created_at timestamptz NOT NULL,
     completed_at timestamptz,
+    claimed_at timestamptz NOT NULL, -- when it was begun, completed, or somebody last began to refer to it
     PRIMARY KEY (tenant_id, upload_id)
 );
 CREATE INDEX uploads_user ON file_management.uploads (tenant_id, user_id);
-CREATE INDEX uploads_oldest ON file_management.uploads (created_at);
+CREATE INDEX uploads_oldest ON file_management.uploads (claimed_at);
 
 CREATE TABLE file_management.file_contents (
     tenant_id varchar(63) NOT NULL,
     sha256 bytea NOT NULL,
     size bigint NOT NULL,
     media_type varchar(100), -- as the bytes say
+    stored_at timestamptz, -- when the original was written
     made jsonb, -- what was made of an image
     refused jsonb,
     claimed_at timestamptz NOT NULL, -- when somebody last began to refer to it
@@ -42,7 +44,9 @@ CREATE TABLE file_management.documents (
     version bigint NOT NULL,
     owner_id uuid NOT NULL,
     property_id uuid,
+    command_id uuid NOT NULL, -- which added it
     upload_id uuid NOT NULL,
+    file_name varchar(255) NOT NULL,
     status varchar(20) NOT NULL,
     media_type varchar(100),
     size bigint NOT NULL,
@@ -73,6 +77,7 @@ CREATE TABLE property_management.property_images (
     width integer,
     height integer,
     widths integer[] NOT NULL DEFAULT '{}',
+    fallback_width integer,
     thumbhash text,
     perceptual_hash bigint,
     refused jsonb,

@@ -24,8 +24,9 @@ from domain.model import Fact
 from domain.observations import RecordActivity, RecordedActivity
 from domain.preferences import Channel, PreferencesCommand
 from domain.preferences import decide as decide_preferences
-from domain.property_commands import CreateProperty, PropertyCommand, PropertyDeleted, Sender
+from domain.property_commands import CreateProperty, PropertyCommand, Sender
 from domain.property_commands import decide as decide_property
+from domain.property_events import PropertyDeleted
 from domain.roles import UserRole
 from domain.saved_searches import (
     CreateSavedSearch,
