@@ -21,6 +21,7 @@ from adapters.tables import person_keys, properties, users
 from domain.command import Saved
 from domain.errors import AccountClosed, ListingDeleted, Refusal
 from domain.events import Event, new_events
+from domain.imports import CreateOrChange
 from domain.notifications import Notice, notices_of
 from domain.preferences import NoticeKind
 from domain.property import Property
@@ -47,22 +48,6 @@ class Outcome(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True)
-class Either:
-    """The command of one listing: one that creates it, or if it exists one that changes it, both with the same id."""
-
-    create: CreateProperty
-    change: PatchProperty
-
-    @property
-    def command_id(self) -> UUID:
-        return self.create.command_id
-
-    @property
-    def property_id(self) -> UUID:
-        return self.create.property_id
-
-
 @dataclass
 class BatchSaved:
     """What became of a batch, by command id, and what is to be published and sent once it is committed."""
@@ -81,7 +66,9 @@ class BatchStore:
         self._keyring = keyring
         self._verified_email_tenants = frozenset(verified_email_tenants)
 
-    async def save(self, tx: AsyncConnection, tenant_id: str, user_id: UUID, commands: Sequence[Either]) -> BatchSaved:
+    async def save(
+        self, tx: AsyncConnection, tenant_id: str, user_id: UUID, commands: Sequence[CreateOrChange]
+    ) -> BatchSaved:
         """Save commands of one user on different listings, in a transaction of their tenant.
 
         What is recorded before is not saved again. A refusal concerns its listing alone, and is not recorded: the same

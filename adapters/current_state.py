@@ -61,7 +61,10 @@ _IMAGES = (
     .correlate(properties)
     .scalar_subquery()
 )
-PROPERTY_STATE = [*(column for column in properties.c if column.name != "tenant_id"), _IMAGES.label("images")]
+PROPERTY_STATE = [
+    *(column for column in properties.c if column.name not in {"tenant_id", "place_key"}),
+    _IMAGES.label("images"),
+]
 """The columns that `property_of` reads."""
 _PROPERTY = select(*PROPERTY_STATE).where(properties.c.property_id == bindparam("property_id"))
 _SUMMARIES = select(

@@ -7,6 +7,7 @@ from uuid import UUID
 from domain.documents import DocumentAdded, DocumentDeleted, DocumentRefused, DocumentUploaded
 from domain.events import AnyFact, Event
 from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
+from domain.imports import ImportStatus, PropertiesImportFinished, PropertiesImportStarted
 from domain.model import Fact
 from domain.observations import (
     ANONYMOUS,
@@ -85,6 +86,13 @@ def activity_of(event: Event) -> Activity | None:
 
 NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired, UserExported, SavedSearchMatched)
 """What happens to an inbox or by itself is nothing that the user did."""
+
+
+_FINISHED = {
+    ImportStatus.COMPLETED: "An import of properties was completed",
+    ImportStatus.CANCELLED: "User cancelled an import of properties",
+    ImportStatus.FAILED: "An import of properties failed",
+}
 
 
 def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
@@ -198,6 +206,16 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return "A document of the user was refused", {"fileId": str(fact.file_id), "reason": fact.refused.code}
         case DocumentDeleted():
             return "User deleted a document", {"fileId": str(fact.file_id)}
+        case PropertiesImportStarted():
+            return "User started an import of properties", {"importId": str(fact.import_id)}
+        case PropertiesImportFinished():
+            counts = {name: getattr(fact, name) for name in ("read", "saved", "updated", "unchanged", "refused")}
+            return _FINISHED[fact.status], {
+                "importId": str(fact.import_id),
+                "status": fact.status,
+                "reason": fact.reason,
+                **counts,
+            }
         case UserNotified() | NotificationsRead() | UserVerificationExpired() | UserExported() | SavedSearchMatched():
             raise AssertionError("no activity")
     assert_never(fact)

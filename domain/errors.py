@@ -96,6 +96,16 @@ class ExportRunning(Refusal):
     advice = "Your last export is being written. Wait for the mail with its link."
 
 
+class TooManyImports(Refusal):
+    code = "too-many-imports"
+    advice = "Three of your imports are not finished. Wait for one, or cancel one with DELETE /api/imports/{id}."
+
+
+class ImportNotFound(Refusal):
+    code = "not-found"
+    advice = "You have no import with this id. Check the id."
+
+
 class VersionConflict(Refusal):
     """The aggregate is at another version than those that the command accepts."""
 

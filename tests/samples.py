@@ -13,6 +13,7 @@ from domain.command import Command, SealedCommand
 from domain.events import KINDS, Event
 from domain.favorite_commands import PropertyFavorited, PropertyUnfavorited
 from domain.images import ImageRefusal, ImageVariant, ListedImage, Picture
+from domain.imports import ImportStatus, PropertiesImportFinished, PropertiesImportStarted
 from domain.model import Fact
 from domain.observations import (
     ANONYMOUS,
@@ -181,6 +182,10 @@ def _search_id(of: UUID) -> UUID:
     return uuid5(of, "saved-search")
 
 
+def _import_id(of: UUID) -> UUID:
+    return uuid5(of, "import")
+
+
 def _saved_search(user: UUID, of: UUID) -> dict[str, Any]:
     filters = '{"bedrooms":["2"],"location":["Kondapur"]}'
     return {
@@ -240,6 +245,17 @@ _FACTS: dict[str, Callable[[UUID, UUID], Fact]] = {
     "USER_PASSKEY_REMOVED": lambda user, of: UserPasskeyRemoved(**_account(user), passkey_id=of, name="Phone"),
     "USER_EXPORT_REQUESTED": lambda user, of: UserExportRequested(**_account(user), export_id=of),
     "USER_DELETED": lambda user, _: UserDeleted(user_id=user),
+    "PROPERTIES_IMPORT_STARTED": lambda user, of: PropertiesImportStarted(import_id=_import_id(of), user_id=user),
+    "PROPERTIES_IMPORT_FINISHED": lambda user, of: PropertiesImportFinished(
+        import_id=_import_id(of),
+        user_id=user,
+        status=ImportStatus.COMPLETED,
+        read=5,
+        saved=2,
+        updated=1,
+        unchanged=1,
+        refused=1,
+    ),
     "NOTIFICATION_PREFERENCES_CHANGED": lambda user, _: PreferencesChanged(
         user_id=user, kinds={"PRICE_DROPPED": Channels(email=False)}
     ),
@@ -335,4 +351,6 @@ def _aggregate_of(fact: Any, tenant: str, user: UUID) -> UUID:
         return user
     if hasattr(fact, "saved_search_id"):
         return cast(UUID, fact.saved_search_id)
+    if hasattr(fact, "import_id"):
+        return cast(UUID, fact.import_id)
     return getattr(fact, "property_id", user)

@@ -59,6 +59,7 @@ properties = Table(
     at("updated_at"),
     at("listed_at", nullable=True),
     Column("posted_by", String(20)),
+    Column("place_key", Text),
     Index("properties_owner", "tenant_id", "owner_id", text("created_at DESC"), text("property_id DESC")),
     Index(
         "properties_owner_status",
@@ -81,6 +82,13 @@ properties = Table(
         text("listed_at DESC"),
         text("property_id DESC"),
         postgresql_where=text("status = 'ACTIVE' AND is_featured"),
+    ),
+    Index(
+        "properties_place",
+        "tenant_id",
+        "owner_id",
+        "place_key",
+        postgresql_where=text("place_key IS NOT NULL"),
     ),
     schema="property_management",
 )

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from activities.batch_saving import BatchSaved, BatchStore, Either, Outcome
+from activities.batch_saving import BatchSaved, BatchStore, Outcome
 from adapters import event_store
 from adapters.current_state import find_property
 from adapters.postgres import Database
@@ -17,6 +17,7 @@ from adapters.sealing import Keyring
 from adapters.tables import commands as recorded_commands
 from adapters.tables import notices, users
 from domain.errors import AccountClosed, EmailNotVerified, InvalidChange, ListingClosed, ListingDeleted
+from domain.imports import CreateOrChange
 from domain.property import PropertyDetails, PropertyPatch
 from domain.property_commands import ChangePropertyStatus, CreateProperty, DeleteProperty, PatchProperty
 from domain.property_status import PropertyStatus
@@ -25,14 +26,14 @@ from tests.activities.accounts import Saving, change
 from tests.samples import create_property, new_id, new_tenant
 
 
-def either(create: CreateProperty, **given: Any) -> Either:
+def either(create: CreateProperty, **given: Any) -> CreateOrChange:
     """A new listing, or the change of one that exists to what is `given`."""
     changes = PropertyPatch.model_validate(given or {"title": create.details.title})
     of = {name: getattr(create, name) for name in ("command_id", "tenant_id", "user_id", "issued_at", "property_id")}
-    return Either(create, PatchProperty(**of, changes=changes))
+    return CreateOrChange(create, PatchProperty(**of, changes=changes))
 
 
-def again(listed: CreateProperty, **given: Any) -> Either:
+def again(listed: CreateProperty, **given: Any) -> CreateOrChange:
     """Another command on a listing that exists."""
     return either(listed.model_copy(update={"command_id": new_id(), "issued_at": datetime.now(UTC)}), **given)
 
@@ -42,7 +43,7 @@ def batch_store(keyring: Keyring) -> BatchStore:
     return BatchStore(keyring)
 
 
-async def save(database: Database, store: BatchStore, *commands: Either) -> BatchSaved:
+async def save(database: Database, store: BatchStore, *commands: CreateOrChange) -> BatchSaved:
     first = commands[0].create
     async with database.transaction(first.tenant_id) as tx:
         return await store.save(tx, first.tenant_id, first.user_id, commands)
