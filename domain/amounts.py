@@ -1,7 +1,7 @@
-"""Amounts of money as they are written in India."""
+"""Writes amounts of money and areas as India does. `figures.py` reads them back."""
 
 _UNITS = (("Cr", 10_000_000), ("L", 100_000), ("K", 1_000))
-"""Crore, lakh and thousand. Each is a hundred of the next one."""
+"""Crore, lakh and thousand, of which each is a hundred of the next one."""
 
 
 def rupees(amount: int) -> str:
@@ -10,21 +10,24 @@ def rupees(amount: int) -> str:
 
 
 def short_rupees(amount: int) -> str:
-    """The amount in crores, lakhs or thousands: ₹1.19 Cr, ₹85 L, ₹25 K. Below a thousand it is exact.
+    """The amount in crores, lakhs or thousands where two decimals show all of it: ₹1.19 Cr, ₹85 L, ₹25 K.
 
-    At most two decimals, rounded half to even, without trailing zeros. What would be rounded up to the next unit is
-    rounded down: 9999999 is ₹99.99 L, never ₹1 Cr, because a price just below a round one is meant to be seen as such.
+    Any other amount is written in full, as `rupees` does, so that no price is shown as another one: 9999999 is never
+    ₹1 Cr.
     """
-    size = abs(amount)
     for name, unit in _UNITS:
-        if size >= unit:
-            hundredths = _rounded(size * 100, unit)
-            if name != "Cr":
-                hundredths = min(hundredths, 99_99)
-            whole, rest = divmod(hundredths, 100)
+        if abs(amount) >= unit:
+            if amount % (unit // 100):
+                break
+            whole, rest = divmod(abs(amount) * 100 // unit, 100)
             decimals = f".{rest:02}".rstrip("0") if rest else ""
             return ("-" if amount < 0 else "") + f"₹{_grouped(whole)}{decimals} {name}"
     return rupees(amount)
+
+
+def square_feet(area: int) -> str:
+    """An area: 1800 is `1,800 sq ft`."""
+    return f"{_grouped(area)} sq ft"
 
 
 def _grouped(amount: int) -> str:
@@ -34,9 +37,3 @@ def _grouped(amount: int) -> str:
         groups.insert(0, head[-2:])
         head = head[:-2]
     return ",".join(groups)
-
-
-def _rounded(dividend: int, divisor: int) -> int:
-    """The quotient, rounded half to even."""
-    quotient, rest = divmod(dividend, divisor)
-    return quotient + (2 * rest > divisor or (2 * rest == divisor and quotient % 2 == 1))

@@ -60,7 +60,8 @@ class Measure:
     def __init__(self, units: Mapping[str, Decimal], before: str, after: str) -> None:
         """`units` by patterns of their names."""
         self._units = [(re.compile(name), size) for name, size in units.items()]
-        unit = "|".join(units)
+        self.unit = unit = "|".join(units)
+        """A pattern for the name of any unit, in a line of Tokens."""
 
         def number(n: int) -> str:
             # `1 crore 20 lakhs` is one amount.
@@ -96,14 +97,6 @@ class Measure:
             )  # fmt: skip
             yield Quantity(meaning, value, value, *found.span(), bool(found["unit1"] or found["before1"]))
 
-    def read(self, text: str) -> int | None:
-        """The quantity that is the whole of a text; None if it is something else."""
-        line = Tokens.of(text).line
-        found = self._single.fullmatch(line)
-        if found is None or any(found[name] for name in ("most", "least", "about", "or_less", "or_more", "plus1")):
-            return None
-        return self._value(found, 1, found["unit1"])
-
     def read_range(self, text: str) -> tuple[int, int] | None:
         """The two quantities that are the whole of a text, such as `60 - 80 lakhs`; None if it is something else."""
         found = self._range.fullmatch(Tokens.of(text).line)
@@ -115,7 +108,7 @@ class Measure:
         if found["unit1"] or not found["unit2"]:
             low = self._value(found, 1, found["unit1"])
             return (low, high) if low <= high else None
-        size = self._size(found["unit2"])
+        size = self.size(found["unit2"])
         for smaller in sorted((other for _, other in self._units if other <= size), reverse=True):
             low = _whole(Decimal(found["number1"]) * smaller)
             if low <= high:
@@ -123,12 +116,13 @@ class Measure:
         return None
 
     def _value(self, found: re.Match[str], n: int, unit: str | None) -> int:
-        value = Decimal(found[f"number{n}"]) * (self._size(unit) if unit else 1)
+        value = Decimal(found[f"number{n}"]) * (self.size(unit) if unit else 1)
         if found[f"more{n}"]:
-            value += Decimal(found[f"more{n}"]) * self._size(found[f"more_unit{n}"])
+            value += Decimal(found[f"more{n}"]) * self.size(found[f"more_unit{n}"])
         return _whole(value)
 
-    def _size(self, unit: str) -> Decimal:
+    def size(self, unit: str) -> Decimal:
+        """What one of a unit is, in rupees or square feet. Its name is one that `unit` matches."""
         return next(size for name, size in self._units if name.fullmatch(unit))
 
 
@@ -163,13 +157,3 @@ AREA = Measure(
     after="area|plot area|built up area|super area|carpet area",
 )
 """Square feet. Units as in the shared notes: a gaj is a square yard, and forty guntas are an acre."""
-
-
-def read_amount(text: str) -> int | None:
-    """Whole rupees: `₹75 Lac`, `1.2 Cr`, `25k`, `1 crore 20 lakhs`; None when the text is no amount."""
-    return MONEY.read(text)
-
-
-def read_area(text: str) -> int | None:
-    """Square feet, rounded: `200 sq.yd`, `2 acres`, `1200`; None when the text is no area."""
-    return AREA.read(text)
