@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from multiprocessing.process import BaseProcess
@@ -14,6 +15,7 @@ from PIL import Image
 
 from adapters.pictures import PictureRefused, Pictures
 from tests.adapters.pictures.files import drawing, encoded, many_scans
+from tests.platform import until
 
 
 class Own:
@@ -156,6 +158,46 @@ async def test_cancelled_picture_stops_its_process(slow: bytes, tmp_path: Path) 
             await making
         assert not it.processes()
         assert await it.make(SMALL) == 5
+
+
+async def test_closing_cancels_what_is_being_made(slow: bytes, tmp_path: Path) -> None:
+    async with own(tmp_path) as it:
+        decoding = asyncio.Event()
+        making = asyncio.create_task(it.make(slow, lambda name: decoding.set() if name == "decoding" else None))
+        await decoding.wait()
+        await it.pictures.close()
+        with pytest.raises(asyncio.CancelledError):
+            await making
+
+
+_WORKER = """
+import asyncio, multiprocessing, sys
+from pathlib import Path
+from adapters.pictures import Pictures
+
+def step(name):
+    if name == "decoding":
+        print(multiprocessing.active_children()[0].pid, flush=True)
+
+asyncio.run(Pictures(1).make(Path(sys.argv[1]), Path(sys.argv[2]), step))
+"""
+
+
+async def test_processes_end_with_a_worker_that_is_killed(slow: bytes, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(slow)
+    command = sys.executable, "-c", _WORKER, str(source), str(tmp_path)
+    worker = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert worker.stdout
+    process = Path("/proc") / (await worker.stdout.readline()).decode().strip()
+    assert process.exists()
+    worker.kill()
+
+    async def ended() -> bool:
+        return not process.exists()
+
+    await until(ended)
+    await worker.wait()
 
 
 async def test_file_that_cannot_be_read_is_no_refusal(tmp_path: Path) -> None:
