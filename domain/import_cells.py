@@ -42,7 +42,8 @@ def text_of(value: Any) -> str:
 def shortened(value: Any, characters: int = 100) -> str:
     """The beginning of a cell on one line, to show which one is meant; what cannot be stored is left out."""
     text = value if isinstance(value, str) else "" if value is None else str(value)
-    text = "".join(c for c in " ".join(text[: characters * 4].split()) if unicodedata.category(c) not in ("Cc", "Cs"))
+    storable = (c for c in text[: characters * 4] if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs"))
+    text = " ".join("".join(storable).split())
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 

@@ -40,8 +40,8 @@ _PURPOSES: dict[str, str] = {ListingType.RENT: " for rent", ListingType.PG: " fo
 _LONGEST_ID = 200
 _LEAST_DESCRIPTION = 10
 """Characters that the description of a listing needs."""
-_OWN_FIELD = {"half_a_point": "longitude", "floor_above_roof": "floorNumber"}
-"""The field of a rule between two."""
+_BETWEEN = {"half_a_point": ("longitude", "latitude"), "floor_above_roof": ("floorNumber", "totalFloors")}
+"""The fields of a rule between two."""
 
 
 @dataclass(frozen=True)
@@ -264,11 +264,12 @@ class _Row:
         if not self.flags and not (rooms and rooms.extras):
             return
         extras: list[tuple[str, Any]] = [("", list(rooms.extras))] if rooms else []
+        self.texts["amenities"] = "; ".join(str(value) for _, value in self.flags)
         try:
             if found := amenities(self.flags + extras):
                 self.details["amenities"] = found
         except Unclear as unclear:
-            self._refuse("amenities", "; ".join(str(value) for _, value in self.flags), str(unclear))
+            self._refuse("amenities", self.texts["amenities"], str(unclear))
 
     def _check_home(self) -> None:
         if self.details.get("propertyType") not in _HOMES:
@@ -305,10 +306,11 @@ class _Row:
         except ValidationError as error:
             known = {problem.field for problem in self.problems}
             for fault in error.errors(include_url=False):
-                name = str(fault["loc"][0]) if fault["loc"] else _OWN_FIELD[fault["type"]]
+                names = (str(fault["loc"][0]),) if fault["loc"] else _BETWEEN[fault["type"]]
                 # Without type or location nothing is composed, and they are problems themselves.
-                if name in known or (fault["type"] == "missing" and self.problems):
+                if not known.isdisjoint(names) or (fault["type"] == "missing" and self.problems):
                     continue
+                name = next((name for name in names if name not in self.details), names[0])
                 known.add(name)
                 self._refuse(name, self.texts.get(name, self.details.get(name)), reason(fault))
         return None
