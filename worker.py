@@ -1,4 +1,4 @@
-"""The workers: `python worker.py commands notifications email sms push maintenance`; without arguments, every queue.
+"""The workers: `python worker.py commands media`; without arguments, every queue.
 
 Each task queue has its own Temporal worker, so that queues scale separately.
 """
@@ -6,10 +6,13 @@ Each task queue has its own Temporal worker, so that queues scale separately.
 import argparse
 import asyncio
 import logging
+import os
 import signal
 from datetime import timedelta
+from functools import cached_property
 
 import uvloop
+from adapters.pictures import Pictures
 from temporalio.client import (
     Client,
     Schedule,
@@ -26,10 +29,12 @@ from activities.deliveries import Deliveries
 from activities.erasing import Erasures, OverdueErasures
 from activities.exports import Exports, OverdueExports
 from activities.favorites import Favorites
+from activities.images import Images
 from activities.notices import Notices
 from activities.observations import Observations
 from activities.outbox_relay import OutboxRelay
 from activities.overdue_deliveries import OverdueDeliveries
+from activities.overdue_images import OverdueImages
 from activities.overdue_saved_searches import OverdueSavedSearches
 from activities.preferences import NotificationPreferences
 from activities.progress import Progress
@@ -101,6 +106,8 @@ class Pools:
                 return self._channel(queue, self._settings.sms_per_second)
             case options.PUSH:
                 return self._channel(queue, self._settings.pushes_per_second)
+            case options.MEDIA:
+                return self._media()
             case options.MAINTENANCE:
                 return self._maintenance()
         raise ValueError(f"unknown queue {queue}")
@@ -173,6 +180,27 @@ class Pools:
     def _deliveries(self, sender: ChannelSender) -> Deliveries:
         return Deliveries(self._tenants, sender, self._texts, self._keyring)
 
+    def _media(self) -> Worker:
+        pictures = self._pictures
+        images = Images(self._tenants, self._objects, pictures)
+        return Worker(
+            self._client,
+            task_queue=options.MEDIA,
+            activities=[images.make_picture],
+            activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=10),
+            # One more than there are processes reads its file, or writes what was made, meanwhile.
+            max_concurrent_activities=self._media_processes + 1,
+            graceful_shutdown_timeout=DRAIN,
+        )
+
+    @cached_property
+    def _pictures(self) -> Pictures:
+        return Pictures(self._media_processes)
+
+    @property
+    def _media_processes(self) -> int:
+        return self._settings.media_processes or len(os.sched_getaffinity(0))
+
     def _maintenance(self) -> Worker:
         after = self._settings.reconcile_after_seconds
         reconciliation = Reconciliation(self._all_tenants, self._publisher, after)
@@ -180,6 +208,7 @@ class Pools:
         verifications = OverdueVerifications(self._all_tenants, self._client, options.COMMANDS)
         overdue = OverdueErasures(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         searches = OverdueSavedSearches(self._all_tenants, self._client, options.NOTIFICATIONS)
+        lost_images = OverdueImages(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
         erasures = Erasures(
             self._tenants,
@@ -205,6 +234,7 @@ class Pools:
                 verifications.start_overdue_verifications,
                 overdue.start_overdue_erasures,
                 searches.start_overdue_saved_searches,
+                lost_images.start_overdue_images,
                 erasures.withdraw_listings,
                 erasures.ensure_notified,
                 erasures.delete_listings,
@@ -239,6 +269,8 @@ class Pools:
         return {sender.channel: sender for sender in senders}
 
     async def close(self) -> None:
+        if "_pictures" in self.__dict__:
+            await self._pictures.close()
         await asyncio.gather(self._relay.close(), self._publishing.close(), self._progress.close())
         await asyncio.gather(self._search.close(), Clients(self._redis, self._index).close())
         await asyncio.gather(*(sender.close() for sender in self._senders.values()))

@@ -1,6 +1,6 @@
 """The activity that saves commands on listings."""
 
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,11 +13,13 @@ from temporalio import activity
 from activities.saving import Aggregate, CommandStore, Loaded
 from adapters.current_state import PROPERTY_STATE, property_of
 from adapters.postgres import Write
-from adapters.tables import person_keys, properties, users
+from adapters.tables import person_keys, properties, property_images, users
 from domain.command import Saved, SealedCommand
 from domain.errors import AccountClosed
+from domain.image_commands import RecordImage
 from domain.property import Property
-from domain.property_commands import PropertyCommand, Sender, decide, evolve
+from domain.property_commands import PropertyCommand, Sender, decide
+from domain.property_events import evolve
 from domain.roles import UserRole
 from domain.user import MAY_SIGN_IN, UserStatus
 
@@ -66,6 +68,8 @@ async def _load(
     """
     found = await connection.execute(_LOAD, {"property_id": command.property_id, "actor_id": command.user_id})
     row = found.mappings().one_or_none()
+    if isinstance(command, RecordImage):
+        statuses = frozenset(UserStatus)  # what was begun for the account is finished, also when it is suspended
     if row is None or row["account_status"] not in statuses or row["wrapped_key"] is None:
         raise AccountClosed
     state = property_of(row) if row["property_id"] else None
@@ -79,12 +83,25 @@ async def _load(
     )
 
 
-def _rows(command: Any, _: Loaded[Property], state: Property | None) -> Sequence[Write]:
+def _rows(command: Any, loaded: Loaded[Property], state: Property | None) -> Sequence[Write]:
     key = {"tenant_id": command.tenant_id, "property_id": command.property_id}
     if state is None:
-        return [Write(properties, key, "delete")]
+        return [Write(properties, key, "delete"), Write(property_images, key, "delete")]
     row = state.model_dump(exclude={"id", "images"}) | {"amenities": list(state.amenities)}
-    return [Write(properties, {**key, **row}, "upsert")]
+    return [Write(properties, {**key, **row}, "upsert"), *_image_rows(key, loaded.state, state)]
+
+
+def _image_rows(key: Mapping[str, Any], before: Property | None, state: Property) -> Iterator[Write]:
+    """The rows of the images that have changed."""
+    present = {image.id: (n, image) for n, image in enumerate(before.images)} if before else {}
+    for n, image in enumerate(state.images):
+        if present.pop(image.id, None) != (n, image):
+            row = image.model_dump(exclude={"id", "key", "file_name"})
+            more = {"position": n, "sha256": bytes.fromhex(image.key) if image.key else None}
+            row |= {"widths": list(image.widths), "image_id": image.id}
+            yield Write(property_images, {**key, **row, **more}, "upsert")
+    for image_id in present:
+        yield Write(property_images, {**key, "image_id": image_id}, "delete")
 
 
 PROPERTY: Aggregate[Property] = Aggregate(

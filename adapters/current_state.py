@@ -9,15 +9,62 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, bindparam, select
+from sqlalchemy import ARRAY, JSON, Uuid, any_, bindparam, func, literal_column, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.tables import properties, user_profiles, users
+from adapters.tables import properties, property_images, uploads, user_profiles, users
 from domain.property import Property
 from domain.property_status import PUBLIC_STATUSES
 from domain.user import User
 
-PROPERTY_STATE = [column for column in properties.c if column.name != "tenant_id"]
+_IMAGE = {
+    "id": property_images.c.image_id,
+    "status": property_images.c.status,
+    "commandId": property_images.c.command_id,
+    "uploadId": property_images.c.upload_id,
+    "size": property_images.c.size,
+    "addedAt": property_images.c.added_at,
+    "caption": property_images.c.caption,
+    "isPrimary": property_images.c.is_primary,
+    "key": func.encode(property_images.c.sha256, literal_column("'hex'")),
+    "width": property_images.c.width,
+    "height": property_images.c.height,
+    "widths": property_images.c.widths,
+    "fallbackWidth": property_images.c.fallback_width,
+    "thumbhash": property_images.c.thumbhash,
+    "perceptualHash": property_images.c.perceptual_hash,
+    "refused": property_images.c.refused,
+    "fileName": uploads.c.file_name,
+}
+_IMAGES = (
+    select(
+        func.json_agg(
+            aggregate_order_by(
+                func.json_build_object(
+                    *(part for name, column in _IMAGE.items() for part in (literal_column(f"'{name}'"), column))
+                ),
+                property_images.c.position,
+            ),
+            type_=JSON,
+        )
+    )
+    .select_from(property_images)
+    .outerjoin(
+        uploads,
+        (uploads.c.tenant_id == property_images.c.tenant_id) & (uploads.c.upload_id == property_images.c.upload_id),
+    )
+    .where(
+        property_images.c.tenant_id == properties.c.tenant_id,
+        property_images.c.property_id == properties.c.property_id,
+    )
+    .correlate(properties)
+    .scalar_subquery()
+)
+PROPERTY_STATE = [
+    *(column for column in properties.c if column.name not in {"tenant_id", "place_key"}),
+    _IMAGES.label("images"),
+]
 """The columns that `property_of` reads."""
 _PROPERTY = select(*PROPERTY_STATE).where(properties.c.property_id == bindparam("property_id"))
 _SUMMARIES = select(
@@ -60,7 +107,7 @@ async def find_property(connection: AsyncConnection, property_id: UUID) -> Prope
 def property_of(row: Mapping[Any, Any]) -> Property:
     """The aggregate state from a row of `properties`."""
     facts = {column.name: row[column.name] for column in PROPERTY_STATE}
-    return Property(id=facts.pop("property_id"), **facts)
+    return Property(id=facts.pop("property_id"), **{**facts, "images": facts["images"] or ()})
 
 
 async def find_properties(connection: AsyncConnection, property_ids: Sequence[UUID]) -> dict[UUID, ListingSummary]:

@@ -7,13 +7,12 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Text, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.events import WHOLE_PROPERTY
 from domain.matching import Gone, Listed, Step, likeness_of
 from domain.property_status import PropertyStatus
 
 _MAX_LOOKED_AT = 1_000
 """Listings that are looked at to find relistings. Only an owner who deletes a thousand a month has more."""
-_WHOLE = ("PROPERTY_CREATED", "PROPERTY_UPDATED", "PROPERTY_PRICE_CHANGED", "PROPERTY_STATUS_CHANGED")
-"""The events that have the whole state of a listing."""
 _GONE = {PropertyStatus.WITHDRAWN, PropertyStatus.PAUSED, PropertyStatus.EXPIRED, PropertyStatus.REJECTED}
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 """Older releases did not write when a listing was listed."""
@@ -51,7 +50,7 @@ async def steps_of(
     connection: AsyncConnection, tenant_id: str, property_ids: Sequence[UUID]
 ) -> dict[UUID, tuple[Step, ...]]:
     """Status and price of listings after each of their events."""
-    wanted = {"tenant_id": tenant_id, "ids": [str(id) for id in property_ids], "types": list(_WHOLE)}
+    wanted = {"tenant_id": tenant_id, "ids": [str(id) for id in property_ids], "types": list(WHOLE_PROPERTY)}
     found: dict[UUID, list[Step]] = {}
     for row in await connection.execute(_STEPS, wanted):
         # Events of the seven services may have no status, and prices as decimals.
@@ -66,7 +65,7 @@ async def gone_of(connection: AsyncConnection, tenant_id: str, owners: Collectio
     left = {row.aggregate_id: row for row in await connection.execute(_LEFT, wanted)} if owners else {}
     if not left:
         return []
-    last = await connection.execute(_LAST, {"tenant_id": tenant_id, "ids": list(left), "types": list(_WHOLE)})
+    last = await connection.execute(_LAST, {"tenant_id": tenant_id, "ids": list(left), "types": list(WHOLE_PROPERTY)})
     gone = []
     for row in last:
         facts, ending = row.event_data, left[row.aggregate_id]

@@ -83,7 +83,7 @@ _TABLES = (
         properties,
         properties.c.owner_id,
         (properties.c.created_at, properties.c.property_id),
-        [column.name for column in properties.c if column.name not in {"tenant_id", "owner_id"}],
+        [column.name for column in properties.c if column.name not in {"tenant_id", "owner_id", "place_key"}],
     ),
     _Rows(
         "favorite",

@@ -117,6 +117,8 @@ class Settings(BaseSettings):
 
     s3_endpoint_url: Annotated[str, _scheme("http", "https")] = "http://127.0.0.1:8333"
     """S3 endpoint for images and other files."""
+    s3_public_url: Annotated[str, _scheme("http", "https"), AfterValidator(_without_slash)] | None = None
+    """The endpoint at which clients reach S3 to upload files; without it S3_ENDPOINT_URL."""
     s3_bucket: str = "hyderabad-media"
     """Bucket; `python -m migrations` creates it if it is missing."""
     s3_access_key: SecretStr = SecretStr("hyderabad")
@@ -127,6 +129,10 @@ class Settings(BaseSettings):
     search_url: Annotated[str, _scheme("http", "https")] | None = None
     """OpenSearch 3 that keeps the listings and answers searches; the URL may contain a user name and password. Without
     it, Postgres does. Every process needs the same; the projection `search` fills a new one by itself."""
+
+    media_processes: Annotated[int, Field(ge=0, le=128)] = 0
+    """Pictures that a worker of the queue `media` makes at the same time, each in a process of its own with up to 1 GB;
+    0 is as many as it has cores."""
 
     smtp_url: Annotated[str, _scheme("smtp", "smtps")] = "smtp://127.0.0.1:1025"
     """Mail server; the URL may contain a user name and password, and `smtps` uses implicit TLS."""
@@ -182,6 +188,9 @@ class Settings(BaseSettings):
     """URL of the portal's web pages for browsers, with which links in mails begin."""
     public_api_url: Annotated[str, _scheme("http", "https"), AfterValidator(_without_slash)] = "http://127.0.0.1:8080"
     """URL at which mail programs and providers reach the API: links that unsubscribe, and webhooks."""
+    cdn_base_url: Annotated[str, _scheme("http", "https"), AfterValidator(_without_slash)] | None = None
+    """What the URLs of pictures begin with, before the key of a file: of a CDN that gets them from /api/files of
+    PUBLIC_API_URL, which they begin with otherwise."""
 
     host: str = "127.0.0.1"
     """Address that the API listens on; 0.0.0.0 for every interface."""
@@ -250,6 +259,10 @@ class Settings(BaseSettings):
     """For one user: more than a manual import needs, less than a runaway script sends. As many reads a minute of the
     state of commands that are not recorded, each of which is searched in Temporal."""
 
+    upload_megabytes_per_minute: Annotated[int, Field(ge=1)] = 500
+    """Of files of one user: several times what a phone can send. A body that does not say its size counts as the
+    largest that is taken."""
+
     views_per_minute: Annotated[int, Field(ge=1)] = 600
     """By one account, or by visitors without one from one address: an office looks around, a script counts up."""
     searches_per_minute: Annotated[int, Field(ge=1)] = 600
@@ -268,6 +281,9 @@ class Settings(BaseSettings):
     """Interval of reconcile, which finds saved events and mails that were not published, projected or sent."""
     reconcile_after_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Reconcile ignores younger events: their command is still publishing them."""
+    files_grace_hours: Annotated[float, Field(ge=1)] = 24.0
+    """How long files are kept that nothing refers to: uploads, and pictures of deleted listings. Longer than anything
+    takes that begins to refer to them."""
 
     @field_validator(
         "api_services",
@@ -281,6 +297,11 @@ class Settings(BaseSettings):
     @classmethod
     def _comma_separated(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def files_url(self) -> str:
+        """What the URLs of files begin with, before a slash and the key."""
+        return self.cdn_base_url or f"{self.public_api_url}/api/files"
 
     @property
     def secret_bytes(self) -> bytes:

@@ -20,6 +20,7 @@ from api import (
     command_states,
     errors,
     history,
+    images,
     notifications,
     openapi,
     operations,
@@ -78,6 +79,7 @@ ROUTERS = {
     "recommendations": recommendations.router,
     "suggestions": suggestions.router,
     "properties": properties.router,
+    "images": images.router,
     # Before the accounts, whose ids match every path.
     "passkeys": passkeys.router,
     "second-factor": second_factor.router,
@@ -159,6 +161,7 @@ async def _parts(settings: Settings) -> Parts:
         revocations,
         settings.streams_per_user,
         settings.streams_per_address,
+        settings.files_url,
     )
     return Parts(
         settings=settings,

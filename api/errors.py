@@ -53,6 +53,18 @@ KINDS: dict[str, Kind] = {
         "Send the body uncompressed, without Content-Encoding.",
     ),
     "body-too-large": Kind(413, "The body is too large", "Send a smaller body."),
+    "missing-boundary": Kind(
+        400,
+        "The Content-Type has no boundary",
+        "Let your HTTP library set the Content-Type of the form: `multipart/form-data` with its `boundary`.",
+    ),
+    "malformed-multipart": Kind(400, "The form is not valid", "Send multipart/form-data as RFC 7578 says."),
+    "truncated-body": Kind(400, "The form is not complete", "Send the request again, with its last boundary."),
+    "too-slow": Kind(408, "The body comes too slowly", "Send the request again over a better connection."),
+    "wrong-field": Kind(422, "A field of the form is not the right one", "Send the fields that `detail` names."),
+    "no-file": Kind(422, "There is no file", "Send the file in the field that `detail` names."),
+    "too-many-files": Kind(413, "There are too many files", "Send them in several requests."),
+    "file-too-large": Kind(413, "The file is too large", "Choose a smaller file."),
     "uri-too-long": Kind(414, "The URL is too long", f"Send a URL of at most {MAX_URI_BYTES} bytes."),
     "headers-too-large": Kind(
         431, "The headers are too large", f"Send headers of at most {MAX_HEADER_BYTES} bytes in all."
@@ -148,6 +160,7 @@ KINDS: dict[str, Kind] = {
     "export-running": Kind(409, "An export is being written", "Wait for the mail with the link of the last export."),
     "too-many-passkeys": Kind(409, "The account has 20 passkeys", "Remove one first."),
     "too-many-streams": Kind(409, "Too many streams are open", "Close one first."),
+    "too-many-images": Kind(409, "The listing has 10 images", "Remove some first."),
     "too-many-saved-searches": Kind(409, "The account has 50 saved searches", "Delete one first."),
     "username-taken": Kind(409, "The username is taken", "Choose another."),
     "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),

@@ -34,8 +34,9 @@ class Limits:
         weight: int = 1,
         seconds: int = _MINUTE,
         fail_closed: bool = False,
+        unit: str = "requests",
     ) -> None:
-        """Count a request of `who` as `weight`, and report the quota `what` for the headers of the response.
+        """Count a request of `who` as `weight` of `unit`, and report the quota `what` for the headers of the response.
 
         Raises ApiError too-many-requests above `limit` in `seconds`; with `fail_closed`, unavailable without Redis.
         """
@@ -53,5 +54,5 @@ class Limits:
         report(Quota(what, limit, seconds, max(0, limit - used), left))
         if used > limit:
             window = {_MINUTE: "a minute", DAY: "a day"}.get(seconds, f"in {seconds // _MINUTE} minutes")
-            detail = f"At most {limit} requests {window} are allowed. Send the request again after Retry-After seconds."
+            detail = f"At most {limit} {unit} {window} are allowed. Send the request again after Retry-After seconds."
             raise ApiError("too-many-requests", detail, headers={"Retry-After": str(left)})

@@ -14,6 +14,7 @@ from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, Ten
 from api.openapi import query
 from api.paging import opened, page
 from api.property_answers import CountedProperty, as_json, json_counts_of
+from api.tokens import Caller
 from domain.model import Model
 from domain.property_status import PropertyStatus
 
@@ -41,7 +42,7 @@ async def list_properties(
     """The active listings, newest first: by the time they were first public."""
     tenant_id = caller.tenant_id if caller else tenant_id
     read = partial(property_lists.newest, limit=limit)
-    return await _answer(parts, tenant_id, f"listings:{tenant_id}", cursor, read)
+    return await _answer(parts, tenant_id, f"listings:{tenant_id}", cursor, read, caller)
 
 
 @router.get("/featured", **query(PropertyPage, *_LIST, signed_in="optional"))
@@ -51,7 +52,7 @@ async def list_featured_properties(
     """The active featured listings, by the time they were first public, newest first."""
     tenant_id = caller.tenant_id if caller else tenant_id
     read = partial(property_lists.featured, limit=limit)
-    return await _answer(parts, tenant_id, f"featured:{tenant_id}", cursor, read)
+    return await _answer(parts, tenant_id, f"featured:{tenant_id}", cursor, read, caller)
 
 
 @router.get("/my-properties", **query(PropertyPage, *_LIST))
@@ -65,7 +66,7 @@ async def list_own_properties(
     """The listings of the caller, in every status, by the time they were created, newest first."""
     purpose = f"own:{caller.tenant_id}:{caller.user_id}:{status}"
     read = partial(property_lists.of_owner, owner_id=caller.user_id, status=status, limit=limit)
-    return await _answer(parts, caller.tenant_id, purpose, cursor, read, _PRIVATE)
+    return await _answer(parts, caller.tenant_id, purpose, cursor, read, caller, _PRIVATE)
 
 
 @router.get("/favorites", **query(PropertyPage, *_LIST))
@@ -75,7 +76,7 @@ async def list_favorites(
     """The favourites of the caller, last added first, without listings that they may no longer see."""
     purpose = f"favorites:{caller.tenant_id}:{caller.user_id}"
     read = partial(property_lists.favorites_of, user_id=caller.user_id, limit=limit, sees_all=caller.is_admin)
-    return await _answer(parts, caller.tenant_id, purpose, cursor, read, _PRIVATE)
+    return await _answer(parts, caller.tenant_id, purpose, cursor, read, caller, _PRIVATE)
 
 
 class ReadPage(Protocol):
@@ -90,6 +91,7 @@ async def _answer(
     purpose: str,
     cursor: str | None,
     read: ReadPage,
+    caller: Caller | None,
     headers: dict[str, str] | None = None,
 ) -> Response:
     """The response with the page that `read(connection, cursor)` returns. Raises ApiError invalid-cursor."""
@@ -97,5 +99,5 @@ async def _answer(
     async with parts.database.statements(tenant_id) as connection:
         found = await read(connection, cursor=position)
         counts = await json_counts_of(connection, [item.id for item in found.items])
-    items = (as_json(item, counts[item.id]) for item in found.items)
+    items = (as_json(parts, item, counts[item.id], caller) for item in found.items)
     return page(items, parts.signer.sign(purpose, found.next) if found.next else None, headers)

@@ -48,8 +48,13 @@ class Live:
         revocations: Revocations,
         per_user: int,
         per_address: int,
+        files_url: str,
     ) -> None:
-        """`per_user` and `per_address` are the most open streams of a user and from an address."""
+        """`per_user` and `per_address` are the most open streams of a user and from an address.
+
+        The URLs of pictures begin with `files_url`.
+        """
+        self._files_url = files_url
         self._streams = streams
         self._fan_out = fan_out
         self._revocations = revocations
@@ -107,7 +112,7 @@ class Live:
         backlog = await self._open(client, {own: position, **dict.fromkeys(listings, position if resumed else None)})
         missed = [ClientMessage(backlog.last, "reset")] if backlog.incomplete else []
         for entry in () if backlog.incomplete else backlog.entries:
-            if message_for := _rendered(entry):
+            if message_for := _rendered(entry, self._files_url):
                 missed.append(message_for(client.caller))
         client.begin(backlog.last, [*missed, ClientMessage(backlog.last, "ready")])
 
@@ -224,7 +229,7 @@ class Live:
         subscribers = list(self._subscribers.get(entry.stream, ()))
         if entry.is_creation:
             self._created(entry)
-        elif subscribers and (message_for := _rendered(entry)):
+        elif subscribers and (message_for := _rendered(entry, self._files_url)):
             LIVE_MESSAGES.labels(entry.type).inc(len(subscribers))
             for client in subscribers:
                 client.push(message_for(client.caller))
@@ -272,10 +277,10 @@ class Live:
             await self._streams.open(dict.fromkeys(lost))
 
 
-def _rendered(entry: Entry) -> Callable[[Caller], ClientMessage] | None:
+def _rendered(entry: Entry, files_url: str) -> Callable[[Caller], ClientMessage] | None:
     """A message as each caller may see it; None for one that this release cannot read."""
     try:
-        return None if entry.is_creation else render(entry)
+        return None if entry.is_creation else render(entry, files_url)
     except (LookupError, TypeError, ValueError) as error:
         log.error("live message %s of type %s cannot be read: %r", entry.id, entry.type, error)
         return None

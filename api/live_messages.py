@@ -13,6 +13,7 @@ from fastapi.sse import format_sse_event
 from adapters.live import Entry, order_of
 from api.commands import problem_of
 from api.errors import Problem
+from api.shown_images import shown_card
 from api.shown_notifications import shown_notification
 from api.tokens import Caller
 from domain.model import Model
@@ -94,13 +95,15 @@ class ClientMessage:
         return orjson.dumps({"id": self.id, "type": self.type, "data": orjson.Fragment(self.data)}).decode()
 
 
-def render(entry: Entry) -> Callable[[Caller], ClientMessage]:
-    """A message of a stream, as each caller may see it.
+def render(entry: Entry, files_url: str) -> Callable[[Caller], ClientMessage]:
+    """A message of a stream, as each caller may see it; the URLs of pictures begin with `files_url`.
 
     Raises LookupError, TypeError or ValueError for one that this release cannot read.
     """
     data = orjson.loads(entry.data)
     if entry.type == "property":
+        if data["state"]:
+            data["state"] = shown_card(data["state"], files_url)
         to_all = _property(entry, data, is_own=False)
         to_owner = _property(entry, data, is_own=True)
         owner = UUID(data["ownerId"])

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +28,11 @@ _OTHER_BODIES = {"/api/webhooks/twilio": {_FORM}, UNSUBSCRIBE_PATH: {_FORM, "mul
 """The routes whose body is not JSON, with its media types."""
 _LARGER_BODIES = {"/api/webhooks/sendgrid": 1_048_576}
 """The routes that take more bytes than the others: SendGrid collects up to 768 kB of reports."""
+_STREAMED = re.compile(r"/api/properties/(?:[^/]+/images|import)|/api/files/upload(?:/multiple)?")
+"""The paths to which forms with files are posted. Their routes read the body themselves, in chunks and with limits of
+their own (`api/receiving.py`), once they know that the caller may send it."""
+_OR_JSON = {"/api/properties/import"}
+"""Those that take JSON too, which is read here."""
 _SINGLE_VALUED = frozenset(
     {
         b"authorization",
@@ -81,7 +87,7 @@ class RequestChecks:
             if method == "OPTIONS" and origin is not None:
                 await self._preflight(origin, headers, finished)
             elif method in MEDIA_TYPES:
-                await self._app(routed, _replayed(await self._body(scope, headers, receive), receive), finished)
+                await self._app(routed, await self._checked(scope, headers, receive), finished)
             else:
                 await self._app(routed, receive, finished)
         except ApiError as error:
@@ -101,14 +107,24 @@ class RequestChecks:
         await send({"type": "http.response.start", "status": 204, "headers": allowed})
         await send({"type": "http.response.body"})
 
+    async def _checked(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Receive:
+        """What receives the body: checked, or of a form with files as it comes. Raises ApiError."""
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in {b"identity", b""}:
+            raise ApiError("unsupported-content-encoding", headers={"Accept-Encoding": "identity"})
+        if scope["method"] == "POST" and _STREAMED.fullmatch(scope["path"]):
+            media = _media_type(headers)
+            if media == "multipart/form-data":
+                return receive
+            if scope["path"] not in _OR_JSON:
+                raise _unsupported({"multipart/form-data"}, media)
+        return _replayed(await self._body(scope, headers, receive), receive)
+
     async def _body(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """Read the body, which must be one JSON document or empty. Raises ApiError as soon as it is too large."""
         most = max(self._max, _LARGER_BODIES.get(scope["path"], 0))
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > most:
             raise _too_large(most)
-        if headers.get(b"content-encoding", b"identity").strip().lower() not in {b"identity", b""}:
-            raise ApiError("unsupported-content-encoding", headers={"Accept-Encoding": "identity"})
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -124,14 +140,22 @@ class RequestChecks:
                 break
         body = b"".join(chunks)
         if body:
-            media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+            media = _media_type(headers)
             taken = _OTHER_BODIES.get(scope["path"], MEDIA_TYPES[scope["method"]])
             if media not in taken:
-                named = " or ".join(sorted(taken))
-                raise ApiError("unsupported-media-type", f"Send {named}, not {media or 'a body without Content-Type'}.")
+                raise _unsupported(taken | ({"multipart/form-data"} if scope["path"] in _OR_JSON else set()), media)
             if media.endswith("json"):
                 _check_json(body)
         return body
+
+
+def _media_type(headers: dict[bytes, bytes]) -> str:
+    return headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+
+
+def _unsupported(taken: set[str], media: str) -> ApiError:
+    named = " or ".join(sorted(taken))
+    return ApiError("unsupported-media-type", f"Send {named}, not {media or 'a body without Content-Type'}.")
 
 
 def _too_large(most: int) -> ApiError:

@@ -1,16 +1,15 @@
 """Commands and queries on a listing: /api/properties."""
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from adapters import event_store
 from adapters.current_state import find_property
 from api import listings
-from api.answers import IfMatchDep, NoBody, SenderDep, answered
+from api.answers import NoBody, SenderDep, answered
 from api.bodies import BodyOf
 from api.commands import new_id
 from api.conditional import is_not_wanted
@@ -19,9 +18,9 @@ from api.errors import ApiError
 from api.openapi import CHANGE, command, query
 from api.paging import opened, page
 from api.property_answers import CountedProperty, answered_property, as_json, json_counts_of
+from api.property_changes import ChangerDep
 from api.tokens import Caller
 from domain import fields as f
-from domain.command import Change
 from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
 from domain.model import Model
 from domain.property import Property, PropertyDetails, PropertyPatch
@@ -66,25 +65,6 @@ async def create_property(body: BodyOf[NewProperty], sender: SenderDep) -> Respo
         CreateProperty, body, summary, property_id=property_id, details=details, status=body.status
     )
     return await answered_property(sender, outcome, 201, location="/api/properties/{id}")
-
-
-@dataclass(frozen=True)
-class Changer:
-    """Sends the command of a request that changes a listing."""
-
-    property_id: UUID
-    sender: SenderDep
-    expected: IfMatchDep
-
-    async def send(self, command: type[Change], body: Model, summary: str, **fields: Any) -> Response:
-        """The response with the changed listing. Raises ApiError as `Sender.send` does."""
-        outcome = await self.sender.send(
-            command, body, summary, property_id=self.property_id, expected_versions=self.expected, **fields
-        )
-        return await answered_property(self.sender, outcome)
-
-
-ChangerDep = Annotated[Changer, Depends()]
 
 
 @router.put("/{property_id}", **command(200, CountedProperty, *CHANGE, "listing-closed"))
@@ -153,7 +133,7 @@ async def get_property(
     etag = f'"{found.version}"'
     if is_not_wanted(if_none_match):
         return Response(status_code=304, headers={"ETag": etag})
-    return Response(as_json(found, counts), 200, {"ETag": etag}, "application/json")
+    return Response(as_json(parts, found, counts, caller), 200, {"ETag": etag}, "application/json")
 
 
 @router.get("/{property_id}/history", **query("EventPage", "invalid-request", "invalid-cursor", "not-found"))

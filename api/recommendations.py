@@ -18,6 +18,7 @@ from api.openapi import query
 from api.property_answers import json_counts_of
 from api.search import FoundProperty
 from api.search_limits import SEARCH_LIMIT
+from api.shown_images import shown_card
 from api.tokens import Caller
 from domain.command import Actor
 from domain.model import Model
@@ -181,7 +182,10 @@ async def _answer(
     async with parts.database.statements(tenant_id) as connection:
         counts = await json_counts_of(connection, [id for id, _ in found])
     items = [
-        {"property": {**cards[id], **counts[id]}, "reason": reason.model_dump(mode="json", by_alias=True)}
+        {
+            "property": {**shown_card(cards[id], parts.settings.files_url), **counts[id]},
+            "reason": reason.model_dump(mode="json", by_alias=True),
+        }
         for id, reason in found
     ]
     return Response(orjson.dumps({"items": items}), media_type="application/json")

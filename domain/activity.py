@@ -4,8 +4,10 @@ from datetime import datetime
 from typing import Any, assert_never
 from uuid import UUID
 
+from domain.documents import DocumentAdded, DocumentDeleted, DocumentRefused, DocumentUploaded
 from domain.events import AnyFact, Event
 from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
+from domain.imports import ImportStatus, PropertiesImportFinished, PropertiesImportStarted
 from domain.model import Fact
 from domain.observations import (
     ANONYMOUS,
@@ -22,10 +24,15 @@ from domain.observations import (
     UserNotified,
 )
 from domain.preferences import PreferencesChanged
-from domain.property_commands import (
+from domain.property_events import (
     PropertyCreated,
     PropertyDeleted,
     PropertyFact,
+    PropertyImageAdded,
+    PropertyImageRefused,
+    PropertyImageRemoved,
+    PropertyImagesArranged,
+    PropertyImagesUploaded,
     PropertyPriceChanged,
     PropertyStatusChanged,
     PropertyUpdated,
@@ -81,6 +88,13 @@ NO_ACTIVITY = (UserNotified, NotificationsRead, UserVerificationExpired, UserExp
 """What happens to an inbox or by itself is nothing that the user did."""
 
 
+_FINISHED = {
+    ImportStatus.COMPLETED: "An import of properties was completed",
+    ImportStatus.CANCELLED: "User cancelled an import of properties",
+    ImportStatus.FAILED: "An import of properties failed",
+}
+
+
 def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
     match fact:
         case PropertyCreated():
@@ -101,6 +115,21 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return f"User changed the status of property: {fact.title} ({fact.to_status})", {
                 **_property(fact),
                 **change,
+            }
+        case PropertyImagesUploaded():
+            ids = [str(each.id) for each in fact.uploaded]
+            return f"User added images to property: {fact.title}", {**_property(fact), "imageIds": ids}
+        case PropertyImageAdded():
+            return f"An image of a property is ready: {fact.title}", {**_property(fact), "imageId": str(fact.image.id)}
+        case PropertyImageRefused():
+            why = {"imageId": str(fact.image_id), "reason": fact.refused.detail}
+            return f"A file for a property was refused: {fact.title}", {**_property(fact), **why}
+        case PropertyImagesArranged():
+            return f"User arranged the images of property: {fact.title}", _property(fact)
+        case PropertyImageRemoved():
+            return f"User removed an image of property: {fact.title}", {
+                **_property(fact),
+                "imageId": str(fact.image_id),
             }
         case PropertyDeleted():
             return f"User deleted property: {fact.title}", _property(fact)
@@ -168,6 +197,25 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return "User deleted a saved search", {"savedSearchId": str(fact.saved_search_id)}
         case SavedSearchVisited():
             return "User opened a saved search", {"savedSearchId": str(fact.saved_search_id)}
+        case DocumentUploaded():
+            attached = {"propertyId": str(fact.property_id)} if fact.property_id else {}
+            return "User uploaded a document", {"fileId": str(fact.file_id), **attached}
+        case DocumentAdded():
+            return "A document of the user was checked, and is ready", {"fileId": str(fact.file_id)}
+        case DocumentRefused():
+            return "A document of the user was refused", {"fileId": str(fact.file_id), "reason": fact.refused.code}
+        case DocumentDeleted():
+            return "User deleted a document", {"fileId": str(fact.file_id)}
+        case PropertiesImportStarted():
+            return "User started an import of properties", {"importId": str(fact.import_id)}
+        case PropertiesImportFinished():
+            counts = {name: getattr(fact, name) for name in ("read", "saved", "updated", "unchanged", "refused")}
+            return _FINISHED[fact.status], {
+                "importId": str(fact.import_id),
+                "status": fact.status,
+                "reason": fact.reason,
+                **counts,
+            }
         case UserNotified() | NotificationsRead() | UserVerificationExpired() | UserExported() | SavedSearchMatched():
             raise AssertionError("no activity")
     assert_never(fact)

@@ -96,6 +96,16 @@ class ExportRunning(Refusal):
     advice = "Your last export is being written. Wait for the mail with its link."
 
 
+class TooManyImports(Refusal):
+    code = "too-many-imports"
+    advice = "Three of your imports are not finished. Wait for one, or cancel one with DELETE /api/imports/{id}."
+
+
+class ImportNotFound(Refusal):
+    code = "not-found"
+    advice = "You have no import with this id. Check the id."
+
+
 class VersionConflict(Refusal):
     """The aggregate is at another version than those that the command accepts."""
 
@@ -113,6 +123,27 @@ class InvalidChange(Refusal):
 class ListingClosed(Refusal):
     code = "listing-closed"
     advice = "The property is sold or rented. Set its status to ACTIVE first."
+
+
+class ImageNotFound(Refusal):
+    code = "not-found"
+    advice = "The listing has no image with this id. Read the listing again."
+
+
+class TooManyImages(Refusal):
+    code = "too-many-images"
+    advice = "Remove images of the listing first."
+
+    @classmethod
+    def of(cls, present: int, most: int) -> "TooManyImages":
+        return cls(f"The listing has {present} images, and may have {most}. Remove some, or send fewer.", "files")
+
+
+class ListingDeleted(Refusal):
+    """A row of an import would list again what was deleted."""
+
+    code = "gone"
+    advice = "The listing was deleted. Give the row another externalId to list it again."
 
 
 class EmailNotVerified(Refusal):

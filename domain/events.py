@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from domain import ids
 from domain.command import Command, SavedEvent
+from domain.documents import DocumentAdded, DocumentDeleted, DocumentFact, DocumentRefused, DocumentUploaded
 from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
+from domain.imports import ImportFact, PropertiesImportFinished, PropertiesImportStarted
 from domain.model import Fact
 from domain.observations import (
     LoginFailed,
@@ -28,13 +30,19 @@ from domain.observations import (
     UserNotified,
 )
 from domain.preferences import PreferencesChanged
-from domain.property_commands import (
+from domain.property_events import (
     PropertyCreated,
     PropertyDeleted,
     PropertyFact,
+    PropertyImageAdded,
+    PropertyImageRefused,
+    PropertyImageRemoved,
+    PropertyImagesArranged,
+    PropertyImagesUploaded,
     PropertyPriceChanged,
     PropertyStatusChanged,
     PropertyUpdated,
+    WholeProperty,
 )
 from domain.saved_searches import SavedSearchChanged, SavedSearchCreated, SavedSearchDeleted, SavedSearchFact
 from domain.user_events import (
@@ -60,7 +68,16 @@ USER_EVENTS = "user-events"
 USER_ACTIVITY = "user-activity"
 TOPICS = (PROPERTY_EVENTS, USER_EVENTS, USER_ACTIVITY)
 
-AnyFact = PropertyFact | FavoriteFact | UserFact | PreferencesChanged | SavedSearchFact | ObservedFact
+AnyFact = (
+    PropertyFact
+    | FavoriteFact
+    | UserFact
+    | PreferencesChanged
+    | SavedSearchFact
+    | DocumentFact
+    | ObservedFact
+    | ImportFact
+)
 """The data of an event of any kind."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -137,6 +154,11 @@ KINDS: dict[str, EventKind] = {
         EventKind("PROPERTY_UPDATED", PropertyUpdated, PROPERTY_EVENTS),
         EventKind("PROPERTY_PRICE_CHANGED", PropertyPriceChanged, PROPERTY_EVENTS),
         EventKind("PROPERTY_STATUS_CHANGED", PropertyStatusChanged, PROPERTY_EVENTS),
+        EventKind("PROPERTY_IMAGES_UPLOADED", PropertyImagesUploaded, PROPERTY_EVENTS),
+        EventKind("PROPERTY_IMAGE_ADDED", PropertyImageAdded, PROPERTY_EVENTS),
+        EventKind("PROPERTY_IMAGE_REFUSED", PropertyImageRefused, PROPERTY_EVENTS),
+        EventKind("PROPERTY_IMAGES_ARRANGED", PropertyImagesArranged, PROPERTY_EVENTS),
+        EventKind("PROPERTY_IMAGE_REMOVED", PropertyImageRemoved, PROPERTY_EVENTS),
         EventKind("PROPERTY_DELETED", PropertyDeleted, PROPERTY_EVENTS),
         EventKind("PROPERTY_FAVORITED", PropertyFavorited, PROPERTY_EVENTS),
         EventKind("PROPERTY_UNFAVORITED", PropertyUnfavorited, PROPERTY_EVENTS),
@@ -169,8 +191,16 @@ KINDS: dict[str, EventKind] = {
         EventKind("SAVED_SEARCH_DELETED", SavedSearchDeleted, USER_EVENTS),
         EventKind("SAVED_SEARCH_MATCHED", SavedSearchMatched, USER_EVENTS),
         EventKind("SAVED_SEARCH_VISITED", SavedSearchVisited, USER_EVENTS),
+        EventKind("DOCUMENT_UPLOADED", DocumentUploaded, USER_EVENTS),
+        EventKind("DOCUMENT_ADDED", DocumentAdded, USER_EVENTS),
+        EventKind("DOCUMENT_REFUSED", DocumentRefused, USER_EVENTS),
+        EventKind("DOCUMENT_DELETED", DocumentDeleted, USER_EVENTS),
+        EventKind("PROPERTIES_IMPORT_STARTED", PropertiesImportStarted, USER_EVENTS),
+        EventKind("PROPERTIES_IMPORT_FINISHED", PropertiesImportFinished, USER_EVENTS),
     )
 }
+WHOLE_PROPERTY = tuple(kind.name for kind in KINDS.values() if issubclass(kind.model, WholeProperty))
+"""The types of events that have the whole state of a listing."""
 _KIND_OF: dict[type[Fact], EventKind] = {kind.model: kind for kind in KINDS.values()}
 
 

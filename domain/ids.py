@@ -4,6 +4,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 _COMMANDS = uuid5(NAMESPACE_URL, "urn:hyderabad-infra:command")
 _FAVORITES = uuid5(NAMESPACE_URL, "urn:hyderabad-infra:favorite")
+_IMPORTS = uuid5(NAMESPACE_URL, "urn:hyderabad-infra:import")
 
 
 def uuid7(unix_ms: int, randomness: bytes) -> UUID:
@@ -18,9 +19,17 @@ def uuid7(unix_ms: int, randomness: bytes) -> UUID:
 
 def keyed_command_id(tenant_id: str, caller: str, route: str, idempotency_key: str) -> UUID:
     """The id of a command sent with an `Idempotency-Key`: the same caller, route and key give the same id."""
+    return uuid5(_COMMANDS, _joined(tenant_id, caller, route, idempotency_key))
+
+
+def imported_id(what: str, *parts: str) -> UUID:
+    """The id of the listing or the command of a row of an import; `parts` identify the row."""
+    return uuid5(_IMPORTS, _joined(what, *parts))
+
+
+def _joined(*parts: str) -> str:
     # Each part is prefixed with its length: without it, two different sets of parts could join to the same text.
-    parts = (tenant_id, caller, route, idempotency_key)
-    return uuid5(_COMMANDS, "".join(f"{len(part)}:{part}" for part in parts))
+    return "".join(f"{len(part)}:{part}" for part in parts)
 
 
 def favorite_id(tenant_id: str, user_id: UUID, property_id: UUID) -> UUID:

@@ -7,9 +7,10 @@ from enum import StrEnum
 from uuid import UUID, uuid5
 
 from domain.events import Event
+from domain.imports import PropertiesImportFinished
 from domain.observations import SavedSearchMatched, UserExported, UserLoggedIn
 from domain.preferences import ACCOUNT_KINDS, Channel, NoticeKind, Preferences, quiet_end
-from domain.property_commands import PropertyCreated, PropertyPriceChanged, PropertyStatusChanged
+from domain.property_events import PropertyCreated, PropertyPriceChanged, PropertyStatusChanged
 from domain.property_status import PropertyStatus
 from domain.user_events import (
     UserDeleted,
@@ -77,6 +78,8 @@ def _notices(event: Event) -> Iterator[Notice]:
             yield Notice(of, NoticeKind.SECURITY_CHANGED, fact.user_id)
         case UserExported():
             yield Notice(of, NoticeKind.EXPORT_READY, fact.user_id)
+        case PropertiesImportFinished():
+            yield Notice(of, NoticeKind.IMPORT_FINISHED, fact.user_id)
         case UserDeleted():
             yield Notice(of, NoticeKind.ACCOUNT_ERASED, fact.user_id)
         case PropertyCreated(status=PropertyStatus.ACTIVE):

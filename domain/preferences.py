@@ -28,6 +28,7 @@ class NoticeKind(StrEnum):
     SECURITY_CHANGED = "SECURITY_CHANGED"
     ACCOUNT_ERASED = "ACCOUNT_ERASED"
     EXPORT_READY = "EXPORT_READY"
+    IMPORT_FINISHED = "IMPORT_FINISHED"
     LISTING_CONFIRMED = "LISTING_CONFIRMED"
     STATUS_CHANGED = "STATUS_CHANGED"
     PRICE_DROPPED = "PRICE_DROPPED"
@@ -44,6 +45,7 @@ ACCOUNT_KINDS = frozenset(
         NoticeKind.SECURITY_CHANGED,
         NoticeKind.ACCOUNT_ERASED,
         NoticeKind.EXPORT_READY,
+        NoticeKind.IMPORT_FINISHED,
     }
 )
 """Exempt from preferences, quiet hours and unsubscribing, because an account's owner must get them."""

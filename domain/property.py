@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from domain import fields as f
+from domain.images import Image
 from domain.model import Fact, MergePatch, Model
 from domain.property_status import PUBLIC_STATUSES, PropertyStatus
 from domain.roles import UserRole
@@ -150,7 +151,7 @@ class Property(PropertyDetails, Fact):
     version: int
     owner_id: UUID
     status: PropertyStatus
-    images: tuple[str, ...] = ()
+    images: tuple[Image, ...] = ()
     is_featured: bool = False
     is_verified: bool = False
     previous_price: f.Rupees | None = None

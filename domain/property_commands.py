@@ -1,7 +1,7 @@
-"""The commands and events of a listing, with `decide` and `evolve`."""
+"""The commands on a listing, and `decide`."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field, ValidationError
@@ -18,10 +18,27 @@ from domain.errors import (
     StatusRefused,
     check_version,
 )
-from domain.model import Fact
-from domain.property import ListingType, Property, PropertyDetails, PropertyPatch, SealableDetails
+from domain.image_commands import (
+    AddImages,
+    ChangeImage,
+    OrderImages,
+    RecordImage,
+    RemoveImage,
+    decide_images,
+    decide_made,
+)
+from domain.property import ListingType, Property, PropertyDetails, PropertyPatch
+from domain.property_events import (
+    PropertyCreated,
+    PropertyDeleted,
+    PropertyFact,
+    PropertyPriceChanged,
+    PropertyStatusChanged,
+    PropertyUpdated,
+    WholeProperty,
+    with_changes,
+)
 from domain.property_status import CLOSED_STATUSES, PUBLIC_STATUSES, TRANSITIONS, Party, PropertyStatus
-from domain.roles import UserRole
 
 
 class CreateProperty(Command):
@@ -94,60 +111,14 @@ PropertyCommand = Annotated[
     | ChangePropertyStatus
     | FeatureProperty
     | VerifyProperty
-    | DeleteProperty,
+    | DeleteProperty
+    | AddImages
+    | OrderImages
+    | ChangeImage
+    | RemoveImage
+    | RecordImage,
     Field(discriminator="type"),
 ]
-
-
-class _WholeProperty(SealableDetails, Fact):
-    """The whole public state of a property after a change."""
-
-    property_id: UUID
-    owner_id: UUID
-    status: PropertyStatus
-    is_featured: bool = False
-    is_verified: bool = False
-    previous_price: f.Rupees | None = None
-    posted_by: UserRole | None = None
-    created_at: datetime | None = None
-    listed_at: datetime | None = None
-    """These three are null in events of older releases."""
-
-
-STATE = frozenset(_WholeProperty.model_fields)
-"""The fields of an event that are the listing's state; the others, such as the reason of a change, are its owner's."""
-
-
-class PropertyCreated(_WholeProperty):
-    """PROPERTY_CREATED: the whole public state of a property that was just listed."""
-
-
-class PropertyUpdated(_WholeProperty):
-    """PROPERTY_UPDATED: fields other than price and status have changed."""
-
-    changed: tuple[str, ...]
-    """Names of the fields that changed."""
-
-
-class PropertyPriceChanged(_WholeProperty):
-    """PROPERTY_PRICE_CHANGED: `previousPrice` is the price before this change."""
-
-
-class PropertyStatusChanged(_WholeProperty):
-    """PROPERTY_STATUS_CHANGED: the status has changed."""
-
-    from_status: PropertyStatus
-    to_status: PropertyStatus
-    reason: f.Note | None = None
-
-
-class PropertyDeleted(Fact):
-    """PROPERTY_DELETED: a tombstone, the last event of a listing."""
-
-    property_id: UUID
-    owner_id: UUID
-    title: f.Title
-    location: f.Place
 
 
 class Sender(Actor):
@@ -155,12 +126,6 @@ class Sender(Actor):
 
     owner_must_verify: bool = False
     """Whether the portal requires a verified e-mail address of the listing's owner, who has none."""
-
-
-PropertyFact = PropertyCreated | PropertyUpdated | PropertyPriceChanged | PropertyStatusChanged | PropertyDeleted
-
-_TIMES = {"created_at", "listed_at"}
-_STATE_FIELDS = [name for name in _WholeProperty.model_fields if name not in {"property_id", *_TIMES}]
 
 
 def decide(state: Property | None, command: PropertyCommand, by: Sender) -> list[PropertyFact]:
@@ -175,6 +140,8 @@ def decide(state: Property | None, command: PropertyCommand, by: Sender) -> list
 def _decided(state: Property | None, command: PropertyCommand, by: Actor) -> list[PropertyFact]:
     if isinstance(command, CreateProperty):
         return [_created(command, by)] if state is None else []
+    if isinstance(command, RecordImage):
+        return [*decide_made(state, command)]  # the platform's, so nobody's rights or version are asked
     listing = _checked(state, command, by)
     match command:
         case UpdateProperty():
@@ -190,22 +157,9 @@ def _decided(state: Property | None, command: PropertyCommand, by: Actor) -> lis
         case DeleteProperty():
             gone = {"title": listing.title, "location": listing.location}
             return [PropertyDeleted(property_id=listing.id, owner_id=listing.owner_id, **gone)]
-
-
-def evolve(state: Property | None, fact: PropertyFact, version: int, at: datetime) -> Property | None:
-    """The state after an event, whose personal fields must be decrypted; None after a tombstone."""
-    if isinstance(fact, PropertyDeleted):
-        return None
-    listed_at = state.listed_at if state else None
-    return Property.model_construct(
-        id=fact.property_id,
-        version=version,
-        images=state.images if state else (),
-        created_at=state.created_at if state else at,
-        updated_at=at,
-        listed_at=at if listed_at is None and fact.status in PUBLIC_STATUSES else listed_at,
-        **{name: getattr(fact, name) for name in _STATE_FIELDS},
-    )
+    if listing.status in CLOSED_STATUSES:
+        raise ListingClosed()
+    return [*decide_images(listing, command)]
 
 
 def may_see(listing: Property, by: Actor) -> bool:
@@ -250,24 +204,29 @@ def _created(command: CreateProperty, by: Actor) -> PropertyCreated:
     )
 
 
+def check_adding(state: Property | None, by: Actor, expected: tuple[int, ...] | None) -> None:
+    """Whether images may be added to a listing. Raises Refusal, as `decide` does."""
+    listing = _permitted(state, by, expected)
+    if listing.status in CLOSED_STATUSES:
+        raise ListingClosed()
+
+
 def _checked(state: Property | None, command: Change, by: Actor) -> Property:
     """The listing, if the command may change it. Raises PropertyNotFound, NotOwner or VersionConflict."""
+    return _permitted(state, by, command.expected_versions)
+
+
+def _permitted(state: Property | None, by: Actor, expected: tuple[int, ...] | None) -> Property:
     if state is None or not may_see(state, by):
         raise PropertyNotFound()
     if not _may_change(state, by):
         raise NotOwner()
-    check_version(command.expected_versions, state.version)
+    check_version(expected, state.version)
     return state
 
 
 def _may_change(state: Property, by: Actor) -> bool:
     return by.is_admin or by.user_id == state.owner_id
-
-
-def _with_changes(listing: Property, **changes: Any) -> dict[str, Any]:
-    """The fields of an event: the state with `changes` applied."""
-    kept = {name: getattr(listing, name) for name in (*_STATE_FIELDS, *_TIMES)}
-    return {"property_id": listing.id, **kept, **changes}
 
 
 def _updated(listing: Property, details: PropertyDetails) -> list[PropertyFact]:
@@ -280,10 +239,10 @@ def _updated(listing: Property, details: PropertyDetails) -> list[PropertyFact]:
     facts: list[PropertyFact] = []
     if changed:
         names = tuple(sorted(PropertyDetails.model_fields[name].alias or name for name in changed))
-        facts.append(PropertyUpdated(changed=names, **_with_changes(listing, **changed)))
+        facts.append(PropertyUpdated(changed=names, **with_changes(listing, **changed)))
     if price != listing.price:
         facts.append(
-            PropertyPriceChanged(**_with_changes(listing, **changed, price=price, previous_price=listing.price))
+            PropertyPriceChanged(**with_changes(listing, **changed, price=price, previous_price=listing.price))
         )
     return facts
 
@@ -303,7 +262,7 @@ def _status_changed(listing: Property, command: ChangePropertyStatus, by: Actor)
             from_status=listing.status,
             to_status=command.status,
             reason=command.reason,
-            **_with_changes(listing, status=command.status, listed_at=_listed_at(listing, command)),
+            **with_changes(listing, status=command.status, listed_at=_listed_at(listing, command)),
         )
     ]
 
@@ -320,5 +279,5 @@ def _flagged(listing: Property, by: Actor, **flags: bool) -> list[PropertyFact]:
     changed = {name: value for name, value in flags.items() if value != getattr(listing, name)}
     if not changed:
         return []
-    names = tuple(_WholeProperty.model_fields[name].alias or name for name in changed)
-    return [PropertyUpdated(changed=names, **_with_changes(listing, **changed))]
+    names = tuple(WholeProperty.model_fields[name].alias or name for name in changed)
+    return [PropertyUpdated(changed=names, **with_changes(listing, **changed))]

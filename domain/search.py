@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from domain import fields as f
 from domain.geometry import Box, Point, Polygons
+from domain.images import ListedImage
 from domain.model import Model
 from domain.property import Facing, FurnishedStatus, ListingType, PropertyFacts, PropertyType
 from domain.property_status import PropertyStatus
@@ -180,7 +181,7 @@ class ListingCard(PropertyFacts):
     owner_id: UUID
     posted_by: UserRole | None = None
     status: PropertyStatus
-    images: tuple[Any, ...] = ()
+    images: tuple[ListedImage, ...] = ()
     is_featured: bool = False
     is_verified: bool = False
     previous_price: f.Rupees | None = None

@@ -2,7 +2,7 @@
 
 python -m migrations              all of it
 python -m migrations database     the database only
-python -m migrations check        check that the migrations create the tables of adapters/tables.py
+python -m migrations check        check that the migrations create the tables of adapters/tables
 python -m migrations roles        before a dump is restored into a new cluster: create the roles that it uses
 python -m migrations restored     after a dump was restored into a new cluster: renumber the stored events
 
@@ -161,7 +161,7 @@ def _run(step: str | None, settings: Settings) -> None:
             try:
                 command.check(alembic_config(settings))
             except CommandError as error:
-                raise SystemExit(f"The migrations do not create the tables of adapters/tables.py: {error}") from error
+                raise SystemExit(f"The migrations do not create the tables of adapters/tables: {error}") from error
         case "roles":
             asyncio.run(_as_owner(settings, make_roles))
         case "restored":

@@ -45,6 +45,7 @@ DIGEST_ITEMS = 14
 _SHORT_VALUES = {
     NoticeKind.NEW_SIGN_IN: ("device",),
     NoticeKind.SECURITY_CHANGED: ("fromRole", "passkeyId", "removed", "onlyRecoveryCodes", "secondFactor"),
+    NoticeKind.IMPORT_FINISHED: ("status", "saved", "updated", "unchanged", "refused"),
     NoticeKind.LISTING_CONFIRMED: ("title", "location", "price"),
     NoticeKind.STATUS_CHANGED: ("title", "location", "fromStatus", "toStatus"),
     NoticeKind.PRICE_DROPPED: ("title", "location", "price", "previousPrice"),
@@ -223,6 +224,13 @@ def _security_change(values: Context) -> str:
     return f"the second factor was {'enabled' if event.get('secondFactor') else 'disabled'}"
 
 
+@pass_context
+def _import_outcome(values: Context) -> str:
+    """What follows "Your import" in its notice."""
+    status = values.get("event", values)["status"]
+    return {"COMPLETED": "is complete", "CANCELLED": "was cancelled"}.get(status, "has failed")
+
+
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
@@ -251,6 +259,7 @@ def _environment(sms_value: Callable[[object], str]) -> Environment:
     )
     environment.filters.update(filters)
     environment.globals["security_change"] = _security_change
+    environment.globals["import_outcome"] = _import_outcome
     return environment
 
 

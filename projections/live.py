@@ -21,7 +21,7 @@ from domain.activity import activity_of
 from domain.events import PROPERTY_EVENTS, USER_EVENTS, Event, read_event
 from domain.observations import ANONYMOUS, UserNotified
 from domain.property import PropertyFacts, SealableDetails
-from domain.property_commands import STATE, PropertyDeleted, PropertyFact
+from domain.property_events import STATE, PropertyDeleted, PropertyFact
 from domain.property_status import PUBLIC_STATUSES
 from projections.history import entry_json
 from projections.projection import CacheKey, Projection, parsed

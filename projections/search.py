@@ -3,7 +3,7 @@
 `search.property_search` has a row for each listing, with the newest version applied; a listing that is not active keeps
 its version only, so that an older event does not bring it back. `search.vocabulary` has the number of active listings
 with each word. One transaction writes both, adding the difference to the numbers, so a repeated or older event changes
-nothing. Engines read them by the views of `adapters/tables.py`; OpenSearch has a copy of the listings, written before
+nothing. Engines read them by the views of `adapters/tables`; OpenSearch has a copy of the listings, written before
 the transaction commits: when one of them fails, the event is repeated for both.
 """
 
@@ -39,17 +39,11 @@ from adapters.postgres import Database
 from adapters.search.opensearch_index import OpenSearchIndex
 from adapters.search.rows import LATE_AFTER, IndexedListing, indexed, row_of
 from adapters.tables import property_search, read_models, vocabulary
-from domain.events import PROPERTY_EVENTS, Event, read_event
+from domain.events import PROPERTY_EVENTS, WHOLE_PROPERTY, Event, read_event
 from projections.generations import mark_unstored
 from projections.projection import Projection, parsed
 
-_TYPES = {
-    "PROPERTY_CREATED",
-    "PROPERTY_UPDATED",
-    "PROPERTY_PRICE_CHANGED",
-    "PROPERTY_STATUS_CHANGED",
-    "PROPERTY_DELETED",
-}
+_TYPES = {*WHOLE_PROPERTY, "PROPERTY_DELETED"}
 _SEPARATOR = "\x1f"
 """Between the amenities of a row, whose text has no control characters: an array of arrays must be rectangular."""
 _KEY = ("tenant_id", "property_id")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from domain.events import KINDS, Event
 from domain.geometry import Polygons
 from domain.property import Facing, FurnishedStatus, ListingType, PropertyType
-from domain.property_commands import PropertyCreated, PropertyDeleted, PropertyUpdated
+from domain.property_events import PropertyCreated, PropertyDeleted, PropertyUpdated
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
 from domain.search import ListingCard, SearchFilters, Sort

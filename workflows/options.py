@@ -16,7 +16,11 @@ MAINTENANCE = "maintenance"
 """The workflows `reconcile` and `rebuild-projection`, and the steps of erasures and exports, which take longer than a
 local activity may.
 """
-QUEUES = (COMMANDS, NOTIFICATIONS, *CHANNELS, MAINTENANCE)
+MEDIA = "media"
+"""Pictures and documents that users send: seconds of a core for each."""
+IMPORTS = "imports"
+"""Spreadsheets that become listings: minutes of reading and saving for each."""
+QUEUES = (COMMANDS, NOTIFICATIONS, *CHANNELS, MEDIA, MAINTENANCE)
 
 SAVE = LocalActivityConfig(
     # A save takes milliseconds. A worker that shuts down waits for the running attempt, so no more than DRAIN.
@@ -83,6 +87,16 @@ NOTIFY = ActivityConfig(
     schedule_to_close_timeout=timedelta(days=4),
     retry_policy=_RETRY_SENDING,
 )
+MAKE_PICTURE = ActivityConfig(
+    task_queue=MEDIA,
+    # A picture takes some seconds of a core, and waits for those that came before it on the same worker.
+    start_to_close_timeout=timedelta(minutes=10),
+    # The worker sends one every few seconds while it reads, makes or writes files. Another takes over for a lost one.
+    heartbeat_timeout=timedelta(seconds=20),
+    # Without limit of attempts: the object storage may be unavailable for long, and what is wrong with a file is no
+    # failure.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+)
 RECONCILE = ActivityConfig(
     # Time to publish a large backlog. A batch takes a second or two and ends with a heartbeat.
     start_to_close_timeout=timedelta(minutes=30),
@@ -141,3 +155,8 @@ RECORD_REBUILD = ActivityConfig(
 def on_channel(config: ActivityConfig, channel: str, summary: str) -> ActivityConfig:
     """`config` for the queue of a channel, with a summary for the web UI."""
     return {**config, "task_queue": channel, "summary": summary}
+
+
+def named(config: ActivityConfig, summary: str) -> ActivityConfig:
+    """`config` with a summary for the web UI."""
+    return {**config, "summary": summary}

@@ -6,6 +6,7 @@ from temporalio.exceptions import ActivityError
 from activities.erasing import OverdueErasures
 from activities.exports import OverdueExports
 from activities.overdue_deliveries import OverdueDeliveries
+from activities.overdue_images import OverdueImages
 from activities.overdue_saved_searches import OverdueSavedSearches
 from activities.publishing import Reconciliation
 from activities.verifications import OverdueVerifications
@@ -44,6 +45,9 @@ class ReconcileWorkflow:
             searches = await workflow.execute_activity_method(
                 OverdueSavedSearches.start_overdue_saved_searches, **options.RECONCILE
             )
+        images = 0
+        if workflow.patched("images"):
+            images = await workflow.execute_activity_method(OverdueImages.start_overdue_images, **options.RECONCILE)
         if failed:
             raise failed
         done = f"{overdue.published} overdue events published"
@@ -60,5 +64,7 @@ class ReconcileWorkflow:
             done += f", {expired} files of exports deleted"
         if searches:
             done += f", {searches} saved searches started again"
+        if images:
+            done += f", the pictures of {images} commands started again"
         workflow.set_current_details(done.capitalize())
         return done

@@ -9,15 +9,13 @@ from uuid import UUID
 from domain.amenities import amenity_key
 from domain.events import Event
 from domain.gazetteer import locality_key
-from domain.property_commands import PropertyDeleted
+from domain.property_events import PropertyDeleted
 from domain.property_status import PUBLIC_STATUSES, PropertyStatus
 from domain.search import ListingCard
 from domain.words import words
 
 _CARD_FIELDS = [
-    name
-    for name in ListingCard.model_fields
-    if name not in {"id", "version", "images", "created_at", "updated_at", "listed_at"}
+    name for name in ListingCard.model_fields if name not in {"id", "version", "created_at", "updated_at", "listed_at"}
 ]
 LATE_AFTER = timedelta(minutes=10)
 """A change that the read model applies so much later than its event's time may come after newer ones.
@@ -54,7 +52,7 @@ class IndexedListing:
 
 
 def indexed(event: Event) -> IndexedListing:
-    """The listing in an event of one: PROPERTY_CREATED, _UPDATED, _PRICE_CHANGED, _STATUS_CHANGED or _DELETED."""
+    """The listing in an event that has its whole state, or says that it is deleted."""
     fact = event.data
     deleted = isinstance(fact, PropertyDeleted)
     # Older releases wrote neither time.
@@ -151,7 +149,6 @@ def _card(event: Event, created_at: datetime, listed_at: datetime | None) -> Lis
     return ListingCard.model_construct(
         id=event.aggregate_id,
         version=event.version,
-        images=(),
         created_at=created_at,
         updated_at=event.timestamp,
         listed_at=listed_at,

@@ -7,7 +7,8 @@ from uuid import uuid4
 import pytest
 
 from adapters.sealing import Keyring
-from domain.property_commands import decide, evolve
+from domain.property_commands import decide
+from domain.property_events import evolve
 from tests.samples import actor, create_property, new_id, register_user
 
 KEYRING = Keyring(b"k" * 32)

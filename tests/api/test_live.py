@@ -49,7 +49,8 @@ class Process:
         self.streams = InterruptedStreams(valkey)
         self.closed: set[tuple[str, UUID]] = set()
         self.fan_out = FanOut(redis.connect_blocking(settings, BLOCK_SECONDS))
-        self.live = Live(self.streams, self.fan_out, cast(Revocations, self.closed), per_user=3, per_address=100)
+        closed = cast(Revocations, self.closed)
+        self.live = Live(self.streams, self.fan_out, closed, 3, 100, "https://cdn.example")
         self.aborted: list[Client] = []
 
     async def open(

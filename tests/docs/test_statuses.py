@@ -8,7 +8,8 @@ import pytest
 from docs.statuses import statuses
 from domain.errors import Refusal
 from domain.property import ListingType
-from domain.property_commands import ChangePropertyStatus, Sender, decide, evolve
+from domain.property_commands import ChangePropertyStatus, Sender, decide
+from domain.property_events import evolve
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
 from tests.samples import actor, create_property, new_id

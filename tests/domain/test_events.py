@@ -10,11 +10,12 @@ import pytest
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
-from domain import favorite_commands, ids, property_commands, user_commands
+from domain import favorite_commands, ids, property_events, user_commands
 from domain.activity import activity_of
 from domain.events import KINDS, AnyFact, UnreadableEvent, new_events, read_event
 from domain.model import Fact
-from domain.property_commands import PropertyCreated, decide
+from domain.property_commands import decide
+from domain.property_events import PropertyCreated
 from domain.property_status import PropertyStatus
 from domain.user_events import UserRegistered
 from tests.samples import actor, create_property, event_of_each_kind, new_id
@@ -120,7 +121,7 @@ def test_state_is_read_by_its_types_whatever_the_rules_of_its_fields_are() -> No
     events = {event.event_type: event for event in event_of_each_kind("hyderabad", new_id(), new_id())}
     listed, registered, liked = [events[name] for name in ("PROPERTY_CREATED", "USER_REGISTERED", "PROPERTY_FAVORITED")]
     states: list[Fact | None] = [
-        property_commands.evolve(None, listed.data, 1, listed.timestamp),
+        property_events.evolve(None, listed.data, 1, listed.timestamp),
         user_commands.evolve(None, registered.data, 1, registered.timestamp),
         favorite_commands.evolve(None, liked.data, 1, liked.timestamp),
     ]

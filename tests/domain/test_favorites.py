@@ -23,7 +23,7 @@ from domain.favorite_commands import (
 )
 from domain.property import Property
 from domain.property_commands import decide as decide_property
-from domain.property_commands import evolve as evolve_property
+from domain.property_events import evolve as evolve_property
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
 from tests.samples import actor, create_property, new_id

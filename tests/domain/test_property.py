@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from domain.events import new_events
 from domain.property import PropertyDetails
-from domain.property_commands import PropertyCreated, decide, evolve
+from domain.property_commands import decide
+from domain.property_events import PropertyCreated, evolve
 from domain.property_status import PropertyStatus
 from tests.samples import actor, create_property, listing, new_id
 

@@ -25,15 +25,17 @@ from domain.property_commands import (
     DeleteProperty,
     FeatureProperty,
     PatchProperty,
+    Sender,
+    UpdateProperty,
+    VerifyProperty,
+    decide,
+)
+from domain.property_events import (
     PropertyDeleted,
     PropertyFact,
     PropertyPriceChanged,
     PropertyStatusChanged,
     PropertyUpdated,
-    Sender,
-    UpdateProperty,
-    VerifyProperty,
-    decide,
     evolve,
 )
 from domain.property_status import CLOSED_STATUSES, PUBLIC_STATUSES, TRANSITIONS, Party, PropertyStatus

@@ -16,7 +16,7 @@ from adapters.redis import RedisError
 from domain.activity import activity_of
 from domain.events import Event
 from domain.observations import ANONYMOUS, UserNotified
-from domain.property_commands import PropertyFact, PropertyStatusChanged
+from domain.property_events import PropertyFact, PropertyStatusChanged
 from projections.history import entry_json
 from projections.live import Live, messages_of
 from projections.projection import as_consumed

@@ -9,7 +9,7 @@ from uuid import UUID
 from adapters.postgres import Database
 from domain import ids
 from domain.events import Event
-from domain.property_commands import PropertyCreated
+from domain.property_events import PropertyCreated
 from domain.property_status import PropertyStatus
 from domain.roles import UserRole
 from projections.generations import generation_of

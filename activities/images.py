@@ -1,0 +1,137 @@
+"""The activity that makes pictures of the files that were sent for a listing."""
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+from adapters.pictures import PictureRefused, Pictures
+from temporalio import activity
+
+from activities.beating import heartbeats
+from adapters import contents, pictures, uploads
+from adapters.contents import FileContent
+from adapters.objects import Objects
+from adapters.postgres import Database
+from adapters.uploads import Upload
+from domain.image_commands import ImageMade
+from domain.images import ImageRefusal, ImageVariant, Picture
+from domain.model import Fact
+
+_GONE = ImageRefusal(code="file-gone", detail="The file was not kept long enough. Send it again.")
+
+
+class MakePicture(Fact):
+    """The input of the step: an image of a listing, and the upload that it is made of."""
+
+    tenant_id: str
+    property_id: UUID
+    image_id: UUID
+    upload_id: UUID
+
+
+class Images:
+    """Makes pictures, each once for the same bytes."""
+
+    def __init__(self, database: Database, objects: Objects, maker: Pictures) -> None:
+        self._database = database
+        self._objects = objects
+        self._maker = maker
+
+    @activity.defn
+    async def make_picture(self, making: MakePicture) -> ImageMade:
+        """Make and store the variants of a picture, and find out why there are none.
+
+        Raises DatabaseUnavailable or ObjectsUnavailable.
+        """
+        async with heartbeats("reading the file", str(making.image_id)) as step:
+            async with self._database.statements(making.tenant_id) as connection:
+                upload = await uploads.claim(connection, making.upload_id)
+            if upload is None:
+                return ImageMade(refused=_GONE)
+            if upload.sha256 and (made := await self._made_before(upload, upload.sha256)):
+                return made
+            with tempfile.TemporaryDirectory(prefix="picture-") as folder:
+                return await self._make(upload, Path(folder), step)
+
+    async def _made_before(self, upload: Upload, sha256: bytes) -> ImageMade | None:
+        """What was made of the same bytes, for this image or another."""
+        async with self._database.statements(upload.tenant_id) as connection:
+            content = await contents.claim(connection, upload.tenant_id, sha256, upload.size)
+        return _outcome(content)
+
+    async def _make(self, upload: Upload, folder: Path, step: Callable[[str], None]) -> ImageMade:
+        source, made = folder / "original", folder / "made"
+        made.mkdir()
+        if not await self._objects.download(upload.key, source):
+            return ImageMade(refused=_GONE)
+        sha256 = upload.sha256
+        if sha256 is None:
+            sha256 = await asyncio.to_thread(_hash, source)
+        async with self._database.statements(upload.tenant_id) as connection:
+            # The content is kept as long as an upload with its hash.
+            await uploads.record_hash(connection, upload.upload_id, sha256)
+            content = await contents.claim(connection, upload.tenant_id, sha256, source.stat().st_size)
+        if outcome := _outcome(content):
+            return outcome
+        try:
+            picture = await self._maker.make(source, made, step)
+        except PictureRefused as refused:
+            async with self._database.statements(upload.tenant_id) as connection:
+                await contents.record_refused(connection, content, refused.code, refused.detail)
+            return ImageMade(refused=ImageRefusal(code=refused.code, detail=refused.detail))
+        step("storing the files")
+        await self._store(content, source, picture)
+        return await self._record(content, picture)
+
+    async def _store(self, content: FileContent, source: Path, picture: pictures.Picture) -> None:
+        files = [(content.original_key, source, picture.media_type)]
+        files += [(content.variant_key(each.path.name), each.path, each.media_type) for each in picture.variants]
+        for key, path, media_type in files:
+            with path.open("rb") as file:
+                await self._objects.put(key, file, media_type)
+
+    async def _record(self, content: FileContent, picture: pictures.Picture) -> ImageMade:
+        key = content.sha256.hex()
+        made = Picture(
+            key=key,
+            width=picture.width,
+            height=picture.height,
+            thumbhash=picture.thumbhash,
+            perceptual_hash=picture.perceptual_hash,
+            variants=tuple(
+                ImageVariant(
+                    key=f"{key}-{each.path.name}",
+                    content_type=each.media_type,
+                    width=each.width,
+                    height=each.height,
+                    size=each.size,
+                )
+                for each in picture.variants
+            ),
+        )
+        async with self._database.statements(content.tenant_id) as connection:
+            recorded = await contents.record_made(
+                connection, content, picture.media_type, made.model_dump(mode="json", by_alias=True)
+            )
+        if not recorded:
+            raise ContentSwept()
+        return ImageMade(picture=made)
+
+
+class ContentSwept(Exception):
+    """The content was deleted while its files were written, because that took longer than a day; it is made again."""
+
+
+def _outcome(content: FileContent) -> ImageMade | None:
+    """What is known of content; None if its picture is still to be made."""
+    if content.made:
+        return ImageMade(picture=Picture.model_validate(content.made))
+    return ImageMade(refused=ImageRefusal.model_validate(content.refused)) if content.refused else None
+
+
+def _hash(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
