@@ -12,7 +12,6 @@ from datetime import timedelta
 from functools import cached_property
 
 import uvloop
-from adapters.pictures import Pictures
 from temporalio.client import (
     Client,
     Schedule,
@@ -44,6 +43,7 @@ from activities.publishing import Publishing, Reconciliation
 from activities.saved_search_rounds import SavedSearchRounds
 from activities.saved_searches import SavedSearches
 from activities.saving import CommandStore
+from activities.sweeping import Sweeping
 from activities.texts import Texts
 from activities.users import Users
 from activities.verifications import OverdueVerifications, Verifications
@@ -51,6 +51,7 @@ from adapters import redis, temporal
 from adapters.kafka import Publisher
 from adapters.live import LiveStreams
 from adapters.objects import Objects
+from adapters.pictures import Pictures
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.search.choice import index_of, search_engine
@@ -212,6 +213,7 @@ class Pools:
         verifications = OverdueVerifications(self._all_tenants, self._client, options.COMMANDS)
         overdue = OverdueErasures(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         searches = OverdueSavedSearches(self._all_tenants, self._client, options.NOTIFICATIONS)
+        sweeping = Sweeping(self._all_tenants, self._objects, self._settings.files_grace_hours)
         lost_documents = OverdueDocuments(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         lost_images = OverdueImages(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
@@ -241,6 +243,7 @@ class Pools:
                 searches.start_overdue_saved_searches,
                 lost_images.start_overdue_images,
                 lost_documents.start_overdue_documents,
+                sweeping.sweep_files,
                 erasures.withdraw_listings,
                 erasures.ensure_notified,
                 erasures.delete_listings,
