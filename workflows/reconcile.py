@@ -7,6 +7,7 @@ from activities.erasing import OverdueErasures
 from activities.exports import OverdueExports
 from activities.overdue_deliveries import OverdueDeliveries
 from activities.overdue_images import OverdueImages
+from activities.overdue_imports import OverdueImports
 from activities.overdue_saved_searches import OverdueSavedSearches
 from activities.publishing import Reconciliation
 from activities.verifications import OverdueVerifications
@@ -48,6 +49,9 @@ class ReconcileWorkflow:
         images = 0
         if workflow.patched("images"):
             images = await workflow.execute_activity_method(OverdueImages.start_overdue_images, **options.RECONCILE)
+        imports = 0
+        if workflow.patched("imports"):
+            imports = await workflow.execute_activity_method(OverdueImports.start_overdue_imports, **options.RECONCILE)
         if failed:
             raise failed
         done = f"{overdue.published} overdue events published"
@@ -66,5 +70,7 @@ class ReconcileWorkflow:
             done += f", {searches} saved searches started again"
         if images:
             done += f", the pictures of {images} commands started again"
+        if imports:
+            done += f", {imports} imports started again"
         workflow.set_current_details(done.capitalize())
         return done
