@@ -13,13 +13,16 @@ _SECONDS = 3.0
 
 
 @asynccontextmanager
-async def heartbeats(first: str) -> AsyncIterator[Callable[[str], None]]:
-    """Sends what the activity does, beginning with `first`, every few seconds. Yields how to tell the next step."""
+async def heartbeats(first: str, *of: str) -> AsyncIterator[Callable[[str], None]]:
+    """Sends what the activity does, beginning with `first`, every few seconds, after `of`, which says to what.
+
+    Yields how to tell the next step.
+    """
     doing = first
 
     async def beat() -> None:
         while True:
-            activity.heartbeat(doing)
+            activity.heartbeat(*of, doing)
             await asyncio.sleep(_SECONDS)
 
     def step(name: str) -> None:

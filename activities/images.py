@@ -46,7 +46,7 @@ class Images:
 
         Raises DatabaseUnavailable or ObjectsUnavailable.
         """
-        async with heartbeats("reading the file") as step:
+        async with heartbeats("reading the file", str(making.image_id)) as step:
             async with self._database.statements(making.tenant_id) as connection:
                 upload = await uploads.claim(connection, making.upload_id)
             if upload is None:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from adapters.paging import Cursor
 from api.deps import Parts, PartsDep, caller_of
 from api.errors import ApiError, Problem
+from api.image_progress import ImageProgress
 from api.opaque import Tampered
 from api.openapi import query
 from domain.model import Model
@@ -55,6 +56,8 @@ class CommandState(Model):
     stages: list[Stage]
     deliveries: list[DeliveryOutcome]
     """Of notices because of this command: to the user, and to those who have the listing as favourite."""
+    images: list[ImageProgress]
+    """Of a command that adds images: each of them, unless it was removed since."""
     started_at: datetime
     trace_url: str
 

@@ -38,6 +38,7 @@ from adapters.settings import Settings
 from adapters.tables import person_keys
 from adapters.telemetry import COMMAND_SECONDS, COMMANDS
 from api.errors import KINDS, ApiError, FieldError, unavailable
+from api.image_progress import ADD_IMAGES, images_of_command, with_steps
 from api.opaque import Signer
 from domain import ids
 from domain.command import Command, Saved
@@ -299,8 +300,10 @@ class Commands:
             elif recorded.type == ExportHistory.model_fields["type"].default and recorded.problem is None:
                 export = await exports.find_export(connection, command_id)
                 later = [("exported", export.ready_at if export else None)]
+            images = await images_of_command(connection, command_id) if recorded.type == ADD_IMAGES else []
         body = self._recorded(recorded, events, waiting, deliveries)
         body["stages"] += [_stage(name, at) for name, at in later]
+        body["images"] = await with_steps(self._client, command_id, images)
         return _State(tenant_id, str(recorded.user_id), body)
 
     def _recorded(
@@ -338,6 +341,7 @@ class Commands:
             "problem": None if running else problem_of("command-failed", None, None),
             "stages": [_stage("saved", None)],
             "deliveries": [],
+            "images": [],
         }
         return _State(attributes.get(temporal.TENANT_ID) or "", attributes.get(temporal.USER_ID) or "", body)
 

@@ -127,12 +127,37 @@ BODIES: dict[str, dict[str, Any]] = {
         "sort": "price",
     },
     "SecondFactorConfirmation": {"setupToken": _SETUP_TOKEN, "code": "492039"},
+    "ImageDetails": {"caption": "The living room", "isPrimary": True},
+    "ImageOrder": {"imageIds": [str(_PROPERTY_ID), str(_COMMAND_ID)]},
     "StatusChange": {"status": "UNDER_OFFER", "reason": "Two families are interested."},
     "Switch": {"value": True},
     "UserStatusChange": {"status": "SUSPENDED", "reason": "Listings that do not exist."},
 }
 """An example of each model that is the body of a route. A test fails for a body without an example."""
 
+_FILES_URL = "https://api.hyderabad-infra.example/api/files"
+_KEY = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_IMAGE = {
+    "id": str(_COMMAND_ID),
+    "status": "READY",
+    "caption": "The living room",
+    "isPrimary": True,
+    "width": 4032,
+    "height": 3024,
+    "thumbhash": "1QcSHQRnh493V4dIh4eXh1h4kJUI",
+    "url": f"{_FILES_URL}/{_KEY}-1280.jpg",
+    "sources": [
+        {
+            "type": f"image/{end}",
+            "srcset": ", ".join(f"{_FILES_URL}/{_KEY}-{width}.{end} {width}w" for width in (320, 640, 1280, 1920)),
+        }
+        for end in ("avif", "webp")
+    ],
+    "fileName": None,
+    "size": None,
+    "addedAt": None,
+    "refused": None,
+}
 _PROPERTY = {
     **Property(
         id=_PROPERTY_ID,
@@ -143,6 +168,7 @@ _PROPERTY = {
         updated_at=_AT,
         **_LISTING,
     ).model_dump(mode="json", by_alias=True),
+    "images": [_IMAGE],
     "viewsCount": 12,
     "favoritesCount": 3,
 }
@@ -227,6 +253,22 @@ RESPONSES: dict[str, Any] = {
         "status": "RUNNING",
         "location": f"/api/commands/{_COMMAND_ID}",
     },
+    "AddedImages": {
+        "propertyId": str(_PROPERTY_ID),
+        "version": 2,
+        "images": [
+            {
+                **dict.fromkeys(_IMAGE),
+                "id": str(_COMMAND_ID),
+                "status": "PROCESSING",
+                "isPrimary": False,
+                "sources": [],
+                "fileName": "IMG_2031.HEIC",
+                "size": 2_431_874,
+                "addedAt": "2025-10-09T06:30:00Z",
+            }
+        ],
+    },
     "Clusters": {
         "items": [
             {
@@ -265,6 +307,7 @@ RESPONSES: dict[str, Any] = {
             {"channel": "email", "outcome": "pending", "count": 1, "reason": None},
             {"channel": "in-app", "outcome": "sent", "count": 1, "reason": None},
         ],
+        "images": [],
         "startedAt": "2025-10-09T06:30:00Z",
         "traceUrl": f"http://127.0.0.1:8233/namespaces/default/workflows/{_COMMAND_ID}",
     },

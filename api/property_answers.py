@@ -63,10 +63,14 @@ async def answered_property(
     return answered(sender, outcome, status, location, {**counts, "images": _images(sender, outcome)})
 
 
+def images_of(outcome: Done) -> list[Image]:
+    """The images of a listing after a command."""
+    return [Image.model_validate(each) for each in (outcome.resource or {}).get("images", ())]
+
+
 def _images(sender: Sender, outcome: Done | Accepted) -> list[dict[str, Any]]:
-    """The images of the listing after a command of its owner or an administrator."""
-    resource = (outcome.resource if isinstance(outcome, Done) else None) or {}
-    images = [Image.model_validate(each) for each in resource.get("images", ())]
-    return [
-        each.model_dump(mode="json", by_alias=True) for each in shown_to_owner(images, sender.parts.settings.files_url)
-    ]
+    """As its owner or an administrator sees them, who alone can send the command."""
+    if isinstance(outcome, Accepted):
+        return []
+    shown = shown_to_owner(images_of(outcome), sender.parts.settings.files_url)
+    return [each.model_dump(mode="json", by_alias=True) for each in shown]

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any, assert_never
 from uuid import UUID
 
+from domain.documents import DocumentAdded, DocumentDeleted, DocumentRefused, DocumentUploaded
 from domain.events import AnyFact, Event
 from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
 from domain.imports import ImportStatus, PropertiesImportFinished, PropertiesImportStarted
@@ -196,6 +197,15 @@ def _description_and_data(fact: AnyFact) -> tuple[str, dict[str, Any]]:
             return "User deleted a saved search", {"savedSearchId": str(fact.saved_search_id)}
         case SavedSearchVisited():
             return "User opened a saved search", {"savedSearchId": str(fact.saved_search_id)}
+        case DocumentUploaded():
+            attached = {"propertyId": str(fact.property_id)} if fact.property_id else {}
+            return "User uploaded a document", {"fileId": str(fact.file_id), **attached}
+        case DocumentAdded():
+            return "A document of the user was checked, and is ready", {"fileId": str(fact.file_id)}
+        case DocumentRefused():
+            return "A document of the user was refused", {"fileId": str(fact.file_id), "reason": fact.refused.code}
+        case DocumentDeleted():
+            return "User deleted a document", {"fileId": str(fact.file_id)}
         case PropertiesImportStarted():
             return "User started an import of properties", {"importId": str(fact.import_id)}
         case PropertiesImportFinished():

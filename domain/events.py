@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from domain import ids
 from domain.command import Command, SavedEvent
+from domain.documents import DocumentAdded, DocumentDeleted, DocumentFact, DocumentRefused, DocumentUploaded
 from domain.favorite_commands import FavoriteFact, PropertyFavorited, PropertyUnfavorited
 from domain.imports import ImportFact, PropertiesImportFinished, PropertiesImportStarted
 from domain.model import Fact
@@ -67,7 +68,16 @@ USER_EVENTS = "user-events"
 USER_ACTIVITY = "user-activity"
 TOPICS = (PROPERTY_EVENTS, USER_EVENTS, USER_ACTIVITY)
 
-AnyFact = PropertyFact | FavoriteFact | UserFact | PreferencesChanged | SavedSearchFact | ImportFact | ObservedFact
+AnyFact = (
+    PropertyFact
+    | FavoriteFact
+    | UserFact
+    | PreferencesChanged
+    | SavedSearchFact
+    | DocumentFact
+    | ObservedFact
+    | ImportFact
+)
 """The data of an event of any kind."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -181,6 +191,10 @@ KINDS: dict[str, EventKind] = {
         EventKind("SAVED_SEARCH_DELETED", SavedSearchDeleted, USER_EVENTS),
         EventKind("SAVED_SEARCH_MATCHED", SavedSearchMatched, USER_EVENTS),
         EventKind("SAVED_SEARCH_VISITED", SavedSearchVisited, USER_EVENTS),
+        EventKind("DOCUMENT_UPLOADED", DocumentUploaded, USER_EVENTS),
+        EventKind("DOCUMENT_ADDED", DocumentAdded, USER_EVENTS),
+        EventKind("DOCUMENT_REFUSED", DocumentRefused, USER_EVENTS),
+        EventKind("DOCUMENT_DELETED", DocumentDeleted, USER_EVENTS),
         EventKind("PROPERTIES_IMPORT_STARTED", PropertiesImportStarted, USER_EVENTS),
         EventKind("PROPERTIES_IMPORT_FINISHED", PropertiesImportFinished, USER_EVENTS),
     )

@@ -204,13 +204,24 @@ def _created(command: CreateProperty, by: Actor) -> PropertyCreated:
     )
 
 
+def check_adding(state: Property | None, by: Actor, expected: tuple[int, ...] | None) -> None:
+    """Whether images may be added to a listing. Raises Refusal, as `decide` does."""
+    listing = _permitted(state, by, expected)
+    if listing.status in CLOSED_STATUSES:
+        raise ListingClosed()
+
+
 def _checked(state: Property | None, command: Change, by: Actor) -> Property:
     """The listing, if the command may change it. Raises PropertyNotFound, NotOwner or VersionConflict."""
+    return _permitted(state, by, command.expected_versions)
+
+
+def _permitted(state: Property | None, by: Actor, expected: tuple[int, ...] | None) -> Property:
     if state is None or not may_see(state, by):
         raise PropertyNotFound()
     if not _may_change(state, by):
         raise NotOwner()
-    check_version(command.expected_versions, state.version)
+    check_version(expected, state.version)
     return state
 
 

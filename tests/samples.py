@@ -12,6 +12,7 @@ from domain import ids
 from domain.command import Command, SealedCommand
 from domain.events import KINDS, Event
 from domain.favorite_commands import PropertyFavorited, PropertyUnfavorited
+from domain.images import ImageRefusal, ImageVariant, ListedImage, Picture
 from domain.imports import ImportStatus, PropertiesImportFinished, PropertiesImportStarted
 from domain.model import Fact
 from domain.observations import (
@@ -40,6 +41,11 @@ from domain.property_commands import CreateProperty, Sender
 from domain.property_events import (
     PropertyCreated,
     PropertyDeleted,
+    PropertyImageAdded,
+    PropertyImageRefused,
+    PropertyImageRemoved,
+    PropertyImagesArranged,
+    PropertyImagesUploaded,
     PropertyPriceChanged,
     PropertyStatusChanged,
     PropertyUpdated,
@@ -150,6 +156,24 @@ def _listed(user: UUID, property_id: UUID) -> dict[str, Any]:
     return {**listing(), "propertyId": property_id, "ownerId": user, "status": PropertyStatus.ACTIVE}
 
 
+def picture(key: str = "ab" * 32) -> Picture:
+    """What is made of a file: three widths in two formats, and a JPEG."""
+    variants = [
+        ImageVariant(key=f"{key}-{width}.{end}", content_type=f"image/{end}", width=width, height=width // 2, size=99)
+        for width in (320, 640, 1280)
+        for end in ("avif", "webp")
+    ]
+    jpeg = ImageVariant(key=f"{key}-640.jpg", content_type="image/jpeg", width=640, height=320, size=99)
+    return Picture(key=key, width=2560, height=1280, thumbhash="AAA=", perceptual_hash=-5, variants=(*variants, jpeg))
+
+
+def _image(of: UUID) -> ListedImage:
+    made = picture()
+    facts = made.model_dump(include={"key", "width", "height", "thumbhash"})
+    more = {"widths": made.widths, "fallback_width": made.fallback_width, "is_primary": True}
+    return ListedImage(id=uuid5(of, "image"), **facts, **more)
+
+
 def _called(user: UUID, property_id: UUID) -> dict[str, Any]:
     return {"propertyId": property_id, "ownerId": user, "title": "A flat by the lake", "location": "Uppal"}
 
@@ -184,6 +208,25 @@ _FACTS: dict[str, Callable[[UUID, UUID], Fact]] = {
     "PROPERTY_PRICE_CHANGED": lambda user, of: PropertyPriceChanged(**_listed(user, of), previous_price=9_000_000),
     "PROPERTY_STATUS_CHANGED": lambda user, of: PropertyStatusChanged(
         **_listed(user, of), from_status=PropertyStatus.PAUSED, to_status=PropertyStatus.ACTIVE
+    ),
+    "PROPERTY_IMAGES_UPLOADED": lambda user, of: PropertyImagesUploaded(
+        **_listed(user, of),
+        added_by=of,
+        uploaded=[{"id": uuid5(of, part), "uploadId": of, "size": 5} for part in ("image", "other image")],
+    ),
+    "PROPERTY_IMAGE_ADDED": lambda user, of: PropertyImageAdded(
+        **_listed(user, of), images=(_image(of),), image=_image(of), variants=picture().variants, perceptual_hash=-5
+    ),
+    "PROPERTY_IMAGE_REFUSED": lambda user, of: PropertyImageRefused(
+        **_listed(user, of),
+        image_id=uuid5(of, "other image"),
+        refused=ImageRefusal(code="truncated", detail="The file ends too early. Send it again."),
+    ),
+    "PROPERTY_IMAGES_ARRANGED": lambda user, of: PropertyImagesArranged(
+        **_listed(user, of), order=(uuid5(of, "image"),), captions={uuid5(of, "image"): "The garden"}, primary_id=None
+    ),
+    "PROPERTY_IMAGE_REMOVED": lambda user, of: PropertyImageRemoved(
+        **_listed(user, of), image_id=uuid5(of, "other image")
     ),
     "PROPERTY_DELETED": lambda user, of: PropertyDeleted(**_called(user, of)),
     "PROPERTY_FAVORITED": lambda user, of: PropertyFavorited(**_called(user, of), user_id=user),

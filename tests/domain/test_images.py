@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from domain.errors import ImageNotFound, InvalidChange, ListingClosed, NotOwner, TooManyImages, VersionConflict
 from domain.image_commands import AddImages, ChangeImage, ImageMade, NewImage, OrderImages, RecordImage, RemoveImage
-from domain.images import MOST_IMAGES, ImageRefusal, ImageStatus, ImageVariant, Picture, listed
+from domain.images import MOST_IMAGES, ImageRefusal, ImageStatus, listed
 from domain.property import Property
 from domain.property_commands import PropertyCommand, decide
 from domain.property_events import (
@@ -23,21 +23,11 @@ from domain.property_events import (
     evolve,
 )
 from domain.property_status import PropertyStatus
-from tests.samples import actor, create_property, new_id
+from tests.samples import actor, create_property, new_id, picture
 
 OWNER = new_id()
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 REFUSED = ImageMade(refused=ImageRefusal(code="truncated", detail="The file ends too early. Send it again."))
-
-
-def picture(key: str = "ab" * 32, largest: int = 1280) -> Picture:
-    variants = [
-        ImageVariant(key=f"{key}-{width}.{end}", content_type=f"image/{kind}", width=width, height=width // 2, size=99)
-        for width in (320, 640, largest)
-        for kind, end in (("avif", "avif"), ("webp", "webp"))
-    ]
-    jpeg = ImageVariant(key=f"{key}-640.jpg", content_type="image/jpeg", width=640, height=320, size=99)
-    return Picture(key=key, width=2560, height=1280, thumbhash="AAA=", perceptual_hash=-5, variants=(*variants, jpeg))
 
 
 MADE = ImageMade(picture=picture())

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from PIL import Image
 
 from embedded.paths import ROOT, write_environment
 from projections.registry import PROJECTIONS
@@ -49,6 +50,7 @@ async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_
     # What `make admin` runs, which is not beside this environment.
     admin = f"(set -a; . .data/environment; cd {ROOT}; {sys.executable} -m admin --email {name}@example.com >&2)"
     script = script.replace(f"make admin EMAIL={name}@example.com", admin)
+    script = script.replace(".venv/bin/python", sys.executable)
     (tmp_path / ".data").mkdir()
     write_environment(tmp_path / ".data" / "environment", platform.stack.env)
     answers = await run(script, tmp_path, PORT=platform.url.rpartition(":")[2], no_proxy="*")
@@ -69,6 +71,8 @@ async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_
         assert "3BHK Apartment in Gachibowli" in str(search["items"])
     suggested = [item for answer in answers for item in answer.get("items", ()) if item.get("kind") == "LOCALITY"]
     assert "Gachibowli" in {item["text"] for item in suggested}
+    with Image.open(tmp_path / "picture.jpg") as picture:
+        assert (picture.format, picture.size) == ("JPEG", (1280, 960))
     assert [answer["frequency"] for answer in answers if "dueAt" in answer] == ["DAILY"]
     [tiles] = [answer["items"] for answer in answers if "tile" in str(answer.get("items"))]
     assert sum(tile["count"] for tile in tiles) >= 1

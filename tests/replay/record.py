@@ -30,6 +30,7 @@ from adapters import temporal
 from adapters.outbox import Target
 from domain.command import Command
 from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
+from domain.image_commands import AddImages, ChangeImage, NewImage, OrderImages, RemoveImage
 from domain.preferences import Channel, NewPreferences, NoticeKind, SetPreferences, Unsubscribe
 from domain.property import PropertyPatch
 from domain.property_commands import (
@@ -91,6 +92,7 @@ from workflows.saved_search import SavedSearchWorkflow
 
 OVERDUE = datetime(2024, 1, 15, tzinfo=UTC)
 """The expiry of a registration of this time is overdue, and is taken at once."""
+_IMAGES = tuple(NewImage(id=new_id(), upload_id=new_id(), file_name=f"{n}.jpg", size=300_000) for n in range(2))
 _SEARCH = SearchToSave(name="Flats", filters='{"bedrooms":["2"]}')
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -124,6 +126,10 @@ def _samples() -> dict[str, Command]:
         FeatureProperty(command_id=new_id(), value=True, **listing),
         VerifyProperty(command_id=new_id(), value=True, **listing),
         DeleteProperty(command_id=new_id(), **listing),
+        AddImages(command_id=new_id(), images=_IMAGES, **listing),
+        OrderImages(command_id=new_id(), image_ids=(new_id(),), **listing),
+        ChangeImage(command_id=new_id(), image_id=new_id(), is_primary=True, **listing),
+        RemoveImage(command_id=new_id(), image_id=new_id(), **listing),
         FavoriteProperty(command_id=new_id(), **listing),
         UnfavoriteProperty(command_id=new_id(), **listing),
         register_user("hyderabad"),
@@ -297,6 +303,12 @@ def _of_others() -> dict[str, Recorded]:
         # In this order: the rounds of the first are there when the second wants to start them.
         "create_saved_search-waits": Recorded(CreateSavedSearchWorkflow, [sent(saved)], Script(due=[in_a_year])),
         "change_saved_search-signals": Recorded(ChangeSavedSearchWorkflow, [sent(changed)], Script()),
+        "add_images-pictures_late": Recorded(
+            COMMANDS["add-images"], [sent(_samples()["add-images"])], Script(make_picture=unavailable(2))
+        ),
+        "add_images-account_erased": Recorded(
+            COMMANDS["add-images"], [sent(_samples()["add-images"])], Script(record_image=refusal("account-closed"))
+        ),
         "saved_search-unread": rounds(Script(due=[soon], rounds=[RoundDone(unread=True)])),
         "saved_search-paused": rounds(Script()),
         "saved_search-late": rounds(

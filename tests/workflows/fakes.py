@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 from activities.deliveries import Outgoing
 from activities.erasing import Erasing
 from activities.exports import Exporting
+from activities.images import MakePicture
 from activities.notices import DeliveryBatch, DigestOf, Expanded, FavoritesOf
 from activities.publishing import PublishedOverdue
 from activities.saved_search_rounds import Round, RoundDone, SavedSearchOf
@@ -20,6 +21,8 @@ from activities.verifications import VerificationStep
 from domain.command import Command, Saved, SealedCommand
 from domain.events import new_events
 from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
+from domain.image_commands import ImageMade
+from domain.images import ImageRefusal
 from domain.model import Fact
 from domain.observations import RecordActivity, RecordedActivity
 from domain.preferences import Channel, PreferencesCommand
@@ -41,10 +44,11 @@ from domain.saved_searches import (
 from domain.user_commands import Circumstances, EraseUser, RegisterUser, RequestVerification, UserCommand
 from domain.user_commands import decide as decide_user
 from domain.user_events import UserDeleted, UserUpdated, UserVerificationRequested
-from tests.samples import new_id, register_user
+from tests.samples import new_id, picture, register_user
 from tests.workflows.fake_rebuild import FakeRebuild
 
 _ACTOR = Sender(user_id=UUID(int=1), role=UserRole.USER)
+_REFUSED = ImageRefusal(code="truncated", detail="The file ends too early. Send it again.")
 _SEARCH = {**dict(SearchToSave(name="Flats", filters='{"bedrooms":["2"]}')), "paused": None}
 
 
@@ -87,6 +91,7 @@ class Script:
         self.rounds: list[Round] = []
         self.while_pausing: Callable[[Round], Awaitable[None]] = _nothing
         self.sent: list[Outgoing] = []
+        self.made: list[MakePicture] = []
         self._changes = changes
         self._failures = failures
         self.calls: list[str] = []
@@ -118,7 +123,8 @@ class Script:
 
         @activity.defn
         async def save_property(sealed: SealedCommand) -> Saved:
-            script._call("save_property")
+            is_record = sealed.get("type") == "record-image"
+            script._call("record_image" if is_record else "save_property")
             command = TypeAdapter[Any](PropertyCommand).validate_json(orjson.dumps(sealed))
             if isinstance(command, CreateProperty):
                 return script._saved(command, list(decide_property(None, command, _ACTOR)))
@@ -173,6 +179,18 @@ class Script:
             command = PauseSavedSearch(**pausing, **of, by=PausedBy.UNREAD)
             paused = {**_SEARCH, "paused": PausedBy.UNREAD}
             return script._saved(command, [SavedSearchChanged(**paused, **of, since=round.at)])
+
+        @activity.defn
+        async def make_picture(making: MakePicture) -> ImageMade:
+            script._call("make_picture")
+            script.made.append(making)
+            # The last file becomes none.
+            return ImageMade(picture=picture()) if len(script.made) == 1 else ImageMade(refused=_REFUSED)
+
+        @activity.defn
+        async def start_overdue_images() -> int:
+            script._call("start_overdue_images")
+            return 0
 
         @activity.defn
         async def start_overdue_saved_searches() -> int:
@@ -326,6 +344,8 @@ class Script:
             next_round,
             find_matches,
             pause_unread,
+            make_picture,
+            start_overdue_images,
             start_overdue_saved_searches,
             save_user,
             save_verification_step,

@@ -1,0 +1,80 @@
+"""The table of documents: the state of each, by its id, and those of a user."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, func, literal_column, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.tables import commands, documents
+from domain.documents import AddDocument, Document
+
+DOCUMENT_STATE = [
+    *(column for column in documents.c if column.name not in {"tenant_id", "sha256", "file_name", "command_id"}),
+    func.encode(documents.c.sha256, literal_column("'hex'")).label("key"),
+]
+"""The columns that `document_of` reads."""
+
+
+@dataclass(frozen=True)
+class NamedDocument:
+    """A document with the name of its file, which is personal."""
+
+    document: Document
+    file_name: str
+
+
+def document_of(row: Mapping[Any, Any]) -> Document:
+    """The state from a row of `documents`."""
+    return Document.model_validate({name: row[name] for name in Document.model_fields})
+
+
+async def find_document(connection: AsyncConnection, file_id: UUID) -> NamedDocument | None:
+    """A document of the connection's tenant, in any status; the caller decides who may see it."""
+    query = select(*DOCUMENT_STATE, documents.c.file_name).where(documents.c.file_id == file_id)
+    row = (await connection.execute(query)).mappings().one_or_none()
+    return NamedDocument(document_of(row), row["file_name"]) if row else None
+
+
+async def documents_of(connection: AsyncConnection, owner_id: UUID) -> Sequence[NamedDocument]:
+    """The documents of a user, newest first: 200 at most."""
+    newest = documents.c.created_at.desc(), documents.c.file_id.desc()
+    query = select(*DOCUMENT_STATE, documents.c.file_name).where(documents.c.owner_id == owner_id).order_by(*newest)
+    rows = (await connection.execute(query)).mappings()
+    return [NamedDocument(document_of(row), row["file_name"]) for row in rows]
+
+
+async def processing_since(connection: AsyncConnection, before: datetime, limit: int) -> list[AddDocument]:
+    """The commands of every tenant that have added documents before `before` which are still being processed."""
+    of_command = (commands.c.tenant_id == documents.c.tenant_id) & (commands.c.command_id == documents.c.command_id)
+    query = (
+        select(
+            documents.c.tenant_id,
+            documents.c.command_id,
+            documents.c.file_id,
+            documents.c.upload_id,
+            documents.c.property_id,
+            commands.c.user_id,
+            commands.c.started_at.label("issued_at"),
+            commands.c.fingerprint,
+        )
+        .join(commands, of_command)
+        .where(documents.c.status == "PROCESSING", documents.c.created_at < before)
+        .order_by(documents.c.created_at)
+        .limit(limit)
+    )
+    return [AddDocument(**row._mapping) for row in await connection.execute(query)]
+
+
+async def delete_of_user(connection: AsyncConnection, owner_id: UUID) -> None:
+    """Delete the rows of a user."""
+    await connection.execute(delete(documents).where(documents.c.owner_id == owner_id))
+
+
+async def detach(connection: AsyncConnection, property_id: UUID) -> None:
+    """Make the documents of a deleted listing private to their owner."""
+    detached = update(documents).where(documents.c.property_id == property_id).values(property_id=None)
+    await connection.execute(detached)
