@@ -8,6 +8,7 @@ from activities.erasing import OverdueErasures
 from activities.exports import OverdueExports
 from activities.overdue_deliveries import OverdueDeliveries
 from activities.overdue_images import OverdueImages
+from activities.overdue_imports import OverdueImports
 from activities.overdue_saved_searches import OverdueSavedSearches
 from activities.publishing import Reconciliation
 from activities.sweeping import Sweeping
@@ -56,6 +57,9 @@ class ReconcileWorkflow:
                 OverdueDocuments.start_overdue_documents, **options.RECONCILE
             )
             swept = await workflow.execute_activity_method(Sweeping.sweep_files, **options.RECONCILE)
+        imports = 0
+        if workflow.patched("imports"):
+            imports = await workflow.execute_activity_method(OverdueImports.start_overdue_imports, **options.RECONCILE)
         if failed:
             raise failed
         done = f"{overdue.published} overdue events published"
@@ -78,5 +82,7 @@ class ReconcileWorkflow:
             done += f", {files} documents checked again"
         if swept:
             done += f", {swept} unused files deleted"
+        if imports:
+            done += f", {imports} imports started again"
         workflow.set_current_details(done.capitalize())
         return done
