@@ -44,7 +44,6 @@ def shortened(value: Any, characters: int = 100) -> str:
     text = value if isinstance(value, str) else "" if value is None else str(value)
     storable = (c for c in text[: characters * 4] if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs"))
     text = " ".join("".join(storable).split())
-    text = "".join(c for c in " ".join(text[: characters * 4].split()) if unicodedata.category(c) not in ("Cc", "Cs"))
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 

@@ -42,8 +42,6 @@ _LEAST_DESCRIPTION = 10
 """Characters that the description of a listing needs."""
 _BETWEEN = {"half_a_point": ("longitude", "latitude"), "floor_above_roof": ("floorNumber", "totalFloors")}
 """The fields of a rule between two."""
-_OWN_FIELD = {"half_a_point": "longitude", "floor_above_roof": "floorNumber"}
-"""The field of a rule between two."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +270,6 @@ class _Row:
                 self.details["amenities"] = found
         except Unclear as unclear:
             self._refuse("amenities", self.texts["amenities"], str(unclear))
-            self._refuse("amenities", "; ".join(str(value) for _, value in self.flags), str(unclear))
 
     def _check_home(self) -> None:
         if self.details.get("propertyType") not in _HOMES:
@@ -314,10 +311,6 @@ class _Row:
                 if not known.isdisjoint(names) or (fault["type"] == "missing" and self.problems):
                     continue
                 name = next((name for name in names if name not in self.details), names[0])
-                name = str(fault["loc"][0]) if fault["loc"] else _OWN_FIELD[fault["type"]]
-                # Without type or location nothing is composed, and they are problems themselves.
-                if name in known or (fault["type"] == "missing" and self.problems):
-                    continue
                 known.add(name)
                 self._refuse(name, self.texts.get(name, self.details.get(name)), reason(fault))
         return None
