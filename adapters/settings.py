@@ -285,6 +285,9 @@ class Settings(BaseSettings):
     """Interval of reconcile, which finds saved events and mails that were not published, projected or sent."""
     reconcile_after_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Reconcile ignores younger events: their command is still publishing them."""
+    import_rows_per_second: Annotated[float, Field(gt=0)] = 400.0
+    """Rows of a file that an imports worker saves in a second, at most: commands of people who wait share its database,
+    broker and projections with it."""
     files_grace_hours: Annotated[float, Field(ge=1)] = 24.0
     """How long files are kept that nothing refers to: uploads, and pictures of deleted listings. Longer than anything
     takes that begins to refer to them."""
