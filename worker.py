@@ -23,6 +23,7 @@ from temporalio.client import (
 )
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
+from activities.batch_saving import BatchStore
 from activities.channels import ByEmail, ByPush, BySms, ChannelSender
 from activities.deliveries import Deliveries
 from activities.documents import DocumentFiles, Documents, OverdueDocuments
@@ -30,11 +31,14 @@ from activities.erasing import Erasures, OverdueErasures
 from activities.exports import Exports, OverdueExports
 from activities.favorites import Favorites
 from activities.images import Images
+from activities.import_commands import ImportCommands
+from activities.import_rows import ImportRows
 from activities.notices import Notices
 from activities.observations import Observations
 from activities.outbox_relay import OutboxRelay
 from activities.overdue_deliveries import OverdueDeliveries
 from activities.overdue_images import OverdueImages
+from activities.overdue_imports import OverdueImports
 from activities.overdue_saved_searches import OverdueSavedSearches
 from activities.preferences import NotificationPreferences
 from activities.progress import Progress
@@ -110,6 +114,8 @@ class Pools:
                 return self._channel(queue, self._settings.pushes_per_second)
             case options.MEDIA:
                 return self._media()
+            case options.IMPORTS:
+                return self._imports()
             case options.MAINTENANCE:
                 return self._maintenance()
         raise ValueError(f"unknown queue {queue}")
@@ -127,6 +133,7 @@ class Pools:
                 NotificationPreferences(store).save_preferences,
                 SavedSearches(store).save_saved_search,
                 Documents(store).save_document,
+                ImportCommands(store).save_import,
                 users.save_user,
                 Verifications(users, self._keyring).save_verification_step,
                 Observations(self._tenants, self._relay.enqueued).save_observations,
@@ -195,6 +202,8 @@ class Pools:
             activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=10),
             # One more than there are processes reads its file, or writes what was made, meanwhile.
             max_concurrent_activities=self._media_processes + 1,
+            # So that the state of a command shows what is being done; a picture takes a second or two.
+            max_heartbeat_throttle_interval=timedelta(seconds=0.5),
             graceful_shutdown_timeout=DRAIN,
         )
 
@@ -206,6 +215,29 @@ class Pools:
     def _media_processes(self) -> int:
         return self._settings.media_processes or len(os.sched_getaffinity(0))
 
+    def _imports(self) -> Worker:
+        rows = ImportRows(
+            self._tenants,
+            self._objects,
+            BatchStore(self._keyring, self._settings.verified_email_tenants),
+            self._publishing,
+            self._relay.enqueued,
+            self._settings.import_rows_per_second,
+        )
+        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
+        return Worker(
+            self._client,
+            task_queue=options.IMPORTS,
+            workflows=WORKFLOWS[options.IMPORTS],
+            activities=[rows.import_rows, ImportCommands(store).save_import, self._publishing.publish],
+            max_concurrent_workflow_task_polls=2,  # a workflow has a workflow task every half a minute
+            max_concurrent_activity_task_polls=1,
+            # One import at a time, which its rate limits: others take turns every half a minute, and commands of people
+            # who wait have the rest of the machine.
+            max_concurrent_activities=1,
+            graceful_shutdown_timeout=DRAIN,
+        )
+
     def _maintenance(self) -> Worker:
         after = self._settings.reconcile_after_seconds
         reconciliation = Reconciliation(self._all_tenants, self._publisher, after)
@@ -216,6 +248,7 @@ class Pools:
         sweeping = Sweeping(self._all_tenants, self._objects, self._settings.files_grace_hours)
         lost_documents = OverdueDocuments(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         lost_images = OverdueImages(self._all_tenants, self._keyring, self._client, options.COMMANDS)
+        imports = OverdueImports(self._all_tenants, self._client, options.IMPORTS, after)
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
         erasures = Erasures(
             self._tenants,
@@ -241,6 +274,7 @@ class Pools:
                 verifications.start_overdue_verifications,
                 overdue.start_overdue_erasures,
                 searches.start_overdue_saved_searches,
+                imports.start_overdue_imports,
                 lost_images.start_overdue_images,
                 lost_documents.start_overdue_documents,
                 sweeping.sweep_files,

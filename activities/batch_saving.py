@@ -5,6 +5,7 @@ A single save costs some milliseconds, most of it round trips and transactions; 
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from sqlalchemy import ARRAY, Uuid, any_, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.properties import PROPERTY
-from adapters import batches
+from adapters import batches, duplicates
 from adapters.current_state import PROPERTY_STATE, property_of
 from adapters.outbox import PendingEvent, store_notices
 from adapters.sealing import Keyring
@@ -54,9 +55,13 @@ class BatchSaved:
 
     outcomes: dict[UUID, Outcome] = field(default_factory=dict)
     refusals: dict[UUID, Refusal] = field(default_factory=dict)
+    repeated: dict[UUID, datetime] = field(default_factory=dict)
+    """When each of those was saved that was recorded before."""
     changed: list[UUID] = field(default_factory=list)
     """The listings with new events."""
     noticed: list[PendingEvent] = field(default_factory=list)
+    duplicates: dict[UUID, list[UUID]] = field(default_factory=dict)
+    """Other listings of the user at the place of one that was saved or updated, with the same unit, by its id."""
 
 
 class BatchStore:
@@ -79,9 +84,9 @@ class BatchStore:
         """
         key, sender = await self._sender(tx, tenant_id, user_id)
         saved = BatchSaved()
-        recorded = await batches.recorded(tx, [one.command_id for one in commands])
-        saved.outcomes |= dict.fromkeys(recorded, Outcome.REPEATED)
-        new = [one for one in commands if one.command_id not in recorded]
+        saved.repeated = await batches.recorded(tx, [one.command_id for one in commands])
+        saved.outcomes |= dict.fromkeys(saved.repeated, Outcome.REPEATED)
+        new = [one for one in commands if one.command_id not in saved.repeated]
         states = await _states(tx, [one.property_id for one in new])
         unknown = [one.property_id for one in new if one.property_id not in states]
         deleted = await batches.with_events(tx, tenant_id, unknown)
@@ -103,6 +108,7 @@ class BatchStore:
                 saved.changed.append(one.property_id)
         await writes.execute(tx, tenant_id)
         saved.noticed = list(writes.noticed(tenant_id))
+        saved.duplicates = await duplicates.among(tx, user_id, saved.changed)
         return saved
 
     async def _sender(self, tx: AsyncConnection, tenant_id: str, user_id: UUID) -> tuple[bytes, Sender]:

@@ -15,6 +15,7 @@ from adapters.current_state import PROPERTY_STATE, property_of
 from adapters.postgres import Write
 from adapters.tables import person_keys, properties, property_images, users
 from domain.command import Saved, SealedCommand
+from domain.duplicates import place_key
 from domain.errors import AccountClosed
 from domain.image_commands import RecordImage
 from domain.property import Property
@@ -88,6 +89,7 @@ def _rows(command: Any, loaded: Loaded[Property], state: Property | None) -> Seq
     if state is None:
         return [Write(properties, key, "delete"), Write(property_images, key, "delete")]
     row = state.model_dump(exclude={"id", "images"}) | {"amenities": list(state.amenities)}
+    row["place_key"] = place_key(state)
     return [Write(properties, {**key, **row}, "upsert"), *_image_rows(key, loaded.state, state)]
 
 

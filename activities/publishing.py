@@ -1,6 +1,7 @@
 """Activities that publish stored events to Kafka, those of an aggregate in order, and later those left unpublished."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -79,6 +80,20 @@ class Publishing:
             if len(events) < _AGGREGATE_BATCH:
                 return published
             version = events[-1]["version"]
+
+    async def publish_listings(self, tenant_id: str, property_ids: Sequence[UUID]) -> int:
+        """Publish the unpublished events of some listings, those of each in order; returns how many.
+
+        As `publish` does, for the listings of a batch of an import. Raises BrokerUnavailable.
+        """
+        published = 0
+        for n in range(0, len(property_ids), _AGGREGATE_BATCH):
+            some = property_ids[n : n + _AGGREGATE_BATCH]
+            async with self._database.statements() as connection:
+                events = await event_store.unpublished_of_some(connection, tenant_id, some)
+            for m in range(0, len(events), _AGGREGATE_BATCH):
+                published += await self._publish(readable(events[m : m + _AGGREGATE_BATCH], "publish_listings"))
+        return published
 
     @activity.defn
     async def publish_observations(self, recorded: RecordedActivity) -> int:

@@ -1,6 +1,7 @@
 """Rows of many commands on listings, each table by one statement: they pass as JSON, of which Postgres makes rows."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,10 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.tables import commands, event_store, properties
 from domain.command import Command, Saved
+from domain.duplicates import place_key
 from domain.events import Event
 from domain.property import Property
 
-_RECORDED = select(commands.c.command_id).where(
+_RECORDED = select(commands.c.command_id, commands.c.started_at).where(
     commands.c.command_id == any_(bindparam("command_ids", type_=ARRAY(Uuid)))
 )
 _WITH_EVENTS = select(event_store.c.aggregate_id).where(
@@ -63,7 +65,7 @@ def event_values(event: Event, sealed_data: dict[str, Any]) -> dict[str, Any]:
 def property_values(tenant_id: str, state: Property) -> dict[str, Any]:
     """The row of a listing, with every column: those that are absent would be null."""
     values = state.model_dump(mode="json", exclude={"id", "images"})
-    return {"tenant_id": tenant_id, "property_id": str(state.id), **values}
+    return {"tenant_id": tenant_id, "property_id": str(state.id), "place_key": place_key(state), **values}
 
 
 def command_values(command: Command, person_id: UUID, saved: Saved) -> dict[str, Any]:
@@ -80,9 +82,9 @@ def command_values(command: Command, person_id: UUID, saved: Saved) -> dict[str,
     }
 
 
-async def recorded(tx: AsyncConnection, command_ids: Sequence[UUID]) -> set[UUID]:
-    """Those of some commands that are recorded."""
-    return set((await tx.execute(_RECORDED, {"command_ids": command_ids})).scalars())
+async def recorded(tx: AsyncConnection, command_ids: Sequence[UUID]) -> dict[UUID, datetime]:
+    """When those of some commands were given that are recorded."""
+    return {row.command_id: row.started_at for row in await tx.execute(_RECORDED, {"command_ids": command_ids})}
 
 
 async def with_events(tx: AsyncConnection, tenant_id: str, property_ids: Sequence[UUID]) -> set[UUID]:

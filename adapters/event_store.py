@@ -203,6 +203,16 @@ _UNPUBLISHED_OF = (
     .order_by(event_store.c.version)
     .limit(bindparam("limit"))
 )
+_UNPUBLISHED_OF_SOME = (
+    select(*MESSAGE_COLUMNS)
+    .where(
+        event_store.c.tenant_id == bindparam("tenant_id"),
+        event_store.c.aggregate_id == any_(bindparam("aggregate_ids", type_=ARRAY(Text))),
+        _CHANGED_AGGREGATE,
+        event_store.c.published_at.is_(None),
+    )
+    .order_by(event_store.c.id)
+)
 _UNPUBLISHED_OF_COMMAND = (
     select(*MESSAGE_COLUMNS)
     .where(
@@ -269,6 +279,14 @@ async def unpublished_of(
         "limit": limit,
     }
     return [message_of(row._mapping) for row in await tx.execute(_UNPUBLISHED_OF, which)]
+
+
+async def unpublished_of_some(
+    tx: AsyncConnection, tenant_id: str, aggregate_ids: Sequence[UUID]
+) -> list[dict[str, Any]]:
+    """Unpublished messages of some aggregates, those of each ordered by version."""
+    which = {"tenant_id": tenant_id, "aggregate_ids": [str(aggregate_id) for aggregate_id in aggregate_ids]}
+    return [message_of(row._mapping) for row in await tx.execute(_UNPUBLISHED_OF_SOME, which)]
 
 
 async def unpublished_of_command(tx: AsyncConnection, tenant_id: str, command_id: UUID) -> list[dict[str, Any]]:

@@ -126,6 +126,10 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr = SecretStr("hyderabad-secret")
     """S3 secret access key."""
 
+    picture_processes: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Processes of a worker that make pictures; without it, one for each core that the worker may use. Each takes
+    150 MB for photos of phones, and up to 1.1 GB for the largest pictures."""
+
     search_url: Annotated[str, _scheme("http", "https")] | None = None
     """OpenSearch 3 that keeps the listings and answers searches; the URL may contain a user name and password. Without
     it, Postgres does. Every process needs the same; the projection `search` fills a new one by itself."""
@@ -281,6 +285,9 @@ class Settings(BaseSettings):
     """Interval of reconcile, which finds saved events and mails that were not published, projected or sent."""
     reconcile_after_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Reconcile ignores younger events: their command is still publishing them."""
+    import_rows_per_second: Annotated[float, Field(gt=0)] = 400.0
+    """Rows of a file that an imports worker saves in a second, at most: commands of people who wait share its database,
+    broker and projections with it."""
     files_grace_hours: Annotated[float, Field(ge=1)] = 24.0
     """How long files are kept that nothing refers to: uploads, and pictures of deleted listings. Longer than anything
     takes that begins to refer to them."""

@@ -16,8 +16,8 @@ from starlette.routing import Match
 
 from adapters.postgres import DatabaseUnavailable
 from adapters.search.engine import SearchTooSlow, SearchUnavailable
-from api.reasons import reason
 from domain.model import Model
+from domain.reasons import reason
 
 log = logging.getLogger(__name__)
 

@@ -298,7 +298,7 @@ def read_rooms(text: str) -> Rooms | None:
         return Rooms(0, (), line)
     found = _ROOMS.fullmatch(line)
     if found is None:
-        numbers = re.findall(r"\d+(?:\.\d+)?(?![\d.]| ?bath)", line)[:6]
+        numbers = re.findall(r"(?<![\d.])\d{1,2}(?:\.\d)?(?![\d.]| ?bath)", line)[:6]
         if plus := re.match(r"(\d) ?\+ ?(\d)(?! ?bath)", line):
             numbers = [plus[1], str(int(plus[1]) + int(plus[2]))]
         raise Unclear("This is not one certain number of bedrooms.", tuple(f"{n} BHK" for n in dict.fromkeys(numbers)))

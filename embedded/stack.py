@@ -15,6 +15,7 @@ from embedded.paths import ROOT, Ports, load_or_create_secrets
 from embedded.process import PrintLine, Process, Spec, run_command
 from embedded.temporal_server import prepare_namespace, prepare_schema, temporal_server
 from embedded.temporal_ui import temporal_ui
+from workflows import options
 
 EXTERNAL_URL = {
     "postgres": "DATABASE_URL",
@@ -92,7 +93,9 @@ class Stack:
     async def start_processes(self, api_port: int, more: Mapping[str, str] = MappingProxyType({})) -> None:
         """Start the platform's processes with production's command lines and `more` settings. Raises StartFailed."""
         commands = {
-            "worker": ["worker.py"],
+            # The rows of an import are read and validated for minutes, in a process that no command waits for.
+            "worker": ["worker.py", *(queue for queue in options.QUEUES if queue != options.IMPORTS)],
+            "imports": ["worker.py", options.IMPORTS],
             "projections": ["-m", "projections"],
             "api": ["-m", "api"],
         }

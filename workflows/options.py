@@ -20,7 +20,7 @@ MEDIA = "media"
 """Pictures and documents that users send: seconds of a core for each."""
 IMPORTS = "imports"
 """Spreadsheets that become listings: minutes of reading and saving for each."""
-QUEUES = (COMMANDS, NOTIFICATIONS, *CHANNELS, MEDIA, MAINTENANCE)
+QUEUES = (COMMANDS, NOTIFICATIONS, *CHANNELS, MEDIA, IMPORTS, MAINTENANCE)
 
 SAVE = LocalActivityConfig(
     # A save takes milliseconds. A worker that shuts down waits for the running attempt, so no more than DRAIN.
@@ -128,6 +128,16 @@ EXPORT = ActivityConfig(
     heartbeat_timeout=timedelta(seconds=20),
     # What was requested is written once everything is available again, so there is no limit of attempts.
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+)
+IMPORT = ActivityConfig(
+    task_queue=IMPORTS,
+    # Half a minute of rows, before which a file of 200 MB may have to be hashed once.
+    start_to_close_timeout=timedelta(minutes=5),
+    # A heartbeat every three seconds; a worker that was killed is missed after so many.
+    heartbeat_timeout=timedelta(seconds=15),
+    # What was accepted is imported once everything is available again, so there is no limit of attempts. How far it has
+    # come is in the database: an attempt goes on where the last one was stopped.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
 )
 LAST_MAIL = ActivityConfig(
     task_queue=MAINTENANCE,

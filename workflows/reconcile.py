@@ -8,6 +8,7 @@ from activities.erasing import OverdueErasures
 from activities.exports import OverdueExports
 from activities.overdue_deliveries import OverdueDeliveries
 from activities.overdue_images import OverdueImages
+from activities.overdue_imports import OverdueImports
 from activities.overdue_saved_searches import OverdueSavedSearches
 from activities.publishing import Reconciliation
 from activities.sweeping import Sweeping
@@ -47,14 +48,13 @@ class ReconcileWorkflow:
             searches = await workflow.execute_activity_method(
                 OverdueSavedSearches.start_overdue_saved_searches, **options.RECONCILE
             )
-        images = 0
-        if workflow.patched("images"):
-            images = await workflow.execute_activity_method(OverdueImages.start_overdue_images, **options.RECONCILE)
-        files = swept = 0
+        images = documents = imports = swept = 0
         if workflow.patched("files"):
-            files = await workflow.execute_activity_method(
+            images = await workflow.execute_activity_method(OverdueImages.start_overdue_images, **options.RECONCILE)
+            documents = await workflow.execute_activity_method(
                 OverdueDocuments.start_overdue_documents, **options.RECONCILE
             )
+            imports = await workflow.execute_activity_method(OverdueImports.start_overdue_imports, **options.RECONCILE)
             swept = await workflow.execute_activity_method(Sweeping.sweep_files, **options.RECONCILE)
         if failed:
             raise failed
@@ -74,9 +74,11 @@ class ReconcileWorkflow:
             done += f", {searches} saved searches started again"
         if images:
             done += f", the pictures of {images} commands started again"
-        if files:
-            done += f", {files} documents checked again"
+        if documents:
+            done += f", {documents} documents checked again"
         if swept:
             done += f", {swept} unused files deleted"
+        if imports:
+            done += f", {imports} imports started again"
         workflow.set_current_details(done.capitalize())
         return done

@@ -11,6 +11,7 @@ from workflows import options
 from workflows.command import CommandWorkflow
 from workflows.digest import DigestWorkflow
 from workflows.email_verification import EmailVerificationWorkflow
+from workflows.import_file import ImportFileWorkflow
 from workflows.notify import NotifyWorkflow
 from workflows.notify_favorites import NotifyFavoritesWorkflow
 from workflows.rebuild_projection import RebuildProjectionWorkflow
@@ -30,6 +31,7 @@ COMMANDS: dict[str, type[CommandWorkflow]] = {
 WORKFLOWS: dict[str, list[type[Any]]] = {
     options.COMMANDS: [*COMMANDS.values(), RecordActivityWorkflow, EmailVerificationWorkflow],
     options.NOTIFICATIONS: [NotifyWorkflow, NotifyFavoritesWorkflow, DigestWorkflow, SavedSearchWorkflow],
+    options.IMPORTS: [ImportFileWorkflow],
     options.MAINTENANCE: [ReconcileWorkflow, RebuildProjectionWorkflow],
 }
 

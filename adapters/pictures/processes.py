@@ -7,6 +7,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -21,9 +22,9 @@ from adapters.pictures.making import make_picture, prepare_process
 from adapters.pictures.picture import Picture, PictureRefused
 
 MEMORY = 1024 * 1024 * 1024
-"""Bytes of a process beyond what it starts with: Pillow decodes 50 megapixels with transparency in that."""
+"""Bytes of a process beyond what it starts with: 50 megapixels take up to 800 MB, in a WebP."""
 CPU_SECONDS = 30
-"""Ten times what the largest pictures take."""
+"""Several times what 50 megapixels take: up to 7 s on a busy core."""
 SECONDS = 120
 """Of the wall clock, for what hangs without computing; long, because a busy machine is not the file's fault."""
 _PICTURES_OF_A_PROCESS = 200
@@ -46,7 +47,7 @@ class Pictures:
         """`processes` is by default the number of cores that this process may use; `memory` is in bytes."""
         self._cpu_seconds = cpu_seconds
         self._seconds = seconds
-        self._processes = [_Process(memory) for _ in range(processes or len(os.sched_getaffinity(0)))]
+        self._processes = [_Process(memory) for _ in range(processes or _cores())]
         # The last one used is the next: where one is enough, the others never start.
         self._idle: asyncio.LifoQueue[_Process] = asyncio.LifoQueue()
         for process in self._processes:
@@ -86,6 +87,10 @@ class Pictures:
     async def close(self) -> None:
         """End the processes, whatever they do."""
         await asyncio.gather(*(process.stop() for process in self._processes))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 class _Process:

@@ -8,9 +8,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from api.auth import Credentials
 from api.history import _PageParameters
 from api.push import NewPushSubscription
-from api.reasons import SENTENCES, reason
 from domain import fields as f
 from domain.property import PropertyDetails
+from domain.reasons import SENTENCES, reason
 from domain.user import Registration
 
 FIELDS: dict[str, Any] = {name: value for name, value in vars(f).items() if get_origin(value) is Annotated}

@@ -1,0 +1,63 @@
+"""Import: read a file and save its rows as listings, in steps, until it is read, cancelled or has failed.
+
+How far it has come and whether it is paused is in the row of the import, so the signal needs no content: whatever has
+changed, it is read again. Reconcile starts the workflow again if it is lost with Temporal.
+"""
+
+from uuid import UUID, uuid5
+
+from temporalio import workflow
+
+from activities.import_commands import ImportCommands
+from activities.import_rows import ImportRows, ImportStep
+from activities.publishing import Publishing
+from domain.imports import WORKFLOW, FinishImport, ImportOrder
+from workflows import options
+
+
+@workflow.defn(name=WORKFLOW)
+class ImportFileWorkflow:
+    @workflow.init
+    def __init__(self, order: ImportOrder) -> None:
+        self._changed = False
+
+    @workflow.signal(description="The import was resumed or cancelled")
+    def changed(self) -> None:
+        self._changed = True
+
+    @workflow.run
+    async def run(self, order: ImportOrder) -> str:
+        while True:
+            self._changed = False
+            step = await workflow.execute_activity_method(ImportRows.import_rows, order, **options.IMPORT)
+            workflow.set_current_details(step.details)
+            if step.outcome == "paused":
+                await workflow.wait_condition(lambda: self._changed)
+            elif step.outcome != "more":
+                break
+            if workflow.info().is_continue_as_new_suggested():
+                workflow.continue_as_new(order)
+        if step.outcome == "ended":
+            await self._finish(order, step)
+        return step.details
+
+    async def _finish(self, order: ImportOrder, step: ImportStep) -> None:
+        assert step.status
+        command = FinishImport(
+            command_id=finish_id(order.import_id),
+            tenant_id=order.tenant_id,
+            user_id=order.user_id,
+            issued_at=workflow.now(),
+            import_id=order.import_id,
+            status=step.status,
+            reason=step.reason,
+        )
+        sealed = command.model_dump(mode="json", by_alias=True)
+        saved = await workflow.execute_local_activity_method(ImportCommands.save_import, sealed, **options.SAVE)
+        if saved.events:
+            await workflow.execute_local_activity_method(Publishing.publish, saved, **options.PUBLISH)
+
+
+def finish_id(import_id: UUID) -> UUID:
+    """The id of the command that finishes an import."""
+    return uuid5(import_id, "finish")

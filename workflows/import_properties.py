@@ -1,0 +1,35 @@
+"""Import properties: save the import, start the workflow that reads its file, then publish the event."""
+
+from temporalio import workflow
+
+from activities.import_commands import ImportCommands
+from activities.import_rows import search_attributes
+from domain.command import Saved, SealedCommand
+from domain.imports import ImportOrder
+from workflows import options
+from workflows.command import CommandWorkflow
+from workflows.import_file import ImportFileWorkflow
+
+
+@workflow.defn(name="import-properties")
+class ImportPropertiesWorkflow(CommandWorkflow):
+    @workflow.run
+    async def run(self, command: SealedCommand) -> str:
+        saved = await self.save(ImportCommands.save_import, command)
+        if saved and saved.events:
+            await _start(saved)
+        await self.publish(saved)
+        return await self.done()
+
+
+async def _start(saved: Saved) -> None:
+    order = ImportOrder(tenant_id=saved.tenant_id, import_id=saved.aggregate_id, user_id=saved.events[0].user_id)
+    await workflow.start_child_workflow(
+        ImportFileWorkflow.run,
+        order,
+        id=order.workflow_id,
+        task_queue=options.IMPORTS,
+        parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+        search_attributes=search_attributes(order),
+        static_summary="Import a file of listings",
+    )
