@@ -26,6 +26,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from activities.batch_saving import BatchStore
 from activities.channels import ByEmail, ByPush, BySms, ChannelSender
 from activities.deliveries import Deliveries
+from activities.documents import DocumentFiles, Documents, OverdueDocuments
 from activities.erasing import Erasures, OverdueErasures
 from activities.exports import Exports, OverdueExports
 from activities.favorites import Favorites
@@ -46,6 +47,7 @@ from activities.publishing import Publishing, Reconciliation
 from activities.saved_search_rounds import SavedSearchRounds
 from activities.saved_searches import SavedSearches
 from activities.saving import CommandStore
+from activities.sweeping import Sweeping
 from activities.texts import Texts
 from activities.users import Users
 from activities.verifications import OverdueVerifications, Verifications
@@ -130,6 +132,7 @@ class Pools:
                 Favorites(store).save_favorite,
                 NotificationPreferences(store).save_preferences,
                 SavedSearches(store).save_saved_search,
+                Documents(store).save_document,
                 ImportCommands(store).save_import,
                 users.save_user,
                 Verifications(users, self._keyring).save_verification_step,
@@ -190,10 +193,12 @@ class Pools:
     def _media(self) -> Worker:
         pictures = self._pictures
         images = Images(self._tenants, self._objects, pictures)
+        store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
+        documents = DocumentFiles(self._tenants, self._objects, store)
         return Worker(
             self._client,
             task_queue=options.MEDIA,
-            activities=[images.make_picture],
+            activities=[images.make_picture, documents.check_document],
             activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=10),
             # One more than there are processes reads its file, or writes what was made, meanwhile.
             max_concurrent_activities=self._media_processes + 1,
@@ -238,6 +243,8 @@ class Pools:
         verifications = OverdueVerifications(self._all_tenants, self._client, options.COMMANDS)
         overdue = OverdueErasures(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         searches = OverdueSavedSearches(self._all_tenants, self._client, options.NOTIFICATIONS)
+        sweeping = Sweeping(self._all_tenants, self._objects, self._settings.files_grace_hours)
+        lost_documents = OverdueDocuments(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         lost_images = OverdueImages(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         imports = OverdueImports(self._all_tenants, self._client, options.IMPORTS, after)
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
@@ -267,6 +274,8 @@ class Pools:
                 searches.start_overdue_saved_searches,
                 imports.start_overdue_imports,
                 lost_images.start_overdue_images,
+                lost_documents.start_overdue_documents,
+                sweeping.sweep_files,
                 erasures.withdraw_listings,
                 erasures.ensure_notified,
                 erasures.delete_listings,

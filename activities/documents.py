@@ -130,9 +130,9 @@ class DocumentFiles:
 
         From the file that was checked, not by a copy inside the storage, whose source could have changed meanwhile.
         """
-        sha256 = await asyncio.to_thread(_hash, path)
+        sha256, size = await asyncio.to_thread(_hash_and_size, path)
         async with self._database.statements(upload.tenant_id) as connection:
-            content = await contents.claim(connection, upload.tenant_id, sha256, path.stat().st_size)
+            content = await contents.claim(connection, upload.tenant_id, sha256, size)
         if content.stored_at is None:
             with path.open("rb") as file:
                 await self._objects.put(content.original_key, file, media_type)
@@ -187,9 +187,9 @@ class OverdueDocuments:
         return started
 
 
-def _hash(path: Path) -> bytes:
+def _hash_and_size(path: Path) -> tuple[bytes, int]:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        return hashlib.file_digest(file, "sha256").digest(), file.tell()
 
 
 async def _load(connection: AsyncConnection, command: Any) -> Loaded[Document]:

@@ -38,7 +38,7 @@ class FileContent:
     @property
     def prefix(self) -> str:
         """What the keys of its objects begin with."""
-        return f"{CONTENTS}{self.tenant_id}/{self.sha256.hex()}/"
+        return key_of(self.tenant_id, self.sha256, "")
 
     @property
     def original_key(self) -> str:
@@ -48,6 +48,11 @@ class FileContent:
     def variant_key(self, name: str) -> str:
         """The key of a variant, such as `640.avif`."""
         return f"{self.prefix}{name}"
+
+
+def key_of(tenant_id: str, sha256: bytes, name: str) -> str:
+    """The key of an object: `original`, or a variant such as `640.avif`."""
+    return f"{CONTENTS}{tenant_id}/{sha256.hex()}/{name}"
 
 
 _COLUMNS = [file_contents.c[name] for name in FileContent.__dataclass_fields__]

@@ -20,7 +20,7 @@ _HEAD = 1024
 _ZIP_END = b"PK\x05\x06"
 _ZIP_END_BYTES = 22
 _ZIP_COMMENT = 65_535
-_MARKUP = re.compile(rb"<(?:!doctype|html|script|svg|head|body|iframe|\?xml|\?php)", re.IGNORECASE)
+_MARKUP = re.compile(rb"<(?:!doctype|html|script|svg|head|body|iframe|\?php)", re.IGNORECASE)
 _START_XREF = re.compile(rb"startxref[ \r\n\t]+([0-9]{1,12})[ \r\n\t]+%%EOF")
 _XREF_STREAM = re.compile(rb"[0-9]{1,10}[ \r\n\t]+[0-9]{1,5}[ \r\n\t]+obj\b")
 _OBJECT_STREAM = re.compile(rb"/Type\s*/ObjStm\b")
@@ -62,7 +62,7 @@ def check_document(path: Path) -> str:
         if media_type is None:
             raise DocumentRefused(
                 "unknown-type",
-                "The file is neither a PDF nor an image. Send a PDF, JPEG, PNG, WebP, GIF, AVIF or HEIC.",
+                "The file is neither a PDF nor an image. Send PDF, JPEG, PNG, WebP, GIF, AVIF or HEIC.",
             )
         _check_only_one(data)
         if media_type == PDF:
@@ -86,9 +86,7 @@ def _type_of(head: bytes) -> str | None:
 
 def _check_only_one(data: mmap.mmap) -> None:
     """Refuse a file that is an archive or a web page as well."""
-    refused = DocumentRefused(
-        "several-files-in-one", "The file is of two types at once. Save it again, as one of them."
-    )
+    refused = DocumentRefused("several-files-in-one", "The file is of two types at once. Save it as one of them.")
     if _MARKUP.search(data[:_HEAD]):
         raise refused
     end = data.rfind(_ZIP_END, max(0, len(data) - _ZIP_COMMENT - _ZIP_END_BYTES))
@@ -106,7 +104,7 @@ def _check_pdf(data: mmap.mmap) -> None:
         raise DocumentRefused("truncated", "The end of the PDF is missing, or is not its end. Save or send it again.")
     found = _START_XREF.match(data, data.rfind(b"startxref", 0, end))
     at = int(found[1]) if found else len(data)
-    table = data[at : at + 40]
+    table = data[at : at + 40].lstrip()  # many are off by the end of a line
     if not (table.startswith(b"xref") or _XREF_STREAM.match(table)):
         raise DocumentRefused("not-a-pdf", "The PDF has no table of its contents. Save it again with another program.")
     for part in (data[:], *_object_streams(data)):

@@ -154,20 +154,31 @@ class Objects:
     async def delete_prefix(self, prefix: str) -> int:
         """Delete the objects whose keys begin with `prefix`; returns how many."""
         deleted = 0
-        async for page in self._pages(prefix):
-            await self._delete([one for one, _ in page])
+        async for page in self.pages(prefix):
+            await self.delete_keys(page)
             deleted += len(page)
         return deleted
 
+    async def delete_keys(self, keys: Sequence[str]) -> None:
+        """Delete objects, of which some may not exist."""
+
+        def delete(some: Sequence[str]) -> None:
+            named = [{"Key": key} for key in some]
+            answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": named, "Quiet": True})  # type: ignore[typeddict-item]
+            if errors := answer.get("Errors"):
+                raise ObjectsUnavailable(f"{len(errors)} objects are not deleted: {errors[0].get('Code')}")
+
+        for n in range(0, len(keys), _PAGE):
+            await self._call(partial(delete, keys[n : n + _PAGE]))
+
     async def keys(self, prefix: str, *, older_than: datetime | None = None) -> AsyncIterator[str]:
-        """The keys that begin with `prefix`, in pages; with `older_than`, of objects that were written before it.
+        """The keys that begin with `prefix`; with `older_than`, of objects that were written before it.
 
         Objects may be deleted meanwhile.
         """
-        async for page in self._pages(prefix):
-            for key, written_at in page:
-                if older_than is None or written_at < older_than:
-                    yield key
+        async for page in self.pages(prefix, older_than=older_than):
+            for key in page:
+                yield key
 
     async def folders(self, prefix: str) -> list[str]:
         """The different continuations of the keys after `prefix` up to the next slash, each as a prefix itself."""
@@ -190,7 +201,8 @@ class Objects:
             lambda: self._public_client.generate_presigned_url("put_object", Params=of, ExpiresIn=seconds)
         )
 
-    async def _pages(self, prefix: str) -> AsyncIterator[list[tuple[str, datetime]]]:
+    async def pages(self, prefix: str, *, older_than: datetime | None = None) -> AsyncIterator[list[str]]:
+        """The keys as `keys` has them, up to a thousand at a time."""
         after = ""
         while True:
             # Bound as defaults: the call is made in a thread.
@@ -198,20 +210,12 @@ class Objects:
                 return self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, StartAfter=after, MaxKeys=_PAGE)
 
             found = await self._call(page)
-            if contents := [(one["Key"], one["LastModified"]) for one in found.get("Contents", ())]:
-                after = contents[-1][0]
-                yield contents
+            contents = found.get("Contents", [])
+            if contents:
+                after = contents[-1]["Key"]
+                yield [one["Key"] for one in contents if older_than is None or one["LastModified"] < older_than]
             if not found["IsTruncated"]:
                 return
-
-    async def _delete(self, keys: Sequence[str]) -> None:
-        def delete() -> None:
-            named = [{"Key": key} for key in keys]
-            answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": named, "Quiet": True})  # type: ignore[typeddict-item]
-            if errors := answer.get("Errors"):
-                raise ObjectsUnavailable(f"{len(errors)} objects are not deleted: {errors[0].get('Code')}")
-
-        await self._call(delete)
 
     async def _chunks(self, body: "StreamingBody") -> AsyncIterator[bytes]:
         try:

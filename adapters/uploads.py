@@ -42,6 +42,8 @@ class Upload:
     """None if the bytes did not pass through the API."""
     created_at: datetime
     completed_at: datetime | None = None
+    emptied_at: datetime | None = None
+    """When its object was deleted, because what was made of it has its own."""
 
     @property
     def status(self) -> Literal["PENDING", "COMPLETED"]:
@@ -90,7 +92,7 @@ async def claim(connection: AsyncConnection, upload_id: UUID) -> Upload | None:
     refers to it must be committed.
     """
     upload = await _updated(connection, upload_id, {"claimed_at": func.now()})
-    return upload if upload and upload.completed_at else None
+    return upload if upload and upload.completed_at and not upload.emptied_at else None
 
 
 async def record_hash(connection: AsyncConnection, upload_id: UUID, sha256: bytes) -> None:

@@ -66,6 +66,12 @@ KINDS: dict[str, Kind] = {
     "too-many-files": Kind(413, "There are too many files", "Send them in several requests."),
     "file-too-large": Kind(413, "The file is too large", "Choose a smaller file."),
     "uri-too-long": Kind(414, "The URL is too long", f"Send a URL of at most {MAX_URI_BYTES} bytes."),
+    "range-not-satisfiable": Kind(
+        416, "The range is not in the file", "Ask for bytes that the file has, or for the whole file, without Range."
+    ),
+    "upload-incomplete": Kind(
+        409, "The file is not there yet", "Send it to the URL of the upload first, with its exact size."
+    ),
     "headers-too-large": Kind(
         431, "The headers are too large", f"Send headers of at most {MAX_HEADER_BYTES} bytes in all."
     ),
@@ -161,6 +167,7 @@ KINDS: dict[str, Kind] = {
     "too-many-passkeys": Kind(409, "The account has 20 passkeys", "Remove one first."),
     "too-many-streams": Kind(409, "Too many streams are open", "Close one first."),
     "too-many-images": Kind(409, "The listing has 10 images", "Remove some first."),
+    "too-many-documents": Kind(409, "The account has 200 documents", "Delete one first."),
     "too-many-saved-searches": Kind(409, "The account has 50 saved searches", "Delete one first."),
     "username-taken": Kind(409, "The username is taken", "Choose another."),
     "listing-closed": Kind(409, "The property is sold or rented", "Set its status to ACTIVE first."),

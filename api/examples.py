@@ -52,6 +52,7 @@ _SAVED_SEARCH: dict[str, Any] = {
 }
 
 BODIES: dict[str, dict[str, Any]] = {
+    "NewUpload": {"fileName": "flats.csv", "contentType": "text/csv", "size": 1823400},
     "Credentials": {"emailOrUsername": "ravi@example.com", "password": "correct horse battery"},
     "CodeProof": {"password": "correct horse battery", "code": "492039"},
     "EmailAddress": {"email": "ravi@example.com"},
@@ -242,7 +243,42 @@ _SHOWN_SAVED_SEARCH = {
     "updatedAt": "2025-10-09T06:30:00Z",
 }
 
+_UPLOAD_ID = "0199c7a6-5c1e-7d5e-9c5b-0e5b7f3a1d20"
+_DOCUMENT = {
+    "id": "0199c7a6-5c1e-7d5e-9c5b-0e5b7f3a1d21",
+    "fileName": "sale deed.pdf",
+    "contentType": "application/pdf",
+    "size": 482133,
+    "status": "READY",
+    "refused": None,
+    "url": f"{_FILES_URL}/0199c7a6-5c1e-7d5e-9c5b-0e5b7f3a1d21",
+    "propertyId": None,
+    "createdAt": _AT.isoformat(),
+}
+_UPLOAD = {
+    "uploadId": _UPLOAD_ID,
+    "fileName": "flats.csv",
+    "contentType": "text/csv",
+    "size": 1823400,
+    "status": "COMPLETED",
+    "propertyId": None,
+    "createdAt": _AT.isoformat(),
+}
+
 RESPONSES: dict[str, Any] = {
+    "BegunUpload": {
+        "uploadId": _UPLOAD_ID,
+        "method": "PUT",
+        "url": f"https://s3.hyderabad-infra.example/hyderabad-media/incoming/hyderabad/{_UPLOAD_ID}?X-Amz-Signature=...",
+        "headers": {"Content-Type": "text/csv"},
+        "expiresAt": _AT.isoformat(),
+        "maxBytes": 200_000_000,
+    },
+    "ShownUpload": _UPLOAD,
+    "completeUpload": _UPLOAD,
+    "ShownDocument": _DOCUMENT | {"status": "PROCESSING", "contentType": None, "url": None},
+    "DocumentList": {"items": [_DOCUMENT]},
+    "getFile": "...",
     "AccountPage": {
         "items": [{name: _USER[name] for name in _SUMMARY}],
         "nextCursor": "AZnJpB8AfwA",

@@ -30,6 +30,8 @@ CONTACT = {
 _TAGS = {
     "auth": "Accounts and sessions: register, sign in, renew and end a session, and the public key of access tokens.",
     "commands": "The state of a command, with a link to its trace.",
+    "files": "Pictures of listings and documents: uploading them, through the API or straight to the object storage, "
+    "and reading them.",
     "history": "The activities of a user, newest first.",
     "notifications": "What the caller is notified of: the inbox, preferences, and the link in mails that unsubscribes.",
     "operations": "For operators and tools: health, metrics, and the meaning of each problem.",

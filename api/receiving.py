@@ -155,7 +155,8 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
     try:
         while True:
             left = deadline - asyncio.get_running_loop().time()
-            chunk = await asyncio.wait_for(anext(stream, None), min(IDLE_SECONDS, left))
+            async with asyncio.timeout(min(IDLE_SECONDS, left)):
+                chunk = await anext(stream, None)
             if chunk is None:
                 return
             yield chunk

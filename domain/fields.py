@@ -123,6 +123,7 @@ Place = Annotated[str, _Text(1, 200)]
 Address = Annotated[str, _Text(1, 500)]
 PersonName = Annotated[str, _Text(1, 100)]
 Label = Annotated[str, _Text(1, 60)]
+FileName = Annotated[str, _Text(1, 255)]
 Caption = Annotated[str, _Text(1, 200)]
 # In lower case, as accounts are looked up, so that the rate limit counts every spelling of a name together.
 SignInName = Annotated[str, _Text(1, 254, lower=True)]

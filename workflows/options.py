@@ -97,6 +97,14 @@ MAKE_PICTURE = ActivityConfig(
     # failure.
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
 )
+CHECK_DOCUMENT = ActivityConfig(
+    task_queue=MEDIA,
+    # A document of 20 MB is read, checked and written in a second or two, and may wait for a slow object storage.
+    start_to_close_timeout=timedelta(minutes=10),
+    heartbeat_timeout=timedelta(seconds=20),
+    # Without limit of attempts, like pictures.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+)
 RECONCILE = ActivityConfig(
     # Time to publish a large backlog. A batch takes a second or two and ends with a heartbeat.
     start_to_close_timeout=timedelta(minutes=30),

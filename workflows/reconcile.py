@@ -3,6 +3,7 @@
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
+from activities.documents import OverdueDocuments
 from activities.erasing import OverdueErasures
 from activities.exports import OverdueExports
 from activities.overdue_deliveries import OverdueDeliveries
@@ -10,6 +11,7 @@ from activities.overdue_images import OverdueImages
 from activities.overdue_imports import OverdueImports
 from activities.overdue_saved_searches import OverdueSavedSearches
 from activities.publishing import Reconciliation
+from activities.sweeping import Sweeping
 from activities.verifications import OverdueVerifications
 from workflows import options
 
@@ -49,6 +51,12 @@ class ReconcileWorkflow:
         images = 0
         if workflow.patched("images"):
             images = await workflow.execute_activity_method(OverdueImages.start_overdue_images, **options.RECONCILE)
+        files = swept = 0
+        if workflow.patched("files"):
+            files = await workflow.execute_activity_method(
+                OverdueDocuments.start_overdue_documents, **options.RECONCILE
+            )
+            swept = await workflow.execute_activity_method(Sweeping.sweep_files, **options.RECONCILE)
         imports = 0
         if workflow.patched("imports"):
             imports = await workflow.execute_activity_method(OverdueImports.start_overdue_imports, **options.RECONCILE)
@@ -70,6 +78,10 @@ class ReconcileWorkflow:
             done += f", {searches} saved searches started again"
         if images:
             done += f", the pictures of {images} commands started again"
+        if files:
+            done += f", {files} documents checked again"
+        if swept:
+            done += f", {swept} unused files deleted"
         if imports:
             done += f", {imports} imports started again"
         workflow.set_current_details(done.capitalize())

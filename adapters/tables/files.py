@@ -33,8 +33,10 @@ uploads = Table(
     at("created_at"),
     at("completed_at", nullable=True),
     at("claimed_at"),
+    at("emptied_at", nullable=True),
     Index("uploads_user", "tenant_id", "user_id"),
     Index("uploads_oldest", "claimed_at"),
+    Index("uploads_content", "tenant_id", "sha256", postgresql_where=text("sha256 IS NOT NULL")),
     schema="file_management",
 )
 

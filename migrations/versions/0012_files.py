@@ -20,10 +20,12 @@ CREATE TABLE file_management.uploads (
     created_at timestamptz NOT NULL,
     completed_at timestamptz,
     claimed_at timestamptz NOT NULL, -- when it was begun, completed, or somebody last began to refer to it
+    emptied_at timestamptz, -- when its object was deleted: what was made of it has its own
     PRIMARY KEY (tenant_id, upload_id)
 );
 CREATE INDEX uploads_user ON file_management.uploads (tenant_id, user_id);
 CREATE INDEX uploads_oldest ON file_management.uploads (claimed_at);
+CREATE INDEX uploads_content ON file_management.uploads (tenant_id, sha256) WHERE sha256 IS NOT NULL;
 
 CREATE TABLE file_management.file_contents (
     tenant_id varchar(63) NOT NULL,
@@ -93,8 +95,9 @@ CREATE INDEX property_images_processing ON property_management.property_images (
 GRANT USAGE ON SCHEMA file_management TO hyderabad_app, hyderabad_all_tenants;
 GRANT SELECT, INSERT, UPDATE, DELETE ON file_management.uploads, file_management.file_contents,
     file_management.documents, property_management.property_images TO hyderabad_app;
--- The sweep deletes what nothing refers to.
-GRANT SELECT, UPDATE, DELETE ON file_management.uploads, file_management.file_contents TO hyderabad_all_tenants;
+-- The sweep deletes what nothing refers to, and records contents whose objects it finds without a row.
+GRANT SELECT, INSERT, UPDATE, DELETE ON file_management.uploads, file_management.file_contents
+    TO hyderabad_all_tenants;
 GRANT SELECT ON file_management.documents, property_management.property_images TO hyderabad_all_tenants;
 """
 
