@@ -49,6 +49,10 @@ class ReconcileWorkflow:
                 OverdueSavedSearches.start_overdue_saved_searches, **options.RECONCILE
             )
         images = documents = imports = swept = 0
+        images = 0
+        if workflow.patched("images"):
+            images = await workflow.execute_activity_method(OverdueImages.start_overdue_images, **options.RECONCILE)
+        files = swept = 0
         if workflow.patched("files"):
             images = await workflow.execute_activity_method(OverdueImages.start_overdue_images, **options.RECONCILE)
             documents = await workflow.execute_activity_method(
@@ -56,6 +60,10 @@ class ReconcileWorkflow:
             )
             imports = await workflow.execute_activity_method(OverdueImports.start_overdue_imports, **options.RECONCILE)
             swept = await workflow.execute_activity_method(Sweeping.sweep_files, **options.RECONCILE)
+            swept = await workflow.execute_activity_method(Sweeping.sweep_files, **options.RECONCILE)
+        imports = 0
+        if workflow.patched("imports"):
+            imports = await workflow.execute_activity_method(OverdueImports.start_overdue_imports, **options.RECONCILE)
         if failed:
             raise failed
         done = f"{overdue.published} overdue events published"
@@ -76,6 +84,8 @@ class ReconcileWorkflow:
             done += f", the pictures of {images} commands started again"
         if documents:
             done += f", {documents} documents checked again"
+        if files:
+            done += f", {files} documents checked again"
         if swept:
             done += f", {swept} unused files deleted"
         if imports:
