@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
-from adapters.pictures import PictureRefused, Pictures
 from temporalio import activity
 
 from activities.beating import heartbeats
 from adapters import contents, pictures, uploads
 from adapters.contents import FileContent
 from adapters.objects import Objects
+from adapters.pictures import PictureRefused, Pictures
 from adapters.postgres import Database
 from adapters.uploads import Upload
 from domain.image_commands import ImageMade

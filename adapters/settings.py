@@ -126,10 +126,6 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr = SecretStr("hyderabad-secret")
     """S3 secret access key."""
 
-    picture_processes: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Processes of a worker that make pictures; without it, one for each core that the worker may use. Each takes
-    150 MB for photos of phones, and up to 1.1 GB for the largest pictures."""
-
     search_url: Annotated[str, _scheme("http", "https")] | None = None
     """OpenSearch 3 that keeps the listings and answers searches; the URL may contain a user name and password. Without
     it, Postgres does. Every process needs the same; the projection `search` fills a new one by itself."""

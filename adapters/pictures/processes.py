@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing import spawn
@@ -85,7 +86,7 @@ class Pictures:
             return await process.run(make_picture, source, folder, pipe, self._cpu_seconds, seconds=self._seconds)
 
     async def close(self) -> None:
-        """End the processes, whatever they do."""
+        """End the processes; pictures that are being made are cancelled."""
         await asyncio.gather(*(process.stop() for process in self._processes))
 
 
@@ -99,6 +100,7 @@ class _Process:
     def __init__(self, memory: int) -> None:
         self._memory = memory
         self._pool = self._new()
+        self._called: Future[Picture] | None = None
 
     def _new(self) -> ProcessPool:
         return ProcessPool(
@@ -118,9 +120,9 @@ class _Process:
         if not await asyncio.to_thread(lambda: self._pool.active):
             await self.replace()
             await asyncio.to_thread(lambda: self._pool.active)
-        future = self._pool.schedule(function, args=args, timeout=seconds)
+        self._called = self._pool.schedule(function, args=args, timeout=seconds)
         try:
-            return await asyncio.wrap_future(future)
+            return await asyncio.wrap_future(self._called)
         except asyncio.CancelledError:
             await self.replace()
             raise
@@ -131,7 +133,10 @@ class _Process:
         await asyncio.shield(asyncio.to_thread(_end, ended))
 
     async def stop(self) -> None:
-        await asyncio.to_thread(_end, self._pool)
+        """End the process, and cancel the call that waits for it: pebble does not answer it any more."""
+        if self._called:
+            self._called.cancel()
+        await self.replace()
 
 
 def _end(pool: ProcessPool) -> None:
