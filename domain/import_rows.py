@@ -250,7 +250,9 @@ class _Row:
             self._derive("pincode", found[0])
         state = words_of(str(self.details.get("state", "")))
         own_city = self.details.get("city") or self.mapping.defaults.get("city")
-        if state in (["andhra", "pradesh"], ["ap"], ["a", "p"]) and is_in_hyderabad(str(own_city) if own_city else None):
+        if state in (["andhra", "pradesh"], ["ap"], ["a", "p"]) and is_in_hyderabad(
+            str(own_city) if own_city else None
+        ):
             self._derive("state", "Telangana")
 
     def _amenities(self, rooms: Rooms | None) -> None:
