@@ -202,6 +202,8 @@ class Pools:
             activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=10),
             # One more than there are processes reads its file, or writes what was made, meanwhile.
             max_concurrent_activities=self._media_processes + 1,
+            # So that the state of a command shows what is being done; a picture takes a second or two.
+            max_heartbeat_throttle_interval=timedelta(seconds=0.5),
             graceful_shutdown_timeout=DRAIN,
         )
 

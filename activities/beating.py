@@ -28,6 +28,7 @@ async def heartbeats(first: str, *of: str) -> AsyncIterator[Callable[[str], None
     def step(name: str) -> None:
         nonlocal doing
         doing = name
+        activity.heartbeat(*of, doing)
 
     beating = asyncio.create_task(beat())
     try:

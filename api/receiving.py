@@ -38,6 +38,8 @@ IDLE_SECONDS = 30.0
 """Between two chunks of a body: a phone that loses its connection for longer begins again."""
 REQUEST_SECONDS = 900.0
 """For a whole body: 50 MB at 60 kB a second."""
+STORE_SECONDS = 15.0
+"""For a file to the object storage, with attempts: 200 MB take some seconds, and somebody waits."""
 _SPOOL_BYTES = 1024 * 1024
 """Collected before they are written to the file and hashed in a thread, which takes about a millisecond."""
 _MEGABYTE = 1_000_000
@@ -100,7 +102,7 @@ async def receive_files(
     is read once the last is stored, so that a request takes a megabyte of memory, and a slow storage slows the client.
 
     Raises ApiError too-many-requests, unavailable, or one of RECEIVING_PROBLEMS. What is stored of a request that fails
-    is deleted; what a process leaves that is killed, the sweep deletes.
+    is deleted; what a process leaves that is killed, or while something is unavailable, the sweep deletes.
     """
     limits = FormLimits(most_files, most_bytes, most_total or most_bytes * most_files, field, fields)
     reader = MultipartReader(request.headers.get("content-type", ""), limits)
@@ -111,8 +113,10 @@ async def receive_files(
             for event in reader.read(chunk):
                 await receiving.take(event)
         reader.finish()
-    except (ApiError, DatabaseUnavailable):
-        await discard(parts, receiving.files)
+    except ApiError as error:
+        # While something is unavailable, deleting would only wait for it: the sweep does it.
+        if error.kind != "unavailable":
+            await discard(parts, receiving.files)
         raise
     finally:
         receiving.close()
@@ -235,8 +239,9 @@ class _Receiving:
         async with self._parts.database.statements(upload.tenant_id) as connection:
             await uploads.begin(connection, upload)
         try:
-            await self._parts.objects.put(upload.key, self._file, upload.media_type)
-        except ObjectsUnavailable as error:
+            async with asyncio.timeout(STORE_SECONDS):
+                await self._parts.objects.put(upload.key, self._file, upload.media_type)
+        except (ObjectsUnavailable, TimeoutError) as error:
             raise unavailable("The object storage") from error
         async with self._parts.database.statements(upload.tenant_id) as connection:
             completed = await uploads.complete(connection, upload.upload_id)

@@ -28,7 +28,7 @@ from adapters import kafka, redis, temporal
 from adapters.kafka import activity_json
 from adapters.postgres import Database
 from adapters.settings import Settings
-from bench import reading, rebuilds, search, streams
+from bench import images, reading, rebuilds, search, streams
 from bench.empty import QUEUE, EmptyStepsWorkflow, EmptyWorkflow
 from bench.histories import long_history
 from bench.load import Connection, Latencies, Work, concurrent, interleaved, request, sequential
@@ -58,6 +58,7 @@ MEASUREMENTS = (
     "streams",
     "reading",
     "search",
+    "images",
     "projection",
     "rebuild",
 )
@@ -488,6 +489,8 @@ async def measure(
                     reading.measure(bench.row)
                 case "search":
                     await search.measure(settings, bench.row, listings)
+                case "images":
+                    await asyncio.to_thread(images.measure, bench.row)
                 case "streams":
                     await bench.signed_out_streams()
                     await bench.idle_streams(valkey)

@@ -4,6 +4,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from domain.amenities import LABELS, amenity_key
@@ -42,7 +43,8 @@ def text_of(value: Any) -> str:
 def shortened(value: Any, characters: int = 100) -> str:
     """The beginning of a cell on one line, to show which one is meant; what cannot be stored is left out."""
     text = value if isinstance(value, str) else "" if value is None else str(value)
-    text = "".join(c for c in " ".join(text[: characters * 4].split()) if unicodedata.category(c) not in ("Cc", "Cs"))
+    storable = (c for c in text[: characters * 4] if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs"))
+    text = " ".join("".join(storable).split())
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
@@ -186,6 +188,7 @@ def header_words(column: str) -> list[str]:
     return words_of(_HUMPS.sub(" ", column))
 
 
+@lru_cache(maxsize=2_000)
 def amenity_of(column: str, certain: bool = False) -> str | None:
     """The amenity that a column is a flag of: `SwimmingPool`, `Lift (Y/N)`; None for other columns.
 

@@ -28,7 +28,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context, select_autoescape
 from jinja2.runtime import Context
 
-from domain.amounts import rupees
+from domain.amounts import rupees, short_rupees
 from domain.india import INDIA
 from domain.preferences import OPTIONAL_KINDS, NoticeKind
 from domain.property_status import PropertyStatus
@@ -251,6 +251,7 @@ def _environment(sms_value: Callable[[object], str]) -> Environment:
     )
     filters: Iterable[tuple[str, Callable[..., str]]] = (
         ("rupees", rupees),
+        ("short_rupees", short_rupees),
         ("when", _when),
         ("when_short", _when_short),
         ("status", _status),

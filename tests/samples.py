@@ -10,6 +10,7 @@ from uuid import UUID, uuid4, uuid5
 
 from domain import ids
 from domain.command import Command, SealedCommand
+from domain.documents import DocumentAdded, DocumentDeleted, DocumentRefusal, DocumentRefused, DocumentUploaded
 from domain.events import KINDS, Event
 from domain.favorite_commands import PropertyFavorited, PropertyUnfavorited
 from domain.images import ImageRefusal, ImageVariant, ListedImage, Picture
@@ -197,6 +198,10 @@ def _saved_search(user: UUID, of: UUID) -> dict[str, Any]:
     }
 
 
+def _document(user: UUID, of: UUID) -> dict[str, Any]:
+    return {"file_id": uuid5(of, "document"), "owner_id": user, "property_id": of, "upload_id": of, "size": 5}
+
+
 def _account(user: UUID) -> dict[str, Any]:
     person = {"username": f"u{user.hex}", "email": f"u{user.hex}@example.com", "firstName": "Ravi", "lastName": "Kumar"}
     return {**person, "userId": user, "role": UserRole.USER, "status": UserStatus.ACTIVE}
@@ -293,6 +298,15 @@ _FACTS: dict[str, Callable[[UUID, UUID], Fact]] = {
         ),
     ),
     "SAVED_SEARCH_VISITED": lambda user, of: SavedSearchVisited(saved_search_id=_search_id(of), user_id=user),
+    "DOCUMENT_UPLOADED": lambda user, of: DocumentUploaded(**_document(user, of)),
+    "DOCUMENT_ADDED": lambda user, of: DocumentAdded(
+        **_document(user, of), media_type="application/pdf", key="5f" * 32
+    ),
+    "DOCUMENT_REFUSED": lambda user, of: DocumentRefused(
+        **_document(user, of),
+        refused=DocumentRefusal(code="truncated", detail="The end of the PDF is missing. Send it again."),
+    ),
+    "DOCUMENT_DELETED": lambda user, of: DocumentDeleted(file_id=uuid5(of, "document"), owner_id=user),
 }
 OBSERVED = {
     "PROPERTY_VIEWED",
@@ -351,6 +365,8 @@ def _aggregate_of(fact: Any, tenant: str, user: UUID) -> UUID:
         return user
     if hasattr(fact, "saved_search_id"):
         return cast(UUID, fact.saved_search_id)
+    if hasattr(fact, "file_id"):
+        return cast(UUID, fact.file_id)
     if hasattr(fact, "import_id"):
         return cast(UUID, fact.import_id)
     return getattr(fact, "property_id", user)

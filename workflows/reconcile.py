@@ -48,14 +48,18 @@ class ReconcileWorkflow:
             searches = await workflow.execute_activity_method(
                 OverdueSavedSearches.start_overdue_saved_searches, **options.RECONCILE
             )
+        images = documents = imports = swept = 0
         images = 0
         if workflow.patched("images"):
             images = await workflow.execute_activity_method(OverdueImages.start_overdue_images, **options.RECONCILE)
         files = swept = 0
         if workflow.patched("files"):
-            files = await workflow.execute_activity_method(
+            images = await workflow.execute_activity_method(OverdueImages.start_overdue_images, **options.RECONCILE)
+            documents = await workflow.execute_activity_method(
                 OverdueDocuments.start_overdue_documents, **options.RECONCILE
             )
+            imports = await workflow.execute_activity_method(OverdueImports.start_overdue_imports, **options.RECONCILE)
+            swept = await workflow.execute_activity_method(Sweeping.sweep_files, **options.RECONCILE)
             swept = await workflow.execute_activity_method(Sweeping.sweep_files, **options.RECONCILE)
         imports = 0
         if workflow.patched("imports"):
@@ -78,6 +82,8 @@ class ReconcileWorkflow:
             done += f", {searches} saved searches started again"
         if images:
             done += f", the pictures of {images} commands started again"
+        if documents:
+            done += f", {documents} documents checked again"
         if files:
             done += f", {files} documents checked again"
         if swept:

@@ -3,7 +3,7 @@
 What follows the end of a picture is never shown to anybody. It is refused because the original is kept, and a program
 that reads only the end of a file, as that of an archive does, sees something else than a picture. Cameras and phones
 append data of their own, which are allowed: further JPEGs (Multi-Picture Format: gain maps, depth), the video of a
-motion photo, and makers' trailers, of which https://exiftool.org/TagNames/Trailer.html lists many.
+motion photo, and makers' trailers, of which https://exiftool.org/TagNames/Trailer.html lists some.
 """
 
 import re

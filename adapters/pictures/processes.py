@@ -7,7 +7,9 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing import spawn
@@ -21,9 +23,9 @@ from adapters.pictures.making import make_picture, prepare_process
 from adapters.pictures.picture import Picture, PictureRefused
 
 MEMORY = 1024 * 1024 * 1024
-"""Bytes of a process beyond what it starts with: Pillow decodes 50 megapixels with transparency in that."""
+"""Bytes of a process beyond what it starts with: 50 megapixels take up to 800 MB, in a WebP."""
 CPU_SECONDS = 30
-"""Ten times what the largest pictures take."""
+"""Several times what 50 megapixels take: up to 7 s on a busy core."""
 SECONDS = 120
 """Of the wall clock, for what hangs without computing; long, because a busy machine is not the file's fault."""
 _PICTURES_OF_A_PROCESS = 200
@@ -46,7 +48,7 @@ class Pictures:
         """`processes` is by default the number of cores that this process may use; `memory` is in bytes."""
         self._cpu_seconds = cpu_seconds
         self._seconds = seconds
-        self._processes = [_Process(memory) for _ in range(processes or len(os.sched_getaffinity(0)))]
+        self._processes = [_Process(memory) for _ in range(processes or _cores())]
         # The last one used is the next: where one is enough, the others never start.
         self._idle: asyncio.LifoQueue[_Process] = asyncio.LifoQueue()
         for process in self._processes:
@@ -84,8 +86,12 @@ class Pictures:
             return await process.run(make_picture, source, folder, pipe, self._cpu_seconds, seconds=self._seconds)
 
     async def close(self) -> None:
-        """End the processes, whatever they do."""
+        """End the processes; pictures that are being made are cancelled."""
         await asyncio.gather(*(process.stop() for process in self._processes))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 class _Process:
@@ -94,6 +100,7 @@ class _Process:
     def __init__(self, memory: int) -> None:
         self._memory = memory
         self._pool = self._new()
+        self._called: Future[Picture] | None = None
 
     def _new(self) -> ProcessPool:
         return ProcessPool(
@@ -113,9 +120,9 @@ class _Process:
         if not await asyncio.to_thread(lambda: self._pool.active):
             await self.replace()
             await asyncio.to_thread(lambda: self._pool.active)
-        future = self._pool.schedule(function, args=args, timeout=seconds)
+        self._called = self._pool.schedule(function, args=args, timeout=seconds)
         try:
-            return await asyncio.wrap_future(future)
+            return await asyncio.wrap_future(self._called)
         except asyncio.CancelledError:
             await self.replace()
             raise
@@ -126,7 +133,10 @@ class _Process:
         await asyncio.shield(asyncio.to_thread(_end, ended))
 
     async def stop(self) -> None:
-        await asyncio.to_thread(_end, self._pool)
+        """End the process, and cancel the call that waits for it: pebble does not answer it any more."""
+        if self._called:
+            self._called.cancel()
+        await self.replace()
 
 
 def _end(pool: ProcessPool) -> None:

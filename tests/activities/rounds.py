@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from temporalio.testing import ActivityEnvironment
 
 from activities.saved_search_rounds import Round, RoundDone, SavedSearchOf, SavedSearchRounds
 from adapters import event_store
 from adapters.postgres import Database
-from adapters.tables import deliveries, saved_filters
+from adapters.tables import deliveries, notices, saved_filters
 from domain.events import observation_events
 from domain.preferences import Channel, NoticeKind
 from domain.property import PropertyPatch
@@ -116,6 +116,11 @@ class Rounds:
         async with self.database.statements(self.tenant) as connection:
             template = NoticeKind.SAVED_SEARCH_MATCHES.value
             await connection.execute(insert(deliveries).values(**row, template=template))
+
+    async def unsent(self, event_id: UUID | None) -> None:
+        """Have the mail of a round never be sent: reconcile of a platform that runs beside would send it."""
+        async with self.database.statements(self.tenant) as connection:
+            await connection.execute(delete(notices).where(notices.c.event_id == event_id))
 
     async def read(self, *observations: Any) -> None:
         """What the owner does with mails."""

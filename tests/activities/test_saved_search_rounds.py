@@ -336,7 +336,9 @@ async def test_mails_that_could_not_be_read_yet_pause_nothing(rounds: Rounds, wh
         await rounds.listed(bedrooms=n)
         done = await rounds.next(timedelta(minutes=10) if why == "in one hour" else timedelta(days=1))
         assert done.reported == 1
-        if why != "not sent":
+        if why == "not sent":
+            await rounds.unsent(done.recorded)
+        else:
             await rounds.delivered(done.recorded, "bounced" if why == "bounced" else "delivered")
 
     assert (await rounds.data(done))["unread"] == (MAX_UNREAD if why == "in one hour" else 0)

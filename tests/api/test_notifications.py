@@ -104,8 +104,8 @@ async def test_notification_is_rendered_when_it_is_read(inbox: Inbox, saving: Sa
             {
                 "id": str(notice.event_id),
                 "kind": "PRICE_DROPPED",
-                "title": "A favourite costs ₹2,50,000 less",
-                "body": "A flat by the lake in Uppal: ₹82,50,000 instead of ₹85,00,000",
+                "title": "A favourite costs ₹2.5 L less",
+                "body": "A flat by the lake in Uppal: ₹82.5 L instead of ₹85 L",
                 "propertyId": str(notice.data.property_id),
                 "savedSearchId": None,
                 "link": f"/api/properties/{notice.data.property_id}",

@@ -59,7 +59,7 @@ async def test_pictures_survive_the_death_of_their_worker(platform: Platform) ->
 
     async def in_the_middle() -> bool:
         steps = [image["step"] or "" for image in await command_images(platform, person, command_id)]
-        return any(step.startswith(("decoding", "avif", "webp")) for step in steps)
+        return any(step.startswith(("avif", "webp", "storing")) for step in steps)
 
     await until(in_the_middle, SECONDS)
     worker = platform.stack.processes["worker"].pid

@@ -243,7 +243,8 @@ def test_price_drop_has_both_prices_and_their_difference() -> None:
 
     for written in (render.mail(sample.kind, sample.values).text, visible(render.mail(sample.kind, sample.values))):
         assert [amount in written for amount in ("₹82,50,000", "₹85,00,000", "₹2,50,000")] == [True, True, True]
-    assert shorts(sample, sample.values).title == "A favourite costs ₹2,50,000 less"
+    assert shorts(sample, sample.values).title == "A favourite costs ₹2.5 L less"
+    assert render.mail(sample.kind, sample.values).subject.startswith("₹2.5 L less: ")
 
 
 def test_owner_reads_the_reason_of_a_status_and_others_do_not() -> None:

@@ -29,6 +29,7 @@ from activities.verifications import STEPS, Unverified
 from adapters import temporal
 from adapters.outbox import Target
 from domain.command import Command
+from domain.documents import AddDocument, DeleteDocument
 from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
 from domain.image_commands import AddImages, ChangeImage, NewImage, OrderImages, RemoveImage
 from domain.preferences import Channel, NewPreferences, NoticeKind, SetPreferences, Unsubscribe
@@ -164,6 +165,8 @@ def _samples() -> dict[str, Command]:
         ChangeSavedSearch(command_id=new_id(), search=_SEARCH, **search),
         PauseSavedSearch(command_id=new_id(), by=PausedBy.LINK, **search),
         DeleteSavedSearch(command_id=new_id(), **search),
+        AddDocument(command_id=new_id(), file_id=new_id(), upload_id=new_id(), **account),
+        DeleteDocument(command_id=new_id(), file_id=new_id(), **account),
         EraseUser(command_id=new_id(), **account),
     ]
     return {command.type: command for command in commands}
@@ -185,7 +188,7 @@ WAYS: dict[str, Callable[[], Script]] = {
     "published_late": lambda: Script(publish=unavailable(3)),
 }
 """The ways that a command can take through its workflow."""
-_NEVER = {("delete-property", "nothing_changed")}
+_NEVER = {("delete-property", "nothing_changed"), ("delete-document", "nothing_changed")}
 """What is there to be deleted is deleted."""
 
 
@@ -309,6 +312,13 @@ def _of_others() -> dict[str, Recorded]:
         "add_images-account_erased": Recorded(
             COMMANDS["add-images"], [sent(_samples()["add-images"])], Script(record_image=refusal("account-closed"))
         ),
+        "add_document-late": Recorded(
+            COMMANDS["add-document"], [sent(_samples()["add-document"])], Script(check_document=unavailable(2))
+        ),
+        "add_document-account_erased": Recorded(
+            COMMANDS["add-document"], [sent(_samples()["add-document"])], Script(erased=True)
+        ),
+        "reconcile-files": reconcile(Script()),
         "saved_search-unread": rounds(Script(due=[soon], rounds=[RoundDone(unread=True)])),
         "saved_search-paused": rounds(Script()),
         "saved_search-late": rounds(

@@ -11,6 +11,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.deliveries import Outgoing
+from activities.documents import CheckingDocument
 from activities.erasing import Erasing
 from activities.exports import Exporting
 from activities.images import MakePicture
@@ -19,6 +20,8 @@ from activities.publishing import PublishedOverdue
 from activities.saved_search_rounds import Round, RoundDone, SavedSearchOf
 from activities.verifications import VerificationStep
 from domain.command import Command, Saved, SealedCommand
+from domain.documents import AddDocument, DocumentAdded, DocumentCommand, DocumentDeleted, DocumentSender
+from domain.documents import decide as decide_document
 from domain.events import new_events
 from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
 from domain.image_commands import ImageMade
@@ -188,6 +191,40 @@ class Script:
             return ImageMade(picture=picture()) if len(script.made) == 1 else ImageMade(refused=_REFUSED)
 
         @activity.defn
+        async def save_document(sealed: SealedCommand) -> Saved:
+            script._call("save_document")
+            command = TypeAdapter[Any](DocumentCommand).validate_json(orjson.dumps(sealed))
+            if isinstance(command, AddDocument):
+                by = DocumentSender(user_id=command.user_id, role=UserRole.USER, upload_size=5)
+                return script._saved(command, list(decide_document(None, command, by)))
+            return script._saved(command, [DocumentDeleted(file_id=command.file_id, owner_id=command.user_id)])
+
+        @activity.defn
+        async def check_document(checking: CheckingDocument) -> Saved | None:
+            script._call("check_document")
+            if script._erased:
+                return None
+            owner = {
+                "user_id": checking.user_id,
+                "tenant_id": checking.tenant_id,
+                "issued_at": activity.info().started_time,
+            }
+            of = {"file_id": checking.file_id, "upload_id": checking.upload_id}
+            command = AddDocument(command_id=new_id(), **owner, **of)
+            added = DocumentAdded(**of, owner_id=checking.user_id, size=5, media_type="application/pdf", key="5f" * 32)
+            return script._saved(command, [added])
+
+        @activity.defn
+        async def start_overdue_documents() -> int:
+            script._call("start_overdue_documents")
+            return 1
+
+        @activity.defn
+        async def sweep_files() -> int:
+            script._call("sweep_files")
+            return 2
+
+        @activity.defn
         async def start_overdue_images() -> int:
             script._call("start_overdue_images")
             return 0
@@ -346,6 +383,10 @@ class Script:
             pause_unread,
             make_picture,
             start_overdue_images,
+            save_document,
+            check_document,
+            start_overdue_documents,
+            sweep_files,
             start_overdue_saved_searches,
             save_user,
             save_verification_step,

@@ -2,6 +2,7 @@
 
 from typing import Any, get_args
 
+from domain.documents import DocumentCommand
 from domain.favorite_commands import FavoriteCommand
 from domain.preferences import PreferencesCommand
 from domain.property_commands import PropertyCommand
@@ -16,9 +17,9 @@ def types_of(union: Any) -> set[str]:
 
 
 def test_every_command_has_its_workflow_and_every_workflow_its_command() -> None:
-    unions = (PropertyCommand, FavoriteCommand, PreferencesCommand, SavedSearchCommand, UserCommand)
+    unions = (PropertyCommand, FavoriteCommand, PreferencesCommand, SavedSearchCommand, DocumentCommand, UserCommand)
     commands = {type for union in unions for type in types_of(union)}
 
-    # Steps of the workflows email-verification and add-images.
-    assert set(COMMANDS) == commands - {"expire-verification", "record-image"}
+    # Steps of the workflows email-verification, add-images and add-document.
+    assert set(COMMANDS) == commands - {"expire-verification", "record-image", "record-document"}
     assert all(definition.__module__ == f"workflows.{name.replace('-', '_')}" for name, definition in COMMANDS.items())
