@@ -10,15 +10,14 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, bindparam, select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.properties import PROPERTY
 from adapters import batches, duplicates
-from adapters.current_state import PROPERTY_STATE, property_of
 from adapters.outbox import PendingEvent, store_notices
 from adapters.sealing import Keyring
-from adapters.tables import person_keys, properties, users
+from adapters.tables import person_keys, users
 from domain.command import Saved
 from domain.errors import AccountClosed, ListingDeleted, Refusal
 from domain.events import Event, new_events
@@ -35,7 +34,6 @@ _SENDER = (
     .join(person_keys, person_keys.c.user_id == users.c.user_id)
     .where(users.c.user_id == bindparam("user_id"))
 )
-_STATES = select(*PROPERTY_STATE).where(properties.c.property_id == any_(bindparam("property_ids", type_=ARRAY(Uuid))))
 
 
 class Outcome(StrEnum):
@@ -87,7 +85,7 @@ class BatchStore:
         saved.repeated = await batches.recorded(tx, [one.command_id for one in commands])
         saved.outcomes |= dict.fromkeys(saved.repeated, Outcome.REPEATED)
         new = [one for one in commands if one.command_id not in saved.repeated]
-        states = await _states(tx, [one.property_id for one in new])
+        states = await batches.states_of(tx, [one.property_id for one in new])
         unknown = [one.property_id for one in new if one.property_id not in states]
         deleted = await batches.with_events(tx, tenant_id, unknown)
         writes = _Writes(self._keyring, key, user_id)
@@ -173,8 +171,3 @@ class _Writes:
         for command_id, notices in self._notices.items():
             for event_id in dict.fromkeys(notice.event_id for notice in notices):
                 yield PendingEvent(tenant_id, event_id, command_id)
-
-
-async def _states(tx: AsyncConnection, property_ids: Sequence[UUID]) -> dict[UUID, Property]:
-    rows = (await tx.execute(_STATES, {"property_ids": property_ids})).mappings()
-    return {row["property_id"]: property_of(row) for row in rows}

@@ -15,19 +15,20 @@ from typing import Literal
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
-from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
 from activities.batch_saving import BatchSaved, BatchStore, Outcome
 from activities.beating import heartbeats
+from activities.import_report import not_storable, outcome_of
 from activities.publishing import Publishing
-from activities.read_rows import Reading, ReadRow
-from adapters import import_files, imports, temporal, uploads
+from adapters import import_files, imports, uploads
 from adapters.imports import ImportRow, Problem
 from adapters.kafka import BrokerUnavailable
 from adapters.objects import Objects
 from adapters.outbox import PendingEvent
 from adapters.postgres import Database
+from adapters.temporal import search_attributes_of_import as search_attributes_of_import
 from domain.errors import AccountClosed
+from domain.import_batches import Reading, ReadRow
 from domain.import_mapping import ImportMapping, check, guess
 from domain.import_reading import FileUnreadable, SourceRow
 from domain.imports import MAX_REPORTED, MAX_ROWS, Ended, ImportOrder, ImportStatus, RowCounts
@@ -189,7 +190,7 @@ class ImportRows:
             except DBAPIError as error:
                 if not _is_about_a_value(error):
                     raise
-                await self._save_once(saving, [one.refused_by_postgres()])
+                await self._save_once(saving, [not_storable(one)])
 
     async def _save_once(self, saving: "_Saving", rows: Sequence[ReadRow]) -> None:
         row = saving.row
@@ -214,7 +215,7 @@ class ImportRows:
         problems = list[Problem]()
         counts = dict.fromkeys(("saved", "updated", "unchanged", "refused"), 0)
         for one in rows:
-            outcome, found = one.outcome(saved, locked.started_at)
+            outcome, found = outcome_of(one, saved, locked.started_at)
             counts[_COUNTED[outcome]] += 1
             problems += found
         problems = problems[: max(MAX_REPORTED - locked.reported, 0)]
@@ -245,17 +246,6 @@ class _Saving:
         self.reading = Reading(
             ImportMapping(columns=row.mapping, defaults=row.defaults), row.tenant_id, row.user_id, row.sha256
         )
-
-
-def search_attributes(order: ImportOrder) -> TypedSearchAttributes:
-    """Those of an `import` workflow, by which an erasure finds it."""
-    return TypedSearchAttributes(
-        [
-            SearchAttributePair(temporal.TENANT_ID, order.tenant_id),
-            SearchAttributePair(temporal.USER_ID, str(order.user_id)),
-            SearchAttributePair(temporal.AGGREGATE_ID, str(order.import_id)),
-        ]
-    )
 
 
 def _is_about_a_value(error: DBAPIError) -> bool:

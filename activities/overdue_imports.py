@@ -6,10 +6,10 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from activities.import_rows import search_attributes
 from adapters import imports
 from adapters.imports import ImportRow
 from adapters.postgres import Database
+from adapters.temporal import search_attributes_of_import
 from domain.imports import WORKFLOW, ImportOrder
 
 _LIMIT = 500
@@ -51,7 +51,7 @@ class OverdueImports:
                 order,
                 id=order.workflow_id,
                 task_queue=self._queue,
-                search_attributes=search_attributes(order),
+                search_attributes=search_attributes_of_import(order),
             )
         except WorkflowAlreadyStartedError:
             return False

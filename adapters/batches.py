@@ -9,6 +9,7 @@ from sqlalchemy import ARRAY, Text, Uuid, any_, bindparam, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.current_state import PROPERTY_STATE, property_of
 from adapters.tables import commands, event_store, properties
 from domain.command import Command, Saved
 from domain.duplicates import place_key
@@ -23,6 +24,7 @@ _WITH_EVENTS = select(event_store.c.aggregate_id).where(
     event_store.c.aggregate_id == any_(bindparam("aggregate_ids", type_=ARRAY(Text))),
     event_store.c.version == 1,
 )
+_STATES = select(*PROPERTY_STATE).where(properties.c.property_id == any_(bindparam("property_ids", type_=ARRAY(Uuid))))
 # In the order of `rows`, which is that of their versions: it is that of `event_store.id` too.
 _EVENTS = text("""
     INSERT INTO user_history.event_store
@@ -85,6 +87,12 @@ def command_values(command: Command, person_id: UUID, saved: Saved) -> dict[str,
 async def recorded(tx: AsyncConnection, command_ids: Sequence[UUID]) -> dict[UUID, datetime]:
     """When those of some commands were given that are recorded."""
     return {row.command_id: row.started_at for row in await tx.execute(_RECORDED, {"command_ids": command_ids})}
+
+
+async def states_of(tx: AsyncConnection, property_ids: Sequence[UUID]) -> dict[UUID, Property]:
+    """The states of some listings, by id; those that do not exist are absent."""
+    rows = (await tx.execute(_STATES, {"property_ids": property_ids})).mappings()
+    return {row["property_id"]: property_of(row) for row in rows}
 
 
 async def with_events(tx: AsyncConnection, tenant_id: str, property_ids: Sequence[UUID]) -> set[UUID]:

@@ -30,6 +30,7 @@ from temporalio.workflow import Info
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from domain.command import Command
+from domain.imports import ImportOrder
 
 log = logging.getLogger(__name__)
 
@@ -256,6 +257,17 @@ def search_attributes_of(command: Command, keyring: Keyring) -> TypedSearchAttri
             SearchAttributePair(USER_ID, str(command.user_id)),
             SearchAttributePair(TENANT_ID, command.tenant_id),
             *([SearchAttributePair(NAME_DIGESTS, digests)] if digests else ()),
+        ]
+    )
+
+
+def search_attributes_of_import(order: ImportOrder) -> TypedSearchAttributes:
+    """Those of an `import` workflow, by which an erasure finds it."""
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(TENANT_ID, order.tenant_id),
+            SearchAttributePair(USER_ID, str(order.user_id)),
+            SearchAttributePair(AGGREGATE_ID, str(order.import_id)),
         ]
     )
 

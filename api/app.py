@@ -22,6 +22,7 @@ from api import (
     files,
     history,
     images,
+    imports,
     notifications,
     openapi,
     operations,
@@ -80,6 +81,7 @@ ROUTERS = {
     "recommendations": recommendations.router,
     "suggestions": suggestions.router,
     "properties": properties.router,
+    "imports": imports.router,
     "images": images.router,
     # Before the accounts, whose ids match every path.
     "passkeys": passkeys.router,

@@ -164,6 +164,17 @@ KINDS: dict[str, Kind] = {
         409, "The account has no second factor", "Set one up with POST /api/users/second-factor."
     ),
     "export-running": Kind(409, "An export is being written", "Wait for the mail with the link of the last export."),
+    "too-many-imports": Kind(
+        409, "Three imports are not finished", "Wait for one, or cancel one with DELETE /api/imports/{id}."
+    ),
+    "import-finished": Kind(
+        409,
+        "The import is finished",
+        "Send the file again to import it anew: what is listed already is not listed twice.",
+    ),
+    "unreadable-file": Kind(
+        422, "The file cannot be read", "Send a CSV with a header, or one JSON object on each line, in UTF-8."
+    ),
     "too-many-passkeys": Kind(409, "The account has 20 passkeys", "Remove one first."),
     "too-many-streams": Kind(409, "Too many streams are open", "Close one first."),
     "too-many-images": Kind(409, "The listing has 10 images", "Remove some first."),

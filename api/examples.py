@@ -51,7 +51,29 @@ _SAVED_SEARCH: dict[str, Any] = {
     "paused": False,
 }
 
+_IMPORT_ID = "0199c9a4-1f00-7000-8000-00000000000e"
+_IMPORT_MAPPING = {"Reference": "externalId", "Price": "price", "Locality": "location", "BHK": "bedrooms"}
+_IMPORT: dict[str, Any] = {
+    "id": _IMPORT_ID,
+    "status": "RUNNING",
+    "reason": None,
+    "fileName": "flats.csv",
+    "size": 1_823_400,
+    "rows": {"read": 1400, "saved": 1310, "updated": 62, "unchanged": 11, "refused": 17},
+    "rowsPerSecond": 388.9,
+    "secondsLeft": 6.2,
+    "mapping": _IMPORT_MAPPING,
+    "reportLines": 21,
+    "startedAt": _AT.isoformat(),
+    "finishedAt": None,
+}
+
 BODIES: dict[str, dict[str, Any]] = {
+    "ImportRequest": {
+        "uploadId": "0199c9a4-1f00-7000-8000-00000000000d",
+        "defaults": {"listingType": "SALE", "propertyType": "APARTMENT"},
+        "dryRun": True,
+    },
     "NewUpload": {"fileName": "flats.csv", "contentType": "text/csv", "size": 1823400},
     "Credentials": {"emailOrUsername": "ravi@example.com", "password": "correct horse battery"},
     "CodeProof": {"password": "correct horse battery", "code": "492039"},
@@ -266,6 +288,20 @@ _UPLOAD = {
 }
 
 RESPONSES: dict[str, Any] = {
+    "ShownImport": _IMPORT,
+    "ImportPage": {"items": [_IMPORT], "nextCursor": None},
+    "getReport": "line,field,value,reason\r\n3,price,on request,Give the price; a listing needs one.\r\n",
+    "ImportPreview": {
+        "uploadId": "0199c9a4-1f00-7000-8000-00000000000d",
+        "format": "csv",
+        "mapping": _IMPORT_MAPPING,
+        "ignoredColumns": ["Remarks of the agent"],
+        "rows": {"read": 1000, "saved": 942, "updated": 40, "unchanged": 3, "refused": 15},
+        "complete": False,
+        "refusals": [
+            {"line": 3, "field": "price", "value": "on request", "reason": "Give the price; a listing needs one."}
+        ],
+    },
     "BegunUpload": {
         "uploadId": _UPLOAD_ID,
         "method": "PUT",

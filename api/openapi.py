@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from api.errors import KINDS, MEDIA_TYPE, Problem, example, header_references, responses
 from api.examples import BODIES, RESPONSES
+from api.import_models import ImportRequest
 from api.middleware import MEDIA_TYPES
 from domain.activity import Activity
 from domain.events import Event
@@ -33,6 +34,7 @@ _TAGS = {
     "files": "Pictures of listings and documents: uploading them, through the API or straight to the object storage, "
     "and reading them.",
     "history": "The activities of a user, newest first.",
+    "imports": "Imports of files with listings: CSV and JSON Lines.",
     "notifications": "What the caller is notified of: the inbox, preferences, and the link in mails that unsubscribes.",
     "operations": "For operators and tools: health, metrics, and the meaning of each problem.",
     "passkeys": "Passkeys (WebAuthn): those of the caller, and sign-in without a password.",
@@ -276,7 +278,8 @@ def _finish(operation: dict[str, Any], method: str, path: str) -> None:
         media = operation["requestBody"]["content"]["application/json"]
         media["schema"] = _without_null(media["schema"])
         described = {**media, "example": BODIES[_model(media)]} if _model(media) in BODIES else media
-        operation["requestBody"]["content"] = dict.fromkeys(sorted(MEDIA_TYPES[method]), described)
+        content = operation["requestBody"]["content"]
+        operation["requestBody"]["content"] = content | dict.fromkeys(sorted(MEDIA_TYPES[method]), described)
 
 
 def _problems(answers: dict[str, Any]) -> list[str]:
@@ -316,7 +319,7 @@ def _add_schemas(schemas: dict[str, Any]) -> None:
     """Add the schemas of problems, and of pages whose routes return bytes."""
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for model in (Problem, Event, Activity):
+    for model in (Problem, Event, Activity, ImportRequest):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schema.pop("$defs", {})
         schemas[model.__name__] = schema

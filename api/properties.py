@@ -1,14 +1,14 @@
 """Commands and queries on a listing: /api/properties."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Header, Query, Response
 
-from adapters import event_store
+from adapters import duplicates, event_store
 from adapters.current_state import find_property
-from api import listings
+from api import imports, listings
 from api.answers import NoBody, SenderDep, answered
 from api.bodies import BodyOf
 from api.commands import new_id
@@ -37,7 +37,7 @@ from domain.property_status import PropertyStatus
 
 router = APIRouter(prefix="/api/properties", tags=["properties"])
 # Before `/{property_id}`, which would match `favorites` as an invalid id.
-router.routes.extend(listings.router.routes)
+router.routes.extend([*listings.router.routes, *imports.start_router.routes])
 
 
 class NewProperty(PropertyDetails):
@@ -160,8 +160,8 @@ async def property_events(
 
 async def _visible(
     parts: Parts, tenant_id: str, property_id: UUID, caller: Caller | None
-) -> tuple[Property, dict[str, int]]:
-    """The listing and its counts, if the caller may see it.
+) -> tuple[Property, dict[str, Any]]:
+    """The listing, its counts, and for its owner its possible duplicates, if the caller may see it.
 
     Raises ApiError not-found, or gone if the caller was the owner of a deleted listing.
     """
@@ -174,4 +174,10 @@ async def _visible(
             raise ApiError("not-found")
         if not (found.is_public or (caller and (caller.is_admin or caller.user_id == found.owner_id))):
             raise ApiError("not-found")
-        return found, (await json_counts_of(connection, [property_id]))[property_id]
+        more: dict[str, Any] = {**(await json_counts_of(connection, [property_id]))[property_id]}
+        if caller and (caller.is_admin or caller.user_id == found.owner_id):
+            same_place = await duplicates.among(connection, found.owner_id, [property_id])
+            same_photo = await duplicates.by_photo(connection, found.owner_id, [property_id])
+            others = dict.fromkeys([*same_place.get(property_id, ()), *same_photo.get(property_id, ())])
+            more["possibleDuplicates"] = [str(other) for other in others]
+        return found, more

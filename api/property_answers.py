@@ -26,6 +26,9 @@ class CountedProperty(Property):
     """In order. Those that are not READY are shown to the owner and administrators only."""
     views_count: int = 0
     favorites_count: int = 0
+    possible_duplicates: tuple[UUID, ...] | None = None
+    """Other listings of the owner at the same place with the same unit, and listings with the same photo. Only where one
+    listing is read, by its owner or an administrator."""
 
 
 async def json_counts_of(connection: AsyncConnection, property_ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
@@ -37,7 +40,7 @@ async def json_counts_of(connection: AsyncConnection, property_ids: Sequence[UUI
     }
 
 
-def as_json(parts: Parts, listing: Property, counts: dict[str, int], caller: Caller | None) -> bytes:
+def as_json(parts: Parts, listing: Property, counts: dict[str, Any], caller: Caller | None) -> bytes:
     """A listing with its counts, as JSON, as the caller may see it."""
     files_url = parts.settings.files_url
     if caller and (caller.is_admin or caller.user_id == listing.owner_id):

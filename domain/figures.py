@@ -143,7 +143,7 @@ def read_price(text: str, *, sale: bool = True, unit: str | None = None, area_sq
         return None
     line = _line(text)
     if rate := _RATE.fullmatch(line):
-        return _price_by_rate(text, rate["price"], rate["unit"], area_sqft)
+        return _price_by_rate(rate["price"], rate["unit"], area_sqft)
     found = _PRICE.fullmatch(line)
     if found is None:
         raise Unclear("This is not one certain price.", _readings(MONEY, text, short_rupees))
@@ -160,7 +160,7 @@ def is_rate(text: str) -> bool:
     return len(text) <= _LONGEST and not text.isdecimal() and _RATE.fullmatch(_line(text)) is not None
 
 
-def _price_by_rate(text: str, price: str, unit: str, area_sqft: int | None) -> int:
+def _price_by_rate(price: str, unit: str, area_sqft: int | None) -> int:
     if area_sqft is None:
         raise Unclear(f"This is the price of one {unit}. Give the whole price, or the area beside it.")
     found = _PRICE.fullmatch(price)
@@ -249,8 +249,6 @@ def _area(value: Decimal) -> str:
 def _written(value: Decimal) -> str:
     return f"{value.normalize():f}"
 
-
-# ROOMS, FLOORS AND COUNTS
 
 _WORDS = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "single": "1", "double": "2"}
 _ROOMS = re.compile(

@@ -4,6 +4,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from domain.amenities import LABELS, amenity_key
@@ -187,6 +188,7 @@ def header_words(column: str) -> list[str]:
     return words_of(_HUMPS.sub(" ", column))
 
 
+@lru_cache(maxsize=2_000)
 def amenity_of(column: str, certain: bool = False) -> str | None:
     """The amenity that a column is a flag of: `SwimmingPool`, `Lift (Y/N)`; None for other columns.
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from itertools import accumulate
 from typing import Any
 
+from domain.import_cells import shortened
 from domain.model import Fact
 
 MAX_ROW = 64 * 1024
@@ -67,7 +68,7 @@ class SourceRow:
     values: dict[str, Any] | None
     """What is in each column: text of a CSV, any JSON value of a JSON line."""
     text: str
-    """The beginning of a row that cannot be read."""
+    """The beginning of a row that cannot be read: at most a hundred characters, on one line."""
     problem: str | None
     """Why it cannot be read, and what to do."""
     end: int
@@ -274,12 +275,12 @@ class RowReader:
     ) -> SourceRow:
         if number is None:
             self._row = number = self._row + 1
-        shown = text[:_SHOWN].decode(errors="replace").rstrip("\r\n")
+        shown = shortened(text[:_SHOWN].decode(errors="replace"))
         return SourceRow(number, line, None, shown, problem, end, next_line)
 
 
 _SHOWN = 400
-"""Bytes of a row that are kept to show it: at least a hundred characters."""
+"""Bytes of a row that are kept to show it: a hundred characters of any script."""
 _QUOTE = "A quote is inside of a quoted cell. Write two quotes for one."
 _TOO_LONG = "The row is longer than 64 kB. Shorten it."
 _UNCLOSED = "A quote is not closed, or the row is longer than 64 kB. Close the quote, or shorten the row."

@@ -10,7 +10,8 @@ What a row does not state is derived from what it does, or left out; `RowRead.de
 - the postal code is that of the address.
 
 A home (not an office or a plot) without a bathroom or with more than MOST_PARKING parking spaces is refused: in
-portals' data the one means that nobody has asked, and the other is the number of the flat.
+portals' data the one means that nobody has asked, and the other is the number of the flat. So is a listing whose point
+is more than FAR_KM from the locality of Hyderabad that it names.
 """
 
 import re
@@ -20,23 +21,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from domain.amounts import square_feet
 from domain.figures import Rooms, Unclear, is_rate, is_stated, read_area, read_count, read_floor, read_price, read_rooms
 from domain.gazetteer import hyderabad
 from domain.import_cells import CELLS, amenities, choice, one_line, paragraphs, shortened, text_of
 from domain.import_mapping import AREA_UNITS, PRICE_UNITS, RATES, ImportMapping, default_of, slot_of
+from domain.import_places import far_away, is_in_hyderabad, split_address
+from domain.import_texts import HOMES, facts, headline
 from domain.place_names import without_city, words_of
 from domain.property import ListingType, PropertyDetails, PropertyType
 from domain.reasons import reason
 
 MOST_PARKING = 10
 """Parking spaces of a home in the real files: above it they are 40, 101, 203, the numbers of flats."""
-_HOMES = {PropertyType.APARTMENT, PropertyType.HOUSE, PropertyType.VILLA, PropertyType.FARMHOUSE, PropertyType.STUDIO}
-_NOUNS = {type_: type_.value.lower() for type_ in PropertyType} | {
-    PropertyType.APARTMENT: "flat",
-    PropertyType.COMMERCIAL: "commercial property",
-}
-_PURPOSES: dict[str, str] = {ListingType.RENT: " for rent", ListingType.PG: " for paying guests"}
 _LONGEST_ID = 200
 _LEAST_DESCRIPTION = 10
 """Characters that the description of a listing needs."""
@@ -232,10 +228,7 @@ class _Row:
 
     def _place(self) -> None:
         """The location and the address; the city and the state have fields of their own."""
-        parts = [part for part in map(one_line, self.texts.get("address", "").split(",")) if part]
-        kept = len(parts)
-        while kept and not without_city(parts[kept - 1]):
-            kept -= 1
+        parts, city = split_address(self.texts.get("address", ""))
         if location := self.texts.get("location"):
             name = one_line(location).removeprefix("in ")
             if without_city(name):
@@ -243,21 +236,21 @@ class _Row:
             else:
                 self._refuse("location", location, "This is no locality. Give the one in the city, such as Gachibowli.")
         elif "location" not in self.mapping.defaults and self._is_free("location"):
-            if kept and (kept < len(parts) or hyderabad().named(parts[kept - 1])):
-                self._derive("location", parts[kept - 1])
+            if parts and (city or hyderabad().named(parts[-1])):
+                self._derive("location", parts[-1])
             else:
                 text = self.texts.get("address", "")
                 why = "Give the locality" + (
                     ", or an address that ends with the locality and the city." if text else "."
                 )
                 self._refuse("location", text, why)
-        if kept > 1 or (kept and parts[0] != self.details.get("location")):
-            self.details["address"] = ", ".join(parts[:kept])
-        if self._is_free("pincode") and (found := re.search(r"\b[1-9]\d{5}\b", " ".join(parts[kept:]))):
+        if len(parts) > 1 or (parts and parts[0] != self.details.get("location")):
+            self.details["address"] = ", ".join(parts)
+        if self._is_free("pincode") and (found := re.search(r"\b[1-9]\d{5}\b", " ".join(city))):
             self._derive("pincode", found[0])
         state = words_of(str(self.details.get("state", "")))
-        city = words_of(str(self.details.get("city", self.mapping.defaults.get("city", "hyderabad"))))
-        if state in (["andhra", "pradesh"], ["ap"], ["a", "p"]) and city[:1] in (["hyderabad"], ["secunderabad"]):
+        city_named = self.details.get("city") or self.mapping.defaults.get("city") or "Hyderabad"
+        if state in (["andhra", "pradesh"], ["ap"], ["a", "p"]) and is_in_hyderabad(str(city_named)):
             self._derive("state", "Telangana")
 
     def _amenities(self, rooms: Rooms | None) -> None:
@@ -272,7 +265,7 @@ class _Row:
             self._refuse("amenities", self.texts["amenities"], str(unclear))
 
     def _check_home(self) -> None:
-        if self.details.get("propertyType") not in _HOMES:
+        if self.details.get("propertyType") not in HOMES:
             return
         if self.details.get("bathrooms") == 0:
             del self.details["bathrooms"]
@@ -289,11 +282,11 @@ class _Row:
             self.details["description"] = description
         if "propertyType" not in self.details or "location" not in self.details:
             return
-        headline = _headline(self.details)
+        title = headline(self.details)
         if self._is_free("title"):
-            self._derive("title", headline[:200])
+            self._derive("title", title[:200])
         if len(description) < _LEAST_DESCRIPTION and "description" not in self.mapping.defaults:
-            composed = f"{headline}, {self.details.get('city', 'Hyderabad')}{_facts(self.details)}."
+            composed = f"{title}, {self.details.get('city', 'Hyderabad')}{facts(self.details)}."
             self._derive("description", f"{description.rstrip('.')}. {composed}" if description else composed)
 
     def validated(self) -> PropertyDetails | None:
@@ -302,7 +295,7 @@ class _Row:
         if external_id is not None and (len(external_id) > _LONGEST_ID or not external_id.isprintable()):
             self._refuse("externalId", external_id, f"Use at most {_LONGEST_ID} characters without control characters.")
         try:
-            return PropertyDetails.model_validate({k: v for k, v in self.details.items() if k != "externalId"})
+            details = PropertyDetails.model_validate({k: v for k, v in self.details.items() if k != "externalId"})
         except ValidationError as error:
             known = {problem.field for problem in self.problems}
             for fault in error.errors(include_url=False):
@@ -313,32 +306,7 @@ class _Row:
                 name = next((name for name in names if name not in self.details), names[0])
                 known.add(name)
                 self._refuse(name, self.texts.get(name, self.details.get(name)), reason(fault))
-        return None
-
-
-def _headline(details: Mapping[str, Any]) -> str:
-    """`3 BHK flat in Kondapur`, `200 sq ft plot in Kollur`, `2 BHK flat for rent in Miyapur`."""
-    noun = _NOUNS[details["propertyType"]]
-    if bedrooms := details.get("bedrooms"):
-        noun = f"{bedrooms} BHK {noun}"
-    elif details["propertyType"] not in _HOMES and (area := details.get("areaSqft")):
-        noun = f"{square_feet(area)} {noun}"
-    purpose = _PURPOSES.get(details.get("listingType", ""), "")
-    headline = f"{noun}{purpose} in {details['location']}"
-    return headline[0].upper() + headline[1:]
-
-
-def _facts(details: Mapping[str, Any]) -> str:
-    """What a composed description says besides the headline."""
-    facts = []
-    if area := details.get("areaSqft"):
-        facts.append(square_feet(area))
-    if bathrooms := details.get("bathrooms"):
-        facts.append(f"{bathrooms} bathroom{'s' if bathrooms > 1 else ''}")
-    if (floor := details.get("floorNumber")) is not None:
-        facts.append("basement" if floor < 0 else "ground floor" if floor == 0 else f"floor {floor}")
-    if furnished := details.get("furnishedStatus"):
-        facts.append(furnished.lower().replace("_", "-"))
-    if facing := details.get("facing"):
-        facts.append(f"{facing.lower().replace('_', '-')} facing")
-    return f": {', '.join(facts)}" if facts else ""
+            return None
+        if why := far_away(details):
+            self._refuse("latitude", f"{details.latitude}, {details.longitude}", why)
+        return details

@@ -1,7 +1,8 @@
-"""Import: read a file and save its rows as listings, in steps, until it is read, cancelled or has failed.
+"""Import: read a file and save its rows as listings, in steps, until it is read, paused, cancelled or has failed.
 
 How far it has come and whether it is paused is in the row of the import, so the signal needs no content: whatever has
-changed, it is read again. Reconcile starts the workflow again if it is lost with Temporal.
+changed, it is read again. A pause ends the workflow; resuming starts it, or if it has not ended yet, has it go on.
+Reconcile starts the workflow again if it is lost with Temporal.
 """
 
 from uuid import UUID, uuid5
@@ -31,15 +32,12 @@ class ImportFileWorkflow:
             self._changed = False
             step = await workflow.execute_activity_method(ImportRows.import_rows, order, **options.IMPORT)
             workflow.set_current_details(step.details)
-            if step.outcome == "paused":
-                await workflow.wait_condition(lambda: self._changed)
-            elif step.outcome != "more":
-                break
+            if step.outcome == "ended":
+                await self._finish(order, step)
+            if step.outcome != "more" and not (step.outcome == "paused" and self._changed):
+                return step.details
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(order)
-        if step.outcome == "ended":
-            await self._finish(order, step)
-        return step.details
 
     async def _finish(self, order: ImportOrder, step: ImportStep) -> None:
         assert step.status

@@ -3,7 +3,7 @@
 from temporalio import workflow
 
 from activities.import_commands import ImportCommands
-from activities.import_rows import search_attributes
+from activities.import_rows import search_attributes_of_import
 from domain.command import Saved, SealedCommand
 from domain.imports import ImportOrder
 from workflows import options
@@ -30,6 +30,6 @@ async def _start(saved: Saved) -> None:
         id=order.workflow_id,
         task_queue=options.IMPORTS,
         parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-        search_attributes=search_attributes(order),
+        search_attributes=search_attributes_of_import(order),
         static_summary="Import a file of listings",
     )

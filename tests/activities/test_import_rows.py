@@ -10,7 +10,6 @@ from sqlalchemy import func, select, update
 from activities import import_rows
 from activities.import_rows import ImportStep
 from activities.publishing import Publishing
-from activities.read_rows import Reading
 from activities.saving import CommandStore
 from adapters import event_store
 from adapters.kafka import Publisher
@@ -20,6 +19,7 @@ from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.tables import event_store as events
 from adapters.tables import properties, users
+from domain.import_batches import Reading
 from domain.imports import ImportStatus, RowCounts
 from domain.property_commands import ChangePropertyStatus, DeleteProperty
 from domain.property_status import PropertyStatus

@@ -193,6 +193,7 @@ def test_address_without_a_locality_is_refused() -> None:
 
 def test_old_state_stays_outside_of_hyderabad() -> None:
     assert read(city="Vijayawada", state="Andhra Pradesh").details.state == "Andhra Pradesh"
+    assert read(state="Andhra Pradesh", defaults={"city": "Vijayawada"}).details.state == "Andhra Pradesh"
     assert read(city="Hyderabad", state="AP").details.state == "Telangana"
 
 
@@ -301,6 +302,10 @@ def test_default_is_for_rows_that_state_nothing() -> None:
             {"latitude": "N 17", "longitude": "78.3"},
             ("latitude", "N 17", "Give degrees as a decimal number, such as 17.4401."),
         ),
+        (
+            {"latitude": "28.6139", "longitude": "77.2090"},
+            ("latitude", "28.6139, 77.209", "The point is 1,232 km from Kondapur. Correct the point or the location."),
+        ),
         ({"pincode": "050008"}, ("pincode", "050008", "Give six digits, of which the first is not 0.")),
         ({"reraId": "applied"}, ("reraId", "applied", "Give P0 and ten digits, such as P02400001234.")),
         (
@@ -342,6 +347,12 @@ def test_all_problems_of_a_row_are_reported_at_once() -> None:
 
 def test_area_that_is_refused_does_not_make_its_rate_wrong() -> None:
     assert [field for field, _, _ in refused(price="5.20 K/sq.ft", area="1000-1200 sft")] == ["areaSqft"]
+
+
+def test_point_of_another_city_may_be_anywhere() -> None:
+    details = read(city="New Delhi", latitude="28.6139", longitude="77.2090").details
+
+    assert (details.city, details.latitude) == ("New Delhi", 28.6139)
 
 
 def test_office_may_have_many_parking_spaces_and_no_bathroom() -> None:

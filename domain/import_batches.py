@@ -1,12 +1,10 @@
 """Rows of a file as commands on listings, or with what is wrong with them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from activities.batch_saving import BatchSaved, Outcome
-from adapters.imports import Problem
 from domain.import_mapping import ImportMapping
 from domain.import_reading import SourceRow
 from domain.import_rows import FieldProblem, RowRefused, read_row
@@ -14,6 +12,8 @@ from domain.imports import CreateOrChange, RowIdentity, settings_digest
 
 _MICROSECONDS_APART = 10
 """Of two rows of a batch: a history is sorted by time, and a row has at most two events, a microsecond apart."""
+_COMPOSED = frozenset({"title", "description"})
+SECOND = FieldProblem("externalId", "", "An earlier row of the file has the same. Give each listing another one.")
 
 
 @dataclass(frozen=True)
@@ -23,41 +23,6 @@ class ReadRow:
     source: SourceRow
     commands: CreateOrChange | None = None
     problems: tuple[FieldProblem, ...] = ()
-
-    def refused_by_postgres(self) -> "ReadRow":
-        problem = FieldProblem("row", "", "It has a character that cannot be stored. Remove what is invisible.")
-        return replace(self, commands=None, problems=(problem,))
-
-    def outcome(self, saved: BatchSaved, started_at: datetime) -> tuple[Outcome, list[Problem]]:
-        """What became of the row in a batch of an import that has `started_at`, and the lines of its report."""
-        if self.commands is None:
-            return Outcome.REFUSED, self._lines(self.problems)
-        outcome = saved.outcomes[self.commands.command_id]
-        if outcome is Outcome.REFUSED:
-            refusal = saved.refusals[self.commands.command_id]
-            return outcome, self._lines([FieldProblem(refusal.field or "row", "", refusal.detail)])
-        if outcome is Outcome.REPEATED and saved.repeated[self.commands.command_id] >= started_at:
-            return Outcome.REFUSED, self._lines([_SECOND])
-        duplicates = saved.duplicates.get(self.commands.property_id, ())
-        return outcome, self._lines([_duplicate(other) for other in duplicates])
-
-    def _lines(self, problems: Sequence[FieldProblem]) -> list[Problem]:
-        source = self.source
-        return [
-            Problem(source.number, n, source.line, one.field, one.value, one.reason)
-            for n, one in enumerate(problems[:_MOST_LINES])
-        ]
-
-
-_COMPOSED = frozenset({"title", "description"})
-_MOST_LINES = 50
-"""Of one row: more than a listing has fields."""
-_SECOND = FieldProblem("externalId", "", "An earlier row of the file has the same. Give each listing another one.")
-
-
-def _duplicate(other: UUID) -> FieldProblem:
-    reason = "The row is saved. Another of your listings is at the same place with the same unit: delete one of them."
-    return FieldProblem("possibleDuplicate", str(other), reason)
 
 
 class Reading:
@@ -74,7 +39,7 @@ class Reading:
         for n, source in enumerate(batch):
             row = self._read_one(source, now + timedelta(microseconds=n * _MICROSECONDS_APART))
             if row.commands and row.commands.property_id in seen:
-                row = ReadRow(source, problems=(_SECOND,))
+                row = ReadRow(source, problems=(SECOND,))
             elif row.commands:
                 seen.add(row.commands.property_id)
             rows.append(row)

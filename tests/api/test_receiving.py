@@ -1,0 +1,147 @@
+"""Forms with files over HTTP: what is refused, before and while it is read, and what is left of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from sqlalchemy import func, select
+from starlette.requests import Request
+
+from adapters import tables
+from adapters.postgres import Database
+from api import receiving
+from api.errors import ApiError
+from tests.api.test_contract import assert_problem
+from tests.files import pdf
+from tests.platform import Person, Platform, until
+
+EDGE = {"Content-Type": "multipart/form-data; boundary=edge"}
+PART = b'--edge\r\nContent-Disposition: form-data; name="file"; filename="a.pdf"\r\n\r\n'
+END = b"\r\n--edge--\r\n"
+
+
+@pytest.fixture
+async def person(platform: Platform) -> Person:
+    return await platform.register()
+
+
+async def post(platform: Platform, person: Person | None, content: object, **headers: str) -> httpx.Response:
+    sent = {**(person.headers if person else {}), **EDGE, **{k.replace("_", "-"): v for k, v in headers.items()}}
+    return await platform.http.post("/api/files/upload", content=content, headers=sent)  # type: ignore[arg-type]
+
+
+async def pending(database: Database, person: Person) -> list[bool]:
+    """The uploads of a person: whether each is complete."""
+    async with database.statements("hyderabad") as connection:
+        query = select(tables.uploads.c.completed_at.is_not(None)).where(tables.uploads.c.user_id == person.id)
+        return list((await connection.execute(query)).scalars())
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "kind"),
+    [
+        (PART + pdf() + END, {"Content-Type": "multipart/form-data"}, "missing-boundary"),
+        (PART + pdf(), {}, "truncated-body"),
+        (b"nonsense", {}, "malformed-multipart"),
+        (b"--edge--\r\n", {}, "no-file"),
+        (PART + END, {}, "no-file"),
+        (PART.replace(b'"file"', b'"document"') + pdf() + END, {}, "wrong-field"),
+        (PART + pdf() + b"\r\n" + PART + pdf() + END, {}, "too-many-files"),
+        (pdf(), {"Content-Type": "application/pdf"}, "unsupported-media-type"),
+        (b"{}", {"Content-Type": "application/json"}, "unsupported-media-type"),
+        (PART + pdf() + END, {"Content-Encoding": "gzip"}, "unsupported-content-encoding"),
+    ],
+)
+async def test_form_is_refused_by_name_and_nothing_is_kept(
+    platform: Platform, database: Database, person: Person, content: bytes, headers: dict[str, str], kind: str
+) -> None:
+    assert_problem(await post(platform, person, content, **headers), kind)
+
+    assert await pending(database, person) == []
+
+
+async def test_too_large_a_file_is_refused_announced_or_not(
+    platform: Platform, database: Database, person: Person
+) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield PART
+        while sent < 200_000_000:
+            sent += 1_000_000
+            yield b"x" * 1_000_000
+
+    announced = await post(platform, person, PART + b"x" * 21_000_000 + END)
+    assert_problem(announced, "file-too-large")
+    assert "20 MB" in announced.json()["detail"]
+    assert_problem(await post(platform, person, endless()), "file-too-large")
+    assert await pending(database, person) == []
+
+
+async def test_stranger_is_refused_before_the_body_is_read(platform: Platform) -> None:
+    """A client that waits for `100 Continue`, as curl does, is answered without sending the file."""
+    url = urlsplit(platform.url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    head = (
+        f"POST /api/files/upload HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Type: {EDGE['Content-Type']}\r\n"
+        "Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n"
+    )
+    writer.write(head.encode())
+    status = await asyncio.wait_for(reader.readline(), 30)
+    writer.close()
+
+    assert status.split()[1] == b"401"
+
+
+async def test_client_that_goes_away_leaves_nothing_complete(
+    platform: Platform, database: Database, person: Person
+) -> None:
+    url = urlsplit(platform.url)
+    _, writer = await asyncio.open_connection(url.hostname, url.port)
+    token = person.headers["Authorization"]
+    head = (
+        f"POST /api/files/upload/multiple HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Type: {EDGE['Content-Type']}\r\n"
+        f"Authorization: {token}\r\nContent-Length: 1000000\r\n\r\n"
+    )
+    part = PART.replace(b'"file"', b'"files"')
+    writer.write(head.encode() + part + pdf() + b"\r\n" + part)
+    await writer.drain()
+
+    async def stored() -> bool:
+        return await pending(database, person) == [True]
+
+    await until(stored)  # the first file is there
+    writer.close()
+
+    async def gone() -> bool:
+        return await pending(database, person) == []
+
+    await until(gone)
+    async with database.statements("hyderabad") as connection:
+        of_person = tables.documents.c.owner_id == person.id
+        assert (await connection.execute(select(func.count()).where(of_person))).scalar_one() == 0
+
+
+async def test_megabytes_of_a_minute_are_counted(platform: Platform, person: Person) -> None:
+    answer = await post(platform, person, PART + pdf() + END)
+
+    assert answer.status_code == 201, answer.text
+    assert '"upload-megabytes";r=' in answer.headers["ratelimit"]
+
+
+@pytest.mark.parametrize("setting", ["IDLE_SECONDS", "REQUEST_SECONDS"])
+async def test_body_that_does_not_come_is_refused(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    async def nothing_comes() -> dict[str, object]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(receiving, setting, 0.01)
+    request = Request({"type": "http", "method": "POST", "headers": []}, nothing_comes)
+
+    with pytest.raises(ApiError) as refused:
+        await anext(receiving._chunks(request))
+
+    assert refused.value.kind == "too-slow"
