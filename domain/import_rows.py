@@ -251,10 +251,6 @@ class _Row:
         state = words_of(str(self.details.get("state", "")))
         city_named = self.details.get("city") or self.mapping.defaults.get("city") or "Hyderabad"
         if state in (["andhra", "pradesh"], ["ap"], ["a", "p"]) and is_in_hyderabad(str(city_named)):
-        own_city = self.details.get("city") or self.mapping.defaults.get("city")
-        if state in (["andhra", "pradesh"], ["ap"], ["a", "p"]) and is_in_hyderabad(
-            str(own_city) if own_city else None
-        ):
             self._derive("state", "Telangana")
 
     def _amenities(self, rooms: Rooms | None) -> None:
