@@ -38,7 +38,7 @@ _PRIVATE = "private, no-cache"
 """Kept by the browser, which asks each time whether it may show it still."""
 _INERT = "default-src 'none'; sandbox"
 """The Content-Security-Policy of a file that is opened as a page: it loads and runs nothing."""
-_BYTES: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+_BYTES: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 
 @dataclass(frozen=True)

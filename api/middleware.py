@@ -111,12 +111,9 @@ class RequestChecks:
         """What receives the body: checked, or of a form with files as it comes. Raises ApiError."""
         if headers.get(b"content-encoding", b"identity").strip().lower() not in {b"identity", b""}:
             raise ApiError("unsupported-content-encoding", headers={"Accept-Encoding": "identity"})
-        if scope["method"] == "POST" and _STREAMED.fullmatch(scope["path"]):
-            media = _media_type(headers)
-            if media == "multipart/form-data":
-                return receive
-            if scope["path"] not in _OR_JSON:
-                raise _unsupported({"multipart/form-data"}, media)
+        is_form = scope["path"] not in _OR_JSON or _media_type(headers) == "multipart/form-data"
+        if scope["method"] == "POST" and is_form and _STREAMED.fullmatch(scope["path"]):
+            return receive
         return _replayed(await self._body(scope, headers, receive), receive)
 
     async def _body(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes:

@@ -176,6 +176,8 @@ async def _visible(
             raise ApiError("not-found")
         more: dict[str, Any] = {**(await json_counts_of(connection, [property_id]))[property_id]}
         if caller and (caller.is_admin or caller.user_id == found.owner_id):
-            others = (await duplicates.among(connection, found.owner_id, [property_id])).get(property_id, ())
+            same_place = await duplicates.among(connection, found.owner_id, [property_id])
+            same_photo = await duplicates.by_photo(connection, found.owner_id, [property_id])
+            others = dict.fromkeys([*same_place.get(property_id, ()), *same_photo.get(property_id, ())])
             more["possibleDuplicates"] = [str(other) for other in others]
         return found, more

@@ -29,6 +29,7 @@ from api.multipart import (
     FormEvent,
     FormLimits,
     MultipartReader,
+    clean_media_type,
     too_large,
 )
 from api.tokens import Caller
@@ -104,8 +105,11 @@ async def receive_files(
     Raises ApiError too-many-requests, unavailable, or one of RECEIVING_PROBLEMS. What is stored of a request that fails
     is deleted; what a process leaves that is killed, or while something is unavailable, the sweep deletes.
     """
+    content_type = request.headers.get("content-type", "")
+    if clean_media_type(content_type) != MEDIA_TYPE:
+        raise ApiError("unsupported-media-type", f"Send {MEDIA_TYPE}, not {content_type[:100] or 'an empty body'}.")
     limits = FormLimits(most_files, most_bytes, most_total or most_bytes * most_files, field, fields)
-    reader = MultipartReader(request.headers.get("content-type", ""), limits)
+    reader = MultipartReader(content_type, limits)
     await _count(request, parts, caller, limits)
     receiving = _Receiving(parts, caller, property_id)
     try:
@@ -134,7 +138,8 @@ def form_body(field: str, *, several: bool, fields: dict[str, Any] | None = None
     file: dict[str, Any] = {"type": "string", "format": "binary"}
     files = {"type": "array", "items": file, "minItems": 1} if several else file
     schema = {"type": "object", "required": [field], "properties": {field: files, **(fields or {})}}
-    return {"requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": schema}}}}
+    example = {field: ["..."] if several else "..."}
+    return {"requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": schema, "example": example}}}}
 
 
 async def _count(request: Request, parts: Parts, caller: Caller, limits: FormLimits) -> None:

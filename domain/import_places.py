@@ -18,9 +18,9 @@ def split_address(text: str) -> tuple[list[str], list[str]]:
     return parts[:kept], parts[kept:]
 
 
-def is_in_hyderabad(city: str | None) -> bool:
-    """Whether a city, or none, is the one of the gazetteer."""
-    return city is None or words_of(city)[:1] in (["hyderabad"], ["secunderabad"])
+def is_in_hyderabad(city: str) -> bool:
+    """Whether a city is the one of the gazetteer."""
+    return words_of(city)[:1] in (["hyderabad"], ["secunderabad"])
 
 
 def far_away(details: PropertyDetails) -> str | None:

@@ -249,8 +249,8 @@ class _Row:
         if self._is_free("pincode") and (found := re.search(r"\b[1-9]\d{5}\b", " ".join(city))):
             self._derive("pincode", found[0])
         state = words_of(str(self.details.get("state", "")))
-        own_city = self.details.get("city") or self.mapping.defaults.get("city")
-        if state in (["andhra", "pradesh"], ["ap"], ["a", "p"]) and is_in_hyderabad(own_city and str(own_city)):
+        city_named = self.details.get("city") or self.mapping.defaults.get("city") or "Hyderabad"
+        if state in (["andhra", "pradesh"], ["ap"], ["a", "p"]) and is_in_hyderabad(str(city_named)):
             self._derive("state", "Telangana")
 
     def _amenities(self, rooms: Rooms | None) -> None:

@@ -60,10 +60,6 @@ class ReconcileWorkflow:
             )
             imports = await workflow.execute_activity_method(OverdueImports.start_overdue_imports, **options.RECONCILE)
             swept = await workflow.execute_activity_method(Sweeping.sweep_files, **options.RECONCILE)
-            swept = await workflow.execute_activity_method(Sweeping.sweep_files, **options.RECONCILE)
-        imports = 0
-        if workflow.patched("imports"):
-            imports = await workflow.execute_activity_method(OverdueImports.start_overdue_imports, **options.RECONCILE)
         if failed:
             raise failed
         done = f"{overdue.published} overdue events published"

@@ -179,3 +179,30 @@ async def test_repeated_request_gets_the_first_answer(platform: Platform, owner:
     assert len(await settled(platform, owner, path)) == 1
     other = await send(platform, owner, path, ("a.jpg", photo("lime")), **key)
     assert_problem(other, "idempotency-key-reused")
+
+
+async def test_same_photo_is_flagged_for_the_owner(platform: Platform, owner: Person, path: str) -> None:
+    """Also smaller, for the owner's own; for others' public listings, only the same."""
+    content = photo("plum", (900, 500))
+    with Image.open(io.BytesIO(content)) as picture:
+        smaller = io.BytesIO()
+        picture.resize((450, 250)).save(smaller, "JPEG", exif=picture.getexif(), quality=70)
+    other: str = (await platform.create(owner, title="Another flat", areaSqft=1000)).headers["location"]
+    thief = await platform.register()
+    stolen: str = (await platform.create(thief)).headers["location"]
+    await send(platform, owner, path, ("a.jpg", content))
+    await send(platform, owner, other, ("b.jpg", smaller.getvalue()))
+    await send(platform, thief, stolen, ("c.jpg", content))
+    for person, of in ((owner, path), (owner, other), (thief, stolen)):
+        assert [image["status"] for image in await settled(platform, person, of)] == ["READY"]
+
+    async def flagged(person: Person | None, of: str) -> set[str]:
+        answer = await platform.http.get(of, headers=person.headers if person else {})
+        return {f"/api/properties/{id}" for id in answer.json().get("possibleDuplicates") or ()}
+
+    assert {other, stolen} <= await flagged(owner, path)
+    assert path in await flagged(owner, other)
+    assert path in await flagged(thief, stolen)
+    assert await flagged(None, path) == set()
+    await platform.change(owner, "PUT", f"{path}/status", {"status": "PAUSED"})
+    assert path not in await flagged(thief, stolen)

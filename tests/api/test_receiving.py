@@ -7,9 +7,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from sqlalchemy import func, select
+from starlette.requests import Request
 
 from adapters import tables
 from adapters.postgres import Database
+from api import receiving
+from api.errors import ApiError
 from tests.api.test_contract import assert_problem
 from tests.files import pdf
 from tests.platform import Person, Platform, until
@@ -127,3 +130,18 @@ async def test_megabytes_of_a_minute_are_counted(platform: Platform, person: Per
 
     assert answer.status_code == 201, answer.text
     assert '"upload-megabytes";r=' in answer.headers["ratelimit"]
+
+
+@pytest.mark.parametrize("setting", ["IDLE_SECONDS", "REQUEST_SECONDS"])
+async def test_body_that_does_not_come_is_refused(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    async def nothing_comes() -> dict[str, object]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(receiving, setting, 0.01)
+    request = Request({"type": "http", "method": "POST", "headers": []}, nothing_comes)
+
+    with pytest.raises(ApiError) as refused:
+        await anext(receiving._chunks(request))
+
+    assert refused.value.kind == "too-slow"

@@ -202,3 +202,9 @@ def test_several_columns_can_be_amenities() -> None:
     columns = USABLE | {"Lift": "amenities", "Pool": "amenities"}
 
     assert problems(ImportMapping(columns=columns), *columns) == {}
+
+
+def test_page_for_senders_names_every_field_of_a_column_that_no_listing_has() -> None:
+    page = Path("docs/imports.md").read_text(encoding="utf-8")
+
+    assert [target for target in TARGETS if target not in FIELDS and f"`{target}`" not in page] == []
