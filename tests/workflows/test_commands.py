@@ -134,8 +134,8 @@ async def test_reconcile_starts_deliveries_then_publishes_overdue_then_lost_even
         )
 
     assert (
-        result
-        == "2 overdue events published, 3 overdue deliveries started, 1 saved searches started again, 1 documents checked again, 2 unused files deleted"
+        result == "2 overdue events published, 3 overdue deliveries started, 1 saved searches started again,"
+        " 1 documents checked again, 2 unused files deleted"
     )
     assert script.calls == [
         "start_overdue",
