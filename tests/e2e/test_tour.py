@@ -47,10 +47,10 @@ async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_
 
     name = f"u{uuid4().hex[:12]}"
     script = (tour + administering + erasing).replace("ravi", name).replace("|| cat stream.txt", "|| true")
+    script = script.replace(".venv/bin/python", sys.executable)
     # What `make admin` runs, which is not beside this environment.
     admin = f"(set -a; . .data/environment; cd {ROOT}; {sys.executable} -m admin --email {name}@example.com >&2)"
     script = script.replace(f"make admin EMAIL={name}@example.com", admin)
-    script = script.replace(".venv/bin/python", sys.executable)
     (tmp_path / ".data").mkdir()
     write_environment(tmp_path / ".data" / "environment", platform.stack.env)
     answers = await run(script, tmp_path, PORT=platform.url.rpartition(":")[2], no_proxy="*")

@@ -260,11 +260,6 @@ class Script:
             return 1
 
         @activity.defn
-        async def start_overdue_imports() -> int:
-            script._call("start_overdue_imports")
-            return 0
-
-        @activity.defn
         async def sweep_files() -> int:
             script._call("sweep_files")
             return 2
@@ -434,7 +429,6 @@ class Script:
             save_document,
             check_document,
             start_overdue_documents,
-            start_overdue_imports,
             sweep_files,
             start_overdue_saved_searches,
             save_user,
