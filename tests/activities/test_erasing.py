@@ -53,8 +53,8 @@ from tests.activities.erased import (
 )
 from tests.activities.filing import Filing, original
 from tests.activities.test_accounts import on, opened
-from tests.platform import until
 from tests.files import JPEG, pdf
+from tests.platform import until
 from tests.projections.messages import stored_messages
 from tests.samples import create_property, new_id, register_user
 from workflows.create_property import CreatePropertyWorkflow
