@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Alias, ColumnElement, Executable, Uuid, any_, bindparam, cast, func, select, union
+from sqlalchemy import ARRAY, ColumnElement, Executable, FromClause, Uuid, any_, bindparam, cast, func, select, union
 from sqlalchemy.dialects.postgresql import BIT
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,7 +16,7 @@ _GONE = (PropertyStatus.SOLD, PropertyStatus.RENTED, PropertyStatus.WITHDRAWN, P
 """The same flat may be listed again after these."""
 
 
-def _of_listing(image: Alias, listing: Alias) -> ColumnElement[bool]:
+def _of_listing(image: FromClause, listing: FromClause) -> ColumnElement[bool]:
     return (image.c.tenant_id == listing.c.tenant_id) & (image.c.property_id == listing.c.property_id)
 
 
