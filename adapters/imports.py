@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, delete, func, select, tuple_, update
+from sqlalchemy import Select, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -228,10 +228,3 @@ async def overdue(
     if after:
         query = query.where(tuple_(*place) > (after.updated_at, after.tenant_id, after.import_id))
     return [ImportRow(**row._mapping) for row in await connection.execute(query.order_by(*place).limit(limit))]
-
-
-async def delete_of_user(connection: AsyncConnection, user_id: UUID) -> None:
-    """Delete the imports of a person, with their reports: values of a row may be personal."""
-    own = select(imports.c.import_id).where(imports.c.user_id == user_id)
-    await connection.execute(delete(import_problems).where(import_problems.c.import_id.in_(own)))
-    await connection.execute(delete(imports).where(imports.c.user_id == user_id))

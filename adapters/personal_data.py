@@ -20,6 +20,8 @@ from adapters.tables import (
     discarded_events,
     event_store,
     favorites,
+    import_problems,
+    imports,
     notices,
     notifications,
     parked_events,
@@ -51,6 +53,7 @@ _OF_ACCOUNT = (
     push_subscriptions,
     saved_search_matches,
     saved_filters,
+    imports,
     user_profiles,
     users,
 )
@@ -126,6 +129,8 @@ def _rows_of(user_id: UUID, last_event: UUID, digests: list[tuple[str, bytes]]) 
         event_store.c.user_id == str(user_id), event_store.c.event_type == "PROPERTY_FAVORITED"
     )
     yield delete(favorites).where(favorites.c.user_id == user_id, favorites.c.favorite_id.in_(favorited))
+    own_imports = select(imports.c.import_id).where(imports.c.user_id == user_id)
+    yield delete(import_problems).where(import_problems.c.import_id.in_(own_imports))
     for table in _OF_ACCOUNT:
         yield delete(table).where(table.c.user_id == user_id)
 

@@ -22,6 +22,7 @@ from adapters.sealing import Keyring
 from adapters.tables import (
     documents,
     favorites,
+    imports,
     notifications,
     passkeys,
     person_keys,
@@ -132,6 +133,24 @@ _TABLES = (
         saved_filters.c.user_id,
         (saved_filters.c.created_at, saved_filters.c.saved_search_id),
         ("saved_search_id", "name", "filters", "frequency", "hour", "weekday", "paused", "created_at", "updated_at"),
+    ),
+    _Rows(
+        "import",
+        imports,
+        imports.c.user_id,
+        (imports.c.started_at, imports.c.import_id),
+        (
+            "import_id",
+            "file_name",
+            "status",
+            "row",
+            "saved",
+            "updated",
+            "unchanged",
+            "refused",
+            "started_at",
+            "finished_at",
+        ),
     ),
     _Rows(
         "search",

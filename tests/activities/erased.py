@@ -91,6 +91,32 @@ async def add_rows(database: Database, keyring: Keyring, tenant: str, user_id: U
                 "reported_at": now,
             },
         ),
+        (
+            tables.imports,
+            {
+                **of_user,
+                "import_id": user_id,
+                "version": 1,
+                "upload_id": new_id(),
+                "file_name": "canary.csv",
+                "size": 1,
+                "status": "COMPLETED",
+                **dict.fromkeys(("started_at", "updated_at", "finished_at"), now),
+            },
+        ),
+        (
+            tables.import_problems,
+            {
+                "tenant_id": tenant,
+                "import_id": user_id,
+                "row": 1,
+                "number": 0,
+                "line": 2,
+                "field": "contactPhone",
+                "value": "98480 canary",
+                "reason": "Give ten digits.",
+            },
+        ),
         (tables.preferences, {**of_user, "version": 1, "kinds": {}, "updated_at": now}),
         (
             tables.push_subscriptions,

@@ -73,6 +73,11 @@ async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_
     assert "Gachibowli" in {item["text"] for item in suggested}
     with Image.open(tmp_path / "picture.jpg") as picture:
         assert (picture.format, picture.size) == ("JPEG", (1280, 960))
+    [previewed] = [answer for answer in answers if "ignoredColumns" in answer]
+    assert previewed["ignoredColumns"] == []
+    [imported] = [answer for answer in answers if answer.get("status") == "COMPLETED" and "reportLines" in answer]
+    assert (imported["rows"]["saved"], imported["rows"]["refused"]) == (2, 1)
+    assert "price" in (tmp_path / "report.csv").read_text()
     assert [answer["frequency"] for answer in answers if "dueAt" in answer] == ["DAILY"]
     [tiles] = [answer["items"] for answer in answers if any("tile" in item for item in answer.get("items", ()))]
     assert sum(tile["count"] for tile in tiles) >= 1

@@ -23,6 +23,7 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.testing import WorkflowEnvironment
 
+from activities.import_rows import ImportStep
 from activities.notices import DeliveryBatch, DigestOf, Expanded, FavoritesOf
 from activities.saved_search_rounds import RoundDone, SavedSearchOf
 from activities.verifications import STEPS, Unverified
@@ -32,6 +33,7 @@ from domain.command import Command
 from domain.documents import AddDocument, DeleteDocument
 from domain.favorite_commands import FavoriteProperty, UnfavoriteProperty
 from domain.image_commands import AddImages, ChangeImage, NewImage, OrderImages, RemoveImage
+from domain.imports import ImportOrder, ImportProperties, ImportStatus
 from domain.preferences import Channel, NewPreferences, NoticeKind, SetPreferences, Unsubscribe
 from domain.property import PropertyPatch
 from domain.property_commands import (
@@ -82,6 +84,7 @@ from workflows.digest import DigestWorkflow
 from workflows.email_verification import EmailVerificationWorkflow
 from workflows.erase_user import EraseUserWorkflow
 from workflows.export_history import ExportHistoryWorkflow
+from workflows.import_file import ImportFileWorkflow
 from workflows.notify import NotifyWorkflow
 from workflows.notify_favorites import NotifyFavoritesWorkflow
 from workflows.rebuild_projection import RebuildProjectionWorkflow
@@ -167,6 +170,7 @@ def _samples() -> dict[str, Command]:
         DeleteSavedSearch(command_id=new_id(), **search),
         AddDocument(command_id=new_id(), file_id=new_id(), upload_id=new_id(), **account),
         DeleteDocument(command_id=new_id(), file_id=new_id(), **account),
+        ImportProperties(command_id=new_id(), upload_id=new_id(), file_name="flats.csv", size=5, **account),
         EraseUser(command_id=new_id(), **account),
     ]
     return {command.type: command for command in commands}
@@ -261,6 +265,10 @@ def _of_others() -> dict[str, Recorded]:
     def erasing(script: Script) -> Recorded:
         return Recorded(EraseUserWorkflow, [sent(EraseUser(command_id=new_id(), **account))], script)
 
+    def importing(script: Script) -> Recorded:
+        order = ImportOrder(tenant_id="hyderabad", import_id=new_id(), user_id=new_id())
+        return Recorded(ImportFileWorkflow, [order], script)
+
     def exporting(script: Script) -> Recorded:
         return Recorded(ExportHistoryWorkflow, [sent(ExportHistory(command_id=new_id(), **account))], script)
 
@@ -296,6 +304,21 @@ def _of_others() -> dict[str, Recorded]:
         # As when the hour is over: the step fails for good.
         "erase_user-not_notified": erasing(Script(ensure_notified=refusal("NotNotified"))),
         "erase_user-sessions_kept": erasing(Script(sessions_kept=[1.0, 0.5])),
+        "import_file-steps": importing(
+            Script(steps=[ImportStep(outcome="more"), ImportStep(outcome="ended", status=ImportStatus.COMPLETED)])
+        ),
+        "import_file-late": importing(
+            Script(import_rows=unavailable(2), save_import=unavailable(2), publish=unavailable(2))
+        ),
+        "import_file-paused": importing(Script(steps=[ImportStep(outcome="paused")])),
+        "import_file-cancelled": importing(
+            Script(steps=[ImportStep(outcome="ended", status=ImportStatus.CANCELLED)], changes=False)
+        ),
+        "import_file-failed": importing(
+            Script(steps=[ImportStep(outcome="ended", status=ImportStatus.FAILED, reason="The file is empty.")])
+        ),
+        "import_file-erased": importing(Script(steps=[ImportStep(outcome="gone")])),
+        "reconcile-imports": reconcile(Script()),
         "reconcile-saved_searches": reconcile(Script()),
         "saved_search-reported": rounds(
             Script(
@@ -384,6 +407,7 @@ _QUEUES: dict[Any, str] = {
     RebuildProjectionWorkflow: options.MAINTENANCE,
     EmailVerificationWorkflow: options.COMMANDS,
     SavedSearchWorkflow: options.NOTIFICATIONS,
+    ImportFileWorkflow: options.IMPORTS,
 }
 """Task queues of the workflows that are not commands."""
 

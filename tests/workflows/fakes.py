@@ -15,6 +15,7 @@ from activities.documents import CheckingDocument
 from activities.erasing import Erasing
 from activities.exports import Exporting
 from activities.images import MakePicture
+from activities.import_rows import ImportStep
 from activities.notices import DeliveryBatch, DigestOf, Expanded, FavoritesOf
 from activities.publishing import PublishedOverdue
 from activities.saved_search_rounds import Round, RoundDone, SavedSearchOf
@@ -26,6 +27,15 @@ from domain.events import new_events
 from domain.favorite_commands import FavoriteCommand, FavoriteProperty, PropertyFavorited, PropertyUnfavorited
 from domain.image_commands import ImageMade
 from domain.images import ImageRefusal
+from domain.imports import (
+    FinishImport,
+    ImportCommand,
+    ImportOrder,
+    ImportProperties,
+    ImportStatus,
+    PropertiesImportFinished,
+    PropertiesImportStarted,
+)
 from domain.model import Fact
 from domain.observations import RecordActivity, RecordedActivity
 from domain.preferences import Channel, PreferencesCommand
@@ -59,6 +69,10 @@ async def _nothing(round: Round) -> None:
     """What happens while a saved search pauses itself."""
 
 
+async def _no_change(order: ImportOrder) -> None:
+    """What happens while rows are imported."""
+
+
 class Script:
     """Raises the next of `failures` of an activity at each attempt, and records the calls."""
 
@@ -74,6 +88,7 @@ class Script:
         held: tuple[Channel, ...] = (),
         due: Sequence[datetime | None] = (),
         rounds: Sequence[RoundDone] = (),
+        steps: Sequence[ImportStep] = (),
         **failures: list[Exception],
     ) -> None:
         """`unreadable` is the number of unreadable events of reconcile; `changes`, whether commands cause events.
@@ -81,7 +96,7 @@ class Script:
         `expanded` is what a batch of notices is expanded to, `pages` what each page of favourites is, and `held` the
         channels of a digest. `sessions_kept` are the seconds that the attempts to delete the sessions of an erased
         user ask to wait. `erased` is whether the user of an export is. `due` are the answers of when a round of a saved
-        search is due, and `rounds` the rounds.
+        search is due, and `rounds` the rounds. `steps` are those of an import.
         """
         self._sessions_kept = list(sessions_kept)
         self._erased = erased
@@ -91,6 +106,9 @@ class Script:
         self._held = held
         self._due = list(due)
         self._rounds = list(rounds)
+        self._steps = list(steps)
+        self.while_importing: Callable[[ImportOrder], Awaitable[None]] = _no_change
+        self.finished: list[FinishImport] = []
         self.rounds: list[Round] = []
         self.while_pausing: Callable[[Round], Awaitable[None]] = _nothing
         self.sent: list[Outgoing] = []
@@ -215,14 +233,31 @@ class Script:
             return script._saved(command, [added])
 
         @activity.defn
-        async def start_overdue_documents() -> int:
-            script._call("start_overdue_documents")
-            return 1
+        async def save_import(sealed: SealedCommand) -> Saved:
+            script._call("save_import")
+            command = TypeAdapter[Any](ImportCommand).validate_json(orjson.dumps(sealed))
+            of = {"import_id": command.aggregate_id, "user_id": command.user_id}
+            if isinstance(command, ImportProperties):
+                return script._saved(command, [PropertiesImportStarted(**of)])
+            script.finished.append(command)
+            counts = dict.fromkeys(("read", "saved", "updated", "unchanged", "refused"), 0)
+            return script._saved(command, [PropertiesImportFinished(**of, status=command.status, **counts)])
+
+        @activity.defn
+        async def import_rows(order: ImportOrder) -> ImportStep:
+            script._call("import_rows")
+            await script.while_importing(order)
+            return script._steps.pop(0) if script._steps else ImportStep(outcome="ended", status=ImportStatus.COMPLETED)
 
         @activity.defn
         async def start_overdue_imports() -> int:
             script._call("start_overdue_imports")
-            return 0
+            return 1
+
+        @activity.defn
+        async def start_overdue_documents() -> int:
+            script._call("start_overdue_documents")
+            return 1
 
         @activity.defn
         async def sweep_files() -> int:
@@ -388,10 +423,12 @@ class Script:
             pause_unread,
             make_picture,
             start_overdue_images,
+            save_import,
+            import_rows,
+            start_overdue_imports,
             save_document,
             check_document,
             start_overdue_documents,
-            start_overdue_imports,
             sweep_files,
             start_overdue_saved_searches,
             save_user,
