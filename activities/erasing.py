@@ -16,7 +16,7 @@ from activities.favorites import ERASED_USERS_FAVORITE
 from activities.properties import ERASED_OWNERS_PROPERTY
 from activities.publishing import Publishing
 from activities.saving import Aggregate, CommandStore
-from adapters import erasures, exports, personal_data, temporal
+from adapters import erasures, exports, file_erasure, personal_data, temporal
 from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.sealing import Keyring
@@ -153,6 +153,7 @@ class Erasures:
         """
         owner = erasing.tenant_id, erasing.user_id
         await exports.delete_of_user(self._tenants, self._objects, *owner, activity.heartbeat)
+        await file_erasure.delete_of_user(self._tenants, self._objects, *owner, activity.heartbeat)
         async with self._all_tenants.transaction() as tx:
             await personal_data.delete_read_models(tx, erasing.tenant_id, erasing.user_id)
         activity.heartbeat()

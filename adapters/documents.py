@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, literal_column, select, update
+from sqlalchemy import func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.tables import commands, documents
@@ -67,14 +67,3 @@ async def processing_since(connection: AsyncConnection, before: datetime, limit:
         .limit(limit)
     )
     return [AddDocument(**row._mapping) for row in await connection.execute(query)]
-
-
-async def delete_of_user(connection: AsyncConnection, owner_id: UUID) -> None:
-    """Delete the rows of a user."""
-    await connection.execute(delete(documents).where(documents.c.owner_id == owner_id))
-
-
-async def detach(connection: AsyncConnection, property_id: UUID) -> None:
-    """Make the documents of a deleted listing private to their owner."""
-    detached = update(documents).where(documents.c.property_id == property_id).values(property_id=None)
-    await connection.execute(detached)

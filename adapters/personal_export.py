@@ -20,17 +20,20 @@ from adapters.postgres import Database
 from adapters.preferences import preferences_of
 from adapters.sealing import Keyring
 from adapters.tables import (
+    documents,
     favorites,
     imports,
     notifications,
     passkeys,
     person_keys,
     properties,
+    property_images,
     push_subscriptions,
     read_models,
     saved_filters,
     search_history,
     sessions,
+    uploads,
 )
 from domain.activity import activity_of
 from domain.events import UnreadableEvent, read_event
@@ -85,6 +88,27 @@ _TABLES = (
         properties.c.owner_id,
         (properties.c.created_at, properties.c.property_id),
         [column.name for column in properties.c if column.name not in {"tenant_id", "owner_id", "place_key"}],
+    ),
+    _Rows(
+        "image",
+        property_images,
+        properties.c.owner_id,
+        (property_images.c.added_at, property_images.c.image_id),
+        ("image_id", "property_id", "status", "caption", "size", "width", "height", "refused", "added_at"),
+    ),
+    _Rows(
+        "document",
+        documents,
+        documents.c.owner_id,
+        (documents.c.created_at, documents.c.file_id),
+        ("file_id", "file_name", "status", "media_type", "size", "property_id", "refused", "created_at"),
+    ),
+    _Rows(
+        "upload",
+        uploads,
+        uploads.c.user_id,
+        (uploads.c.created_at, uploads.c.upload_id),
+        ("upload_id", "file_name", "media_type", "size", "property_id", "created_at", "completed_at"),
     ),
     _Rows(
         "favorite",
@@ -171,6 +195,8 @@ async def _page(
     connection: AsyncConnection, rows: _Rows, user_id: UUID, last: tuple[datetime, UUID] | None
 ) -> list[dict[str, Any]]:
     query = select(*(rows.table.c[name] for name in rows.columns)).where(rows.owner == user_id, *rows.where)
+    if rows.table is property_images:  # of the listings of the person
+        query = query.join(properties, properties.c.property_id == property_images.c.property_id)
     if last:
         query = query.where(tuple_(*rows.place) < tuple_(*last))
     newest_first = query.order_by(*(column.desc() for column in rows.place)).limit(_PAGE)

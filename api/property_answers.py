@@ -27,8 +27,8 @@ class CountedProperty(Property):
     views_count: int = 0
     favorites_count: int = 0
     possible_duplicates: tuple[UUID, ...] | None = None
-    """Other listings of the owner at the same place with the same unit, and listings with the same photo. Only where
-    one listing is read, by its owner or an administrator."""
+    """Other listings of the owner at the same place with the same unit, and any with the same photo. Only where one
+    listing is read, by its owner or an administrator."""
 
 
 async def json_counts_of(connection: AsyncConnection, property_ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:

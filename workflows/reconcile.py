@@ -49,10 +49,6 @@ class ReconcileWorkflow:
                 OverdueSavedSearches.start_overdue_saved_searches, **options.RECONCILE
             )
         images = documents = imports = swept = 0
-        images = 0
-        if workflow.patched("images"):
-            images = await workflow.execute_activity_method(OverdueImages.start_overdue_images, **options.RECONCILE)
-        files = swept = 0
         if workflow.patched("files"):
             images = await workflow.execute_activity_method(OverdueImages.start_overdue_images, **options.RECONCILE)
             documents = await workflow.execute_activity_method(
@@ -80,8 +76,6 @@ class ReconcileWorkflow:
             done += f", the pictures of {images} commands started again"
         if documents:
             done += f", {documents} documents checked again"
-        if files:
-            done += f", {files} documents checked again"
         if swept:
             done += f", {swept} unused files deleted"
         if imports:

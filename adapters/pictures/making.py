@@ -23,7 +23,11 @@ def prepare_process(memory: int) -> None:
     if sys.platform != "linux":
         return
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory,) * 2)
+    most = pages * resource.getpagesize() + memory
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if allowed != resource.RLIM_INFINITY:
+        most = min(most, allowed)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def make_picture(source: Path, folder: Path, steps: Path, cpu_seconds: int) -> Picture:

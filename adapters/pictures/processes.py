@@ -58,8 +58,8 @@ class Pictures:
         """Make the variants of a file in a folder that exists.
 
         `step` is called by the event loop with what happens next: `checking`, `decoding`, `avif 1920`, ... Raises
-        PictureRefused, and OSError where a file cannot be read or written. When it is cancelled, or raises, nothing
-        writes to the folder any more.
+        PictureRefused, OSError where a file cannot be read or written, and BrokenProcessPool where processes end before
+        they begin. When it is cancelled, or raises, nothing writes to the folder any more.
         """
         process = await self._idle.get()
         try:
@@ -75,7 +75,7 @@ class Pictures:
                 return await self._attempt(process, source, folder, step)
             except TimeoutError:
                 raise PictureRefused("takes-too-long") from None
-            except (ProcessExpired, BrokenProcessPool) as error:
+            except ProcessExpired as error:
                 _refuse_if_certain(error)
                 raise PictureRefused("kills-its-process") from error
         finally:
@@ -114,7 +114,8 @@ class _Process:
     async def run(self, function: Callable[..., Picture], *args: object, seconds: float) -> Picture:
         """Call a function in the process.
 
-        Raises what it raises; ProcessExpired or BrokenProcessPool when the process dies, and TimeoutError.
+        Raises what it raises; ProcessExpired when the process dies, BrokenProcessPool when there is none, and
+        TimeoutError.
         """
         # In a thread: starting the process takes a moment. A pool is broken when its process died between two calls.
         if not await asyncio.to_thread(lambda: self._pool.active):
@@ -171,9 +172,9 @@ def _steps(step: Callable[[str], None]) -> Iterator[Path]:
         loop.add_reader(pipe, read)
         try:
             yield path
-            read()
         finally:
             loop.remove_reader(pipe)
+            read()
             os.close(pipe)
 
 

@@ -28,7 +28,7 @@ _OF_USER = (
     *(tables.users, tables.user_profiles, tables.person_keys, tables.refresh_tokens, tables.account_tokens),
     *(tables.totp, tables.recovery_codes, tables.passkeys, tables.preferences, tables.push_subscriptions),
     *(tables.favorites, tables.user_activity, tables.activity_counts, tables.notifications),
-    *(tables.search_history, tables.exports, tables.saved_filters, tables.saved_search_matches),
+    *(tables.search_history, tables.exports, tables.saved_filters, tables.saved_search_matches, tables.uploads),
 )
 
 
@@ -133,6 +133,34 @@ async def add_rows(database: Database, keyring: Keyring, tenant: str, user_id: U
             {**of_user, "export_id": new_id(), "requested_at": now, "ready_at": now, "expires_at": now},
         ),
         (
+            tables.uploads,
+            {
+                **of_user,
+                "upload_id": new_id(),
+                "file_name": "canary.jpg",
+                "media_type": "image/jpeg",
+                "size": 5,
+                "created_at": now,
+                "claimed_at": now,
+            },
+        ),
+        (
+            tables.documents,
+            {
+                "tenant_id": tenant,
+                "file_id": new_id(),
+                "version": 1,
+                "owner_id": user_id,
+                "command_id": new_id(),
+                "upload_id": new_id(),
+                "file_name": "canary.pdf",
+                "status": "REFUSED",
+                "size": 5,
+                "created_at": now,
+                "updated_at": now,
+            },
+        ),
+        (
             tables.bad_addresses,
             {
                 "tenant_id": tenant,
@@ -214,6 +242,7 @@ async def rows_of(all_tenants: Database, user_id: UUID) -> dict[str, int]:
         for table in _OF_USER
     }
     counts["properties"] = await count(all_tenants, tables.properties, tables.properties.c.owner_id == user_id)
+    counts["documents"] = await count(all_tenants, tables.documents, tables.documents.c.owner_id == user_id)
     counts["deliveries"] = await count(all_tenants, tables.deliveries, tables.deliveries.c.recipient_id == user_id)
     for table in (tables.parked_events, tables.discarded_events):
         counts[table.name] = await count(all_tenants, table, table.c.key == str(user_id))

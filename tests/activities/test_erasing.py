@@ -18,7 +18,8 @@ from activities.erasing import Erasures, OverdueErasures
 from activities.favorites import Favorites
 from activities.publishing import Publishing
 from activities.saving import CommandStore
-from adapters import event_store, personal_data, tables, temporal
+from activities.sweeping import Sweeping
+from adapters import event_store, personal_data, tables, temporal, uploads
 from adapters.event_store import Position
 from adapters.kafka import Publisher
 from adapters.objects import Objects
@@ -50,7 +51,9 @@ from tests.activities.erased import (
     project,
     rows_of,
 )
+from tests.activities.filing import Filing, original
 from tests.activities.test_accounts import on, opened
+from tests.files import JPEG, pdf
 from tests.platform import until
 from tests.projections.messages import stored_messages
 from tests.samples import create_property, new_id, register_user
@@ -129,6 +132,39 @@ async def test_every_step_taken_twice_leaves_no_row_of_the_person_and_every_row_
     # More is no fault: the platform beside this test may have expanded the notice of the registration.
     assert {name for name, count in of_neighbour.items() if left[name] < count} == set()
     assert await count(all_tenants, tables.bad_addresses, bad, tables.bad_addresses.c.tenant_id == account.tenant) == 0
+
+
+async def test_uploads_and_documents_are_deleted_and_what_others_have_of_the_same_bytes_stays(
+    erasures: Erasures,
+    account: Account,
+    saving: Saving,
+    database: Database,
+    all_tenants: Database,
+    store: CommandStore,
+    settings: Settings,
+) -> None:
+    filing = Filing(database, all_tenants, Objects(settings), store, account.tenant)
+    neighbour = await saving.registered(account.tenant)
+    shared, own = pdf(), pdf(b"4 0 obj (only the canary has this) endobj\n")
+    for content in (shared, own):
+        await filing.added(account.id, content)
+    kept = await filing.added(neighbour, shared)
+    begun, waiting = await filing.uploaded(account.id, JPEG), await filing.uploaded(neighbour, JPEG)
+    await filing.objects.copy(begun.key, begun.incoming_key)
+
+    await done(erasures, account, times=2)
+
+    assert await filing.keys() == {
+        waiting.key,
+        original(account.tenant, shared),
+        original(account.tenant, own),  # until the next sweep after its grace period
+    }
+    await filing.age()
+    async with database.statements(account.tenant) as connection:
+        await uploads.claim(connection, waiting.upload_id)
+    await ActivityEnvironment().run(Sweeping(all_tenants, filing.objects, 24).sweep_files)
+    assert await filing.keys() == {waiting.key, original(account.tenant, shared)}
+    assert await filing.document(kept)
 
 
 async def test_erased_address_is_free(erasures: Erasures, account: Account, saving: Saving) -> None:

@@ -21,7 +21,7 @@ from adapters.objects import Objects, ObjectsUnavailable
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
-from adapters.tables import event_store, notices
+from adapters.tables import event_store, notices, property_images
 from adapters.tables import exports as table
 from domain import ids
 from domain.events import observation_events
@@ -100,6 +100,22 @@ async def lines(objects: Objects, key: str) -> dict[str, list[Any]]:
     return found
 
 
+async def image(database: Database, tenant: str, property_id: UUID, caption: str) -> None:
+    """An image of a listing."""
+    row: dict[str, Any] = {
+        "tenant_id": tenant,
+        "property_id": property_id,
+        "position": 0,
+        "status": "PROCESSING",
+        "size": 5,
+        "caption": caption,
+        "added_at": NOW,
+        **{name: new_id() for name in ("image_id", "command_id", "upload_id")},
+    }
+    async with database.statements(tenant) as connection:
+        await connection.execute(property_images.insert().values(row))
+
+
 async def search(database: Database, all_tenants: Database, keyring: Keyring, tenant: str, user_id: UUID) -> None:
     """Two searches in the read model, of which the user has deleted one."""
     async with database.statements(tenant) as connection:
@@ -136,6 +152,9 @@ async def test_file_has_everything_of_its_person_in_plain_values_and_nothing_of_
     await saving.property(create_property(tenant, user_id, title="A third flat"))
     await saving.listed(tenant, title="Somebody else's flat")
     await add_rows(database, keyring, tenant, user_id)
+    other = await saving.listed(tenant)
+    for property_id, caption in ((requested.listed.property_id, "The lake"), (other.property_id, "Somebody else's")):
+        await image(database, tenant, property_id, caption)
     await add_read_models(all_tenants, Account(tenant, user_id, requested.listed, saving))
     await search(database, all_tenants, keyring, tenant, user_id)
 
@@ -149,6 +168,8 @@ async def test_file_has_everything_of_its_person_in_plain_values_and_nothing_of_
     assert [one["filters"] for one in found["search"]] == [{"q": "2 bhk uppal"}]
     assert [one["name"] for one in found["passkey"]] == ["Canary's phone"]
     assert [one["kind"] for one in found["notification"]] == ["WELCOME"]
+    assert [one["caption"] for one in found["image"]] == ["The lake"]
+    assert [one["fileName"] for one in (*found["document"], *found["upload"])] == ["canary.pdf", "canary.jpg"]
     assert found["preferences"][0]["userId"] == str(user_id)
     assert len(found["pushSubscription"]) == 1
     assert {one["activityType"] for one in found["activity"]} == {

@@ -64,7 +64,10 @@ async def account(database: Database, all_tenants: Database, keyring: Keyring, s
 async def test_rows_of_a_user_are_of_one_tenant_also_when_another_knows_the_id(
     database: Database, account: Account
 ) -> None:
-    readable = tables.exports, tables.saved_filters, tables.saved_search_matches, tables.search_history
+    readable = (
+        *(tables.exports, tables.saved_filters, tables.saved_search_matches, tables.search_history),
+        tables.uploads,
+    )
     seen: dict[str, list[int]] = {}
     for tenant in (account.tenant, new_tenant()):
         async with database.statements(tenant) as connection:
@@ -75,7 +78,11 @@ async def test_rows_of_a_user_are_of_one_tenant_also_when_another_knows_the_id(
     assert seen == {table.name: [1, 0] for table in readable}
 
 
-@pytest.mark.parametrize("table", [tables.exports, tables.saved_filters, tables.saved_search_matches], ids=named)
+@pytest.mark.parametrize(
+    "table",
+    [tables.exports, tables.saved_filters, tables.saved_search_matches, tables.uploads, tables.documents],
+    ids=named,
+)
 async def test_row_is_not_written_for_another_tenant(database: Database, account: Account, table: Table) -> None:
     async with database.statements(account.tenant) as connection:
         row: dict[str, Any] = dict((await connection.execute(select(table))).mappings().first() or {})

@@ -133,7 +133,10 @@ async def test_reconcile_starts_deliveries_then_publishes_overdue_then_lost_even
             ReconcileWorkflow.run, id=f"reconcile-{datetime.now(UTC).timestamp()}", task_queue=options.MAINTENANCE
         )
 
-    assert result == "2 overdue events published, 3 overdue deliveries started, 1 saved searches started again"
+    assert result == (
+        "2 overdue events published, 3 overdue deliveries started, 1 saved searches started again, "
+        "1 documents checked again, 2 unused files deleted"
+    )
     assert script.calls == [
         "start_overdue",
         *["publish_overdue"] * 2,
@@ -142,6 +145,10 @@ async def test_reconcile_starts_deliveries_then_publishes_overdue_then_lost_even
         "start_overdue_exports",
         "delete_expired_exports",
         "start_overdue_saved_searches",
+        "start_overdue_images",
+        "start_overdue_documents",
+        "start_overdue_imports",
+        "sweep_files",
     ]
 
 
@@ -176,4 +183,8 @@ async def test_failed_deliveries_do_not_stop_reconcile(skipping: WorkflowEnviron
         "start_overdue_exports",
         "delete_expired_exports",
         "start_overdue_saved_searches",
+        "start_overdue_images",
+        "start_overdue_documents",
+        "start_overdue_imports",
+        "sweep_files",
     ]

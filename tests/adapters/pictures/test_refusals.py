@@ -2,13 +2,18 @@
 
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from adapters.pictures import PictureRefused
+from adapters.pictures.containers import read_container
 from adapters.pictures.decoding import decode
+from adapters.pictures.other_files import refuse_other_files
 from adapters.pictures.picture import REFUSALS
 from tests.adapters.pictures.files import (
     archive,
@@ -214,6 +219,7 @@ def test_padding_is_harmless(kind: str, padding: bytes, tmp_path: Path) -> None:
         PHOTO + video(),
         PHOTO + JPEG + video() + samsung_trailer(),
         PHOTO + b'{"watermark":1}vivo\0\0\x01\x02',
+        encoded(drawing(3000, 2000), "MPO", save_all=True, append_images=[drawing()]),
         with_segment(JPEG, 0xE2, b"MPF\0II*\0\x08\0\0\0") + JPEG,
         AVIF + struct.pack(">I4s", 8 + len(video()), b"mpvd") + video(),
         PNG + PNG[len(PNG) // 2 :],
@@ -229,6 +235,7 @@ def test_padding_is_harmless(kind: str, padding: bytes, tmp_path: Path) -> None:
         "gain map, video and samsung",
         "vivo",
         "multi-picture format",
+        "multi-picture format with a damaged index",
         "video in a box",
         "cropped screenshot",
         "gif without end marker",
@@ -237,3 +244,19 @@ def test_padding_is_harmless(kind: str, padding: bytes, tmp_path: Path) -> None:
 )
 def test_what_phones_and_editors_write_is_read(photo: bytes, tmp_path: Path) -> None:
     assert outcome(photo, tmp_path).startswith("image/")
+
+
+@given(
+    kind=st.sampled_from(sorted(EACH)),
+    end=st.integers(0, 3000),
+    changes=st.lists(st.tuples(st.integers(0, 3000), st.binary(min_size=1, max_size=6)), max_size=8),
+)
+def test_structure_of_any_bytes_is_read(kind: str, end: int, changes: list[tuple[int, bytes]]) -> None:
+    data = EACH[kind][:end]
+    for at, by in changes:
+        data = replaced(data, at, by)
+    container = read_container(data)
+    if container and container.end is not None:
+        assert container.end <= len(data)
+        with suppress(PictureRefused):
+            refuse_other_files(data, container, from_camera=False)
