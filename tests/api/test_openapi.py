@@ -233,9 +233,10 @@ async def test_commands_describe_their_headers_and_their_202(document: dict[str,
             continue
         # An erasure and an export go on after they are saved.
         done = answers.keys() & {"200", "201", "204"}
-        assert len(done) == (
-            0 if (method, path) in {("delete", "/api/users/profile"), ("post", "/api/users/export")} else 1
-        )
+        goes_on = (method, path) in {("delete", "/api/users/profile"), ("post", "/api/users/export")}
+        if (method, path) == ("post", "/api/properties/import"):
+            done -= {"200"}  # a dry run, which is no command
+        assert len(done) == (0 if goes_on else 1), (method, path)
         for status in done:
             headers = {"Command-Id", "Consistency-Token", "Idempotency-Replayed"}
             headers |= ({"ETag"} if status != "204" else set()) | ({"Location"} if status == "201" else set())

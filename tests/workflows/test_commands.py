@@ -133,9 +133,9 @@ async def test_reconcile_starts_deliveries_then_publishes_overdue_then_lost_even
             ReconcileWorkflow.run, id=f"reconcile-{datetime.now(UTC).timestamp()}", task_queue=options.MAINTENANCE
         )
 
-    assert result == (
-        "2 overdue events published, 3 overdue deliveries started, 1 saved searches started again, "
-        "1 documents checked again, 2 unused files deleted"
+    assert (
+        result == "2 overdue events published, 3 overdue deliveries started, 1 saved searches started again,"
+        " 1 documents checked again, 2 unused files deleted"
     )
     assert script.calls == [
         "start_overdue",
