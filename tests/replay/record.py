@@ -318,7 +318,6 @@ def _of_others() -> dict[str, Recorded]:
             Script(steps=[ImportStep(outcome="ended", status=ImportStatus.FAILED, reason="The file is empty.")])
         ),
         "import_file-erased": importing(Script(steps=[ImportStep(outcome="gone")])),
-        "reconcile-imports": reconcile(Script()),
         "reconcile-saved_searches": reconcile(Script()),
         "saved_search-reported": rounds(
             Script(

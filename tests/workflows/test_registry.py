@@ -4,6 +4,7 @@ from typing import Any, get_args
 
 from domain.documents import DocumentCommand
 from domain.favorite_commands import FavoriteCommand
+from domain.imports import ImportCommand
 from domain.preferences import PreferencesCommand
 from domain.property_commands import PropertyCommand
 from domain.saved_searches import SavedSearchCommand
@@ -17,9 +18,10 @@ def types_of(union: Any) -> set[str]:
 
 
 def test_every_command_has_its_workflow_and_every_workflow_its_command() -> None:
-    unions = (PropertyCommand, FavoriteCommand, PreferencesCommand, SavedSearchCommand, DocumentCommand, UserCommand)
+    others = (FavoriteCommand, PreferencesCommand, SavedSearchCommand, DocumentCommand, ImportCommand)
+    unions = (PropertyCommand, UserCommand, *others)
     commands = {type for union in unions for type in types_of(union)}
 
-    # Steps of the workflows email-verification, add-images and add-document.
-    assert set(COMMANDS) == commands - {"expire-verification", "record-image", "record-document"}
+    # Steps of the workflows email-verification, add-images, add-document and import.
+    assert set(COMMANDS) == commands - {"expire-verification", "record-image", "record-document", "finish-import"}
     assert all(definition.__module__ == f"workflows.{name.replace('-', '_')}" for name, definition in COMMANDS.items())
