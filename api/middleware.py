@@ -1,5 +1,6 @@
 """ASGI middleware for every request: checks of headers and body, CORS, unexpected errors, and metrics."""
 
+import asyncio
 import json
 import logging
 import re
@@ -45,6 +46,8 @@ _SINGLE_VALUED = frozenset(
     }
 )
 """Headers that must not be sent twice: a proxy and the API might use different values."""
+BODY_SECONDS = 30.0
+"""For a body that is read here: 256 kB at 9 kB a second. Whoever sends it slower holds a connection for nothing."""
 _MAX_NAMES = 200
 """Names of one object in a body: several times those of any body. Each unknown name is validated and reported."""
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
@@ -114,7 +117,12 @@ class RequestChecks:
         is_form = scope["path"] not in _OR_JSON or _media_type(headers) == "multipart/form-data"
         if scope["method"] == "POST" and is_form and _STREAMED.fullmatch(scope["path"]):
             return receive
-        return _replayed(await self._body(scope, headers, receive), receive)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await self._body(scope, headers, receive)
+        except TimeoutError as error:
+            raise ApiError("too-slow") from error
+        return _replayed(body, receive)
 
     async def _body(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """Read the body, which must be one JSON document or empty. Raises ApiError as soon as it is too large."""

@@ -31,6 +31,7 @@ _PHONE = (4000, 3000)
 """Pixels of a phone's photo: 12 megapixels."""
 _ROUNDS = 3
 """Of all, alternating; the median of each counts."""
+_MISSING = "sharp is not here: it needs Node 20.9 or newer, and npm"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Measured:
 def measure(row: AddRow) -> None:
     """The rows `images-*`, of four photos as phones take them, and of the real files of ../shared/data."""
     if not FOLDER.exists():
-        row("images", 0, "the images of ../shared/data are not on this machine", "no baseline")
+        row("images", 0, "pictures/s a core", "the images of ../shared/data are not on this machine")
         return
     with tempfile.TemporaryDirectory(prefix="hyderabad-bench-") as folder:
         phone = _phone_photos(Path(folder))
@@ -56,18 +57,12 @@ def measure(row: AddRow) -> None:
         for name, files in (("phone", phone), ("real", real)):
             ours, sharp, plain = _alternating(commands, files)
             rate = len(files) / ours.seconds
-            row(f"images-{name}", rate, "pictures/s a core, beside sharp", _or_missing(sharp, len(files)))
-            row(f"images-{name}-plain", rate, "pictures/s a core, beside plain Pillow", _or_missing(plain, len(files)))
+            beside_sharp = len(files) / sharp.seconds if sharp else _MISSING
+            row(f"images-{name}", rate, "pictures/s a core, beside sharp", beside_sharp)
+            row(f"images-{name}-plain", rate, "pictures/s a core, beside plain Pillow", len(files) / plain.seconds)
             megabytes = ours.peak / 1000
             row(f"images-{name}-memory", megabytes, "MB, beside sharp", sharp.peak / 1000 if sharp else _MISSING)
-            row(f"images-{name}-memory-plain", megabytes, "MB, beside plain Pillow", plain.peak / 1000 if plain else "")
-
-
-_MISSING = "sharp is not here: it needs Node 20.9 or newer, and npm"
-
-
-def _or_missing(measured: Measured | None, files: int) -> float | str:
-    return files / measured.seconds if measured else _MISSING
+            row(f"images-{name}-memory-plain", megabytes, "MB, beside plain Pillow", plain.peak / 1000)
 
 
 def _phone_photos(folder: Path) -> list[Path]:
@@ -110,7 +105,7 @@ def _sharp() -> Path | None:
 
 def _alternating(
     commands: Sequence[list[str] | None], files: Sequence[Path]
-) -> tuple[Measured, Measured | None, Measured | None]:
+) -> tuple[Measured, Measured | None, Measured]:
     rounds = [[_measured(command, files) if command else None for command in commands] for _ in range(_ROUNDS)]
     # Where sharp is missing, it is in each round.
     ours, sharp, plain = (
@@ -118,6 +113,7 @@ def _alternating(
         for each in zip(*rounds, strict=True)
     )
     assert ours
+    assert plain
     return ours, sharp, plain
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -10,9 +11,11 @@ from sqlalchemy import func, select
 from starlette.requests import Request
 
 from adapters import tables
+from adapters.objects import Content
 from adapters.postgres import Database
-from api import receiving
+from api import files, middleware, receiving
 from api.errors import ApiError
+from api.origins import Origins
 from tests.api.test_contract import assert_problem
 from tests.files import pdf
 from tests.platform import Person, Platform, until
@@ -145,3 +148,48 @@ async def test_body_that_does_not_come_is_refused(monkeypatch: pytest.MonkeyPatc
         await anext(receiving._chunks(request))
 
     assert refused.value.kind == "too-slow"
+
+
+async def test_json_that_does_not_come_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+
+    async def nothing_comes() -> dict[str, object]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("no route sees it")
+
+    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.01)
+    path = "/api/properties"
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": b"", "query_string": b"", "headers": []}
+
+    await middleware.RequestChecks(app, 1024, Origins(()))(scope, nothing_comes, send)
+
+    assert sent[0]["status"] == 408
+
+
+async def test_connection_to_the_storage_is_closed_when_the_client_goes_away() -> None:
+    closed, begun = [], asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        begun.set()
+        while True:
+            yield b"x" * 1000
+
+    async def gone() -> dict[str, object]:
+        await begun.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_: Any) -> None:
+        await asyncio.sleep(0)
+
+    content = Content(10**9, '"etag"', chunks(), lambda: closed.append(True))
+    response = files._Streamed(content, 200, {}, "image/avif")
+
+    await response({"type": "http", "asgi": {"spec_version": "2.3"}}, gone, send)
+
+    assert closed == [True]

@@ -47,10 +47,10 @@ async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_
 
     name = f"u{uuid4().hex[:12]}"
     script = (tour + administering + erasing).replace("ravi", name).replace("|| cat stream.txt", "|| true")
+    script = script.replace(".venv/bin/python", sys.executable)
     # What `make admin` runs, which is not beside this environment.
     admin = f"(set -a; . .data/environment; cd {ROOT}; {sys.executable} -m admin --email {name}@example.com >&2)"
     script = script.replace(f"make admin EMAIL={name}@example.com", admin)
-    script = script.replace(".venv/bin/python", sys.executable)
     (tmp_path / ".data").mkdir()
     write_environment(tmp_path / ".data" / "environment", platform.stack.env)
     answers = await run(script, tmp_path, PORT=platform.url.rpartition(":")[2], no_proxy="*")
@@ -73,6 +73,11 @@ async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_
     assert "Gachibowli" in {item["text"] for item in suggested}
     with Image.open(tmp_path / "picture.jpg") as picture:
         assert (picture.format, picture.size) == ("JPEG", (1280, 960))
+    [previewed] = [answer for answer in answers if "ignoredColumns" in answer]
+    assert previewed["ignoredColumns"] == []
+    [imported] = [answer for answer in answers if answer.get("status") == "COMPLETED" and "reportLines" in answer]
+    assert (imported["rows"]["saved"], imported["rows"]["refused"]) == (2, 1)
+    assert "price" in (tmp_path / "report.csv").read_text()
     assert [answer["frequency"] for answer in answers if "dueAt" in answer] == ["DAILY"]
     [tiles] = [answer["items"] for answer in answers if any("tile" in item for item in answer.get("items", ()))]
     assert sum(tile["count"] for tile in tiles) >= 1

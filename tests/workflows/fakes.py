@@ -250,14 +250,14 @@ class Script:
             return script._steps.pop(0) if script._steps else ImportStep(outcome="ended", status=ImportStatus.COMPLETED)
 
         @activity.defn
-        async def start_overdue_documents() -> int:
-            script._call("start_overdue_documents")
+        async def start_overdue_imports() -> int:
+            script._call("start_overdue_imports")
             return 1
 
         @activity.defn
-        async def start_overdue_imports() -> int:
-            script._call("start_overdue_imports")
-            return 0
+        async def start_overdue_documents() -> int:
+            script._call("start_overdue_documents")
+            return 1
 
         @activity.defn
         async def sweep_files() -> int:

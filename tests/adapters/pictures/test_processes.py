@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from multiprocessing.process import BaseProcess
@@ -193,17 +194,20 @@ async def test_processes_end_with_a_worker_that_is_killed(slow: bytes, tmp_path:
     source = tmp_path / "source"
     source.write_bytes(slow)
     command = sys.executable, "-c", _WORKER, str(source), str(tmp_path)
-    worker = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    assert worker.stdout
-    process = Path("/proc") / (await worker.stdout.readline()).decode().strip()
-    assert process.exists()
-    worker.kill()
+    # What it leaves behind is removed; a pytest folder would be too deep for the socket in it.
+    with tempfile.TemporaryDirectory() as left_behind:
+        env = {**os.environ, "TMPDIR": left_behind}
+        worker = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=env)
+        assert worker.stdout
+        process = Path("/proc") / (await worker.stdout.readline()).decode().strip()
+        assert process.exists()
+        worker.kill()
 
-    async def ended() -> bool:
-        return not process.exists()
+        async def ended() -> bool:
+            return not process.exists()
 
-    await until(ended)
-    await worker.wait()
+        await until(ended)
+        await worker.wait()
 
 
 async def test_file_that_cannot_be_read_is_no_refusal(tmp_path: Path) -> None:
