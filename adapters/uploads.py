@@ -106,6 +106,16 @@ async def find_upload(connection: AsyncConnection, upload_id: UUID) -> Upload | 
     return Upload(**row._mapping) if row else None
 
 
+async def lock_upload(connection: AsyncConnection, upload_id: UUID) -> Upload | None:
+    """An upload of the connection's tenant, locked until the transaction ends; None if there is none.
+
+    The sweep leaves it meanwhile, and an erasure waits.
+    """
+    query = select(*_COLUMNS).where(uploads.c.upload_id == upload_id).with_for_update()
+    row = (await connection.execute(query)).one_or_none()
+    return Upload(**row._mapping) if row else None
+
+
 async def delete_uploads(database: Database, objects: Objects, some: Sequence[Upload]) -> None:
     """Delete uploads that nothing refers to any more. Raises DatabaseUnavailable or ObjectsUnavailable.
 
