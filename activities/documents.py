@@ -22,10 +22,11 @@ from activities.saving import Aggregate, CommandStore, Loaded
 from adapters import contents, temporal, uploads
 from adapters import documents as table
 from adapters.document_checks import DocumentRefused, check_document
+from adapters.file_access import attached_listing
 from adapters.objects import Objects
 from adapters.postgres import Database, Write
 from adapters.sealing import Keyring
-from adapters.tables import documents, person_keys, properties, users
+from adapters.tables import documents, person_keys, users
 from adapters.uploads import Upload
 from domain.command import FAILED, Saved, SealedCommand
 from domain.documents import (
@@ -222,8 +223,7 @@ async def _needed(connection: AsyncConnection, command: AddDocument) -> dict[str
         return {}
     found: dict[str, Any] = {"upload_size": upload.size, "file_name": upload.file_name}
     if command.property_id:
-        query = select(properties.c.owner_id).where(properties.c.property_id == command.property_id)
-        found["listing_owner"] = (await connection.execute(query)).scalar_one_or_none()
+        found["listing"] = await attached_listing(connection, command.property_id)
     return found
 
 

@@ -8,7 +8,6 @@ an encrypted one hides it. This is no scanner of viruses.
 import mmap
 import re
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 PDF = "application/pdf"
@@ -23,22 +22,44 @@ _ZIP_COMMENT = 65_535
 _MARKUP = re.compile(rb"<(?:!doctype|html|script|svg|head|body|iframe|\?php)", re.IGNORECASE)
 _START_XREF = re.compile(rb"startxref[ \r\n\t]+([0-9]{1,12})[ \r\n\t]+%%EOF")
 _XREF_STREAM = re.compile(rb"[0-9]{1,10}[ \r\n\t]+[0-9]{1,5}[ \r\n\t]+obj\b")
-_OBJECT_STREAM = re.compile(rb"/Type\s*/ObjStm\b")
-_STREAM = re.compile(rb"stream\r?\n")
-_STREAM_HEAD = 4096
-"""Bytes after `/ObjStm` in which its stream begins: the rest of a dictionary."""
-_MOST_INFLATED = 64 * 1024 * 1024
-"""Bytes of all object streams of a PDF; those of a file of 20 MB have a few."""
-_ESCAPED = re.compile(rb"#([0-9A-Fa-f]{2})")
+_STREAM = re.compile(rb"(?<!end)stream(?:\r\n|[\n\r])")
+_WHITESPACE = b"\0\t\n\f\r "
+_OBJECTS_BEGIN = re.compile(rb"[\0\t\n\f\r ]*[0-9%]")
+"""Of an object stream: numbers, before which there may be comments."""
+_ENCRYPTED = b"/Encrypt"
+_MOST_READ = 128 * 1024 * 1024
+"""Bytes of compressed objects, in and out, which take a second; those of an ordinary file of 20 MB are some tens of
+megabytes, for its pictures are not unpacked."""
+_MOST_STREAMS = 50_000
+"""Of a PDF: those of a book of thousands of pages, each of which takes some microseconds."""
+_READ, _INFLATED = 512, 64 * 1024
+"""Bytes that are inflated at once, and that may come of them: little is read of a stream that is of no interest."""
 _ACTIVE = {
     b"/Launch": "starts a program",
     b"/JavaScript": "has a script",
     b"/EmbeddedFile": "contains another file",
     b"/RichMedia": "contains a program or a film",
 }
+_NAME, _LONGEST = 40, 64
+"""Bytes for which a name counts, and of one, however it is spelled."""
 _ISO_BRANDS = {b"avif": "image/avif", b"avis": "image/avif"} | dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), "image/heic"
 )
+
+
+def _spelled(*names: bytes) -> re.Pattern[bytes]:
+    """Finds names, each character of which may be written as its code (ISO 32000-1, 7.3.5)."""
+    spelled = [b"".join(b"(?:%c|#(?i:%02x))" % (one, one) for one in name[1:]) for name in names]
+    return re.compile(b"/(?:" + b"|".join(spelled) + b")")
+
+
+_SPELLED = _spelled(*_ACTIVE)
+_OBJECT_STREAM = _spelled(b"/ObjStm")
+_UNREADABLE = _spelled(
+    *(b"/ASCIIHexDecode", b"/AHx", b"/ASCII85Decode", b"/A85", b"/LZWDecode", b"/LZW", b"/RunLengthDecode", b"/RL"),
+    *(b"/DecodeParms", b"/DP", b"/Crypt"),
+)
+"""How no program compresses objects, but whoever hides them may."""
 
 
 class DocumentRefused(Exception):
@@ -53,7 +74,7 @@ class DocumentRefused(Exception):
 def check_document(path: Path) -> str:
     """The media type of a document. Raises DocumentRefused.
 
-    It takes memory only for what it inflates, and a second at most.
+    It takes the memory of one copy of the file, and a second or two at most.
     """
     if not path.stat().st_size:
         raise DocumentRefused("empty", "The file is empty. Choose another one.")
@@ -107,30 +128,83 @@ def _check_pdf(data: mmap.mmap) -> None:
     table = data[at : at + 40].lstrip()  # many are off by the end of a line
     if not (table.startswith(b"xref") or _XREF_STREAM.match(table)):
         raise DocumentRefused("not-a-pdf", "The PDF has no table of its contents. Save it again with another program.")
-    for part in (data[:], *_object_streams(data)):
-        names = _ESCAPED.sub(lambda code: bytes([int(code[1], 16)]), part) if b"#" in part else part
-        for name, what in _ACTIVE.items():
-            if name in names:
-                detail = f"The PDF {what}, which may harm who opens it. Print it to a new PDF, and send that."
-                raise DocumentRefused("active-content", detail)
+    _check_inactive(data[:])
+    _Objects(data).check()
 
 
-def _object_streams(data: mmap.mmap) -> Iterator[bytes]:
-    """The compressed objects of a PDF, inflated. Raises DocumentRefused when they are too large."""
-    left = _MOST_INFLATED
-    for stream in _OBJECT_STREAM.finditer(data):
-        begins = _STREAM.search(data, stream.end(), stream.end() + _STREAM_HEAD)
-        if begins is None:
-            continue
-        ends = data.find(b"endstream", begins.end())
-        inflating = zlib.decompressobj()
-        try:
-            inflated = inflating.decompress(data[begins.end() : ends if ends >= 0 else len(data)], left)
-        except zlib.error:
-            continue  # encrypted, or of another filter
-        if inflating.unconsumed_tail:
-            raise DocumentRefused("too-large-inside", "The PDF is too large once it is unpacked. Save it in parts.")
-        left -= len(inflated)
-        yield inflated
-        if left <= 0:
-            raise DocumentRefused("too-large-inside", "The PDF is too large once it is unpacked. Save it in parts.")
+def _check_inactive(part: bytes) -> None:
+    """Refuse what does something once it is opened."""
+    found = next((name for name in _ACTIVE if name in part), None)
+    if found is None and b"#" in part and (spelled := _SPELLED.search(part)):
+        found = re.sub(rb"#(..)", lambda code: bytes([int(code[1], 16)]), spelled[0])
+    if found:
+        detail = f"The PDF {_ACTIVE[found]}, which may harm who opens it. Print it to a new PDF, and send that."
+        raise DocumentRefused("active-content", detail)
+
+
+class _Objects:
+    """Checks the compressed objects of a PDF, within limits of what is read and inflated."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        self._left = _MOST_READ
+        self._encrypted = data.find(_ENCRYPTED) >= 0
+
+    def check(self) -> None:
+        """Look into each stream that may contain objects, whatever its dictionary says of it. Raises DocumentRefused.
+
+        Objects that are compressed in other ways are refused, except in an encrypted PDF, whose objects are not read.
+        """
+        after = 0
+        for n, stream in enumerate(_STREAM.finditer(self._data)):
+            if n == _MOST_STREAMS:
+                raise _too_large()
+            begin, end = after, stream.start()
+            after = stream.end()
+            has_objects = _OBJECT_STREAM.search(self._data, begin, end) is not None and not self._encrypted
+            if has_objects and _UNREADABLE.search(self._data, begin, end):
+                raise _unreadable()
+            head = self._data[after : after + 2]
+            if len(head) == 2 and head[0] & 15 == zlib.DEFLATED and int.from_bytes(head, "big") % 31 == 0:  # RFC 1950
+                try:
+                    self._inflate(after + 2, has_objects)
+                except zlib.error as error:
+                    if has_objects:
+                        raise _unreadable() from error
+            elif has_objects and not _OBJECTS_BEGIN.match(self._data[after : after + _READ]):
+                raise _unreadable()
+
+    def _inflate(self, at: int, has_objects: bool) -> None:
+        # Without the checksum, which programs that open PDFs do not insist on.
+        inflating, last = zlib.decompressobj(-zlib.MAX_WBITS), b""
+        while not inflating.eof and at < len(self._data):
+            given = self._data[at : at + _READ]
+            at += _READ
+            self._charge(len(given))
+            while given and not inflating.eof:
+                inflated = inflating.decompress(given, _INFLATED)
+                given = inflating.unconsumed_tail
+                # Searching names that may be spelled with codes takes as long as inflating so many bytes.
+                names = inflated.count(b"/") if b"#" in inflated else 0
+                self._charge(len(inflated) + _NAME * names)
+                if not has_objects:
+                    begins = inflated.lstrip(_WHITESPACE)
+                    if begins and not _OBJECTS_BEGIN.match(begins):
+                        return
+                    has_objects = bool(begins)
+                last = last[-_LONGEST:] + inflated
+                _check_inactive(last)
+
+    def _charge(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise _too_large()
+
+
+def _too_large() -> DocumentRefused:
+    return DocumentRefused("too-large-inside", "The PDF is too large once it is unpacked. Save it in parts.")
+
+
+def _unreadable() -> DocumentRefused:
+    detail = "The PDF is packed in a way that hides what it does. Print it to a new PDF, and send that."
+    return DocumentRefused("unreadable-objects", detail)

@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.tables import documents, file_contents, properties, property_images
+from domain.documents import AttachedListing
 from domain.property_status import PUBLIC_STATUSES
 
 
@@ -59,10 +60,10 @@ async def original_type(connection: AsyncConnection, sha256: bytes, owner_id: UU
     return media_type
 
 
-async def owner_and_status(connection: AsyncConnection, property_id: UUID) -> tuple[UUID, bool] | None:
-    """The owner of a listing, and whether it is public; None if there is none."""
+async def attached_listing(connection: AsyncConnection, property_id: UUID) -> AttachedListing | None:
+    """What attaching to a listing of the connection's tenant depends on; None if there is none."""
     query = select(properties.c.owner_id, properties.c.status.in_(PUBLIC_STATUSES)).where(
         properties.c.property_id == property_id
     )
     row = (await connection.execute(query)).one_or_none()
-    return (row[0], row[1]) if row else None
+    return AttachedListing(owner_id=row[0], is_public=row[1]) if row else None

@@ -60,14 +60,16 @@ class Content:
 class Objects:
     """The objects of one bucket. Each method raises ObjectsUnavailable."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, locks_rows: bool = False) -> None:
+        """With `locks_rows` a call is tried once and for seconds only, because others wait for rows meanwhile."""
         self._settings = settings
+        self._limits = (3, 1) if locks_rows else (10, 3)
         self._bucket = settings.s3_bucket
 
     @cached_property
     def _client(self) -> "S3Client":
         # On first use: a client takes 0.2 s to create, and most processes need none.
-        return connect(self._settings)
+        return connect(self._settings, None, *self._limits)
 
     @cached_property
     def _public_client(self) -> "S3Client":
@@ -245,8 +247,10 @@ def _translate_errors() -> Iterator[None]:
         raise ObjectsUnavailable(f"{type(error).__name__}: {error}") from error
 
 
-def connect(settings: Settings, endpoint_url: str | None = None) -> "S3Client":
-    """A client for the endpoint of the settings, or for another one of the same storage."""
+def connect(
+    settings: Settings, endpoint_url: str | None = None, read_timeout: float = 10, attempts: int = 3
+) -> "S3Client":
+    """A client for the endpoint of the settings, or for another one of the same storage; its timeout is in seconds."""
     return boto3.client(
         "s3",
         endpoint_url=endpoint_url or settings.s3_endpoint_url,
@@ -255,8 +259,8 @@ def connect(settings: Settings, endpoint_url: str | None = None) -> "S3Client":
         aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
         config=Config(
             connect_timeout=2,
-            read_timeout=10,
-            retries={"total_max_attempts": 3},
+            read_timeout=read_timeout,
+            retries={"total_max_attempts": attempts},
             max_pool_connections=_CALLS,
             signature_version="s3v4",  # of presigned URLs: the older one does not sign the size
             s3={"addressing_style": "path"},  # a bucket needs no host name of its own

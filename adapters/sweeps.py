@@ -6,16 +6,17 @@ no row then. One that was claimed in the grace period is left. So nothing that i
 claims content that is being deleted writes its objects again.
 """
 
-import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters import tasks
 from adapters.contents import CONTENTS, key_of
 from adapters.objects import Objects
 from adapters.postgres import Database
@@ -24,25 +25,27 @@ from adapters.uploads import INCOMING, UPLOADS, incoming_of, uploads_of
 
 _PAGE = 100
 """Rows that are locked together. Their objects are deleted by one call, meanwhile who claims one of them waits."""
+_USED_AGAIN = timedelta(days=7)
+"""After which what is in use is looked at again, give or take a third so that the rows of a large import are spread:
+of ten million photos some 30 rows a second."""
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 SLICES = 256
 """Of the contents: by the first two digits of their hash."""
 
-T = TypeVar("T")
-Progress = Callable[[], None]
+GoOn = Callable[[], bool]
+"""Whether there is time for more. What is left is found by the next run."""
 
 
-async def sweep_uploads(database: Database, objects: Objects, before: datetime, progress: Progress) -> int:
+async def sweep_uploads(database: Database, objects: Objects, before: datetime, go_on: GoOn) -> int:
     """Delete uploads that were last claimed before `before` and that nothing needs; returns how many.
 
     Raises DatabaseUnavailable or ObjectsUnavailable.
     """
     swept = 0
     while True:
-        found, deleted = await _uninterrupted(_sweep_some_uploads(database, objects, before))
+        found, deleted = await tasks.uninterrupted(_sweep_some_uploads(database, objects, before))
         swept += deleted
-        progress()
-        if found < _PAGE:
+        if found < _PAGE or not go_on():
             return swept
 
 
@@ -69,8 +72,7 @@ async def _sweep_some_uploads(database: Database, objects: Objects, before: date
         kept = [key for key in keys if key in needed or key in shown]
         emptied = [(row.tenant_id, row.upload_id) for row in full if (row.tenant_id, row.upload_id) in shown]
         key = tuple_(uploads.c.tenant_id, uploads.c.upload_id)
-        # What is in use is looked at again after another grace period.
-        await tx.execute(update(uploads).where(key.in_(kept)).values(claimed_at=func.now()))
+        await tx.execute(update(uploads).where(key.in_(kept)).values(claimed_at=_later()))
         await tx.execute(update(uploads).where(key.in_(emptied)).values(emptied_at=func.now()))
         await tx.execute(delete(uploads).where(key.in_(gone)))
         return len(locked), len(gone) + len(emptied)
@@ -101,7 +103,7 @@ async def _uses_of_uploads(
     return needed, shown
 
 
-async def sweep_contents(database: Database, objects: Objects, before: datetime, progress: Progress) -> int:
+async def sweep_contents(database: Database, objects: Objects, before: datetime, go_on: GoOn) -> int:
     """Delete contents that were last claimed before `before` and that nothing refers to; returns how many.
 
     Raises DatabaseUnavailable or ObjectsUnavailable.
@@ -110,9 +112,10 @@ async def sweep_contents(database: Database, objects: Objects, before: datetime,
     while True:
         found, unused = await _retire(database, before)
         for tenant_id, sha256 in unused:
-            swept += await _uninterrupted(_delete_content(database, objects, tenant_id, sha256, before))
-            progress()
-        if found < _PAGE:
+            swept += await tasks.uninterrupted(_delete_content(database, objects, tenant_id, sha256, before))
+            if not go_on():
+                return swept
+        if found < _PAGE or not go_on():
             return swept
 
 
@@ -134,7 +137,7 @@ async def _retire(database: Database, before: datetime) -> tuple[int, list[tuple
         unused = [key for key in keys if key not in used]
         key = tuple_(file_contents.c.tenant_id, file_contents.c.sha256)
         nothing: dict[str, Any] = {"stored_at": None, "made": None, "refused": None}
-        await tx.execute(update(file_contents).where(key.in_(list(used))).values(claimed_at=func.now()))
+        await tx.execute(update(file_contents).where(key.in_(list(used))).values(claimed_at=_later()))
         await tx.execute(update(file_contents).where(key.in_(unused)).values(nothing))
         return len(keys), unused
 
@@ -167,12 +170,11 @@ async def _used_contents(connection: AsyncConnection, keys: Sequence[tuple[str, 
     return used
 
 
-async def sweep_lost_uploads(database: Database, objects: Objects, before: datetime, progress: Progress) -> int:
-    """Delete objects of uploads that were written before `before` and have no row; returns how many.
+async def sweep_lost_uploads(database: Database, objects: Objects, before: datetime) -> AsyncIterator[int]:
+    """Delete objects of uploads that were written before `before` and have no row; yields of each page how many.
 
     A row is committed before its object is written, and no id is used twice.
     """
-    swept = 0
     for prefix in (UPLOADS, INCOMING):
         async for page in objects.pages(prefix, older_than=before):
             named = {key: _upload_id(key) for key in page}
@@ -181,19 +183,15 @@ async def sweep_lost_uploads(database: Database, objects: Objects, before: datet
                 known = set((await connection.execute(query)).scalars())
             lost = [key for key, upload_id in named.items() if upload_id not in known]
             await objects.delete_keys(lost)
-            swept += len(lost)
-            progress()
-    return swept
+            yield len(lost)
 
 
-async def record_lost_contents(
-    database: Database, objects: Objects, part: int, before: datetime, progress: Progress
-) -> int:
-    """Record the contents of one of SLICES whose objects were written before `before` and have no row; how many.
+async def record_lost_contents(database: Database, objects: Objects, part: int, before: datetime) -> AsyncIterator[int]:
+    """Record the contents of one of SLICES whose objects were written before `before` and have no row.
 
-    As contents that were never claimed: so they are deleted like all others, under the lock of their row.
+    Yields of each page how many. As contents that were never claimed: so they are deleted like all others, under the
+    lock of their row.
     """
-    recorded = 0
     for folder in await objects.folders(CONTENTS):
         tenant_id = folder.removeprefix(CONTENTS).removesuffix("/")
         async for page in objects.pages(f"{folder}{part:02x}", older_than=before):
@@ -201,9 +199,13 @@ async def record_lost_contents(
             rows = [{"tenant_id": tenant_id, "sha256": one, "size": 0, "claimed_at": _NEVER} for one in hashes]
             async with database.statements() as connection:
                 written = insert(file_contents).on_conflict_do_nothing().returning(literal(1))
-                recorded += len((await connection.execute(written.values(rows))).all()) if rows else 0
-            progress()
-    return recorded
+                recorded = len((await connection.execute(written.values(rows))).all()) if rows else 0
+            yield recorded
+
+
+def _later() -> Any:
+    """When what is in use may be looked at again: as if it was claimed then. A claim meanwhile brings that forward."""
+    return func.now() + _USED_AGAIN * random.uniform(2 / 3, 4 / 3)
 
 
 def _upload_id(key: str) -> UUID | None:
@@ -211,16 +213,3 @@ def _upload_id(key: str) -> UUID | None:
         return UUID(key.rpartition("/")[2])
     except ValueError:
         return None
-
-
-async def _uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which also ends when the caller is cancelled.
-
-    Otherwise a thread would delete objects after the lock is released.
-    """
-    task = asyncio.create_task(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

@@ -1,8 +1,10 @@
-"""Ending tasks of asyncio."""
+"""Ending tasks of asyncio, and letting them end."""
 
 import asyncio
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _AGAIN_SECONDS = 0.5
 
@@ -19,3 +21,16 @@ async def cancel(tasks: Collection["asyncio.Task[Any]"]) -> None:
             task.cancel()
         _, ending = await asyncio.wait(ending, timeout=_AGAIN_SECONDS)
     await asyncio.gather(*tasks, return_exceptions=True)  # so that asyncio reports no error that nobody has read
+
+
+async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which also ends when the caller is cancelled.
+
+    For what holds a lock during calls that are made in threads: those go on, and would do so after its release.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

@@ -1,22 +1,25 @@
 """The caller's documents: /api/files, with /api/files/upload and /api/files/upload/multiple."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID, uuid5
 
 from fastapi import APIRouter, Query, Request, Response
 
 from adapters.documents import documents_of, find_document
-from adapters.file_access import owner_and_status
+from adapters.file_access import attached_listing
 from adapters.uploads import Upload
 from api.answers import NoBody, Sender, SenderDep, accepted, answered, command_headers
-from api.commands import Accepted, CommandMetadata, Done, new_id
-from api.deps import CallerDep, PartsDep
+from api.commands import Accepted, CommandMetadata, Done, new_id, refusal
+from api.deps import CallerDep, Parts, PartsDep
 from api.errors import ApiError
-from api.openapi import command, query
+from api.openapi import AcceptedCommand, command, query
 from api.receiving import RECEIVING_PROBLEMS, Received, SentFiles, discard, form_body, receive_files
 from api.shown_documents import DocumentList, ShownDocument, shown_document
-from domain.documents import AddDocument, DeleteDocument, Document
+from api.tokens import Caller
+from domain.command import Actor
+from domain.documents import AddDocument, DeleteDocument, Document, check_attaching
+from domain.errors import Refusal
 
 router = APIRouter(prefix="/api/files", tags=["files"])
 
@@ -26,7 +29,10 @@ _MOST_AT_ONCE, _BYTES_AT_ONCE = 10, 50_000_000
 DOCUMENT_PROBLEMS = ("account-closed", "forbidden", "not-found", "too-many-documents")
 _ListingQuery = Annotated[
     UUID | None,
-    Query(alias="propertyId", description="A listing of the caller to attach to: who may see it may read the document"),
+    Query(
+        alias="propertyId",
+        description="A listing to attach to, for its owner and administrators: who may see it may read the document",
+    ),
 ]
 
 
@@ -46,22 +52,35 @@ async def upload_document(request: Request, sender: SenderDep, property_id: _Lis
     return await send_add_document(sender, upload, property_id, metadata)
 
 
+class AcceptedDocuments(AcceptedCommand):
+    """Commands that are durable, of which at least one was not saved within the time that the API waits."""
+
+    command_ids: tuple[UUID, ...]
+    """Of the files, in their order: GET /api/commands/{id} shows each."""
+
+
+_MULTIPLE: Any = command(201, DocumentList, *DOCUMENT_PROBLEMS, *RECEIVING_PROBLEMS)
+_MULTIPLE["responses"][202] |= {"model": AcceptedDocuments}
+
+
 @router.post(
     "/upload/multiple",
-    **command(201, DocumentList, *DOCUMENT_PROBLEMS, *RECEIVING_PROBLEMS),
+    **_MULTIPLE,
     openapi_extra=form_body("files", several=True),
 )
 async def upload_documents(request: Request, sender: SenderDep, property_id: _ListingQuery = None) -> Response:
     """Store 1 to 10 documents of up to 20 MB, 50 MB together, as POST /api/files/upload does. Each is a command."""
     received = await _receive(request, sender, property_id, field="files", most_files=_MOST_AT_ONCE)
     metadata = sender.metadata(_body(received, property_id))
-    done: list[Done] = []
+    outcomes: list[Done | Accepted] = []
     for n, upload in enumerate(received.files):
         each = CommandMetadata(uuid5(metadata.command_id, str(n)), metadata.issued_at, metadata.fingerprint)
-        outcome = await _add(sender, upload, property_id, each, others=received.files[n:])
-        if isinstance(outcome, Accepted):
-            return accepted(outcome)
-        done.append(outcome)
+        outcomes.append(await _add(sender, upload, property_id, each, others=received.files[n:]))
+    running = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+    done = [outcome for outcome in outcomes if isinstance(outcome, Done)]
+    if running:
+        # Each is durable, and the list has them all once they are saved.
+        return _accepted(running[0], [_command_id(outcome) for outcome in outcomes])
     shown = [_shown(sender, outcome, upload) for outcome, upload in zip(done, received.files, strict=True)]
     headers = command_headers(sender.parts, sender.caller.user_id, done[-1])
     headers |= {"ETag": f'"{done[-1].saved.version}"', "Location": "/api/files"}
@@ -113,6 +132,16 @@ async def answer_document(sender: Sender, outcome: Done, file_name: str | None =
     return Response(body, 201, headers, "application/json")
 
 
+async def check_listing(parts: Parts, caller: Caller, property_id: UUID) -> None:
+    """Refuse a listing to which the caller may attach nothing. Raises ApiError not-found or forbidden."""
+    async with parts.database.statements(caller.tenant_id) as connection:
+        listing = await attached_listing(connection, property_id)
+    try:
+        check_attaching(listing, Actor(user_id=caller.user_id, role=caller.role))
+    except Refusal as error:
+        raise refusal(error.code, error.detail, error.field) from error
+
+
 async def _receive(
     request: Request, sender: Sender, property_id: UUID | None, *, field: str, most_files: int
 ) -> Received:
@@ -120,12 +149,7 @@ async def _receive(
     parts, caller = sender.parts, sender.caller
     # With a key it may be a repetition, which gets its first answer.
     if property_id and sender.key is None:
-        async with parts.database.statements(caller.tenant_id) as connection:
-            listing = await owner_and_status(connection, property_id)
-        if listing is None or (listing[0] != caller.user_id and not listing[1]):
-            raise ApiError("not-found", "There is no listing with this id that you may see. Check propertyId.")
-        if listing[0] != caller.user_id:
-            raise ApiError("forbidden", "Only the owner of the listing may attach documents to it.")
+        await check_listing(parts, caller, property_id)
     return await receive_files(
         request,
         parts,
@@ -164,6 +188,18 @@ async def _add(
     if isinstance(outcome, Done) and outcome.repeated and _state(outcome).upload_id != upload.upload_id:
         await discard(sender.parts, [upload])  # an earlier request with the same key has sent it
     return outcome
+
+
+def _accepted(running: Accepted, command_ids: Sequence[UUID]) -> Response:
+    answer = accepted(running)
+    first = AcceptedCommand.model_validate_json(bytes(answer.body))
+    body = AcceptedDocuments(**dict(first), command_ids=tuple(command_ids))
+    headers = {name: answer.headers[name] for name in ("Location", "Command-Id", "Retry-After")}
+    return Response(body.model_dump_json(by_alias=True), 202, headers, "application/json")
+
+
+def _command_id(outcome: Done | Accepted) -> UUID:
+    return outcome.command_id if isinstance(outcome, Accepted) else outcome.saved.command_id
 
 
 def _state(outcome: Done) -> Document:

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from adapters.contents import key_of
 from adapters.documents import find_document
-from adapters.file_access import original_type, owner_and_status, use_of_picture
+from adapters.file_access import attached_listing, original_type, use_of_picture
 from adapters.objects import Content, Found, ObjectsUnavailable
 from api import documents, uploads
 from api.deps import MaybeCallerDep, Parts, PartsDep, TenantDep
@@ -189,12 +189,11 @@ async def _document(parts: Parts, tenant_id: str, file_id: UUID, caller: Caller 
         if found is None or found.document.status is not DocumentStatus.READY:
             return None
         attached_to = found.document.property_id
-        listing = await owner_and_status(connection, attached_to) if attached_to else None
+        listing = await attached_listing(connection, attached_to) if attached_to else None
     document = found.document
     may_read = caller is not None and (caller.is_admin or caller.user_id == document.owner_id)
     if listing and not may_read:
-        owner_id, is_public = listing
-        may_read = is_public or (caller is not None and caller.user_id == owner_id)
+        may_read = listing.is_public or (caller is not None and caller.user_id == listing.owner_id)
     if not may_read or not (document.key and document.media_type):
         return None
     headers = {"Cache-Control": _PRIVATE, "Content-Disposition": attachment(found.file_name)}

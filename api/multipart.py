@@ -18,6 +18,8 @@ _MAX_HEADER_BYTES = 4096
 """Several times a file name of 255 characters, each of which may take 4 bytes."""
 _FIELD_BYTES = 32 * 1024
 """Of the value of a field that is no file."""
+_EMPTY_FILES = 20
+"""Parts without bytes: browsers send one for each field whose file nobody has chosen."""
 _NAME_LENGTH = 255
 """Characters of a file name, as file systems and the table have it."""
 _SUFFIX_LENGTH = 20
@@ -70,7 +72,7 @@ class MultipartReader:
         self._events: list[FormEvent] = []
         self._error: ApiError | None = None
         self._complete = False
-        self._files = self._total = self._of_file = 0
+        self._files = self._begun = self._named = self._total = self._of_file = 0
         self._header_name, self._header_value = b"", b""
         self._headers: dict[bytes, bytes] = {}
         self._field: str | None = None
@@ -116,7 +118,7 @@ class MultipartReader:
         """Check, after the last chunk, that the body is complete and has a file."""
         if not self._complete:
             raise ApiError("truncated-body")
-        if not self._files:
+        if not (self._files or self._named):
             raise ApiError("no-file", f"Send {self._wanted()}.")
 
     def _wanted(self) -> str:
@@ -150,13 +152,16 @@ class MultipartReader:
         if field != self._limits.file_field:
             raise ApiError("wrong-field", f"Send {self._wanted()}, not in {field[:100]!r}.")
         name = clean_name(file_name)
-        if name:
-            self._files += 1
-            if self._files > self._limits.files:
-                raise ApiError("too-many-files", f"Send at most {self._limits.files} in one request.")
+        self._begun += 1
+        self._named += bool(name)
+        if self._begun > self._limits.files + _EMPTY_FILES:
+            raise self._too_many()
         self._field, self._of_file = None, 0
         media_type = self._headers.get(b"content-type", b"application/octet-stream").decode("latin-1")
         self._events.append(FileBegan(name, clean_media_type(media_type)))
+
+    def _too_many(self) -> ApiError:
+        return ApiError("too-many-files", f"Send at most {self._limits.files} in one request.")
 
     def _field_begins(self, field: str) -> None:
         if field == self._limits.file_field:
@@ -174,6 +179,11 @@ class MultipartReader:
             if len(self._value) > _FIELD_BYTES:
                 raise ApiError("wrong-field", f"Send at most {_FIELD_BYTES} bytes in {self._field!r}.")
             return
+        if end > start and not self._of_file:
+            # Whatever its name: it is a file once it has bytes.
+            self._files += 1
+            if self._files > self._limits.files:
+                raise self._too_many()
         self._of_file += end - start
         if self._of_file > self._limits.file_bytes:
             raise too_large(self._limits)

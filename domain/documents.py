@@ -111,6 +111,13 @@ class DeleteDocument(_DocumentCommand):
 DocumentCommand = Annotated[AddDocument | RecordDocument | DeleteDocument, Field(discriminator="type")]
 
 
+class AttachedListing(Fact):
+    """What attaching to a listing depends on."""
+
+    owner_id: UUID
+    is_public: bool
+
+
 class DocumentSender(Actor):
     """The user who sends a command, and what a new document depends on."""
 
@@ -120,7 +127,7 @@ class DocumentSender(Actor):
     """Bytes of the upload; None if the user has no such completed upload."""
     file_name: str | None = None
     """Of the upload."""
-    listing_owner: UUID | None = None
+    listing: AttachedListing | None = None
     """The owner of the listing that it is to be attached to; None if there is no such listing."""
 
 
@@ -169,6 +176,16 @@ def decide(state: Document | None, command: DocumentCommand, by: DocumentSender)
             return [DocumentDeleted(file_id=state.file_id, owner_id=state.owner_id)]
 
 
+def check_attaching(listing: AttachedListing | None, by: Actor) -> None:
+    """Whether a file may be attached to a listing, by its owner and administrators as every change.
+
+    Raises PropertyNotFound or NotOwner.
+    """
+    if listing and (by.is_admin or listing.owner_id == by.user_id):
+        return
+    raise NotOwner if listing and listing.is_public else PropertyNotFound
+
+
 def evolve(state: Document | None, fact: DocumentFact, version: int, at: datetime) -> Document | None:
     """The state after an event; None after a tombstone."""
     if isinstance(fact, DocumentUploaded):
@@ -189,10 +206,8 @@ def _uploaded(command: AddDocument, by: DocumentSender) -> DocumentUploaded:
         raise UploadNotFound
     if by.documents >= MOST_DOCUMENTS:
         raise TooManyDocuments
-    if command.property_id and by.listing_owner is None:
-        raise PropertyNotFound
-    if command.property_id and by.listing_owner != by.user_id:
-        raise NotOwner("Only the owner of the listing may attach documents to it.")
+    if command.property_id:
+        check_attaching(by.listing, by)
     return DocumentUploaded(
         file_id=command.file_id,
         owner_id=command.user_id,

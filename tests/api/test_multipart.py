@@ -176,3 +176,16 @@ def test_name_of_a_file_is_read_as_browsers_write_it() -> None:
 )
 def test_media_type_of_a_part_is_one_or_unknown(sent: str, media_type: str) -> None:
     assert clean_media_type(sent) == media_type
+
+
+@pytest.mark.parametrize("name", ["/", "", "\\u0000", "a.jpg"])
+def test_file_counts_by_its_bytes_whatever_its_name(name: str) -> None:
+    sent = part(b"x", f'form-data; name="files"; filename="{name}"')
+    assert len(read(form(sent, sent))[0]) == 2
+    assert refusal(form(sent, sent, sent))[0] == "too-many-files"
+
+
+def test_files_without_bytes_are_limited_too() -> None:
+    empty = part(b"", 'form-data; name="files"; filename=""')
+    assert len(read(form(*[empty] * 15, part(b"x")))[0]) == 16
+    assert refusal(form(*[empty] * 100))[0] == "too-many-files"

@@ -1,20 +1,22 @@
 """Uploads past the API: to a URL of the object storage, and then used once."""
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from adapters.objects import Objects
 from adapters.postgres import Database
 from adapters.settings import Settings
-from adapters.uploads import find_upload
+from adapters.uploads import find_upload, lock_upload
 from tests.api.test_contract import assert_problem
 from tests.api.test_files import ready
 from tests.api.test_images import photo, settled
 from tests.files import pdf
-from tests.platform import Person, Platform
+from tests.platform import Person, Platform, until
 from tests.samples import new_id
 
 
@@ -34,8 +36,9 @@ async def put(begun: dict[str, Any], content: bytes) -> int:
     return answer.status_code
 
 
-async def complete(platform: Platform, person: Person, upload_id: str) -> httpx.Response:
-    return await platform.http.post(f"/api/files/uploads/{upload_id}/complete", headers=person.headers)
+async def complete(platform: Platform, person: Person, upload_id: str, **more: str) -> httpx.Response:
+    headers = {**person.headers, **{name.replace("_", "-"): value for name, value in more.items()}}
+    return await platform.http.post(f"/api/files/uploads/{upload_id}/complete", headers=headers)
 
 
 async def sent(platform: Platform, person: Person, content: bytes, **more: Any) -> dict[str, Any]:
@@ -70,7 +73,9 @@ async def test_image_becomes_a_picture_of_its_listing_once(platform: Platform, o
     about = {"contentType": "image/jpeg", "fileName": "a.jpg", "propertyId": path.rpartition("/")[2]}
     begun = await sent(platform, owner, content, **about)
 
-    first, again = [await complete(platform, owner, begun["uploadId"]) for _ in range(2)]
+    assert_problem(await complete(platform, owner, begun["uploadId"]), "precondition-required")
+    assert_problem(await complete(platform, owner, begun["uploadId"], If_Match='"7"'), "version-conflict")
+    first, again = [await complete(platform, owner, begun["uploadId"], If_Match='"1"') for _ in range(2)]
 
     assert first.status_code == 201, first.text
     assert again.json() == first.json()
@@ -86,6 +91,7 @@ async def test_file_to_import_waits_for_its_import(platform: Platform, owner: Pe
 
     assert completed.status_code == 201, completed.text
     assert (completed.json()["status"], completed.json()["size"]) == ("COMPLETED", 12)
+    assert completed.headers["location"] == f"/api/files/uploads/{begun['uploadId']}"
 
 
 async def test_completed_file_cannot_be_replaced(
@@ -101,6 +107,28 @@ async def test_completed_file_cannot_be_replaced(
     content = await Objects(settings).get(upload.key)
     assert content
     assert b"".join([chunk async for chunk in content.chunks]) == b"first"
+
+
+async def test_upload_that_is_completed_several_times_at_once_is_copied_once(
+    platform: Platform, database: Database, owner: Person
+) -> None:
+    begun = await sent(platform, owner, b"first", contentType="text/csv")
+    async with database.transaction("hyderabad") as tx:
+        assert await lock_upload(tx, UUID(begun["uploadId"]))
+        completing = [asyncio.create_task(complete(platform, owner, begun["uploadId"])) for _ in range(3)]
+
+        async def all_wait() -> bool:
+            blocked = text("SELECT count(*) FROM pg_stat_activity WHERE :me = ANY(pg_blocking_pids(pid))")
+            me = (await tx.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+            async with database.statements() as connection:
+                return bool((await connection.execute(blocked, {"me": me})).scalar_one() >= 1)
+
+        await until(all_wait)
+
+    answers = await asyncio.gather(*completing)
+
+    assert [answer.status_code for answer in answers] == [201] * 3, [answer.text for answer in answers]
+    assert len({answer.text for answer in answers}) == 1
 
 
 async def test_upload_is_completed_only_once_its_file_is_there(platform: Platform, owner: Person) -> None:

@@ -9,6 +9,7 @@ import pytest
 from domain.documents import (
     MOST_DOCUMENTS,
     AddDocument,
+    AttachedListing,
     DeleteDocument,
     Document,
     DocumentAdded,
@@ -35,6 +36,10 @@ OWNER, OTHER, FILE, UPLOAD, LISTING = (UUID(int=n) for n in range(1, 6))
 COMMAND: dict[str, Any] = {"command_id": UUID(int=9), "tenant_id": "t", "issued_at": NOW, "file_id": FILE}
 READY = DocumentChecked(media_type="application/pdf", key="5f" * 32)
 REFUSED = DocumentChecked(refused=DocumentRefusal(code="truncated", detail="The end is missing. Send it again."))
+
+
+def listing(owner: UUID, *, is_public: bool = True) -> AttachedListing:
+    return AttachedListing(owner_id=owner, is_public=is_public)
 
 
 def sender(user: UUID = OWNER, role: UserRole = UserRole.USER, **more: Any) -> DocumentSender:
@@ -111,9 +116,10 @@ def test_same_command_adds_nothing_twice() -> None:
     [
         ({}, {"upload_size": None}, UploadNotFound),
         ({}, {"documents": MOST_DOCUMENTS}, TooManyDocuments),
-        ({"property_id": LISTING}, {"listing_owner": None}, PropertyNotFound),
-        ({"property_id": LISTING}, {"listing_owner": OTHER}, NotOwner),
-        ({"property_id": LISTING}, {"listing_owner": OTHER, "role": UserRole.ADMIN}, NotOwner),
+        ({"property_id": LISTING}, {"listing": None}, PropertyNotFound),
+        ({"property_id": LISTING}, {"listing": None, "role": UserRole.ADMIN}, PropertyNotFound),
+        ({"property_id": LISTING}, {"listing": listing(OTHER)}, NotOwner),
+        ({"property_id": LISTING}, {"listing": listing(OTHER, is_public=False)}, PropertyNotFound),
     ],
 )
 def test_document_that_may_not_be_added_is_refused(
@@ -123,8 +129,10 @@ def test_document_that_may_not_be_added_is_refused(
         decide(None, adding(**more), sender(**by))
 
 
-def test_owner_attaches_a_document_to_a_listing() -> None:
-    [uploaded] = decide(None, adding(property_id=LISTING), sender(listing_owner=OWNER, documents=MOST_DOCUMENTS - 1))
+@pytest.mark.parametrize("by", [{"listing": "own"}, {"listing": "other", "role": UserRole.ADMIN}])
+def test_owner_or_administrator_attaches_a_document_to_a_listing(by: dict[str, Any]) -> None:
+    of = listing(OWNER if by["listing"] == "own" else OTHER, is_public=False)
+    [uploaded] = decide(None, adding(property_id=LISTING), sender(**by | {"listing": of}, documents=MOST_DOCUMENTS - 1))
 
     assert isinstance(uploaded, DocumentUploaded)
     assert uploaded.property_id == LISTING
