@@ -112,6 +112,8 @@ async def file_names(connection: AsyncConnection, upload_ids: Sequence[UUID]) ->
         uploads.c.upload_id == any_(bindparam("upload_ids", type_=ARRAY(Uuid)))
     )
     return {row.upload_id: row.file_name for row in await connection.execute(query, {"upload_ids": upload_ids})}
+
+
 async def lock_upload(connection: AsyncConnection, upload_id: UUID) -> Upload | None:
     """An upload of the connection's tenant, locked until the transaction ends; None if there is none.
 
