@@ -40,7 +40,7 @@ class AddImagesWorkflow(CommandWorkflow):
             image_id=image.id,
             upload_id=image.upload_id,
         )
-        summary = f"{image.file_name} ({_size(image.size)})"
+        summary = f"{image.file_name} ({options.file_size(image.size)})"
         made = await workflow.execute_activity_method(
             Images.make_picture, making, **options.named(options.MAKE_PICTURE, summary)
         )
@@ -70,7 +70,3 @@ class AddImagesWorkflow(CommandWorkflow):
                 await workflow.execute_local_activity_method(Publishing.publish, saved, **options.PUBLISH)
         self._outcomes[image.file_name] = f"refused: {made.refused.detail}" if made.refused else "ready"
         workflow.set_current_details("\n".join(f"- {name}: {state}" for name, state in self._outcomes.items()))
-
-
-def _size(size: int) -> str:
-    return f"{size / 1_000_000:.1f} MB" if size >= 100_000 else f"{size / 1_000:.1f} kB"
