@@ -6,7 +6,6 @@ Each task queue has its own Temporal worker, so that queues scale separately.
 import argparse
 import asyncio
 import logging
-import os
 import signal
 from datetime import timedelta
 from functools import cached_property
@@ -55,7 +54,7 @@ from adapters import redis, temporal
 from adapters.kafka import Publisher
 from adapters.live import LiveStreams
 from adapters.objects import Objects
-from adapters.pictures import Pictures
+from adapters.pictures import Pictures, cores
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.search.choice import index_of, search_engine
@@ -213,7 +212,7 @@ class Pools:
 
     @property
     def _media_processes(self) -> int:
-        return self._settings.media_processes or len(os.sched_getaffinity(0))
+        return self._settings.media_processes or cores()
 
     def _imports(self) -> Worker:
         rows = ImportRows(

@@ -13,11 +13,11 @@ from activities.beating import heartbeats
 from adapters import contents, pictures, uploads
 from adapters.contents import FileContent
 from adapters.objects import Objects
-from adapters.pictures import PictureRefused, Pictures
+from adapters.pictures import OF_THE_MACHINE, PictureRefused, Pictures
 from adapters.postgres import Database
 from adapters.uploads import Upload
 from domain.image_commands import ImageMade
-from domain.images import ImageRefusal, ImageVariant, Picture
+from domain.images import ImageFormat, ImageRefusal, ImageVariant, Picture
 from domain.model import Fact
 
 _GONE = ImageRefusal(code="file-gone", detail="The file was not kept long enough. Send it again.")
@@ -33,7 +33,7 @@ class MakePicture(Fact):
 
 
 class Images:
-    """Makes pictures, each once for the same bytes."""
+    """Makes pictures, once for the same bytes; of equal files that are sent at the same moment, the last stays."""
 
     def __init__(self, database: Database, objects: Objects, maker: Pictures) -> None:
         self._database = database
@@ -67,9 +67,8 @@ class Images:
         made.mkdir()
         if not await self._objects.download(upload.key, source):
             return ImageMade(refused=_GONE)
-        sha256 = upload.sha256
-        if sha256 is None:
-            sha256 = await asyncio.to_thread(_hash, source)
+        # Not that of the upload: what is stored below a hash has it, whatever has happened to the object.
+        sha256 = await asyncio.to_thread(_hash, source)
         async with self._database.statements(upload.tenant_id) as connection:
             # The content is kept as long as an upload with its hash.
             await uploads.record_hash(connection, upload.upload_id, sha256)
@@ -79,8 +78,10 @@ class Images:
         try:
             picture = await self._maker.make(source, made, step)
         except PictureRefused as refused:
-            async with self._database.statements(upload.tenant_id) as connection:
-                await contents.record_refused(connection, content, refused.code, refused.detail)
+            # What a busy machine may have caused is not held against the same bytes for ever.
+            if refused.code not in OF_THE_MACHINE:
+                async with self._database.statements(upload.tenant_id) as connection:
+                    await contents.record_refused(connection, content, refused.code, refused.detail)
             return ImageMade(refused=ImageRefusal(code=refused.code, detail=refused.detail))
         step("storing the files")
         await self._store(content, source, picture)
@@ -94,20 +95,18 @@ class Images:
                 await self._objects.put(key, file, media_type)
 
     async def _record(self, content: FileContent, picture: pictures.Picture) -> ImageMade:
-        key = content.sha256.hex()
         made = Picture(
-            key=key,
+            key=content.sha256.hex(),
             width=picture.width,
             height=picture.height,
             thumbhash=picture.thumbhash,
             perceptual_hash=picture.perceptual_hash,
             variants=tuple(
                 ImageVariant(
-                    key=f"{key}-{each.path.name}",
-                    content_type=each.media_type,
                     width=each.width,
                     height=each.height,
-                    size=each.size,
+                    format=ImageFormat(each.media_type.removeprefix("image/")),
+                    bytes=each.size,
                 )
                 for each in picture.variants
             ),

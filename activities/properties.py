@@ -40,6 +40,12 @@ _LOAD = (
     .outerjoin(person_keys, person_keys.c.user_id == _OWNER_ID)
     .where(users.c.user_id == bindparam("actor_id"))
 )
+_LOAD_LISTING = (
+    select(person_keys.c.wrapped_key, *PROPERTY_STATE)
+    .select_from(properties)
+    .outerjoin(person_keys, person_keys.c.user_id == properties.c.owner_id)
+    .where(properties.c.property_id == bindparam("property_id"))
+)
 
 
 class Properties:
@@ -67,10 +73,10 @@ async def _load(
 
     Raises AccountClosed unless the account of the user who sends the command has one of `statuses`.
     """
+    if isinstance(command, RecordImage):
+        return await _load_listing(connection, command)
     found = await connection.execute(_LOAD, {"property_id": command.property_id, "actor_id": command.user_id})
     row = found.mappings().one_or_none()
-    if isinstance(command, RecordImage):
-        statuses = frozenset(UserStatus)  # what was begun for the account is finished, also when it is suspended
     if row is None or row["account_status"] not in statuses or row["wrapped_key"] is None:
         raise AccountClosed
     state = property_of(row) if row["property_id"] else None
@@ -84,6 +90,25 @@ async def _load(
     )
 
 
+async def _load_listing(connection: AsyncConnection, command: RecordImage) -> Loaded[Property]:
+    """Load the listing alone: whoever has added the image, and whatever has become of the account since.
+
+    Raises AccountClosed when the owner is erased.
+    """
+    found = await connection.execute(_LOAD_LISTING, {"property_id": command.property_id})
+    row = found.mappings().one_or_none()
+    if row and row["wrapped_key"] is None:
+        raise AccountClosed
+    state = property_of(row) if row else None
+    return Loaded(
+        state=state,
+        version=state.version if state else 0,
+        actor=Sender(user_id=command.user_id, role=UserRole.USER),
+        person_id=state.owner_id if state else command.user_id,
+        key=row["wrapped_key"] if row else b"",
+    )
+
+
 def _rows(command: Any, loaded: Loaded[Property], state: Property | None) -> Sequence[Write]:
     key = {"tenant_id": command.tenant_id, "property_id": command.property_id}
     if state is None:
@@ -93,14 +118,17 @@ def _rows(command: Any, loaded: Loaded[Property], state: Property | None) -> Seq
     return [Write(properties, {**key, **row}, "upsert"), *_image_rows(key, loaded.state, state)]
 
 
+_NOT_JSON = {"command_id", "upload_id", "added_at"}
+
+
 def _image_rows(key: Mapping[str, Any], before: Property | None, state: Property) -> Iterator[Write]:
     """The rows of the images that have changed."""
     present = {image.id: (n, image) for n, image in enumerate(before.images)} if before else {}
     for n, image in enumerate(state.images):
         if present.pop(image.id, None) != (n, image):
-            row = image.model_dump(exclude={"id", "key", "file_name"})
+            row = image.model_dump(mode="json", exclude={"id", "key", *_NOT_JSON}) | image.model_dump(include=_NOT_JSON)
             more = {"position": n, "sha256": bytes.fromhex(image.key) if image.key else None}
-            row |= {"widths": list(image.widths), "image_id": image.id}
+            row["image_id"] = image.id
             yield Write(property_images, {**key, **row, **more}, "upsert")
     for image_id in present:
         yield Write(property_images, {**key, "image_id": image_id}, "delete")

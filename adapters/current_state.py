@@ -13,7 +13,7 @@ from sqlalchemy import ARRAY, JSON, Uuid, any_, bindparam, func, literal_column,
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.tables import properties, property_images, uploads, user_profiles, users
+from adapters.tables import properties, property_images, user_profiles, users
 from domain.property import Property
 from domain.property_status import PUBLIC_STATUSES
 from domain.user import User
@@ -30,12 +30,10 @@ _IMAGE = {
     "key": func.encode(property_images.c.sha256, literal_column("'hex'")),
     "width": property_images.c.width,
     "height": property_images.c.height,
-    "widths": property_images.c.widths,
-    "fallbackWidth": property_images.c.fallback_width,
+    "variants": property_images.c.variants,
     "thumbhash": property_images.c.thumbhash,
     "perceptualHash": property_images.c.perceptual_hash,
     "refused": property_images.c.refused,
-    "fileName": uploads.c.file_name,
 }
 _IMAGES = (
     select(
@@ -50,10 +48,6 @@ _IMAGES = (
         )
     )
     .select_from(property_images)
-    .outerjoin(
-        uploads,
-        (uploads.c.tenant_id == property_images.c.tenant_id) & (uploads.c.upload_id == property_images.c.upload_id),
-    )
     .where(
         property_images.c.tenant_id == properties.c.tenant_id,
         property_images.c.property_id == properties.c.property_id,

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Executable, FromClause, Uuid, any_, bindparam, cast, func, select, union
+from sqlalchemy import ARRAY, ColumnElement, Executable, FromClause, Uuid, any_, bindparam, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import BIT
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.tables import properties, property_images
+from adapters.tables.files import HASH_PARTS
 from domain.property_status import PUBLIC_STATUSES, PropertyStatus
 
 _MOST = 20
@@ -43,29 +44,28 @@ _THIS_IMAGE, _OTHER_IMAGE = property_images.alias("this_image"), property_images
 _SIMILAR_BITS = 4
 """Of 64, in which copies of a photo differ that were resized or recompressed; other photos differ in 16 and more
 (docs/decisions/0021)."""
-_OF_OWNER = _OTHER.c.owner_id == _THIS.c.owner_id
-_SAME = _OTHER_IMAGE.c.perceptual_hash == _THIS_IMAGE.c.perceptual_hash
+# Those with a part in common, by its index, and of these the similar ones.
+_HAS_PART = or_(*(_OTHER_IMAGE.c[f"hash_part_{n}"] == _THIS_IMAGE.c[f"hash_part_{n}"] for n in range(HASH_PARTS)))
 _SIMILAR = (
     func.bit_count(cast(_OTHER_IMAGE.c.perceptual_hash.op("#")(_THIS_IMAGE.c.perceptual_hash), BIT(64)))
     <= _SIMILAR_BITS
 )
-# A similar one only among those of the owner: for it each is looked at.
-_SAME_PHOTO = (
+_BY_PHOTO = (
     select(_THIS.c.property_id, _OTHER.c.property_id.label("other_id"), _OTHER.c.created_at)
+    .distinct()
     .join(_THIS_IMAGE, _of_listing(_THIS_IMAGE, _THIS))
-    .join(_OTHER, (_OTHER.c.tenant_id == _THIS.c.tenant_id) & (_OTHER.c.property_id != _THIS.c.property_id))
-    .join(_OTHER_IMAGE, _of_listing(_OTHER_IMAGE, _OTHER))
+    .join(_OTHER_IMAGE, (_OTHER_IMAGE.c.tenant_id == _THIS_IMAGE.c.tenant_id) & _HAS_PART & _SIMILAR)
+    .join(_OTHER, _of_listing(_OTHER_IMAGE, _OTHER) & (_OTHER.c.property_id != _THIS.c.property_id))
     .where(
         _THIS.c.property_id == any_(bindparam("property_ids", type_=ARRAY(Uuid))),
         _THIS.c.owner_id == bindparam("owner_id"),
         _THIS_IMAGE.c.perceptual_hash != 0,  # of a picture of one colour
         _THIS.c.status.not_in(_GONE),
         _OTHER.c.status.not_in(_GONE),
+        or_(_OTHER.c.owner_id == _THIS.c.owner_id, _OTHER.c.status.in_(PUBLIC_STATUSES)),
     )
+    .order_by(_OTHER.c.created_at, _OTHER.c.property_id)
 )
-_BY_PHOTO = union(
-    _SAME_PHOTO.where(_OF_OWNER, _SIMILAR), _SAME_PHOTO.where(_SAME, _OTHER.c.status.in_(PUBLIC_STATUSES))
-).order_by("created_at", "other_id")
 
 
 async def by_photo(connection: AsyncConnection, owner_id: UUID, property_ids: Sequence[UUID]) -> dict[UUID, list[UUID]]:

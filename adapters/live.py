@@ -86,6 +86,11 @@ def property_stream(tenant_id: str, property_id: UUID) -> str:
     return f"{{{tenant_id}:{property_id}}}:live:property"
 
 
+def tenant_of_stream(stream: str) -> str:
+    """The tenant in the name of a stream."""
+    return stream[1:].partition(":")[0]
+
+
 def reset_message(stream: str) -> LiveMessage:
     """Says that messages of a stream may be lost, and everything shown should be read again."""
     return LiveMessage(stream, "reset", f"reset:{uuid4()}", b"{}")

@@ -190,7 +190,7 @@ class Settings(BaseSettings):
     """URL at which mail programs and providers reach the API: links that unsubscribe, and webhooks."""
     cdn_base_url: Annotated[str, _scheme("http", "https"), AfterValidator(_without_slash)] | None = None
     """What the URLs of pictures begin with, before the key of a file: of a CDN that gets them from /api/files of
-    PUBLIC_API_URL, which they begin with otherwise."""
+    PUBLIC_API_URL, which they begin with otherwise. It must tell URLs apart by their query, which names a tenant."""
 
     host: str = "127.0.0.1"
     """Address that the API listens on; 0.0.0.0 for every interface."""
@@ -303,11 +303,6 @@ class Settings(BaseSettings):
     @classmethod
     def _comma_separated(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-    @property
-    def files_url(self) -> str:
-        """What the URLs of files begin with, before a slash and the key."""
-        return self.cdn_base_url or f"{self.public_api_url}/api/files"
 
     @property
     def secret_bytes(self) -> bytes:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.objects import Objects
@@ -104,6 +104,14 @@ async def find_upload(connection: AsyncConnection, upload_id: UUID) -> Upload | 
     """An upload of the connection's tenant, completed or not."""
     row = (await connection.execute(select(*_COLUMNS).where(uploads.c.upload_id == upload_id))).one_or_none()
     return Upload(**row._mapping) if row else None
+
+
+async def file_names(connection: AsyncConnection, upload_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """The names of the files of uploads of the connection's tenant, by id."""
+    query = select(uploads.c.upload_id, uploads.c.file_name).where(
+        uploads.c.upload_id == any_(bindparam("upload_ids", type_=ARRAY(Uuid)))
+    )
+    return {row.upload_id: row.file_name for row in await connection.execute(query, {"upload_ids": upload_ids})}
 
 
 async def lock_upload(connection: AsyncConnection, upload_id: UUID) -> Upload | None:

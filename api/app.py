@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 
@@ -60,6 +61,7 @@ from api.polygon_searches import PolygonSearches
 from api.revocations import Revocations
 from api.search_observations import SearchObservations
 from api.sessions import Sessions
+from api.shown_images import FileUrls
 from api.sign_in_limits import SignInLimits
 from api.suggestion_indexes import Suggestions
 from api.tickets import Tickets
@@ -165,7 +167,7 @@ async def _parts(settings: Settings) -> Parts:
         revocations,
         settings.streams_per_user,
         settings.streams_per_address,
-        settings.files_url,
+        partial(FileUrls.of, settings),
     )
     return Parts(
         settings=settings,

@@ -300,7 +300,8 @@ class Commands:
             elif recorded.type == ExportHistory.model_fields["type"].default and recorded.problem is None:
                 export = await exports.find_export(connection, command_id)
                 later = [("exported", export.ready_at if export else None)]
-            images = await images_of_command(connection, command_id) if recorded.type == ADD_IMAGES else []
+            is_adding = recorded.type == ADD_IMAGES
+            images = await images_of_command(connection, recorded.aggregate_id, command_id) if is_adding else []
         body = self._recorded(recorded, events, waiting, deliveries)
         body["stages"] += [_stage(name, at) for name, at in later]
         body["images"] = await with_steps(self._client, command_id, images)

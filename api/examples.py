@@ -168,18 +168,21 @@ _IMAGE = {
     "width": 4032,
     "height": 3024,
     "thumbhash": "1QcSHQRnh493V4dIh4eXh1h4kJUI",
-    "url": f"{_FILES_URL}/{_KEY}-1280.jpg",
-    "sources": [
+    "reason": None,
+    "reasonCode": None,
+    "variants": [
         {
-            "type": f"image/{end}",
-            "srcset": ", ".join(f"{_FILES_URL}/{_KEY}-{width}.{end} {width}w" for width in (320, 640, 1280, 1920)),
+            "url": f"{_FILES_URL}/{_KEY}-{width}.{end}",
+            "width": width,
+            "height": width * 3 // 4,
+            "format": "jpeg" if end == "jpg" else end,
+            "bytes": width * 90,
         }
-        for end in ("avif", "webp")
+        for width, end in ((320, "avif"), (320, "webp"), (1280, "avif"), (1280, "webp"), (1280, "jpg"))
     ],
     "fileName": None,
     "size": None,
     "addedAt": None,
-    "refused": None,
 }
 _PROPERTY = {
     **Property(
@@ -341,7 +344,7 @@ RESPONSES: dict[str, Any] = {
                 "id": str(_COMMAND_ID),
                 "status": "PROCESSING",
                 "isPrimary": False,
-                "sources": [],
+                "variants": [],
                 "fileName": "IMG_2031.HEIC",
                 "size": 2_431_874,
                 "addedAt": "2025-10-09T06:30:00Z",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -80,6 +80,13 @@ async def get_file(
     caller: MaybeCallerDep,
     tenant_id: TenantDep,
     parts: PartsDep,
+    tenant: Annotated[
+        str | None,
+        Query(
+            max_length=63,
+            description="The portal whose picture it is, as in the URLs of its pictures; otherwise the host says it.",
+        ),
+    ] = None,
     if_none_match: Annotated[str | None, Header()] = None,
     range_: Annotated[str | None, Header(alias="Range")] = None,
     if_range: Annotated[str | None, Header()] = None,
@@ -90,7 +97,8 @@ async def get_file(
     `{sha256}-original` the file as its owner has sent it, for the owner and administrators; the id of a document the
     document, for its owner, administrators, and everybody who may see the listing that it is attached to.
     """
-    tenant_id = caller.tenant_id if caller else tenant_id
+    # Which tenant's listing shows a picture is no secret, and a page cannot send a token for it.
+    tenant_id = caller.tenant_id if caller else tenant or tenant_id
     served = await _find(parts, tenant_id, file_key, caller)
     if served is None:
         raise ApiError("not-found")

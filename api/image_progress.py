@@ -37,8 +37,8 @@ class ImageProgress(Model):
     refused: ImageRefusal | None
 
 
-async def images_of_command(connection: AsyncConnection, command_id: UUID) -> list[ImageProgress]:
-    """The images that a command has added and that were not removed since, in the order of the listing."""
+async def images_of_command(connection: AsyncConnection, property_id: UUID, command_id: UUID) -> list[ImageProgress]:
+    """The images of a listing that a command has added and that were not removed since, in the order of the listing."""
     query = (
         select(
             property_images.c.image_id,
@@ -48,7 +48,7 @@ async def images_of_command(connection: AsyncConnection, command_id: UUID) -> li
             property_images.c.refused,
         )
         .outerjoin(uploads, uploads.c.upload_id == property_images.c.upload_id)
-        .where(property_images.c.command_id == command_id)
+        .where(property_images.c.property_id == property_id, property_images.c.command_id == command_id)
         .order_by(property_images.c.position)
     )
     return [

@@ -17,7 +17,7 @@ from api.openapi import CHANGE, command
 from api.property_answers import CountedProperty, images_of
 from api.property_changes import ChangerDep
 from api.receiving import RECEIVING_PROBLEMS, discard, form_body, receive_files
-from api.shown_images import ShownImage, shown_to_owner
+from api.shown_images import FileUrls, ShownImage, shown_to_owner
 from domain import fields as f
 from domain.command import Actor
 from domain.errors import Refusal
@@ -34,8 +34,9 @@ _CHANGE = (*CHANGE, "listing-closed")
 class ImageOrder(Model):
     """An order of the images of a listing."""
 
-    image_ids: Annotated[tuple[UUID, ...], Field(max_length=10 * MOST_IMAGES)]
-    """Each image of the listing once, also those that are not READY."""
+    image_ids: Annotated[tuple[UUID, ...], Field(max_length=2 * MOST_IMAGES)]
+    """Each image of the listing once, also those that are not READY. Refused ones come to the others, from one request
+    at most."""
 
 
 class ImageDetails(Model):
@@ -108,11 +109,10 @@ async def send_add_images(
     if not any(image.upload_id in sent for image in added):
         await discard(sender.parts, files)  # an earlier request with the same key has sent them
     names = {each.upload_id: each.file_name for each in files}
-    named = [image.model_copy(update={"file_name": names.get(image.upload_id)}) for image in added]
     answer = AddedImages(
         property_id=property_id,
         version=outcome.saved.version,
-        images=tuple(shown_to_owner(named, sender.parts.settings.files_url)),
+        images=tuple(shown_to_owner(added, FileUrls.of(sender.parts.settings, sender.caller.tenant_id), names)),
     )
     headers = {
         **command_headers(sender.parts, sender.caller.user_id, outcome),

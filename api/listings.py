@@ -13,7 +13,7 @@ from adapters.property_lists import ListingPage
 from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, TenantDep
 from api.openapi import query
 from api.paging import opened, page
-from api.property_answers import CountedProperty, as_json, json_counts_of
+from api.property_answers import CountedProperty, as_json, json_counts_of, json_images_of
 from api.tokens import Caller
 from domain.model import Model
 from domain.property_status import PropertyStatus
@@ -99,5 +99,6 @@ async def _answer(
     async with parts.database.statements(tenant_id) as connection:
         found = await read(connection, cursor=position)
         counts = await json_counts_of(connection, [item.id for item in found.items])
-    items = (as_json(parts, item, counts[item.id], caller) for item in found.items)
+        images = await json_images_of(connection, parts.settings, found.items, caller, tenant_id)
+    items = (as_json(item, images[item.id], counts[item.id]) for item in found.items)
     return page(items, parts.signer.sign(purpose, found.next) if found.next else None, headers)

@@ -16,6 +16,7 @@ from api.errors import ApiError, unavailable
 from api.live_client import Client, Reason
 from api.live_messages import ClientMessage, render
 from api.revocations import Revocations
+from api.shown_images import FileUrls
 from api.tokens import Caller
 
 log = logging.getLogger(__name__)
@@ -48,13 +49,13 @@ class Live:
         revocations: Revocations,
         per_user: int,
         per_address: int,
-        files_url: str,
+        urls: Callable[[str], FileUrls],
     ) -> None:
         """`per_user` and `per_address` are the most open streams of a user and from an address.
 
-        The URLs of pictures begin with `files_url`.
+        `urls` are those of a tenant's files.
         """
-        self._files_url = files_url
+        self._urls = urls
         self._streams = streams
         self._fan_out = fan_out
         self._revocations = revocations
@@ -112,7 +113,7 @@ class Live:
         backlog = await self._open(client, {own: position, **dict.fromkeys(listings, position if resumed else None)})
         missed = [ClientMessage(backlog.last, "reset")] if backlog.incomplete else []
         for entry in () if backlog.incomplete else backlog.entries:
-            if message_for := _rendered(entry, self._files_url):
+            if message_for := _rendered(entry, self._urls):
                 missed.append(message_for(client.caller))
         client.begin(backlog.last, [*missed, ClientMessage(backlog.last, "ready")])
 
@@ -229,7 +230,7 @@ class Live:
         subscribers = list(self._subscribers.get(entry.stream, ()))
         if entry.is_creation:
             self._created(entry)
-        elif subscribers and (message_for := _rendered(entry, self._files_url)):
+        elif subscribers and (message_for := _rendered(entry, self._urls)):
             LIVE_MESSAGES.labels(entry.type).inc(len(subscribers))
             for client in subscribers:
                 client.push(message_for(client.caller))
@@ -277,10 +278,10 @@ class Live:
             await self._streams.open(dict.fromkeys(lost))
 
 
-def _rendered(entry: Entry, files_url: str) -> Callable[[Caller], ClientMessage] | None:
+def _rendered(entry: Entry, urls: Callable[[str], FileUrls]) -> Callable[[Caller], ClientMessage] | None:
     """A message as each caller may see it; None for one that this release cannot read."""
     try:
-        return None if entry.is_creation else render(entry, files_url)
+        return None if entry.is_creation else render(entry, urls)
     except (LookupError, TypeError, ValueError) as error:
         log.error("live message %s of type %s cannot be read: %r", entry.id, entry.type, error)
         return None

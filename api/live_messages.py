@@ -10,10 +10,10 @@ from uuid import UUID
 import orjson
 from fastapi.sse import format_sse_event
 
-from adapters.live import Entry, order_of
+from adapters.live import Entry, order_of, tenant_of_stream
 from api.commands import problem_of
 from api.errors import Problem
-from api.shown_images import shown_card
+from api.shown_images import FileUrls, shown_card
 from api.shown_notifications import shown_notification
 from api.tokens import Caller
 from domain.model import Model
@@ -95,15 +95,15 @@ class ClientMessage:
         return orjson.dumps({"id": self.id, "type": self.type, "data": orjson.Fragment(self.data)}).decode()
 
 
-def render(entry: Entry, files_url: str) -> Callable[[Caller], ClientMessage]:
-    """A message of a stream, as each caller may see it; the URLs of pictures begin with `files_url`.
+def render(entry: Entry, urls: Callable[[str], FileUrls]) -> Callable[[Caller], ClientMessage]:
+    """A message of a stream, as each caller may see it; `urls` are those of a tenant's files.
 
     Raises LookupError, TypeError or ValueError for one that this release cannot read.
     """
     data = orjson.loads(entry.data)
     if entry.type == "property":
         if data["state"]:
-            data["state"] = shown_card(data["state"], files_url)
+            data["state"] = shown_card(data["state"], urls(tenant_of_stream(entry.stream)))
         to_all = _property(entry, data, is_own=False)
         to_owner = _property(entry, data, is_own=True)
         owner = UUID(data["ownerId"])

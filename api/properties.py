@@ -17,7 +17,7 @@ from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, Ten
 from api.errors import ApiError
 from api.openapi import CHANGE, command, query
 from api.paging import opened, page
-from api.property_answers import CountedProperty, answered_property, as_json, json_counts_of
+from api.property_answers import CountedProperty, answered_property, as_json, json_counts_of, json_images_of
 from api.property_changes import ChangerDep
 from api.tokens import Caller
 from domain import fields as f
@@ -129,11 +129,11 @@ async def get_property(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """A listing. One that is not public is shown to its owner and administrators only."""
-    found, counts = await _visible(parts, caller.tenant_id if caller else tenant_id, property_id, caller)
+    found, images, counts = await _visible(parts, caller.tenant_id if caller else tenant_id, property_id, caller)
     etag = f'"{found.version}"'
     if is_not_wanted(if_none_match):
         return Response(status_code=304, headers={"ETag": etag})
-    return Response(as_json(parts, found, counts, caller), 200, {"ETag": etag}, "application/json")
+    return Response(as_json(found, images, counts), 200, {"ETag": etag}, "application/json")
 
 
 @router.get("/{property_id}/history", **query("EventPage", "invalid-request", "invalid-cursor", "not-found"))
@@ -160,8 +160,8 @@ async def property_events(
 
 async def _visible(
     parts: Parts, tenant_id: str, property_id: UUID, caller: Caller | None
-) -> tuple[Property, dict[str, Any]]:
-    """The listing, its counts, and for its owner its possible duplicates, if the caller may see it.
+) -> tuple[Property, list[dict[str, Any]], dict[str, Any]]:
+    """The listing, its images, its counts, and for its owner its possible duplicates, if the caller may see it.
 
     Raises ApiError not-found, or gone if the caller was the owner of a deleted listing.
     """
@@ -180,4 +180,5 @@ async def _visible(
             same_photo = await duplicates.by_photo(connection, found.owner_id, [property_id])
             others = dict.fromkeys([*same_place.get(property_id, ()), *same_photo.get(property_id, ())])
             more["possibleDuplicates"] = [str(other) for other in others]
-        return found, more
+        images = await json_images_of(connection, parts.settings, [found], caller, tenant_id)
+        return found, images[property_id], more

@@ -18,7 +18,7 @@ from api.openapi import query
 from api.property_answers import json_counts_of
 from api.search import FoundProperty
 from api.search_limits import SEARCH_LIMIT
-from api.shown_images import shown_card
+from api.shown_images import FileUrls, shown_card
 from api.tokens import Caller
 from domain.command import Actor
 from domain.model import Model
@@ -181,9 +181,10 @@ async def _answer(
 ) -> Response:
     async with parts.database.statements(tenant_id) as connection:
         counts = await json_counts_of(connection, [id for id, _ in found])
+    urls = FileUrls.of(parts.settings, tenant_id)
     items = [
         {
-            "property": {**shown_card(cards[id], parts.settings.files_url), **counts[id]},
+            "property": {**shown_card(cards[id], urls), **counts[id]},
             "reason": reason.model_dump(mode="json", by_alias=True),
         }
         for id, reason in found

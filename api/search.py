@@ -19,7 +19,7 @@ from api.paging import opened
 from api.property_answers import json_counts_of
 from api.search_limits import SEARCH_LIMIT, count_polygon
 from api.search_parameters import SearchBody, SearchParameters
-from api.shown_images import ShownImage, shown_card_json
+from api.shown_images import FileUrls, ShownImage, shown_card_json
 from api.tokens import Caller
 from domain.facets import Facet
 from domain.gazetteer import hyderabad
@@ -177,7 +177,8 @@ async def _answer(
         parts.searches.searched(tenant_id, caller.user_id, asked, found.total.value if found.total else None)
     async with parts.database.statements(tenant_id) as connection:
         counts = await json_counts_of(connection, [hit.id for hit in found.hits])
-    items = b",".join(_item(hit, counts[hit.id], parts.settings.files_url) for hit in found.hits)
+    urls = FileUrls.of(parts.settings, tenant_id)
+    items = b",".join(_item(hit, counts[hit.id], urls) for hit in found.hits)
     rest = {
         "nextCursor": parts.signer.sign_position(purpose, reading.position(asked, found.next)) if found.next else None,
         **_about(reading, found),
@@ -229,14 +230,14 @@ def _purpose(engine: str, tenant_id: str, asked: SearchQuery, interpret: bool) -
     return f"search:{engine}:{tenant_id}:{digest}"
 
 
-def _item(hit: Hit, counts: dict[str, int], files_url: str) -> bytes:
+def _item(hit: Hit, counts: dict[str, int], urls: FileUrls) -> bytes:
     """A FoundItem as JSON."""
     more: dict[str, Any] = {}
     if hit.distance_km is not None:
         more["distanceKm"] = hit.distance_km
     if hit.highlights:
         more["highlights"] = hit.highlights
-    listing = shown_card_json(hit.card, files_url)[:-1] + b"," + orjson.dumps(counts)[1:]
+    listing = shown_card_json(hit.card, urls)[:-1] + b"," + orjson.dumps(counts)[1:]
     return b'{"property":' + listing + (b"," + orjson.dumps(more)[1:] if more else b"}")
 
 

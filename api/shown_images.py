@@ -1,22 +1,42 @@
-"""The images of a listing as the API returns them: with URLs for every size that a page may need."""
+"""The images of a listing as the API returns them: with the URL of every file that a page may need."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import orjson
 
-from domain.images import Image, ImageRefusal, ImageStatus, ListedImage, listed
+from adapters.settings import Settings
+from domain.images import Image, ImageFormat, ImageStatus, ListedImage, key_of_variant, listed
 from domain.model import Model
 
 
-class ImageSource(Model):
-    """A format of a picture in several widths: an element `source` of HTML's `picture`."""
+@dataclass(frozen=True)
+class FileUrls:
+    """The URLs of a tenant's files. They are read without a token, so they name any tenant but the default one."""
 
-    type: Literal["image/avif", "image/webp"]
-    srcset: str
-    """URLs with their widths: `https://… 320w, https://… 640w`."""
+    prefix: str
+    suffix: str = ""
+
+    @classmethod
+    def of(cls, settings: Settings, tenant_id: str) -> "FileUrls":
+        prefix = settings.cdn_base_url or f"{settings.public_api_url}/api/files"
+        return cls(prefix, "" if tenant_id == settings.default_tenant else f"?tenant={tenant_id}")
+
+    def url(self, key: str) -> str:
+        return f"{self.prefix}/{key}{self.suffix}"
+
+
+class ShownVariant(Model):
+    """A file of a picture. Those of one format are a `srcset` of HTML: each URL with its width."""
+
+    url: str
+    width: int
+    height: int
+    format: ImageFormat
+    bytes: int
 
 
 class ShownImage(Model):
@@ -24,29 +44,29 @@ class ShownImage(Model):
 
     id: UUID
     status: ImageStatus
+    reason: str | None = None
+    """Why the file became no picture, and what to do; null unless it is REFUSED."""
+    reason_code: str | None = None
+    """The reason for programs, such as `truncated`."""
     caption: str | None
     is_primary: bool
     """Whether it stands for the listing where one picture is shown."""
-    width: int | None
+    width: int | None = None
     """Of the whole picture, in pixels; null unless it is READY."""
-    height: int | None
-    thumbhash: str | None
+    height: int | None = None
+    thumbhash: str | None = None
     """A blurred preview to show meanwhile (https://evanw.github.io/thumbhash/), in base64."""
-    url: str | None
-    """A JPEG, for what knows neither AVIF nor WebP; null unless the image is READY."""
-    sources: tuple[ImageSource, ...]
-    """AVIF before WebP, which is larger."""
+    variants: tuple[ShownVariant, ...] = ()
+    """AVIF and WebP in up to four widths, and one JPEG; empty unless it is READY."""
     file_name: str | None = None
-    """As it was uploaded; like the following for the owner and administrators only, and null for others."""
+    """As it was uploaded; this and the next two are null for others than the owner and administrators."""
     size: int | None = None
     """Bytes of the uploaded file."""
     added_at: datetime | None = None
-    refused: ImageRefusal | None = None
-    """Why the file became no picture; null unless the status is REFUSED."""
 
 
-def shown_to_all(image: ListedImage, files_url: str) -> ShownImage:
-    """A picture; its URLs begin with `files_url`."""
+def shown_to_all(image: ListedImage, urls: FileUrls) -> ShownImage:
+    """A picture."""
     return ShownImage(
         id=image.id,
         status=ImageStatus.READY,
@@ -55,52 +75,45 @@ def shown_to_all(image: ListedImage, files_url: str) -> ShownImage:
         width=image.width,
         height=image.height,
         thumbhash=image.thumbhash,
-        url=f"{files_url}/{image.key}-{image.fallback_width}.jpg",
-        sources=(
-            ImageSource(type="image/avif", srcset=_srcset(image, files_url, "avif")),
-            ImageSource(type="image/webp", srcset=_srcset(image, files_url, "webp")),
+        variants=tuple(
+            ShownVariant(url=urls.url(key_of_variant(image.key, each)), **dict(each)) for each in image.variants
         ),
     )
 
 
-def shown_to_owner(images: Sequence[Image], files_url: str) -> list[ShownImage]:
-    """All images of a listing, also those that are being processed, or were refused."""
-    ready = {each.id: shown_to_all(each, files_url) for each in listed(images)}
-    return [_with_details(image, ready.get(image.id) or _unready(image)) for image in images]
+def shown_to_owner(images: Sequence[Image], urls: FileUrls, names: Mapping[UUID, str]) -> list[ShownImage]:
+    """All images of a listing, also those that are being processed, or were refused.
+
+    `names` are those of the files, by upload.
+    """
+    ready = {each.id: shown_to_all(each, urls) for each in listed(images)}
+    return [_with_details(image, ready.get(image.id) or _unready(image), names) for image in images]
 
 
-def shown_card(card: Mapping[str, Any], files_url: str) -> dict[str, Any]:
+def shown_card(card: Mapping[str, Any], urls: FileUrls) -> dict[str, Any]:
     """The JSON of a ListingCard, or of the state in an event, with its images as the API returns them."""
-    images = [shown_to_all(ListedImage.model_validate(each), files_url) for each in card.get("images", ())]
+    images = [shown_to_all(ListedImage.model_validate(each), urls) for each in card.get("images", ())]
     return {**card, "images": [each.model_dump(mode="json", by_alias=True) for each in images]}
 
 
 _WITHOUT_IMAGES = b'"images":[]'
 
 
-def shown_card_json(card: bytes, files_url: str) -> bytes:
+def shown_card_json(card: bytes, urls: FileUrls) -> bytes:
     """As `shown_card`. One without images is not parsed: a text in it cannot have unescaped quotes."""
-    return card if _WITHOUT_IMAGES in card else orjson.dumps(shown_card(orjson.loads(card), files_url))
-
-
-def _srcset(image: ListedImage, files_url: str, extension: str) -> str:
-    return ", ".join(f"{files_url}/{image.key}-{width}.{extension} {width}w" for width in image.widths)
+    return card if _WITHOUT_IMAGES in card else orjson.dumps(shown_card(orjson.loads(card), urls))
 
 
 def _unready(image: Image) -> ShownImage:
-    return ShownImage(
-        id=image.id,
-        status=image.status,
-        caption=image.caption,
-        is_primary=False,
-        width=None,
-        height=None,
-        thumbhash=None,
-        url=None,
-        sources=(),
-    )
+    return ShownImage(id=image.id, status=image.status, caption=image.caption, is_primary=False)
 
 
-def _with_details(image: Image, shown: ShownImage) -> ShownImage:
-    own = {"file_name": image.file_name, "size": image.size, "added_at": image.added_at, "refused": image.refused}
+def _with_details(image: Image, shown: ShownImage, names: Mapping[UUID, str]) -> ShownImage:
+    own: dict[str, Any] = {
+        "file_name": names.get(image.upload_id),
+        "size": image.size,
+        "added_at": image.added_at,
+        "reason": image.refused.detail if image.refused else None,
+        "reason_code": image.refused.code if image.refused else None,
+    }
     return shown.model_copy(update=own)

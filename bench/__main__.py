@@ -28,7 +28,7 @@ from adapters import kafka, redis, temporal
 from adapters.kafka import activity_json
 from adapters.postgres import Database
 from adapters.settings import Settings
-from bench import images, reading, rebuilds, search, streams
+from bench import images, imports, reading, rebuilds, search, streams
 from bench.empty import QUEUE, EmptyStepsWorkflow, EmptyWorkflow
 from bench.histories import long_history
 from bench.load import Connection, Latencies, Work, concurrent, interleaved, request, sequential
@@ -59,6 +59,7 @@ MEASUREMENTS = (
     "reading",
     "search",
     "images",
+    "import",
     "projection",
     "rebuild",
 )
@@ -170,6 +171,15 @@ class Bench:
         self.row("create-property-throughput", rate, "commands/s", baseline)
         self.row("create-property-throughput-steps", rate, "commands/s", steps_rate)
         return rate
+
+    async def import_rows(self, rows: int) -> None:
+        """An import of another user than the one whose commands are measured meanwhile."""
+        user, token = self._user, self._token
+        await self.sign_up(uuid4().hex[:12])
+        importer = self._user, self._token
+        self._user, self._token = user, token
+        await self._wait_until_idle()
+        await imports.measure(self._api, self._settings, *importer, self.creating, rows, self.row)
 
     async def _wait_until_idle(self) -> None:
         """Wait until no workflow is running that works, so that one measurement does not load the next."""
@@ -436,7 +446,14 @@ def _activity(tenant: str) -> Activity:
 
 
 async def measure(
-    measurements: Sequence[str], engine: str, seconds: float, events: int, entries: int, listings: int, rebuilt: int
+    measurements: Sequence[str],
+    engine: str,
+    seconds: float,
+    events: int,
+    entries: int,
+    listings: int,
+    rebuilt: int,
+    imported: int,
 ) -> list[dict[str, object]]:
     console = Console(stderr=True)
     unlimited = ("COMMANDS", "LINKS", "REGISTRATIONS", "VIEWS", "SEARCHES", "SUGGESTIONS")
@@ -491,6 +508,8 @@ async def measure(
                     await search.measure(settings, bench.row, listings)
                 case "images":
                     await asyncio.to_thread(images.measure, bench.row)
+                case "import":
+                    await bench.import_rows(imported)
                 case "streams":
                     await bench.signed_out_streams()
                     await bench.idle_streams(valkey)
@@ -522,20 +541,22 @@ def main() -> None:
         help="with opensearch, the rows of its searches stand beside those of Postgres (default: postgres)",
     )
     parser.add_argument("--listings", type=int, default=100_000, help="for the search (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=10_000, help="of the import (default: %(default)s)")
     parser.add_argument(
         "--json", type=Path, default=ROOT / "bench.json", help="where the rows go (default: bench.json)"
     )
     parser.add_argument(
         "--full",
         action="store_true",
-        help="search 1,000,000 listings, and rebuild from 1,000,000 events instead of 50,000",
+        help="search 1,000,000 listings, import 100,000 rows, and rebuild from 1,000,000 events instead of 50,000",
     )
     arguments = parser.parse_args()
     if unknown := set(arguments.measurements) - set(MEASUREMENTS):
         parser.error(f"unknown measurement {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
     listings = 1_000_000 if arguments.full else arguments.listings
     rebuilt = 1_000_000 if arguments.full else 50_000
-    sizes = arguments.events, arguments.entries, listings, rebuilt
+    imported = 100_000 if arguments.full else arguments.rows
+    sizes = arguments.events, arguments.entries, listings, rebuilt, imported
     rows = uvloop.run(measure(arguments.measurements or MEASUREMENTS, arguments.search, arguments.seconds, *sizes))
     arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     table = Table("what", "value", "unit", "baseline", "value / baseline")

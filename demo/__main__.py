@@ -1,7 +1,7 @@
 """`python -m demo` (or `make demo`): sign up owners and list properties through the public API.
 
-Without a file the listings are invented. With --csv they come from a file of sale listings in the format of portals;
-refused rows are counted by reason. Every request has an Idempotency-Key, so a retry lists nothing twice.
+Without a file the listings are invented, and each is a command of its own. With --csv the file is imported for the
+first owner; problems of its rows are counted by reason. A retry lists nothing twice.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import json
 import secrets
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from demo.listings import Unusable, described_columns, listing_of, rows_of, synthetic
+from demo.imports import first_rows, import_file
+from demo.listings import synthetic
 
 _CONCURRENCY = 8
 _MAX_ATTEMPTS = 20
@@ -46,6 +48,8 @@ class Demo:
         self._run = secrets.token_hex(4)
         self.owners: list[Owner] = []
         self.refused: Counter[str] = Counter()
+        """Problems, of which a row of a file may have several."""
+        self.refused_rows = 0
 
     async def sign_up(self, count: int) -> None:
         for n in range(count):
@@ -75,6 +79,35 @@ class Demo:
             problem = answer.json()
             reasons = [f"{fault['field']}: {fault['reason']}" for fault in problem["errors"]] or [problem["title"]]
             self.refused[reasons[0]] += 1
+            self.refused_rows += 1
+
+    async def list_all(self, listings: list[dict[str, Any]], done: Callable[[], None]) -> None:
+        places = asyncio.Semaphore(_CONCURRENCY)
+
+        async def one(n: int, listing: dict[str, Any]) -> None:
+            async with places:
+                await self.list_one(n, listing)
+                done()
+
+        async with asyncio.TaskGroup() as group:
+            for n, listing in enumerate(listings):
+                group.create_task(one(n, listing))
+
+    async def import_rows(self, name: str, content: bytes, show: Callable[[int], None]) -> None:
+        """Import a file for the first owner."""
+        owner = self.owners[0]
+
+        def headers() -> dict[str, str]:
+            return {"Authorization": f"Bearer {owner.token}"}
+
+        imported, self.refused = await import_file(self._http, headers, name, content, show)
+        owner.listed = imported["rows"]["saved"]
+        self.refused_rows = imported["rows"]["refused"]
+        page = await self._http.get("/api/properties/my-properties?limit=1", headers=headers())
+        if items := page.raise_for_status().json()["items"]:
+            owner.newest = f"/api/properties/{items[0]['id']}"
+        if imported["reason"]:
+            self.refused[imported["reason"]] += 1
 
     async def _sign_in_again(self, owner: Owner) -> None:
         """Get a new access token: a long import outlives the 15 minutes of one."""
@@ -96,35 +129,19 @@ class Demo:
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    listings: list[dict[str, Any]] = []
+    content, count = first_rows(arguments.csv, arguments.count) if arguments.csv else (b"", arguments.count or 50)
     async with httpx.AsyncClient(base_url=arguments.url, timeout=30, trust_env=False) as http:
         demo = Demo(http)
-        if arguments.csv:
-            rows = rows_of(arguments.csv)[: arguments.count]
-            for row in rows:
-                try:
-                    listings.append(listing_of(row))
-                except Unusable as error:
-                    demo.refused[str(error)] += 1
-        else:
-            rows = list(synthetic(arguments.count or 50))
-            listings = rows
         await demo.sign_up(arguments.owners)
         console = Console(stderr=True)
         columns = (TextColumn("Listing properties"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as progress:
-            bar = progress.add_task("", total=len(listings))
-            places = asyncio.Semaphore(_CONCURRENCY)
-
-            async def one(n: int, listing: dict[str, Any]) -> None:
-                async with places:
-                    await demo.list_one(n, listing)
-                    progress.advance(bar)
-
-            async with asyncio.TaskGroup() as group:
-                for n, listing in enumerate(listings):
-                    group.create_task(one(n, listing))
-    _report(demo, len(rows), as_json=arguments.json)
+            bar = progress.add_task("", total=count)
+            if arguments.csv:
+                await demo.import_rows(arguments.csv.name, content, lambda read: progress.update(bar, completed=read))
+            else:
+                await demo.list_all(list(synthetic(count)), lambda: progress.advance(bar))
+    _report(demo, count, as_json=arguments.json)
     if not arguments.json:
         sys.stdout.write(_next_steps(arguments.url.rstrip("/"), demo.owners[0]))
     return 0
@@ -135,12 +152,13 @@ def _report(demo: Demo, rows: int, *, as_json: bool) -> None:
     if as_json:
         shown = ("email", "password", "listed")
         owners = [{name: getattr(owner, name) for name in shown} for owner in demo.owners]
-        json.dump({"rows": rows, "listed": listed, "refused": demo.refused, "owners": owners}, sys.stdout)
+        counts = {"rows": rows, "listed": listed, "refusedRows": demo.refused_rows}
+        json.dump({**counts, "refused": demo.refused, "owners": owners}, sys.stdout)
         return
     console = Console()
     console.print(f"{listed} of {rows} properties are listed.")
     if demo.refused:
-        table = Table("refused", "why")
+        table = Table("lines", "problem")
         for reason, count in demo.refused.most_common():
             table.add_row(str(count), reason)
         console.print(table)
@@ -167,7 +185,7 @@ def _next_steps(url: str, owner: Owner) -> str:
     return (
         f"\nWhat to try next, signed in as {owner.email}; a token lasts 15 minutes:\n\n{commands}\n"
         f"Every route is at {url}/docs. For listings of your own: make demo CSV=listings.csv\n"
-        f"(python -m demo --help says which columns it needs).\n"
+        f"(docs/imports.md says which columns it needs).\n"
     )
 
 
@@ -177,14 +195,9 @@ def _pick(name: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m demo",
-        description=__doc__,
-        epilog=f"columns of a CSV, in any order:\n{described_columns()}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the API (default: %(default)s)")
-    parser.add_argument("--csv", type=Path, help="a CSV of sale listings, see below; without it, an invented sample")
+    parser.add_argument("--csv", type=Path, help="a CSV of listings (docs/imports.md); without it, an invented sample")
     parser.add_argument(
         "--count", type=int, help="how many rows at the most (default: all of the file, or 50 invented)"
     )

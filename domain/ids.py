@@ -42,6 +42,11 @@ def event_id(command_id: UUID, n: int) -> UUID:
     return uuid5(command_id, str(n))
 
 
+def record_id(of: UUID) -> UUID:
+    """The id of the command that records what was made of an image or a document."""
+    return uuid5(of, "record")
+
+
 def traceparent(command_id: UUID, of_event: UUID) -> str:
     """The W3C Trace Context of an event: the trace id is the command's id, the span id is from the event's."""
     return f"00-{command_id.hex}-{of_event.hex[:16]}-01"

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from pydantic import Field
 
 from domain import fields as f
+from domain import ids
 from domain.command import Change
 from domain.errors import ImageNotFound, InvalidChange, TooManyImages
 from domain.images import MOST_IMAGES, Image, ImageRefusal, ImageStatus, ListedImage, Picture, listed
@@ -37,7 +38,7 @@ class NewImage(Model):
     @property
     def record_id(self) -> UUID:
         """The id of the command that records what was made of it."""
-        return uuid5(self.id, "record")
+        return ids.record_id(self.id)
 
 
 class _ImageCommand(Change):
@@ -126,14 +127,11 @@ def decide_made(listing: Property | None, command: RecordImage) -> list[ImageFac
         key=picture.key,
         width=picture.width,
         height=picture.height,
-        widths=picture.widths,
-        fallback_width=picture.fallback_width,
         thumbhash=picture.thumbhash,
+        variants=picture.variants,
         caption=image.caption,
     )
-    added = PropertyImageAdded(
-        image=shown, variants=picture.variants, perceptual_hash=picture.perceptual_hash, **with_changes(listing)
-    )
+    added = PropertyImageAdded(image=shown, perceptual_hash=picture.perceptual_hash, **with_changes(listing))
     added = _with_images(added, listing)
     return [added.model_copy(update={"image": next(each for each in added.images if each.id == image.id)})]
 

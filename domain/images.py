@@ -26,22 +26,30 @@ class ImageRefusal(Fact):
     """A sentence for the owner."""
 
 
-class ImageVariant(Fact):
-    """One of the files that were made of a picture, served at `/api/files/{key}`."""
+class ImageFormat(StrEnum):
+    AVIF = "avif"
+    WEBP = "webp"
+    JPEG = "jpeg"
 
-    key: str
-    content_type: str
+    @property
+    def suffix(self) -> str:
+        return "jpg" if self is ImageFormat.JPEG else self.value
+
+
+class ImageVariant(Fact):
+    """One of the files that were made of a picture."""
+
     width: int
     height: int
-    size: int
-    """Bytes."""
+    format: ImageFormat
+    bytes: int
 
 
 class Picture(Fact):
     """What was made of the bytes of an image."""
 
     key: str
-    """SHA-256 of the bytes, in hexadecimal digits: the keys of the variants begin with it."""
+    """SHA-256 of the bytes, in hexadecimal digits: the keys of the variants begin with it (`key_of_variant`)."""
     width: int
     """Of the upright picture, in pixels."""
     height: int
@@ -51,28 +59,18 @@ class Picture(Fact):
     """Two pictures of the same thing differ in few of its 64 bits."""
     variants: tuple[ImageVariant, ...]
 
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Of the variants in AVIF and WebP, which have the same."""
-        return tuple(sorted({each.width for each in self.variants if each.content_type == "image/webp"}))
-
-    @property
-    def fallback_width(self) -> int:
-        """Of the variant in JPEG."""
-        return next(each.width for each in self.variants if each.content_type == "image/jpeg")
-
 
 class ListedImage(Fact):
     """A picture of a listing that everybody may see who may see the listing."""
 
     id: UUID
     key: str
-    """The keys of its variants are `{key}-{width}.avif` and `.webp`, and `{key}-{fallbackWidth}.jpg`."""
+    """A variant is served at `/api/files/{key}-{width}.avif`, `.webp` or `.jpg`."""
     width: int
     height: int
-    widths: tuple[int, ...]
-    fallback_width: int
     thumbhash: str
+    variants: tuple[ImageVariant, ...]
+    """The files for a `srcset`: AVIF and WebP of each width, and one JPEG."""
     caption: str | None = None
     is_primary: bool = False
     """Whether it stands for the listing where one picture is shown: one of them does."""
@@ -95,13 +93,15 @@ class Image(Fact):
     key: str | None = None
     width: int | None = None
     height: int | None = None
-    widths: tuple[int, ...] = ()
-    fallback_width: int | None = None
     thumbhash: str | None = None
+    variants: tuple[ImageVariant, ...] = ()
     perceptual_hash: int | None = None
     refused: ImageRefusal | None = None
-    file_name: str | None = None
-    """As the owner has named the file. It is in no event."""
+
+
+def key_of_variant(key: str, variant: ImageVariant) -> str:
+    """The key at which a file of a picture is served."""
+    return f"{key}-{variant.width}.{variant.format.suffix}"
 
 
 def listed(images: Sequence[Image]) -> tuple[ListedImage, ...]:

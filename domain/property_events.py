@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from domain import fields as f
-from domain.images import Image, ImageRefusal, ImageStatus, ImageVariant, ListedImage, listed
+from domain.images import Image, ImageRefusal, ImageStatus, ListedImage, listed
 from domain.model import Fact
 from domain.property import Property, SealableDetails
 from domain.property_status import PUBLIC_STATUSES, PropertyStatus
@@ -67,7 +67,7 @@ class UploadedImage(Fact):
 
 
 class PropertyImagesUploaded(WholeProperty):
-    """PROPERTY_IMAGES_UPLOADED: files were sent, of which pictures are being made."""
+    """PROPERTY_IMAGES_UPLOADED: files were sent, of which pictures are being made. Those refused before are removed."""
 
     added_by: UUID
     """The command."""
@@ -78,8 +78,6 @@ class PropertyImageAdded(WholeProperty):
     """PROPERTY_IMAGE_ADDED: a picture is ready; `images` has it too."""
 
     image: ListedImage
-    variants: tuple[ImageVariant, ...]
-    """Its files, for `srcset`: WebP and AVIF of each width, and one JPEG."""
     perceptual_hash: int
 
 
@@ -146,7 +144,8 @@ def images_after(images: Sequence[Image], fact: PropertyFact, at: datetime) -> t
     """The images of a listing after an event."""
     match fact:
         case PropertyImagesUploaded():
-            return (*images, *(_processing(each, fact.added_by, at) for each in fact.uploaded))
+            kept = [each for each in images if each.status is not ImageStatus.REFUSED]
+            return (*kept, *(_processing(each, fact.added_by, at) for each in fact.uploaded))
         case PropertyImageAdded():
             shown = {name: getattr(fact.image, name) for name in _SHOWN}
             ready = {"status": ImageStatus.READY, "perceptual_hash": fact.perceptual_hash, **shown}

@@ -13,7 +13,7 @@ from adapters.tables import Point, Xid8, metadata
 # Types that SQLAlchemy's reflection does not know.
 ischema_names |= {"xid8": Xid8, "point": Point}
 _POLL_SECONDS = 0.2
-SCHEMAS = {"user_management", "property_management", "search", "user_history", "notification"}
+SCHEMAS = {"user_management", "property_management", "file_management", "search", "user_history", "notification"}
 
 
 def _is_ours(name: str | None, kind: str, _: object) -> bool:

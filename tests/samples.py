@@ -13,7 +13,7 @@ from domain.command import Command, SealedCommand
 from domain.documents import DocumentAdded, DocumentDeleted, DocumentRefusal, DocumentRefused, DocumentUploaded
 from domain.events import KINDS, Event
 from domain.favorite_commands import PropertyFavorited, PropertyUnfavorited
-from domain.images import ImageRefusal, ImageVariant, ListedImage, Picture
+from domain.images import ImageFormat, ImageRefusal, ImageVariant, ListedImage, Picture
 from domain.imports import ImportStatus, PropertiesImportFinished, PropertiesImportStarted
 from domain.model import Fact
 from domain.observations import (
@@ -159,20 +159,17 @@ def _listed(user: UUID, property_id: UUID) -> dict[str, Any]:
 
 def picture(key: str = "ab" * 32) -> Picture:
     """What is made of a file: three widths in two formats, and a JPEG."""
-    variants = [
-        ImageVariant(key=f"{key}-{width}.{end}", content_type=f"image/{end}", width=width, height=width // 2, size=99)
-        for width in (320, 640, 1280)
-        for end in ("avif", "webp")
-    ]
-    jpeg = ImageVariant(key=f"{key}-640.jpg", content_type="image/jpeg", width=640, height=320, size=99)
-    return Picture(key=key, width=2560, height=1280, thumbhash="AAA=", perceptual_hash=-5, variants=(*variants, jpeg))
+    sizes = [(width, format) for width in (320, 640, 1280) for format in (ImageFormat.AVIF, ImageFormat.WEBP)]
+    variants = tuple(
+        ImageVariant(width=width, height=width // 2, format=format, bytes=99)
+        for width, format in (*sizes, (640, ImageFormat.JPEG))
+    )
+    return Picture(key=key, width=2560, height=1280, thumbhash="AAA=", perceptual_hash=-5, variants=variants)
 
 
 def _image(of: UUID) -> ListedImage:
-    made = picture()
-    facts = made.model_dump(include={"key", "width", "height", "thumbhash"})
-    more = {"widths": made.widths, "fallback_width": made.fallback_width, "is_primary": True}
-    return ListedImage(id=uuid5(of, "image"), **facts, **more)
+    shown = {name: value for name, value in picture() if name != "perceptual_hash"}
+    return ListedImage(id=uuid5(of, "image"), **shown, is_primary=True)
 
 
 def _called(user: UUID, property_id: UUID) -> dict[str, Any]:
@@ -220,7 +217,7 @@ _FACTS: dict[str, Callable[[UUID, UUID], Fact]] = {
         uploaded=[{"id": uuid5(of, part), "uploadId": of, "size": 5} for part in ("image", "other image")],
     ),
     "PROPERTY_IMAGE_ADDED": lambda user, of: PropertyImageAdded(
-        **_listed(user, of), images=(_image(of),), image=_image(of), variants=picture().variants, perceptual_hash=-5
+        **_listed(user, of), images=(_image(of),), image=_image(of), perceptual_hash=-5
     ),
     "PROPERTY_IMAGE_REFUSED": lambda user, of: PropertyImageRefused(
         **_listed(user, of),

@@ -1,6 +1,7 @@
 """Add images to a listing: save them, then make a picture of each file, and publish what became of it."""
 
 import asyncio
+from uuid import UUID
 
 from temporalio import workflow
 from temporalio.exceptions import FailureError
@@ -21,7 +22,7 @@ class AddImagesWorkflow(CommandWorkflow):
     def __init__(self) -> None:
         super().__init__()
         self._recording = asyncio.Lock()
-        self._outcomes: dict[str, str] = {}
+        self._outcomes: dict[UUID, str] = {}
 
     @workflow.run
     async def run(self, command: SealedCommand) -> str:
@@ -29,7 +30,7 @@ class AddImagesWorkflow(CommandWorkflow):
         await self.publish(saved)
         if saved and saved.events:
             adding = AddImages.model_validate(command)
-            self._outcomes = {image.file_name: "waiting" for image in adding.images}
+            self._outcomes = {image.id: f"{image.file_name}: waiting" for image in adding.images}
             await asyncio.gather(*(self._add(adding, image) for image in adding.images))
         return await self.done()
 
@@ -68,5 +69,6 @@ class AddImagesWorkflow(CommandWorkflow):
                 return  # the account is erased
             if saved.events:
                 await workflow.execute_local_activity_method(Publishing.publish, saved, **options.PUBLISH)
-        self._outcomes[image.file_name] = f"refused: {made.refused.detail}" if made.refused else "ready"
-        workflow.set_current_details("\n".join(f"- {name}: {state}" for name, state in self._outcomes.items()))
+        became = f"refused: {made.refused.detail}" if made.refused else "ready"
+        self._outcomes[image.id] = f"{image.file_name}: {became}"
+        workflow.set_current_details("\n".join(f"- {outcome}" for outcome in self._outcomes.values()))

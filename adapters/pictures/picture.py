@@ -26,6 +26,8 @@ REFUSALS = {
     "kills-its-process": f"This file stops the program that reads it. {_AS_NEW_JPEG}",
 }
 """What to do about each reason, for the owner of the file."""
+OF_THE_MACHINE = frozenset(("needs-too-much-memory", "takes-too-long", "kills-its-process"))
+"""Refusals that a machine without memory or time may cause too."""
 
 
 class PictureRefused(Exception):

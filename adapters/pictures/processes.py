@@ -48,7 +48,7 @@ class Pictures:
         """`processes` is by default the number of cores that this process may use; `memory` is in bytes."""
         self._cpu_seconds = cpu_seconds
         self._seconds = seconds
-        self._processes = [_Process(memory) for _ in range(processes or _cores())]
+        self._processes = [_Process(memory) for _ in range(processes or cores())]
         # The last one used is the next: where one is enough, the others never start.
         self._idle: asyncio.LifoQueue[_Process] = asyncio.LifoQueue()
         for process in self._processes:
@@ -90,7 +90,7 @@ class Pictures:
         await asyncio.gather(*(process.stop() for process in self._processes))
 
 
-def _cores() -> int:
+def cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 

@@ -1,10 +1,10 @@
 """Files that users send: uploads, their content, the images of listings, and documents."""
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     Boolean,
     Column,
+    Computed,
     Index,
     Integer,
     LargeBinary,
@@ -81,6 +81,15 @@ documents = Table(
     schema="file_management",
 )
 
+HASH_PARTS = 5
+"""Of a perceptual hash: two that differ in up to four bits have a part in common, by which an index finds them."""
+_PART_BITS = 13
+
+
+def _hash_part(n: int) -> str:
+    return f"((perceptual_hash >> {n * _PART_BITS}) & {2**_PART_BITS - 1})::integer"
+
+
 property_images = Table(
     "property_images",
     metadata,
@@ -97,15 +106,15 @@ property_images = Table(
     Column("sha256", LargeBinary),
     Column("width", Integer),
     Column("height", Integer),
-    Column("widths", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
-    Column("fallback_width", Integer),
     Column("thumbhash", Text),
+    Column("variants", JSONB, nullable=False, server_default=text("'[]'")),
     Column("perceptual_hash", BigInteger),
+    *(Column(f"hash_part_{n}", Integer, Computed(_hash_part(n), persisted=True)) for n in range(HASH_PARTS)),
     Column("refused", JSONB),
     at("added_at"),
     Index("property_images_upload", "tenant_id", "upload_id"),
     Index("property_images_content", "tenant_id", "sha256"),
-    Index("property_images_similar", "tenant_id", "perceptual_hash"),
+    *(Index(f"property_images_part_{n}", "tenant_id", f"hash_part_{n}") for n in range(HASH_PARTS)),
     Index("property_images_processing", "added_at", postgresql_where=text("status = 'PROCESSING'")),
     schema="property_management",
 )

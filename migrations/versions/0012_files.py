@@ -78,17 +78,25 @@ CREATE TABLE property_management.property_images (
     sha256 bytea,
     width integer,
     height integer,
-    widths integer[] NOT NULL DEFAULT '{}',
-    fallback_width integer,
     thumbhash text,
+    variants jsonb NOT NULL DEFAULT '[]',
     perceptual_hash bigint,
+    hash_part_0 integer GENERATED ALWAYS AS (((perceptual_hash >> 0) & 8191)::integer) STORED,
+    hash_part_1 integer GENERATED ALWAYS AS (((perceptual_hash >> 13) & 8191)::integer) STORED,
+    hash_part_2 integer GENERATED ALWAYS AS (((perceptual_hash >> 26) & 8191)::integer) STORED,
+    hash_part_3 integer GENERATED ALWAYS AS (((perceptual_hash >> 39) & 8191)::integer) STORED,
+    hash_part_4 integer GENERATED ALWAYS AS (((perceptual_hash >> 52) & 8191)::integer) STORED,
     refused jsonb,
     added_at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, property_id, image_id)
 );
 CREATE INDEX property_images_upload ON property_management.property_images (tenant_id, upload_id);
 CREATE INDEX property_images_content ON property_management.property_images (tenant_id, sha256);
-CREATE INDEX property_images_similar ON property_management.property_images (tenant_id, perceptual_hash);
+CREATE INDEX property_images_part_0 ON property_management.property_images (tenant_id, hash_part_0);
+CREATE INDEX property_images_part_1 ON property_management.property_images (tenant_id, hash_part_1);
+CREATE INDEX property_images_part_2 ON property_management.property_images (tenant_id, hash_part_2);
+CREATE INDEX property_images_part_3 ON property_management.property_images (tenant_id, hash_part_3);
+CREATE INDEX property_images_part_4 ON property_management.property_images (tenant_id, hash_part_4);
 CREATE INDEX property_images_processing ON property_management.property_images (added_at)
     WHERE status = 'PROCESSING';
 

@@ -41,12 +41,12 @@ class Filing:
     async def uploaded(self, user: UUID, content: bytes, **more: Any) -> Upload:
         """A completed upload."""
         values: dict[str, Any] = {"file_name": "a deed.pdf", "media_type": "application/pdf", "property_id": None}
+        values["sha256"] = hashlib.sha256(content).digest()
         upload = Upload(
             tenant_id=self.tenant,
             upload_id=new_id(),
             user_id=user,
             size=len(content),
-            sha256=hashlib.sha256(content).digest(),
             created_at=datetime.now(UTC),
             **{**values, **more},
         )

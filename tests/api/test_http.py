@@ -142,6 +142,9 @@ async def test_head_is_answered_wherever_get_is(platform: Platform, owner: Perso
         "parked_id": 1,
         "saved_search_id": str(uuid4()),
         "type": "PROPERTY_CREATED",
+        "file_key": str(uuid4()),
+        "upload_id": str(uuid4()),
+        "import_id": str(uuid4()),
     }
     paths = [path.format_map(ids) for path, operations in document["paths"].items() if "get" in operations]
     for path in ["/", "/api", "/docs", "/openapi.json", "/static/swagger/swagger-ui.css", *paths]:

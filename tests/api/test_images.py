@@ -75,12 +75,13 @@ async def test_files_become_pictures_and_one_bad_file_fails_alone(platform: Plat
 
     assert [ready["id"], refused["id"]] == [image["id"] for image in added["images"]]
     assert (ready["status"], ready["width"], ready["height"], ready["isPrimary"]) == ("READY", 600, 800, True)
-    assert [source["type"] for source in ready["sources"]] == ["image/avif", "image/webp"]
-    assert (refused["status"], refused["refused"]["code"]) == ("REFUSED", "truncated")
-    assert refused["refused"]["detail"].endswith(".")
+    made = {(each["format"], each["width"], each["height"]) for each in ready["variants"]}
+    assert made == {("jpeg", 600, 800), *((f, w, round(w * 4 / 3)) for f in ("avif", "webp") for w in (320, 600))}
+    assert (refused["status"], refused["reasonCode"]) == ("REFUSED", "truncated")
+    assert refused["reason"].endswith(".")
 
     [shown] = (await platform.http.get(path)).json()["images"]
-    private = ("fileName", "size", "addedAt", "refused")
+    private = ("fileName", "size", "addedAt")
     assert shown == {**ready, **dict.fromkeys(private)}
     state = (await platform.http.get(f"/api/commands/{answer.headers['command-id']}", headers=owner.headers)).json()
     assert [(image["fileName"], image["status"], image["step"]) for image in state["images"]] == [
@@ -107,7 +108,7 @@ async def test_pictures_are_found_by_searches(platform: Platform, owner: Person)
         items = (await platform.http.get("/api/search/properties", params={"q": name})).json()["items"]
         return [image for item in items for image in item["property"]["images"]]
 
-    assert [(image["id"], image["url"]) for image in await until(found)] == [(ready["id"], ready["url"])]
+    assert [(image["id"], image["variants"]) for image in await until(found)] == [(ready["id"], ready["variants"])]
 
 
 async def test_same_bytes_are_made_once(platform: Platform, owner: Person, path: str) -> None:
@@ -118,7 +119,7 @@ async def test_same_bytes_are_made_once(platform: Platform, owner: Person, path:
     await send(platform, owner, other, ("b.jpg", content))
     [second] = await settled(platform, owner, other)
 
-    assert second["url"] == first["url"]
+    assert second["variants"] == first["variants"]
     assert second["id"] != first["id"]
 
 

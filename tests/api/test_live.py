@@ -18,6 +18,7 @@ from api.live import BLOCK_SECONDS, Live
 from api.live_client import Client
 from api.live_messages import ClientMessage
 from api.revocations import Revocations
+from api.shown_images import FileUrls
 from api.tokens import Caller
 from domain.roles import UserRole
 from tests.platform import until
@@ -50,7 +51,7 @@ class Process:
         self.closed: set[tuple[str, UUID]] = set()
         self.fan_out = FanOut(redis.connect_blocking(settings, BLOCK_SECONDS))
         closed = cast(Revocations, self.closed)
-        self.live = Live(self.streams, self.fan_out, closed, 3, 100, "https://cdn.example")
+        self.live = Live(self.streams, self.fan_out, closed, 3, 100, lambda _: FileUrls("https://cdn.example"))
         self.aborted: list[Client] = []
 
     async def open(

@@ -13,6 +13,7 @@ from adapters import kafka
 from adapters.kafka import Message
 from adapters.live import Entry, LiveMessage, LiveStreams
 from api.live_messages import Type, render
+from api.shown_images import FileUrls
 from api.tokens import Caller
 from docs.asyncapi import asyncapi
 from domain.events import KINDS, TOPICS, USER_ACTIVITY
@@ -90,7 +91,7 @@ def live_entries() -> list[Entry]:
 @pytest.mark.parametrize("entry", live_entries())
 def test_live_message_is_as_documented(entry: Entry) -> None:
     caller = Caller(UUID(int=1), "t", UserRole.USER, new_id())
-    message = orjson.loads(render(entry, "https://cdn.example")(caller).as_text)
+    message = orjson.loads(render(entry, lambda _: FileUrls("https://cdn.example"))(caller).as_text)
     described = DOCUMENT["components"]["messages"][f"LIVE_{entry.type.upper()}"]["payload"]
     if entry.type == "history":
         message["data"]["tenantId"] = "t"  # of the schema of Kafka's messages

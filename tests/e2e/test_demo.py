@@ -1,41 +1,16 @@
-"""Converting the rows of a CSV to listings, and the command line of `python -m demo`."""
+"""The command line of `python -m demo`."""
 
-import re
+import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
 from demo.__main__ import main
-from demo.listings import COLUMNS, OPTIONAL_COLUMNS, Unusable, listing_of, rows_of, synthetic
+from demo.listings import synthetic
 from domain.property import PropertyDetails
-
-ROW = {
-    "price": "5300000.0", "Address": "Road 3, Kondapur, Hyderabad - West, Andhra Pradesh", "area": "980.0",
-    "latitude": "17.46", "longitude": "78.35", "Bedrooms": "2.0", "Bathrooms": "0.0", "parking": "402.0",
-    "Furnished_status": "Semi-Furnished", "type_of_building": "Flat", "desc": "\n   good \n",
-}  # fmt: skip
-
-
-def test_row_becomes_a_listing() -> None:
-    details = PropertyDetails.model_validate(listing_of(ROW))
-
-    assert (details.price, details.location, details.state) == (5_300_000, "Kondapur", "Telangana")
-    assert (details.bathrooms, details.parking_spaces) == (None, None)
-    assert details.description.startswith("2 BHK Flat in Kondapur")
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"Address": "Dwarka, New Delhi, Delhi"}, "not in Hyderabad"),
-        ({"Address": "Hyderabad, Andhra Pradesh"}, "no locality"),
-        ({"type_of_building": "Castle"}, "unknown type"),
-        ({"price": "a lot"}, "not a number"),
-    ],
-)
-def test_row_that_cannot_be_listed_says_why(change: dict[str, str], reason: str) -> None:
-    with pytest.raises(Unusable, match=reason):
-        listing_of({**ROW, **change})
+from tests.activities.importing import csv_of, row
+from tests.platform import Platform
 
 
 def test_invented_listings_are_valid_and_always_the_same() -> None:
@@ -45,27 +20,34 @@ def test_invented_listings_are_valid_and_always_the_same() -> None:
     assert all(PropertyDetails.model_validate(listing) for listing in first)
 
 
-def test_file_of_another_shape_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "other.csv"
-    file.write_text("a,b\n1,2\n")
-
-    with pytest.raises(ValueError, match="lacks the columns price, Address") as refused:
-        rows_of(file)
-    for name in COLUMNS.keys() | OPTIONAL_COLUMNS.keys():
-        assert f"\n  {name} " in str(refused.value)
-
-
-def test_help_says_which_columns_a_file_needs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+async def test_file_is_imported_with_progress_and_its_problems_are_counted(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["demo", "--help"])
+    file = tmp_path / "flats.csv"
+    rows = [row(n, Locality="Narsingi") for n in range(5)] + [row(5, Price="on a whim"), row(6)]
+    file.write_bytes(csv_of(rows))
+    monkeypatch.setattr("sys.argv", ["demo", "--url", platform.url, "--csv", str(file), "--count", "6", "--json"])
 
-    with pytest.raises(SystemExit, match="0"):
-        main()
+    assert await asyncio.to_thread(main) == 0
 
-    output = capsys.readouterr().out
-    for name, what in {**COLUMNS, **OPTIONAL_COLUMNS}.items():
-        assert re.search(rf"^  {name} +{re.escape(what)}", output, re.MULTILINE)
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    assert (found["rows"], found["listed"]) == (6, 5)
+    [(problem, count)] = found["refused"].items()
+    assert problem.startswith("price: ")
+    assert count == 1
+    assert "6/6" in output.err
+
+
+def test_empty_file_is_refused_with_what_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "empty.csv"
+    file.write_text("")
+    monkeypatch.setattr("sys.argv", ["demo", "--csv", str(file)])
+
+    assert main() == 1
+    assert "docs/imports.md" in capsys.readouterr().err
 
 
 def test_api_that_does_not_answer_is_named_with_what_to_do(

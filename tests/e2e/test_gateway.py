@@ -18,6 +18,7 @@ from embedded.engines import http_ready
 from embedded.gateway import gateway
 from embedded.paths import ROOT
 from embedded.process import Process, Spec
+from tests.files import pdf
 from tests.platform import Platform, registration, until
 from tests.samples import listing
 from tests.streams import events, ticket, websocket
@@ -46,6 +47,7 @@ async def api(platform: Platform) -> AsyncIterator[Process]:
             "REGISTRATIONS_PER_MINUTE": str(LIMIT),
             "KEEP_ALIVE_SECONDS": str(KEPT_BY_API),
             "TRUSTED_PROXIES": "127.0.0.1, 127.1.0.0/16",
+            "S3_PUBLIC_URL": f"http://127.0.0.1:{stack.ports['gateway']}",
         },
         cwd=ROOT,
     )
@@ -60,7 +62,8 @@ async def edge(platform: Platform, api: Process) -> AsyncIterator[str]:
     """The gateway's address."""
     stack = platform.stack
     port = stack.ports["gateway"]
-    caddy = Process(gateway(stack.data / "logs", port, stack.ports["gateway_api"]), lambda _: None)
+    storage = {"S3_HOST": "127.0.0.1", "S3_PORT": str(stack.ports["s3"])}
+    caddy = Process(gateway(stack.data / "logs", port, stack.ports["gateway_api"], **storage), lambda _: None)
     await caddy.start()
     yield f"http://127.0.0.1:{port}"
     await caddy.stop()
@@ -112,6 +115,26 @@ async def test_gateway_passes_headers_and_problems_through(edge: str) -> None:
     assert profile.json()["id"] == registered.json()["user"]["id"]
     assert too_large.status_code == 413
     assert too_large.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.gateway
+@no_caddy
+async def test_file_passes_the_gateway_to_the_object_storage_by_its_signed_url_only(
+    edge: str, platform: Platform
+) -> None:
+    person = await platform.register()
+    async with httpx.AsyncClient(base_url=edge, timeout=30, trust_env=False) as http:
+        about = {"fileName": "deed.pdf", "contentType": "application/pdf", "size": len(pdf())}
+        begun = (await http.post("/api/files/uploads", json=about, headers=person.headers)).json()
+        assert begun["url"].startswith(edge)
+        longer = await http.put(begun["url"], content=pdf() + b" ", headers=begun["headers"])
+        taken = await http.put(begun["url"], content=pdf(), headers=begun["headers"])
+        read = await http.get(begun["url"])
+        elsewhere = await http.put("/hyderabad-media/uploads/x", content=b"x")
+        completed = await http.post(f"/api/files/uploads/{begun['uploadId']}/complete", headers=person.headers)
+
+    assert (longer.status_code, taken.status_code, completed.status_code) == (403, 200, 201)
+    assert (read.status_code, elsewhere.status_code) == (404, 415)  # of the API, which has no such routes
 
 
 @pytest.mark.gateway
