@@ -1,7 +1,6 @@
 """Activities that save commands on documents, and that check the bytes of one and store them."""
 
 import asyncio
-import hashlib
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from adapters.file_access import attached_listing
 from adapters.objects import Objects
 from adapters.postgres import Database, Write
 from adapters.sealing import Keyring
-from adapters.tables import documents, person_keys, users
+from adapters.tables import documents, file_contents, person_keys, users
 from adapters.uploads import Upload
 from domain.command import FAILED, Saved, SealedCommand
 from domain.documents import (
@@ -131,15 +130,15 @@ class DocumentFiles:
 
         From the file that was checked, not by a copy inside the storage, whose source could have changed meanwhile.
         """
-        sha256, size = await asyncio.to_thread(_hash_and_size, path)
+        sha256 = await asyncio.to_thread(contents.hash_of, path)
         async with self._database.statements(upload.tenant_id) as connection:
-            content = await contents.claim(connection, upload.tenant_id, sha256, size)
+            content = await contents.claim(connection, upload.tenant_id, sha256, upload.size)
         if content.stored_at is None:
             with path.open("rb") as file:
                 await self._objects.put(content.original_key, file, media_type)
         async with self._database.statements(upload.tenant_id) as connection:
             if not await contents.record_stored(connection, content, media_type):
-                raise ContentSwept
+                raise contents.ContentSwept
         return sha256
 
     async def _record(self, checking: CheckingDocument, checked: DocumentChecked) -> Saved | None:
@@ -158,10 +157,6 @@ class DocumentFiles:
                 raise
             log.info("document %s is not recorded: %s", checking.file_id, error.message)
             return None  # the account is erased
-
-
-class ContentSwept(Exception):
-    """The content was deleted while it was written, because that took longer than the grace period; do it again."""
 
 
 class OverdueDocuments:
@@ -186,11 +181,6 @@ class OverdueDocuments:
             started += await temporal.start_in_clear(self._client, command, self._queue, self._keyring)
             activity.heartbeat(started)
         return started
-
-
-def _hash_and_size(path: Path) -> tuple[bytes, int]:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest(), file.tell()
 
 
 async def _load(connection: AsyncConnection, command: Any) -> Loaded[Document]:
@@ -230,7 +220,12 @@ async def _needed(connection: AsyncConnection, command: AddDocument) -> dict[str
 def _rows(command: Any, loaded: Loaded[Document], state: Document | None) -> Sequence[Write]:
     key = {"tenant_id": command.tenant_id, "file_id": command.file_id}
     if state is None:
-        return [Write(documents, key, "delete")]
+        deleted = [Write(documents, key, "delete")]
+        if loaded.state and loaded.state.key:
+            # Its grace period begins, and the sweep does not take it for content that is in use.
+            content = {"tenant_id": command.tenant_id, "sha256": bytes.fromhex(loaded.state.key)}
+            deleted.append(Write(file_contents, {**content, "claimed_at": datetime.now(UTC)}, "update"))
+        return deleted
     row = state.model_dump(exclude={"file_id", "key"})
     row["sha256"] = bytes.fromhex(state.key) if state.key else None
     if not isinstance(command, AddDocument):

@@ -5,8 +5,10 @@ is written, and only then writes the row that refers to it. The sweep (`adapters
 deletes content, and leaves what was claimed in its grace period: so what is referred to is never deleted.
 """
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, literal, select, update
@@ -48,6 +50,16 @@ class FileContent:
     def variant_key(self, name: str) -> str:
         """The key of a variant, such as `640.avif`."""
         return f"{self.prefix}{name}"
+
+
+class ContentSwept(Exception):
+    """The content was deleted while it was written, because that took longer than the grace period; do it again."""
+
+
+def hash_of(path: Path) -> bytes:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def key_of(tenant_id: str, sha256: bytes, name: str) -> str:

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, literal_column, select
+from sqlalchemy import func, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.paging import Cursor
 from adapters.tables import commands, documents
 from domain.documents import AddDocument, Document
 
@@ -39,12 +40,20 @@ async def find_document(connection: AsyncConnection, file_id: UUID) -> NamedDocu
     return NamedDocument(document_of(row), row["file_name"]) if row else None
 
 
-async def documents_of(connection: AsyncConnection, owner_id: UUID) -> Sequence[NamedDocument]:
-    """The documents of a user, newest first: 200 at most."""
-    newest = documents.c.created_at.desc(), documents.c.file_id.desc()
-    query = select(*DOCUMENT_STATE, documents.c.file_name).where(documents.c.owner_id == owner_id).order_by(*newest)
-    rows = (await connection.execute(query)).mappings()
-    return [NamedDocument(document_of(row), row["file_name"]) for row in rows]
+async def documents_of(
+    connection: AsyncConnection, owner_id: UUID, limit: int, cursor: Cursor | None
+) -> tuple[Sequence[NamedDocument], Cursor | None]:
+    """A page of the documents of a user, newest first, and the cursor of the next page (None on the last one)."""
+    keyset = documents.c.created_at, documents.c.file_id
+    query = select(*DOCUMENT_STATE, documents.c.file_name).where(documents.c.owner_id == owner_id)
+    if cursor:
+        query = query.where(tuple_(*keyset) < tuple_(cursor.timestamp, cursor.id))
+    # One row more than the page, to know whether there is a next one.
+    newest_first = query.order_by(*(column.desc() for column in keyset)).limit(limit + 1)
+    rows = (await connection.execute(newest_first)).mappings().all()
+    last = rows[limit - 1] if len(rows) > limit else None
+    following = Cursor(last["created_at"], last["file_id"]) if last else None
+    return [NamedDocument(document_of(row), row["file_name"]) for row in rows[:limit]], following
 
 
 async def processing_since(connection: AsyncConnection, before: datetime, limit: int) -> list[AddDocument]:
@@ -57,6 +66,7 @@ async def processing_since(connection: AsyncConnection, before: datetime, limit:
             documents.c.file_id,
             documents.c.upload_id,
             documents.c.property_id,
+            documents.c.size,
             commands.c.user_id,
             commands.c.started_at.label("issued_at"),
             commands.c.fingerprint,

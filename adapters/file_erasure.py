@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from uuid import UUID
 
-from sqlalchemy import delete
+from sqlalchemy import delete, func, update
 
 from adapters.objects import Objects
 from adapters.postgres import Database
-from adapters.tables import documents, uploads
+from adapters.tables import documents, file_contents, uploads
 from adapters.uploads import incoming_of, uploads_of
 
 
@@ -21,7 +21,11 @@ async def delete_of_user(
     others, so the sweep deletes it, after its grace period, if nobody else refers to it.
     """
     async with database.statements(tenant_id) as connection:
-        await connection.execute(delete(documents).where(documents.c.owner_id == user_id))
+        of_user = delete(documents).where(documents.c.owner_id == user_id).returning(documents.c.sha256)
+        stored = [sha256 for sha256 in (await connection.execute(of_user)).scalars() if sha256]
+        # Its grace period begins, and the sweep does not take it for content that is in use.
+        unclaimed = update(file_contents).where(file_contents.c.sha256.in_(stored)).values(claimed_at=func.now())
+        await connection.execute(unclaimed)
         await connection.execute(delete(uploads).where(uploads.c.user_id == user_id))
     progress()
     for prefix in (uploads_of(tenant_id, user_id), incoming_of(tenant_id, user_id)):

@@ -262,6 +262,9 @@ class Settings(BaseSettings):
     upload_megabytes_per_minute: Annotated[int, Field(ge=1)] = 500
     """Of files of one user: several times what a phone can send. A body that does not say its size counts as the
     largest that is taken."""
+    upload_spool_megabytes: Annotated[int, Field(ge=200)] = 1_000
+    """Of the temporary files of one process of the API, in which files wait until they are sent on: twenty requests of
+    the largest size with pictures, or five files to import. Above it the API answers 503."""
 
     views_per_minute: Annotated[int, Field(ge=1)] = 600
     """By one account, or by visitors without one from one address: an office looks around, a script counts up."""

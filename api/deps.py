@@ -34,6 +34,7 @@ from api.revocations import Revocations
 from api.search_observations import SearchObservations
 from api.sessions import Sessions
 from api.sign_in_limits import SignInLimits
+from api.spool import Spool
 from api.suggestion_indexes import Suggestions
 from api.tickets import Tickets
 from api.tokens import Caller, Tokens
@@ -77,6 +78,7 @@ class Parts:
     origins: Origins
     tickets: Tickets
     live: Live
+    spool: Spool = field(default_factory=Spool)
     reached: set[str] = field(default_factory=set)
     """Dependencies that were reached at least once since the process started."""
 

@@ -11,11 +11,12 @@ from adapters.file_access import attached_listing
 from adapters.uploads import Upload
 from api.answers import NoBody, Sender, SenderDep, accepted, answered, command_headers
 from api.commands import Accepted, CommandMetadata, Done, new_id, refusal
-from api.deps import CallerDep, Parts, PartsDep
+from api.deps import CallerDep, CursorText, Parts, PartsDep
 from api.errors import ApiError
 from api.openapi import AcceptedCommand, command, query
+from api.paging import opened, page
 from api.receiving import RECEIVING_PROBLEMS, Received, SentFiles, discard, form_body, receive_files
-from api.shown_documents import DocumentList, ShownDocument, shown_document
+from api.shown_documents import DocumentList, DocumentPage, ShownDocument, shown_document
 from api.tokens import Caller
 from domain.command import Actor
 from domain.documents import AddDocument, DeleteDocument, Document, check_attaching
@@ -87,15 +88,23 @@ async def upload_documents(request: Request, sender: SenderDep, property_id: _Li
     return Response(DocumentList(items=shown).model_dump_json(by_alias=True), 201, headers, "application/json")
 
 
-@router.get("", **query(DocumentList))
-async def list_documents(caller: CallerDep, parts: PartsDep) -> Response:
-    """The documents of the caller, newest first."""
+@router.get("", **query(DocumentPage, "invalid-request", "invalid-cursor"))
+async def list_documents(
+    caller: CallerDep,
+    parts: PartsDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[CursorText, Query()] = None,
+) -> Response:
+    """The caller's documents, newest first."""
+    purpose = f"documents:{caller.tenant_id}:{caller.user_id}"
+    position = opened(parts.signer.open, purpose, cursor)
     async with parts.database.statements(caller.tenant_id) as connection:
-        found = await documents_of(connection, caller.user_id)
+        found, following = await documents_of(connection, caller.user_id, limit, position)
     url = parts.settings.public_api_url
-    body = DocumentList(items=[shown_document(each.document, each.file_name, url) for each in found])
+    shown = (shown_document(each.document, each.file_name, url) for each in found)
+    items = (each.model_dump_json(by_alias=True).encode() for each in shown)
     headers = {"Cache-Control": "private, no-store"}
-    return Response(body.model_dump_json(by_alias=True), 200, headers, "application/json")
+    return page(items, parts.signer.sign(purpose, following) if following else None, headers)
 
 
 @router.delete("/{file_key}", **command(204, None, "account-closed", "not-found"))
@@ -180,6 +189,7 @@ async def _add(
             file_id=new_id(),
             upload_id=upload.upload_id,
             property_id=property_id,
+            size=upload.size,
         )
     except ApiError as error:
         if error.kind not in {"unavailable", "command-running"}:

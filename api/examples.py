@@ -317,6 +317,7 @@ RESPONSES: dict[str, Any] = {
     "completeUpload": _UPLOAD,
     "ShownDocument": _DOCUMENT | {"status": "PROCESSING", "contentType": None, "url": None},
     "DocumentList": {"items": [_DOCUMENT]},
+    "DocumentPage": {"items": [_DOCUMENT], "nextCursor": "AZnJpB8AfwA"},
     "getFile": "...",
     "AccountPage": {
         "items": [{name: _USER[name] for name in _SUMMARY}],
@@ -327,6 +328,12 @@ RESPONSES: dict[str, Any] = {
         "commandId": str(_COMMAND_ID),
         "status": "RUNNING",
         "location": f"/api/commands/{_COMMAND_ID}",
+    },
+    "AcceptedDocuments": {
+        "commandId": str(_COMMAND_ID),
+        "status": "RUNNING",
+        "location": f"/api/commands/{_COMMAND_ID}",
+        "commandIds": [str(_COMMAND_ID)],
     },
     "AddedImages": {
         "propertyId": str(_PROPERTY_ID),

@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any
@@ -37,13 +37,18 @@ from domain.model import Model
 
 IDLE_SECONDS = 30.0
 """Between two chunks of a body: a phone that loses its connection for longer begins again."""
-REQUEST_SECONDS = 900.0
-"""For a whole body: 50 MB at 60 kB a second."""
+REQUEST_SECONDS = 60.0
+"""For a whole body, and a second more for each of _SENT_BYTES that it may have: 15 minutes for 50 MB."""
+_SENT_BYTES = 60_000
+"""A second, from a phone with a poor connection."""
 STORE_SECONDS = 15.0
-"""For a file to the object storage, with attempts: 200 MB take some seconds, and somebody waits."""
+"""For a file to the object storage, with attempts, and a second more for each of _STORED_BYTES."""
+_STORED_BYTES = 2_000_000
+"""A second: a storage that takes fewer is as good as unavailable, and somebody waits."""
 _SPOOL_BYTES = 1024 * 1024
 """Collected before they are written to the file and hashed in a thread, which takes about a millisecond."""
 _MEGABYTE = 1_000_000
+_DISK = "Room for files that are being sent"
 RECEIVING_PROBLEMS = (
     "missing-boundary",
     "malformed-multipart",
@@ -113,7 +118,7 @@ async def receive_files(
     await _count(request, parts, caller, limits)
     receiving = _Receiving(parts, caller, property_id)
     try:
-        async for chunk in _chunks(request):
+        async for chunk in _chunks(request, limits.total_bytes):
             for event in reader.read(chunk):
                 await receiving.take(event)
         reader.finish()
@@ -158,9 +163,10 @@ async def count_megabytes(parts: Parts, caller: Caller, size: int) -> None:
     await parts.limits.count(caller.tenant_id, "upload-megabytes", who, most, weight=weight, unit="megabytes")
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    """The body. Raises ApiError too-slow or truncated-body."""
-    stream, deadline = request.stream(), asyncio.get_running_loop().time() + REQUEST_SECONDS
+async def _chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
+    """The body, of up to `most_bytes`. Raises ApiError too-slow or truncated-body."""
+    seconds = REQUEST_SECONDS + most_bytes / _SENT_BYTES
+    stream, deadline = request.stream(), asyncio.get_running_loop().time() + seconds
     try:
         while True:
             left = deadline - asyncio.get_running_loop().time()
@@ -173,6 +179,14 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         raise ApiError("too-slow") from error
     except ClientDisconnect as error:
         raise ApiError("truncated-body") from error
+
+
+@contextmanager
+def _translate_disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # mostly ENOSPC
+        raise unavailable(_DISK) from error
 
 
 class _Receiving:
@@ -188,14 +202,15 @@ class _Receiving:
         self._file: IO[bytes] | None = None
         self._buffer = bytearray()
         self._hash = hashlib.sha256()
-        self._size = 0
+        self._size = self._spooled = 0
 
     async def take(self, event: FormEvent) -> None:
         match event:
             case FileBegan():
                 self._began, self._hash, self._size = event, hashlib.sha256(), 0
-                # Without a name, so that nothing is left of it.
-                self._file = self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 closed by `close`
+                with _translate_disk_errors():
+                    # Without a name, so that nothing is left of it.
+                    self._file = self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 closed by `close`
             case FileData():
                 self._buffer += event.data
                 if len(self._buffer) >= _SPOOL_BYTES:
@@ -206,19 +221,27 @@ class _Receiving:
                 self.close()
 
     def close(self) -> None:
-        self._open.close()
+        # Closing writes what a failed write has left, which fails as well; the file is gone either way.
+        with suppress(OSError):
+            self._open.close()
+        self._parts.spool.give_back(self._spooled)
+        self._spooled = 0
 
     async def _write(self) -> None:
         assert self._file
         data, file, hashed = bytes(self._buffer), self._file, self._hash
         self._buffer.clear()
         self._size += len(data)
+        if not self._parts.spool.take(len(data), self._parts.settings.upload_spool_megabytes * _MEGABYTE):
+            raise unavailable(_DISK)
+        self._spooled += len(data)
 
         def write() -> None:
             hashed.update(data)
             file.write(data)
 
-        await asyncio.to_thread(write)
+        with _translate_disk_errors():
+            await asyncio.to_thread(write)
 
     async def _store(self) -> None:
         """Store the file: its row, its object, and then that it is complete.
@@ -244,7 +267,7 @@ class _Receiving:
         async with self._parts.database.statements(upload.tenant_id) as connection:
             await uploads.begin(connection, upload)
         try:
-            async with asyncio.timeout(STORE_SECONDS):
+            async with asyncio.timeout(STORE_SECONDS + upload.size / _STORED_BYTES):
                 await self._parts.objects.put(upload.key, self._file, upload.media_type)
         except (ObjectsUnavailable, TimeoutError) as error:
             raise unavailable("The object storage") from error

@@ -28,9 +28,17 @@ class ShownDocument(Model):
 
 
 class DocumentList(Model):
-    """Documents, newest first: 200 at most."""
+    """The documents of one request, in the order of its files."""
 
     items: list[ShownDocument]
+
+
+class DocumentPage(Model):
+    """Documents, newest first."""
+
+    items: list[ShownDocument]
+    next_cursor: str | None
+    """The cursor of the next page; null on the last page."""
 
 
 def shown_document(document: Document, file_name: str, public_api_url: str) -> ShownDocument:

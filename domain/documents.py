@@ -93,6 +93,8 @@ class AddDocument(_DocumentCommand):
     type: Literal["add-document"] = "add-document"
     upload_id: UUID
     property_id: UUID | None = None
+    size: int | None = None
+    """Bytes, as its step in the Temporal UI says."""
 
 
 class RecordDocument(_DocumentCommand):

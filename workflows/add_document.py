@@ -26,6 +26,7 @@ class AddDocumentWorkflow(CommandWorkflow):
             file_id=command.file_id,
             upload_id=command.upload_id,
         )
-        await self.publish(
-            await workflow.execute_activity_method(DocumentFiles.check_document, checking, **options.CHECK_DOCUMENT)
-        )
+        # Without the name of the file, which is in no command.
+        summary = options.file_size(command.size) if command.size else "a document"
+        check = options.named(options.CHECK_DOCUMENT, summary)
+        await self.publish(await workflow.execute_activity_method(DocumentFiles.check_document, checking, **check))

@@ -41,7 +41,7 @@ class AddImagesWorkflow(CommandWorkflow):
             image_id=image.id,
             upload_id=image.upload_id,
         )
-        summary = f"{image.file_name} ({_size(image.size)})"
+        summary = f"{image.file_name} ({options.file_size(image.size)})"
         made = await workflow.execute_activity_method(
             Images.make_picture, making, **options.named(options.MAKE_PICTURE, summary)
         )
@@ -72,7 +72,3 @@ class AddImagesWorkflow(CommandWorkflow):
         became = f"refused: {made.refused.detail}" if made.refused else "ready"
         self._outcomes[image.id] = f"{image.file_name}: {became}"
         workflow.set_current_details("\n".join(f"- {outcome}" for outcome in self._outcomes.values()))
-
-
-def _size(size: int) -> str:
-    return f"{size / 1_000_000:.1f} MB" if size >= 100_000 else f"{size / 1_000:.1f} kB"

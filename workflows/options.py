@@ -97,14 +97,8 @@ MAKE_PICTURE = ActivityConfig(
     # failure.
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
 )
-CHECK_DOCUMENT = ActivityConfig(
-    task_queue=MEDIA,
-    # A document of 20 MB is read, checked and written in a second or two, and may wait for a slow object storage.
-    start_to_close_timeout=timedelta(minutes=10),
-    heartbeat_timeout=timedelta(seconds=20),
-    # Without limit of attempts, like pictures.
-    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
-)
+CHECK_DOCUMENT = MAKE_PICTURE
+"""A document of 20 MB is read, checked and written in a second or two, by the workers that make pictures."""
 RECONCILE = ActivityConfig(
     # Time to publish a large backlog. A batch takes a second or two and ends with a heartbeat.
     start_to_close_timeout=timedelta(minutes=30),
@@ -178,3 +172,8 @@ def on_channel(config: ActivityConfig, channel: str, summary: str) -> ActivityCo
 def named(config: ActivityConfig, summary: str) -> ActivityConfig:
     """`config` with a summary for the web UI."""
     return {**config, "summary": summary}
+
+
+def file_size(size: int) -> str:
+    """A size in bytes as summaries have it."""
+    return f"{size / 1_000_000:.1f} MB" if size >= 100_000 else f"{size / 1_000:.1f} kB"

@@ -59,7 +59,7 @@ async def test_document_is_stored_by_its_content_and_its_upload_is_deleted(filin
     assert await filing.keys() == {original(filing.tenant, pdf())}
     async with filing.database.statements(filing.tenant) as connection:
         assert await find_upload(connection, upload.upload_id) is None
-        [named] = await documents_of(connection, user)
+        [named], _ = await documents_of(connection, user, 20, None)
     assert named.file_name == "a deed.pdf"
 
 
@@ -226,7 +226,7 @@ async def test_document_is_of_its_tenant(filing: Filing, user: UUID) -> None:
 
     async with filing.database.statements(new_tenant()) as connection:
         assert await find_document(connection, added.file_id) is None
-        assert await documents_of(connection, user) == []
+        assert await documents_of(connection, user, 20, None) == ([], None)
         assert (await connection.execute(select(func.count()).select_from(tables.file_contents))).scalar_one() == 0
 
 

@@ -194,10 +194,15 @@ async def test_content_is_deleted_with_the_last_that_refers_to_it(
     await filing.age()
     await sweep(sweeping)
     assert await filing.keys() == {original(filing.tenant, pdf())}
+    async with filing.database.statements(filing.tenant) as connection:
+        claimed_at = select(tables.file_contents.c.claimed_at)
+        assert (await connection.execute(claimed_at)).scalar_one() > datetime.now(UTC) + timedelta(days=4)
 
     await filing.delete(second)
     await sweep(sweeping)
-    assert await filing.keys() == {original(filing.tenant, pdf())}  # its grace period has begun again
+    assert await filing.keys() == {original(filing.tenant, pdf())}  # its grace period has begun
+    async with filing.database.statements(filing.tenant) as connection:
+        assert (await connection.execute(claimed_at)).scalar_one() < datetime.now(UTC) + timedelta(minutes=1)
 
     await filing.age()
     for _ in range(2):

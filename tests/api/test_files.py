@@ -1,6 +1,8 @@
 """Reading files over HTTP: who may read which, in parts, and only if they have changed."""
 
 import hashlib
+import os
+import signal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -251,6 +253,27 @@ async def test_document_is_attached_to_an_own_listing_only(
     assert_problem(await upload(platform, other, pdf(), query=f"?propertyId={new_id()}"), "not-found")
 
 
+async def test_each_of_several_documents_has_its_command_while_the_worker_is_stopped(platform: Platform) -> None:
+    person = await platform.register()
+    sent = [("files", (f"{n}.pdf", pdf(), "application/pdf")) for n in range(2)]
+    worker = platform.stack.processes["worker"].pid
+    assert worker
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        answer = await platform.http.post("/api/files/upload/multiple", files=sent, headers=person.headers)
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+    assert answer.status_code == 202
+    assert len(set(answer.json()["commandIds"])) == 2
+
+    async def both() -> bool:
+        items = (await get(platform, "/api/files", person)).json()["items"]
+        return {each["fileName"] for each in items} == {"0.pdf", "1.pdf"}
+
+    await until(both)
+
+
 async def test_several_documents_are_sent_at_once(platform: Platform, owner: Person) -> None:
     sent = [("files", (f"{n}.pdf", pdf(b"%d 0 obj <<>> endobj\n" % n), "application/pdf")) for n in (5, 6)]
     sent.append(("files", ("bad.pdf", b"no PDF", "application/pdf")))
@@ -271,6 +294,18 @@ async def test_several_documents_are_sent_at_once(platform: Platform, owner: Per
     assert documents[2]["refused"]["code"] == "unknown-type"
     assert documents[2]["url"] is None
     assert_problem(await get(platform, f"/api/files/{documents[2]['id']}", owner), "not-found")
+
+
+async def test_documents_are_listed_in_pages(platform: Platform) -> None:
+    person = await platform.register()
+    sent = [(await upload(platform, person, pdf())).json()["id"] for _ in range(3)]
+
+    first = (await get(platform, "/api/files?limit=2", person)).json()
+    second = (await get(platform, f"/api/files?limit=2&cursor={first['nextCursor']}", person)).json()
+
+    assert [each["id"] for each in (*first["items"], *second["items"])] == sent[::-1]
+    assert second["nextCursor"] is None
+    assert_problem(await get(platform, "/api/files?cursor=none", person), "invalid-cursor")
 
 
 async def test_repeated_upload_is_answered_as_the_first(platform: Platform, owner: Person) -> None:

@@ -1,7 +1,10 @@
 """Forms with files over HTTP: what is refused, before and while it is read, and what is left of it."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +18,9 @@ from adapters.objects import Content
 from adapters.postgres import Database
 from api import files, middleware, receiving
 from api.errors import ApiError
+from api.multipart import FileBegan, FileData
 from api.origins import Origins
+from api.spool import Spool
 from tests.api.test_contract import assert_problem
 from tests.files import pdf
 from tests.platform import Person, Platform, until
@@ -145,9 +150,41 @@ async def test_body_that_does_not_come_is_refused(monkeypatch: pytest.MonkeyPatc
     request = Request({"type": "http", "method": "POST", "headers": []}, nothing_comes)
 
     with pytest.raises(ApiError) as refused:
-        await anext(receiving._chunks(request))
+        await anext(receiving._chunks(request, 0))
 
     assert refused.value.kind == "too-slow"
+
+
+async def test_temporary_files_take_a_limited_part_of_the_disk() -> None:
+    spool = Spool()
+    parts: Any = SimpleNamespace(spool=spool, settings=SimpleNamespace(upload_spool_megabytes=1))
+    caller: Any = None
+    began, data = FileBegan("a.pdf", "application/pdf"), FileData(b"x" * 1_100_000)
+    receiver = receiving._Receiving(parts, caller, None)
+    await receiver.take(began)
+    with pytest.raises(ApiError) as refused:
+        await receiver.take(data)
+    assert (refused.value.kind, refused.value.headers) == ("unavailable", {"Retry-After": "2"})
+    receiver.close()
+
+    assert spool.take(1_000_000, 1_000_000)
+    assert not spool.take(1, 1_000_000)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+async def test_full_disk_is_answered_as_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: Any = SimpleNamespace(spool=Spool(), settings=SimpleNamespace(upload_spool_megabytes=200))
+    caller: Any = None
+    receiver = receiving._Receiving(parts, caller, None)
+    with Path("/dev/full").open("wb", buffering=0) as full:  # noqa: ASYNC230 nothing is waited for
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
+        await receiver.take(FileBegan("a.pdf", "application/pdf"))
+        with pytest.raises(ApiError) as refused:
+            await receiver.take(FileData(b"x" * 1_100_000))
+        receiver.close()
+
+    assert refused.value.kind == "unavailable"
+    assert parts.spool.take(200_000_000, 200_000_000)
 
 
 async def test_json_that_does_not_come_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
