@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Executable, FromClause, Uuid, any_, bindparam, cast, func, or_, select
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
@@ -14,9 +13,9 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
+    or_,
     select,
     true,
-    union,
 )
 from sqlalchemy.dialects.postgresql import BIT
 from sqlalchemy.ext.asyncio import AsyncConnection
