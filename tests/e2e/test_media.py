@@ -10,7 +10,6 @@ from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
 from PIL import Image
 
 from tests.api.test_images import send, settled
@@ -55,7 +54,6 @@ async def assert_whole(platform: Platform, person: Person, path: str, images: li
                 assert (made.width, made.height) == (each["width"], each["height"])
 
 
-@pytest.mark.temporal
 async def test_pictures_survive_the_death_of_their_worker(platform: Platform) -> None:
     person = await platform.register()
     path: str = (await platform.create(person)).headers["location"]
