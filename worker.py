@@ -39,6 +39,7 @@ from activities.overdue_deliveries import OverdueDeliveries
 from activities.overdue_images import OverdueImages
 from activities.overdue_imports import OverdueImports
 from activities.overdue_saved_searches import OverdueSavedSearches
+from activities.placing import Placing
 from activities.preferences import NotificationPreferences
 from activities.progress import Progress
 from activities.properties import Properties
@@ -249,6 +250,7 @@ class Pools:
         lost_documents = OverdueDocuments(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         lost_images = OverdueImages(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         imports = OverdueImports(self._all_tenants, self._client, options.IMPORTS, after)
+        placing = Placing(self._tenants, self._all_tenants)
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
         erasures = Erasures(
             self._tenants,
@@ -278,6 +280,7 @@ class Pools:
                 lost_images.start_overdue_images,
                 lost_documents.start_overdue_documents,
                 sweeping.sweep_files,
+                placing.fill_places,
                 erasures.withdraw_listings,
                 erasures.ensure_notified,
                 erasures.delete_listings,

@@ -5,8 +5,6 @@ A single save costs some milliseconds, most of it round trips and transactions; 
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -15,17 +13,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.properties import PROPERTY
 from adapters import batches, duplicates
+from adapters.batch_decisions import Decision, Outcome, decisions
 from adapters.outbox import PendingEvent, store_notices
 from adapters.sealing import Keyring
 from adapters.tables import person_keys, users
 from domain.command import Saved
-from domain.errors import AccountClosed, ListingDeleted, Refusal
-from domain.events import Event, new_events
+from domain.errors import AccountClosed, Refusal
+from domain.events import new_events
 from domain.imports import CreateOrChange
 from domain.notifications import Notice, notices_of
 from domain.preferences import NoticeKind
-from domain.property import Property
-from domain.property_commands import CreateProperty, PatchProperty, Sender
+from domain.property_commands import Sender
 from domain.roles import UserRole
 from domain.user import MAY_SIGN_IN
 
@@ -36,25 +34,12 @@ _SENDER = (
 )
 
 
-class Outcome(StrEnum):
-    """What became of one listing of a batch."""
-
-    SAVED = "saved"
-    UPDATED = "updated"
-    UNCHANGED = "unchanged"
-    REPEATED = "repeated"
-    """The command was recorded before."""
-    REFUSED = "refused"
-
-
 @dataclass
 class BatchSaved:
     """What became of a batch, by command id, and what is to be published and sent once it is committed."""
 
     outcomes: dict[UUID, Outcome] = field(default_factory=dict)
     refusals: dict[UUID, Refusal] = field(default_factory=dict)
-    repeated: dict[UUID, datetime] = field(default_factory=dict)
-    """When each of those was saved that was recorded before."""
     changed: list[UUID] = field(default_factory=list)
     """The listings with new events."""
     noticed: list[PendingEvent] = field(default_factory=list)
@@ -82,28 +67,14 @@ class BatchStore:
         """
         key, sender = await self._sender(tx, tenant_id, user_id)
         saved = BatchSaved()
-        saved.repeated = await batches.recorded(tx, [one.command_id for one in commands])
-        saved.outcomes |= dict.fromkeys(saved.repeated, Outcome.REPEATED)
-        new = [one for one in commands if one.command_id not in saved.repeated]
-        states = await batches.states_of(tx, [one.property_id for one in new])
-        unknown = [one.property_id for one in new if one.property_id not in states]
-        deleted = await batches.with_events(tx, tenant_id, unknown)
         writes = _Writes(self._keyring, key, user_id)
-        for one in new:
-            state = states.get(one.property_id)
-            try:
-                if state is None and one.property_id in deleted:
-                    raise ListingDeleted
-                command = one.change if state else one.create
-                events = writes.add(command, state, sender)
-            except Refusal as refusal:
-                saved.outcomes[one.command_id] = Outcome.REFUSED
-                saved.refusals[one.command_id] = refusal
-                continue
-            done = Outcome.UPDATED if state else Outcome.SAVED
-            saved.outcomes[one.command_id] = done if events else Outcome.UNCHANGED
-            if events:
-                saved.changed.append(one.property_id)
+        for one in await decisions(tx, tenant_id, sender, commands):
+            saved.outcomes[one.command.command_id] = one.outcome
+            if one.refusal:
+                saved.refusals[one.command.command_id] = one.refusal
+            if one.facts:
+                writes.add(one)
+                saved.changed.append(one.command.property_id)
         await writes.execute(tx, tenant_id)
         saved.noticed = list(writes.noticed(tenant_id))
         saved.duplicates = await duplicates.among(tx, user_id, saved.changed)
@@ -130,12 +101,11 @@ class _Writes:
         self._commands: list[Mapping[str, Any]] = []
         self._notices: dict[UUID, list[Notice]] = {}
 
-    def add(self, command: CreateProperty | PatchProperty, state: Property | None, sender: Sender) -> list[Event]:
-        """The events of a command, whose rows are added. Raises Refusal."""
+    def add(self, decision: Decision) -> None:
+        """Add the rows of a command that causes events."""
+        command, state = decision.command, decision.state
         version = state.version if state else 0
-        events = new_events(command, command.property_id, version, list(PROPERTY.decide(state, command, sender)))
-        if not events:
-            return []
+        events = new_events(command, command.property_id, version, list(decision.facts))
         for event in events:
             state = PROPERTY.evolve(state, event.data, event.version, event.timestamp)
             self._events.append(batches.event_values(event, self._keyring.seal(event.data, self._key, event.event_id)))
@@ -157,7 +127,6 @@ class _Writes:
             # Whoever lists a thousand at once is notified once, of all of them.
             if notice.kind is not NoticeKind.LISTING_CONFIRMED
         ]
-        return events
 
     async def execute(self, tx: AsyncConnection, tenant_id: str) -> None:
         # Events first: a conflict is found before anything else is written.

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 from pydantic import ConfigDict, TypeAdapter
-from sqlalchemy import bindparam, select
+from sqlalchemy import Executable, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
@@ -20,6 +20,7 @@ from domain.imports import FinishImport, Import, ImportCommand, Importer, Import
 from domain.roles import UserRole
 from domain.user import MAY_SIGN_IN, UserStatus
 
+_LOCK_USER = select(users.c.user_id).where(users.c.user_id == bindparam("user_id")).with_for_update(key_share=True)
 _LOAD = (
     select(
         users.c.role,
@@ -45,12 +46,18 @@ class ImportCommands:
 
 
 async def _load(connection: AsyncConnection, command: Any) -> Loaded[Import]:
-    """Load the import. Raises AccountClosed; what has begun is finished also for an account that is closed."""
+    """Load the import, locked: what is decided is saved before it is cancelled, or another is begun by its user.
+
+    Raises AccountClosed; what has begun is finished also for an account that is closed.
+    """
+    found = await imports.find(connection, command.aggregate_id, locked=True)
+    if isinstance(command, ImportProperties):
+        # Another statement than that which counts: it counts what was committed while this one waited.
+        await connection.execute(_LOCK_USER, {"user_id": command.user_id})
     row = (await connection.execute(_LOAD, {"user_id": command.user_id})).one_or_none()
     allowed = frozenset(UserStatus) if isinstance(command, FinishImport) else MAY_SIGN_IN
     if row is None or row.status not in allowed:
         raise AccountClosed
-    found = await imports.find(connection, command.aggregate_id)
     return Loaded(
         state=found.state if found else None,
         version=found.version if found else 0,
@@ -77,10 +84,16 @@ def _rows(command: Any, _: Loaded[Import], state: Import | None) -> Sequence[Wri
     return [Write(table, {**key, **changed, **file, **begun})]
 
 
+def _consequences(command: Any) -> Sequence[Executable]:
+    return [imports.forget_listings(command.import_id)] if isinstance(command, FinishImport) else []
+
+
 _IMPORT: Aggregate[Import] = Aggregate(
     commands=TypeAdapter(ImportCommand, config=ConfigDict(hide_input_in_errors=True)),
     load=_load,
     decide=decide,
     evolve=evolve,
     rows=_rows,
+    consequences=_consequences,
+    locks=True,
 )

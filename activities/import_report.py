@@ -1,12 +1,12 @@
 """What became of each row of an import, and the lines of its report."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from uuid import UUID
 
-from activities.batch_saving import BatchSaved, Outcome
+from activities.batch_saving import BatchSaved
+from adapters.batch_decisions import Outcome, problem_of
 from adapters.imports import Problem
-from domain.import_batches import SECOND, ReadRow
+from domain.import_batches import ReadRow
 from domain.import_rows import FieldProblem
 
 _MOST_LINES = 50
@@ -14,17 +14,14 @@ _MOST_LINES = 50
 _NOT_STORABLE = FieldProblem("row", "", "It has a character that cannot be stored. Remove what is invisible.")
 
 
-def outcome_of(row: ReadRow, saved: BatchSaved, started_at: datetime) -> tuple[Outcome, list[Problem]]:
-    """What became of a row in a batch of an import that has `started_at`, and the lines of its report."""
+def outcome_of(row: ReadRow, saved: BatchSaved) -> tuple[Outcome, list[Problem]]:
+    """What became of a row in a batch, and the lines of its report."""
     if row.commands is None:
         return Outcome.REFUSED, _lines(row, row.problems)
     command_id = row.commands.command_id
     outcome = saved.outcomes[command_id]
     if outcome is Outcome.REFUSED:
-        refusal = saved.refusals[command_id]
-        return outcome, _lines(row, [FieldProblem(refusal.field or "row", "", refusal.detail)])
-    if outcome is Outcome.REPEATED and saved.repeated[command_id] >= started_at:
-        return Outcome.REFUSED, _lines(row, [SECOND])
+        return outcome, _lines(row, [problem_of(saved.refusals[command_id])])
     duplicates = saved.duplicates.get(row.commands.property_id, ())
     return outcome, _lines(row, [_duplicate(other) for other in duplicates])
 

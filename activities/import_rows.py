@@ -16,11 +16,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
-from activities.batch_saving import BatchSaved, BatchStore, Outcome
+from activities.batch_saving import BatchSaved, BatchStore
 from activities.beating import heartbeats
 from activities.import_report import not_storable, outcome_of
 from activities.publishing import Publishing
 from adapters import import_files, imports, uploads
+from adapters.batch_decisions import COUNTED
 from adapters.imports import ImportRow, Problem
 from adapters.kafka import BrokerUnavailable
 from adapters.objects import Objects
@@ -28,9 +29,9 @@ from adapters.outbox import PendingEvent
 from adapters.postgres import Database
 from adapters.temporal import search_attributes_of_import as search_attributes_of_import
 from domain.errors import AccountClosed
-from domain.import_batches import Reading, ReadRow
+from domain.import_batches import Reading, ReadRow, listings_of, without_repeated
 from domain.import_mapping import ImportMapping, check, guess
-from domain.import_reading import FileUnreadable, SourceRow
+from domain.import_reading import FileUnreadable, Layout, SourceRow
 from domain.imports import MAX_REPORTED, MAX_ROWS, Ended, ImportOrder, ImportStatus, RowCounts
 from domain.model import Fact
 
@@ -156,13 +157,11 @@ class ImportRows:
     async def _prepare(self, order: ImportOrder, row: ImportRow) -> ImportRow:
         """Look at the file. Raises FileUnreadable."""
         async with self._database.statements(order.tenant_id) as connection:
-            upload = await uploads.claim(connection, row.upload_id)
-        if upload is None or upload.user_id != row.user_id:
+            upload = await uploads.claim(connection, row.upload_id, row.user_id)
+        if upload is None:
             raise FileUnreadable(import_files.MISSING)
-        layout, columns = import_files.columns_of(await import_files.head_of(self._objects, upload.key))
-        mapping = ImportMapping(columns=row.mapping or guess(columns), defaults=row.defaults)
-        if problems := check(mapping, columns):
-            raise FileUnreadable(f"{problems[0].name}: {problems[0].reason}")
+        head = await import_files.head_of(self._objects, upload.key)
+        layout, mapping = await asyncio.to_thread(_looked_at, head, row)
         digest = upload.sha256 or await import_files.hash_of(self._objects, upload.key)
         async with self._database.statements(order.tenant_id) as connection:
             await imports.prepare(connection, row.import_id, digest, layout, mapping.columns)
@@ -176,7 +175,8 @@ class ImportRows:
 
         Raises _Stopped or AccountClosed.
         """
-        rows = saving.reading.read(batch, datetime.now(UTC))
+        # In a thread: a batch of the longest rows takes seconds, in which heartbeats go on.
+        rows = await asyncio.to_thread(saving.reading.read, batch, datetime.now(UTC))
         for _ in range(_ATTEMPTS):
             try:
                 return await self._save_once(saving, rows)
@@ -198,6 +198,9 @@ class ImportRows:
             locked = await imports.find(tx, row.import_id, locked=True)
             if locked is None or not locked.is_running or locked.position != saving.position:
                 raise _Stopped
+            listings = listings_of(rows)
+            new = await imports.add_listings(tx, row.tenant_id, row.import_id, listings)
+            rows = without_repeated(rows, set(listings) - new)
             commands = [one.commands for one in rows if one.commands]
             saved = await self._store.save(tx, row.tenant_id, row.user_id, commands)
             await self._report(tx, locked, rows, saved, saving)
@@ -215,8 +218,8 @@ class ImportRows:
         problems = list[Problem]()
         counts = dict.fromkeys(("saved", "updated", "unchanged", "refused"), 0)
         for one in rows:
-            outcome, found = outcome_of(one, saved, locked.started_at)
-            counts[_COUNTED[outcome]] += 1
+            outcome, found = outcome_of(one, saved)
+            counts[COUNTED[outcome]] += 1
             problems += found
         problems = problems[: max(MAX_REPORTED - locked.reported, 0)]
         await imports.add_problems(tx, locked.tenant_id, locked.import_id, problems)
@@ -225,13 +228,13 @@ class ImportRows:
         await imports.advance(tx, locked, to, RowCounts(**counts), len(problems), seconds)
 
 
-_COUNTED = {
-    Outcome.SAVED: "saved",
-    Outcome.UPDATED: "updated",
-    Outcome.UNCHANGED: "unchanged",
-    Outcome.REPEATED: "unchanged",
-    Outcome.REFUSED: "refused",
-}
+def _looked_at(head: bytes, row: ImportRow) -> tuple[Layout, ImportMapping]:
+    """How a file is written, and what its columns mean. Raises FileUnreadable."""
+    layout, columns = import_files.columns_of(head)
+    mapping = ImportMapping(columns=row.mapping or guess(columns), defaults=row.defaults)
+    if problems := check(mapping, columns):
+        raise FileUnreadable(f"{problems[0].name}: {problems[0].reason}")
+    return layout, mapping
 
 
 class _Saving:

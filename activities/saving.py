@@ -59,6 +59,8 @@ class Aggregate(Generic[S]):
     """The rows of the state after the command; the state is None for a deleted aggregate."""
     consequences: Callable[[Any], Sequence[Executable]] = lambda command: ()
     """Statements that follow the rows in the same transaction, and so see what waited for the rows' locks."""
+    locks: bool = False
+    """Whether `load` locks rows, until those of the command are written."""
     conflicts: Mapping[str, Refusal] = field(default_factory=dict)
     """The refusal for each unique constraint that a row may violate, by the constraint's name."""
 
@@ -66,7 +68,7 @@ class Aggregate(Generic[S]):
 class CommandStore:
     """Saves the events, rows, notices and answer of a command: all or nothing.
 
-    It is one statement in autocommit mode, which saves two round trips, unless the command has consequences.
+    It is one statement in autocommit mode, which saves two round trips, unless the command has consequences or locks.
     """
 
     def __init__(
@@ -135,8 +137,9 @@ class CommandStore:
 
     async def _save(self, aggregate: Aggregate[S], command: Command) -> Saved:
         consequences = aggregate.consequences(command)
-        database = self._database
-        async with (database.transaction if consequences else database.statements)(command.tenant_id) as connection:
+        locked = consequences or aggregate.locks
+        begin = self._database.transaction if locked else self._database.statements
+        async with begin(command.tenant_id) as connection:
             loaded = await aggregate.load(connection, command)
             facts = aggregate.decide(loaded.state, command, loaded.actor)
             events = new_events(command, command.aggregate_id, loaded.version, list(facts))

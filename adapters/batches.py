@@ -1,7 +1,6 @@
 """Rows of many commands on listings, each table by one statement: they pass as JSON, of which Postgres makes rows."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from domain.duplicates import place_key
 from domain.events import Event
 from domain.property import Property
 
-_RECORDED = select(commands.c.command_id, commands.c.started_at).where(
+_RECORDED = select(commands.c.command_id).where(
     commands.c.command_id == any_(bindparam("command_ids", type_=ARRAY(Uuid)))
 )
 _WITH_EVENTS = select(event_store.c.aggregate_id).where(
@@ -84,9 +83,9 @@ def command_values(command: Command, person_id: UUID, saved: Saved) -> dict[str,
     }
 
 
-async def recorded(tx: AsyncConnection, command_ids: Sequence[UUID]) -> dict[UUID, datetime]:
-    """When those of some commands were given that are recorded."""
-    return {row.command_id: row.started_at for row in await tx.execute(_RECORDED, {"command_ids": command_ids})}
+async def recorded(tx: AsyncConnection, command_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of some commands that are recorded."""
+    return set((await tx.execute(_RECORDED, {"command_ids": command_ids})).scalars())
 
 
 async def states_of(tx: AsyncConnection, property_ids: Sequence[UUID]) -> dict[UUID, Property]:

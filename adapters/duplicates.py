@@ -3,7 +3,20 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Executable, FromClause, Uuid, any_, bindparam, cast, func, or_, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Executable,
+    FromClause,
+    Uuid,
+    any_,
+    bindparam,
+    cast,
+    func,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import BIT
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,6 +26,8 @@ from domain.property_status import PUBLIC_STATUSES, PropertyStatus
 
 _MOST = 20
 """Of one listing: with more of them it is no mistake of one row."""
+UNPLACED = "?"
+"""The key of a listing that was saved before there was one; no place has it."""
 _GONE = (PropertyStatus.SOLD, PropertyStatus.RENTED, PropertyStatus.WITHDRAWN, PropertyStatus.EXPIRED)
 """The same flat may be listed again after these."""
 
@@ -23,22 +38,31 @@ def _of_listing(image: FromClause, listing: FromClause) -> ColumnElement[bool]:
 
 _THIS = properties.alias("this")
 _OTHER = properties.alias("other")
-_DUPLICATES = (
-    select(_THIS.c.property_id, _OTHER.c.property_id.label("other_id"))
-    .join(
-        _OTHER,
-        (_OTHER.c.tenant_id == _THIS.c.tenant_id)
-        & (_OTHER.c.owner_id == _THIS.c.owner_id)
-        & (_OTHER.c.place_key == _THIS.c.place_key)
-        & (_OTHER.c.property_id != _THIS.c.property_id)
-        & _OTHER.c.status.not_in(_GONE),
+# Limited for each listing: of thousands at one place, all pairs would be millions.
+_SAME_PLACE = (
+    select(_OTHER.c.property_id, _OTHER.c.created_at)
+    .where(
+        _OTHER.c.tenant_id == _THIS.c.tenant_id,
+        _OTHER.c.owner_id == _THIS.c.owner_id,
+        _OTHER.c.place_key == _THIS.c.place_key,
+        _OTHER.c.property_id != _THIS.c.property_id,
+        _OTHER.c.status.not_in(_GONE),
     )
+    .order_by(_OTHER.c.created_at, _OTHER.c.property_id)
+    .limit(_MOST)
+    .correlate(_THIS)
+    .lateral("same_place")
+)
+_DUPLICATES = (
+    select(_THIS.c.property_id, _SAME_PLACE.c.property_id.label("other_id"))
+    .join(_SAME_PLACE, true())
     .where(
         _THIS.c.property_id == any_(bindparam("property_ids", type_=ARRAY(Uuid))),
         _THIS.c.owner_id == bindparam("owner_id"),
+        _THIS.c.place_key != UNPLACED,
         _THIS.c.status.not_in(_GONE),
     )
-    .order_by(_OTHER.c.created_at, _OTHER.c.property_id)
+    .order_by(_SAME_PLACE.c.created_at, _SAME_PLACE.c.property_id)
 )
 _THIS_IMAGE, _OTHER_IMAGE = property_images.alias("this_image"), property_images.alias("other_image")
 _SIMILAR_BITS = 4

@@ -4,7 +4,17 @@ from collections.abc import AsyncGenerator, Sequence
 from hashlib import sha256
 
 from adapters.objects import Objects
-from domain.import_reading import HEAD, FileUnreadable, Layout, Position, RowReader, SourceRow, read_layout
+from domain.import_reading import (
+    HEAD,
+    MAX_COLUMNS,
+    TOO_MANY_COLUMNS,
+    FileUnreadable,
+    Layout,
+    Position,
+    RowReader,
+    SourceRow,
+    read_layout,
+)
 
 MISSING = "The file is not there any more. Upload it again."
 
@@ -51,6 +61,8 @@ def columns_of(head: bytes) -> tuple[Layout, Sequence[str]]:
         rows += reader.finish()
     for row in rows:
         names |= dict.fromkeys(row.values or ())
+    if len(names) > MAX_COLUMNS:
+        raise FileUnreadable(TOO_MANY_COLUMNS)
     return layout, tuple(names)
 
 

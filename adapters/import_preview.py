@@ -1,4 +1,4 @@
-"""What an import of a file would do, by the rules of saving, without saving anything."""
+"""What an import of a file would do, by the decisions of saving, without saving anything."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,12 +6,11 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters import batches
-from domain.errors import ListingDeleted, Refusal
-from domain.import_batches import ReadRow
+from adapters.batch_decisions import COUNTED, decisions, problem_of
+from domain.import_batches import ReadRow, listings_of, without_repeated
 from domain.import_rows import FieldProblem
 from domain.imports import RowCounts
-from domain.property_commands import Sender, decide
+from domain.property_commands import Sender
 
 
 @dataclass
@@ -20,35 +19,28 @@ class Preview:
 
     rows: RowCounts = field(default_factory=RowCounts)
     problems: list[tuple[int, FieldProblem]] = field(default_factory=list)
+    listings: set[UUID] = field(default_factory=set)
+    """Of the rows that were added."""
 
 
 async def add(
     connection: AsyncConnection, preview: Preview, tenant_id: str, sender: Sender, rows: Sequence[ReadRow]
 ) -> None:
     """Add a batch of rows to a preview."""
+    rows = without_repeated(rows, preview.listings)
+    preview.listings |= set(listings_of(rows))
     commands = [row.commands for row in rows if row.commands]
-    recorded = await batches.recorded(connection, [one.command_id for one in commands])
-    states = await batches.states_of(connection, [one.property_id for one in commands])
-    unknown = [one.property_id for one in commands if one.property_id not in states]
-    deleted: set[UUID] = await batches.with_events(connection, tenant_id, unknown)
+    decided = {one.command.command_id: one for one in await decisions(connection, tenant_id, sender, commands)}
     counts = dict.fromkeys(RowCounts.model_fields, 0)
     for row in rows:
         counts["read"] += 1
         problems = list(row.problems)
         if row.commands is None:
-            outcome = "refused"
-        elif row.commands.command_id in recorded:
-            outcome = "unchanged"
+            counts["refused"] += 1
         else:
-            state = states.get(row.commands.property_id)
-            try:
-                if state is None and row.commands.property_id in deleted:
-                    raise ListingDeleted
-                facts = decide(state, row.commands.change if state else row.commands.create, sender)
-                outcome = ("updated" if state else "saved") if facts else "unchanged"
-            except Refusal as refusal:
-                outcome = "refused"
-                problems.append(FieldProblem(refusal.field or "row", "", refusal.detail))
-        counts[outcome] += 1
+            decision = decided[row.commands.command_id]
+            counts[COUNTED[decision.outcome]] += 1
+            if decision.refusal:
+                problems.append(problem_of(decision.refusal))
         preview.problems += [(row.source.line, problem) for problem in problems]
     preview.rows = preview.rows.plus(**counts)

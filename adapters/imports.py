@@ -1,4 +1,4 @@
-"""The tables of imports: the row of each, which has its checkpoint, and the lines of its report."""
+"""The tables of imports: the row of each, which has its checkpoint, the lines of its report, and its listings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, tuple_, update
+from sqlalchemy import ARRAY, Delete, Select, String, Uuid, bindparam, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.paging import Cursor
-from adapters.tables import import_problems, imports
+from adapters.tables import import_listings, import_problems, imports
 from domain.import_reading import Layout, Position
 from domain.imports import Import, ImportStatus, RowCounts
 
@@ -94,6 +94,19 @@ class Problem:
 
 
 _COLUMNS = [imports.c[name] for name in ImportRow.__dataclass_fields__]
+_ADD_LISTINGS = (
+    insert(import_listings)
+    .from_select(
+        ["tenant_id", "import_id", "property_id"],
+        select(
+            bindparam("tenant_id", type_=String),
+            bindparam("import_id", type_=Uuid),
+            func.unnest(bindparam("property_ids", type_=ARRAY(Uuid))),
+        ),
+    )
+    .on_conflict_do_nothing()
+    .returning(import_listings.c.property_id)
+)
 _VALUE, _FIELD = 200, 100
 """Characters of a value and a field that a report keeps."""
 
@@ -181,6 +194,19 @@ async def advance(
             updated_at=func.now(),
         )
     )
+
+
+async def add_listings(tx: AsyncConnection, tenant_id: str, import_id: UUID, property_ids: Sequence[UUID]) -> set[UUID]:
+    """Record the listings of rows, each once, in their transaction; returns those that no earlier row has."""
+    if not property_ids:
+        return set()
+    values = {"tenant_id": tenant_id, "import_id": import_id, "property_ids": property_ids}
+    return set((await tx.execute(_ADD_LISTINGS, values)).scalars())
+
+
+def forget_listings(import_id: UUID) -> Delete:
+    """The statement that deletes the listings of an import that has ended."""
+    return delete(import_listings).where(import_listings.c.import_id == import_id)
 
 
 async def add_problems(

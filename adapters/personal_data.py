@@ -20,6 +20,7 @@ from adapters.tables import (
     discarded_events,
     event_store,
     favorites,
+    import_listings,
     import_problems,
     imports,
     notices,
@@ -131,6 +132,7 @@ def _rows_of(user_id: UUID, last_event: UUID, digests: list[tuple[str, bytes]]) 
     yield delete(favorites).where(favorites.c.user_id == user_id, favorites.c.favorite_id.in_(favorited))
     own_imports = select(imports.c.import_id).where(imports.c.user_id == user_id)
     yield delete(import_problems).where(import_problems.c.import_id.in_(own_imports))
+    yield delete(import_listings).where(import_listings.c.import_id.in_(own_imports))
     for table in _OF_ACCOUNT:
         yield delete(table).where(table.c.user_id == user_id)
 

@@ -85,13 +85,13 @@ async def complete(connection: AsyncConnection, upload_id: UUID) -> Upload | Non
     return await _updated(connection, upload_id, completed)
 
 
-async def claim(connection: AsyncConnection, upload_id: UUID) -> Upload | None:
-    """Claim a completed upload before something refers to it; None if there is none.
+async def claim(connection: AsyncConnection, upload_id: UUID, user_id: UUID | None = None) -> Upload | None:
+    """Claim a completed upload, of `user_id` if given, before something refers to it; None if there is none.
 
     It waits for a sweep that deletes the upload. The sweep then leaves it for its grace period, in which the row that
     refers to it must be committed.
     """
-    upload = await _updated(connection, upload_id, {"claimed_at": func.now()})
+    upload = await _updated(connection, upload_id, {"claimed_at": func.now()}, user_id)
     return upload if upload and upload.completed_at and not upload.emptied_at else None
 
 
@@ -135,7 +135,11 @@ async def delete_uploads(database: Database, objects: Objects, some: Sequence[Up
             await connection.execute(delete(uploads).where(uploads.c.upload_id == upload.upload_id))
 
 
-async def _updated(connection: AsyncConnection, upload_id: UUID, values: Mapping[str, object]) -> Upload | None:
+async def _updated(
+    connection: AsyncConnection, upload_id: UUID, values: Mapping[str, object], user_id: UUID | None = None
+) -> Upload | None:
     changed = update(uploads).where(uploads.c.upload_id == upload_id).values(values).returning(*_COLUMNS)
+    if user_id:
+        changed = changed.where(uploads.c.user_id == user_id)
     row = (await connection.execute(changed)).one_or_none()
     return Upload(**row._mapping) if row else None

@@ -1,6 +1,7 @@
 """Requests to import a file: a form with the file, or JSON that names an upload; and what such an import would do."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from api.import_models import FormFields, ImportPreview, ImportRequest, Previewe
 from api.receiving import RECEIVING_PROBLEMS, discard, form_body, receive_files
 from api.tokens import Caller
 from domain.import_batches import Reading
-from domain.import_mapping import ImportMapping, check, guess
+from domain.import_mapping import ImportMapping, MappingProblem, check, guess
 from domain.import_reading import FileUnreadable, Layout
 from domain.import_rows import FieldProblem
 from domain.imports import MAX_BYTES
@@ -84,9 +85,12 @@ async def file_to_import(request: Request, sender: Sender) -> FileToImport:
             await discard(parts, [upload])
             raise
     wanted = _read(ImportRequest, orjson.loads(await request.body() or b"{}"))
+    if wanted.dry_run:  # others are counted when they are sent, and a form when it is received
+        limit = parts.settings.commands_per_minute
+        await parts.limits.count(caller.tenant_id, "commands", str(caller.user_id), limit)
     async with parts.database.statements(caller.tenant_id) as connection:
-        upload_found = await uploads.claim(connection, wanted.upload_id)
-    if upload_found is None or upload_found.user_id != caller.user_id:
+        upload_found = await uploads.claim(connection, wanted.upload_id, caller.user_id)
+    if upload_found is None:
         detail = "You have no completed upload with this id. It may have been deleted after a day: send the file again."
         raise ApiError("not-found", detail)
     return await _looked_at(parts, upload_found, False, wanted, wanted)
@@ -97,17 +101,26 @@ async def _looked_at(parts: Parts, upload: Upload, received: bool, wanted: Impor
         raise ApiError("file-too-large", f"Send at most {MAX_BYTES // 1_000_000} MB.")
     try:
         head = await import_files.head_of(parts.objects, upload.key)
-        layout, columns = import_files.columns_of(head)
+        looked_at = await asyncio.to_thread(_columns_of, head, wanted)
     except FileUnreadable as error:
         raise ApiError("unreadable-file", str(error)) from error
     except ObjectsUnavailable as error:
         raise unavailable("The object storage") from error
-    columns_given = guess(columns) if wanted.mapping is None else wanted.mapping
-    mapping = ImportMapping(columns=columns_given, defaults=wanted.defaults)
-    if problems := check(mapping, columns):
+    layout, columns, mapping, problems = looked_at
+    if problems:
         errors = [FieldError(field=f"mapping.{problem.name}", reason=problem.reason) for problem in problems[:50]]
         raise ApiError("invalid-request", f"The columns are {', '.join(columns)[:500]}.", errors=errors)
     return FileToImport(upload, received, wanted, body, layout, tuple(columns), mapping)
+
+
+def _columns_of(
+    head: bytes, wanted: ImportRequest
+) -> tuple[Layout, Sequence[str], ImportMapping, Sequence[MappingProblem]]:
+    """How a file is written, its columns, what they mean, and what is wrong with that. Raises FileUnreadable."""
+    layout, columns = import_files.columns_of(head)
+    columns_given = guess(columns) if wanted.mapping is None else wanted.mapping
+    mapping = ImportMapping(columns=columns_given, defaults=wanted.defaults)
+    return layout, columns, mapping, check(mapping, columns)
 
 
 def _fields(given: dict[str, str]) -> dict[str, Any]:
@@ -138,7 +151,11 @@ async def preview_of(parts: Parts, caller: Caller, file: FileToImport) -> Import
     preview = import_preview.Preview()
     complete = True
     try:
-        digest = upload.sha256 or await import_files.hash_of(parts.objects, upload.key)
+        digest = upload.sha256
+        if digest is None:
+            digest = await import_files.hash_of(parts.objects, upload.key)
+            async with parts.database.statements(caller.tenant_id) as connection:
+                await uploads.record_hash(connection, upload.upload_id, digest)
         reading = Reading(file.mapping, caller.tenant_id, caller.user_id, digest)
         rows = import_files.batches_of(parts.objects, upload.key, file.layout, file.layout.start, _BATCH)
         async with aclosing(rows) as batches:

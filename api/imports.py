@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any
@@ -42,8 +43,9 @@ _PRIVATE = {"Cache-Control": "private, no-store"}
 _CHANGE = (*SIGNED_IN, "invalid-request", "not-found", "import-finished", "too-many-requests", "unavailable")
 _PAGE = 500
 """Lines of a report that one statement reads."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection)."""
+_FORMULA = re.compile(r"(^|[;\t\r\n])(?=\s*[=+\-@|%]|[\t\r])")
+"""Before what a spreadsheet takes for a formula (OWASP, CSV injection): at the beginning of a cell, and also after what
+separates cells where a semicolon or a tab does, as in the Excel of many countries."""
 
 
 class ImportedRows(Model):
@@ -170,7 +172,7 @@ _REPORT["responses"][200] = {
 async def get_report(import_id: UUID, caller: CallerDep, parts: PartsDep) -> Response:
     """The report of an import as CSV: why rows are refused, and which may be duplicates, of 10,000 lines at most.
 
-    A value that a spreadsheet would take for a formula begins with an apostrophe.
+    Each cell is in quotes, and what a spreadsheet would take for a formula has an apostrophe before it.
     """
     row = await _find(parts, caller, import_id)
     headers = {**_PRIVATE, "Content-Disposition": attachment(f"report-{row.started_at:%Y-%m-%d}.csv")}
@@ -292,9 +294,9 @@ async def _report(parts: Parts, row: ImportRow) -> AsyncIterator[bytes]:
 
 def _line(*cells: Any) -> bytes:
     out = io.StringIO(newline="")
-    csv.writer(out).writerow([_harmless(cell) for cell in cells])
+    csv.writer(out, quoting=csv.QUOTE_ALL).writerow([_harmless(cell) for cell in cells])
     return out.getvalue().encode(errors="replace")
 
 
 def _harmless(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    return _FORMULA.sub(r"\1'", cell) if isinstance(cell, str) else cell

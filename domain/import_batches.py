@@ -1,6 +1,6 @@
 """Rows of a file as commands on listings, or with what is wrong with them."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -35,15 +35,10 @@ class Reading:
 
     def read(self, batch: Sequence[SourceRow], now: datetime) -> list[ReadRow]:
         """The rows of a batch, whose commands are given from `now` on."""
-        rows, seen = [], set[UUID]()
-        for n, source in enumerate(batch):
-            row = self._read_one(source, now + timedelta(microseconds=n * _MICROSECONDS_APART))
-            if row.commands and row.commands.property_id in seen:
-                row = ReadRow(source, problems=(SECOND,))
-            elif row.commands:
-                seen.add(row.commands.property_id)
-            rows.append(row)
-        return rows
+        return [
+            self._read_one(source, now + timedelta(microseconds=n * _MICROSECONDS_APART))
+            for n, source in enumerate(batch)
+        ]
 
     def _read_one(self, source: SourceRow, at: datetime) -> ReadRow:
         if source.values is None:
@@ -56,3 +51,21 @@ class Reading:
         composed = _COMPOSED.intersection(read.derived)
         given = frozenset(read.details.model_fields_set) - composed
         return ReadRow(source, self._identity.commands(read.details, source.number, read.external_id, given, at))
+
+
+def listings_of(rows: Sequence[ReadRow]) -> list[UUID]:
+    """The listings of some rows, each once."""
+    return list(dict.fromkeys(row.commands.property_id for row in rows if row.commands))
+
+
+def without_repeated(rows: Sequence[ReadRow], earlier: Container[UUID]) -> list[ReadRow]:
+    """Some rows, of which those are refused whose listing an `earlier` row of the file has, or one before them."""
+    kept, seen = [], set[UUID]()
+    for row in rows:
+        if row.commands:
+            listing = row.commands.property_id
+            if listing in seen or listing in earlier:
+                row = ReadRow(row.source, problems=(SECOND,))
+            seen.add(listing)
+        kept.append(row)
+    return kept

@@ -21,6 +21,9 @@ MAX_ROW = 64 * 1024
 """Bytes of a row. A listing has at most some 10 kB of text; a quote that is never closed makes a row of the rest."""
 HEAD = MAX_ROW
 """Bytes from the beginning of a file that `read_layout` needs, or all of a shorter one."""
+MAX_COLUMNS = 500
+"""The widest exports of portals and spreadsheets have some hundred."""
+TOO_MANY_COLUMNS = f"The file has more than {MAX_COLUMNS} columns. Send only those that describe a listing."
 _DELIMITERS = (",", ";", "\t", "|")
 """The first one is taken when the header has none, or as many of several."""
 _ADVICE = "Save the file as `CSV UTF-8` and send it again."
@@ -118,6 +121,8 @@ def _csv_layout(head: bytes, offset: int) -> Layout:
         raise FileUnreadable(f"The header has bytes that are not UTF-8. {_ADVICE}")
     if len(head) >= HEAD and source.next == len(lines) and not lines[-1].endswith(b"\n"):
         raise FileUnreadable("The header is longer than 64 kB. Send the names of the columns in the first line.")
+    if len(cells) > MAX_COLUMNS:
+        raise FileUnreadable(TOO_MANY_COLUMNS)
     header = _distinct(cells)
     start = Position(offset=ends[source.next], line=source.next + 1)
     return Layout(format=FileFormat.CSV, delimiter=delimiter, header=header, start=start)
@@ -132,11 +137,12 @@ def _delimiter(header: str) -> str:
 def _distinct(cells: Sequence[str]) -> tuple[str, ...]:
     """The names of the columns; a name that is missing or there already gets a number."""
     names: dict[str, None] = {}
+    numbers: dict[str, int] = {}
     for i, cell in enumerate(cells, 1):
         base = name = " ".join(cell.split()) or f"column {i}"
-        again = 2
         while name in names:
-            name, again = f"{base} ({again})", again + 1
+            numbers[base] = numbers.get(base, 1) + 1
+            name = f"{base} ({numbers[base]})"
         names[name] = None
     return tuple(names)
 

@@ -34,6 +34,9 @@ from domain.reasons import reason
 MOST_PARKING = 10
 """Parking spaces of a home in the real files: above it they are 40, 101, 203, the numbers of flats."""
 _LONGEST_ID = 200
+_LONGEST_CELL = 8_000
+"""Characters: no field takes more, and splitting long lists of amenities takes a worker's time."""
+_TOO_LONG = f"The cell has more than {_LONGEST_CELL:,} characters. Shorten it."
 _LEAST_DESCRIPTION = 10
 """Characters that the description of a listing needs."""
 _BETWEEN = {"half_a_point": ("longitude", "latitude"), "floor_above_roof": ("floorNumber", "totalFloors")}
@@ -117,6 +120,9 @@ class _Row:
         """Sort the cells that state anything by the field that they give."""
         for column, target in self.mapping.columns.items():
             value = self.values.get(column)
+            if _length(value) > _LONGEST_CELL:
+                self._refuse(slot_of(target), value, _TOO_LONG)
+                continue
             if target == "amenities":
                 if value is not None:
                     self.flags.append((column, value))
@@ -258,6 +264,8 @@ class _Row:
             return
         extras: list[tuple[str, Any]] = [("", list(rooms.extras))] if rooms else []
         self.texts["amenities"] = "; ".join(str(value) for _, value in self.flags)
+        if len(self.texts["amenities"]) > _LONGEST_CELL:
+            return self._refuse("amenities", self.texts["amenities"], _TOO_LONG)
         try:
             if found := amenities(self.flags + extras):
                 self.details["amenities"] = found
@@ -310,3 +318,7 @@ class _Row:
         if why := far_away(details):
             self._refuse("latitude", f"{details.latitude}, {details.longitude}", why)
         return details
+
+
+def _length(value: Any) -> int:
+    return len(value if isinstance(value, str) else str(value))

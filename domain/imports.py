@@ -19,7 +19,7 @@ from domain.model import Fact
 from domain.property import PropertyDetails, PropertyPatch
 from domain.property_commands import CreateProperty, PatchProperty
 
-WORKFLOW = "import"
+WORKFLOW = "import-file"
 """The name of the workflow that reads a file."""
 MAX_ROWS = 100_000
 MAX_BYTES = 200_000_000
@@ -79,7 +79,7 @@ class ImportOrder(Fact):
 
     @property
     def workflow_id(self) -> str:
-        return f"{WORKFLOW}/{self.import_id}"
+        return f"import/{self.import_id}"
 
 
 class ImportProperties(Command):

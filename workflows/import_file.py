@@ -8,12 +8,15 @@ Reconcile starts the workflow again if it is lost with Temporal.
 from uuid import UUID, uuid5
 
 from temporalio import workflow
+from temporalio.exceptions import FailureError
 
 from activities.import_commands import ImportCommands
 from activities.import_rows import ImportRows, ImportStep
 from activities.publishing import Publishing
+from domain.command import FAILED
 from domain.imports import WORKFLOW, FinishImport, ImportOrder
 from workflows import options
+from workflows.command import cause_of
 
 
 @workflow.defn(name=WORKFLOW)
@@ -51,7 +54,12 @@ class ImportFileWorkflow:
             reason=step.reason,
         )
         sealed = command.model_dump(mode="json", by_alias=True)
-        saved = await workflow.execute_local_activity_method(ImportCommands.save_import, sealed, **options.SAVE)
+        try:
+            saved = await workflow.execute_local_activity_method(ImportCommands.save_import, sealed, **options.SAVE)
+        except FailureError as error:
+            if cause_of(error).type == FAILED:
+                raise
+            return  # the account is erased, with the import
         if saved.events:
             await workflow.execute_local_activity_method(Publishing.publish, saved, **options.PUBLISH)
 

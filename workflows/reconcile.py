@@ -10,6 +10,7 @@ from activities.overdue_deliveries import OverdueDeliveries
 from activities.overdue_images import OverdueImages
 from activities.overdue_imports import OverdueImports
 from activities.overdue_saved_searches import OverdueSavedSearches
+from activities.placing import Placing
 from activities.publishing import Reconciliation
 from activities.sweeping import Sweeping
 from activities.verifications import OverdueVerifications
@@ -56,6 +57,9 @@ class ReconcileWorkflow:
             )
             imports = await workflow.execute_activity_method(OverdueImports.start_overdue_imports, **options.RECONCILE)
             swept = await workflow.execute_activity_method(Sweeping.sweep_files, **options.RECONCILE)
+        placed = 0
+        if workflow.patched("places"):
+            placed = await workflow.execute_activity_method(Placing.fill_places, **options.RECONCILE)
         if failed:
             raise failed
         done = f"{overdue.published} overdue events published"
@@ -80,5 +84,7 @@ class ReconcileWorkflow:
             done += f", {swept} unused files deleted"
         if imports:
             done += f", {imports} imports started again"
+        if placed:
+            done += f", the places of {placed} listings filled"
         workflow.set_current_details(done.capitalize())
         return done

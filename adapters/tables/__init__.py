@@ -2,7 +2,7 @@
 
 from adapters.tables.base import Circle, Point, Polygon, Xid8, metadata
 from adapters.tables.files import documents, file_contents, property_images, uploads
-from adapters.tables.imports import import_problems, imports
+from adapters.tables.imports import import_listings, import_problems, imports
 from adapters.tables.notification import (
     bad_addresses,
     deliveries,
@@ -83,6 +83,7 @@ __all__ = [
     "exports",
     "favorites",
     "file_contents",
+    "import_listings",
     "import_problems",
     "imports",
     "listed_words",

@@ -1,4 +1,4 @@
-"""Imports of files with listings, and the lines of their reports."""
+"""Imports of files with listings, the lines of their reports, and the listings of the rows that were read."""
 
 from sqlalchemy import (
     BigInteger,
@@ -65,5 +65,14 @@ import_problems = Table(
     Column("field", String(100), nullable=False),
     Column("value", String(200), nullable=False),
     Column("reason", Text, nullable=False),
+    schema="property_management",
+)
+
+import_listings = Table(
+    "import_listings",
+    metadata,
+    tenant(),
+    Column("import_id", Uuid, primary_key=True),
+    Column("property_id", Uuid, primary_key=True),
     schema="property_management",
 )

@@ -59,7 +59,7 @@ properties = Table(
     at("updated_at"),
     at("listed_at", nullable=True),
     Column("posted_by", String(20)),
-    Column("place_key", Text),
+    Column("place_key", Text, server_default=text("'?'")),  # of one that was saved before there was a key
     Index("properties_owner", "tenant_id", "owner_id", text("created_at DESC"), text("property_id DESC")),
     Index(
         "properties_owner_status",
@@ -90,6 +90,7 @@ properties = Table(
         "place_key",
         postgresql_where=text("place_key IS NOT NULL"),
     ),
+    Index("properties_unplaced", "tenant_id", "property_id", postgresql_where=text("place_key = '?'")),
     schema="property_management",
 )
 

@@ -50,16 +50,30 @@ CREATE TABLE property_management.import_problems (
     PRIMARY KEY (tenant_id, import_id, row, number)
 );
 
-ALTER TABLE property_management.properties ADD COLUMN place_key text;
+CREATE TABLE property_management.import_listings ( -- of the rows that were read, until the import has ended
+    tenant_id varchar(63) NOT NULL,
+    import_id uuid NOT NULL,
+    property_id uuid NOT NULL,
+    PRIMARY KEY (tenant_id, import_id, property_id)
+);
+
+-- '?' is what listings have that were saved before there was a key, also by the release before this one while both
+-- run. Reconcile replaces it.
+ALTER TABLE property_management.properties ADD COLUMN place_key text DEFAULT '?';
 CREATE INDEX properties_place ON property_management.properties (tenant_id, owner_id, place_key)
     WHERE place_key IS NOT NULL;
+CREATE INDEX properties_unplaced ON property_management.properties (tenant_id, property_id) WHERE place_key = '?';
 
-GRANT SELECT, INSERT, UPDATE, DELETE ON property_management.imports, property_management.import_problems
-    TO hyderabad_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON property_management.imports, property_management.import_problems,
+    property_management.import_listings TO hyderabad_app;
 GRANT SELECT ON property_management.imports TO hyderabad_all_tenants;
 """
 
-_OF_ONE_TENANT = ("property_management.imports", "property_management.import_problems")
+_OF_ONE_TENANT = (
+    "property_management.imports",
+    "property_management.import_problems",
+    "property_management.import_listings",
+)
 
 
 def upgrade() -> None:

@@ -117,6 +117,7 @@ async def add_rows(database: Database, keyring: Keyring, tenant: str, user_id: U
                 "reason": "Give ten digits.",
             },
         ),
+        (tables.import_listings, {"tenant_id": tenant, "import_id": user_id, "property_id": new_id()}),
         (tables.preferences, {**of_user, "version": 1, "kinds": {}, "updated_at": now}),
         (
             tables.push_subscriptions,

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from activities.batch_saving import BatchSaved, BatchStore, Outcome
+from activities.batch_saving import BatchSaved, BatchStore
 from adapters import event_store
+from adapters.batch_decisions import Outcome
 from adapters.current_state import find_property
 from adapters.postgres import Database
 from adapters.sealing import Keyring

@@ -2,31 +2,40 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
 
 from activities import import_rows
 from activities.import_rows import ImportStep
+from activities.placing import Placing
 from activities.publishing import Publishing
 from activities.saving import CommandStore
-from adapters import event_store
+from adapters import duplicates, event_store, import_files, import_preview, imports
 from adapters.kafka import Publisher
 from adapters.objects import Objects, ObjectsUnavailable
 from adapters.postgres import Database
 from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.tables import event_store as events
-from adapters.tables import properties, users
+from adapters.tables import import_listings, properties, users
 from domain.import_batches import Reading
-from domain.imports import ImportStatus, RowCounts
-from domain.property_commands import ChangePropertyStatus, DeleteProperty
+from domain.import_mapping import ImportMapping, guess
+from domain.import_reading import RowReader
+from domain.imports import FinishImport, ImportOrder, ImportStatus, RowCounts
+from domain.property_commands import ChangePropertyStatus, DeleteProperty, Sender
 from domain.property_status import PropertyStatus
+from domain.roles import UserRole
 from domain.user import UserStatus
 from tests.activities.accounts import Saving, change
 from tests.activities.importing import COLUMNS, Importing, csv_of, row
-from tests.samples import create_property, new_tenant
+from tests.platform import until
+from tests.samples import create_property, new_id, new_tenant
 
 
 class Killed(BaseException):
@@ -157,6 +166,136 @@ async def test_second_row_with_an_external_id_is_refused_also_in_another_batch(
     assert step.rows == RowCounts(read=4, saved=2, refused=2)
     assert [(one.row, one.field) for one in await importing.report(order)] == [(2, "externalId"), (4, "externalId")]
     assert [one.title for one in await importing.listings()] == ["3 BHK flat number 1", "3 BHK flat number 2"]
+
+
+async def test_second_row_is_refused_also_when_the_first_changes_nothing(
+    importing: Importing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_rows, "BATCH", 1)
+    await importing.imported(csv_of([row(1)]))
+    order = await importing.start(csv_of([row(1), row(1, Price="99 L")]))
+
+    step = await importing.step(order)
+
+    assert step.rows == RowCounts(read=2, unchanged=1, refused=1)
+    assert [listing.price for listing in await importing.listings()] == [8_500_000]
+
+
+async def test_same_file_in_two_imports_at_once_is_listed_once_and_refused_nowhere(
+    importing: Importing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_rows, "BATCH", 2)
+    content = csv_of([row(n) for n in range(6)])
+    orders = [await importing.start(content) for _ in range(2)]
+
+    for order in orders:
+        await importing.step(order)
+
+    first, second = [(await importing.found(order)).counts for order in orders]
+    assert (first, second) == (RowCounts(read=6, saved=6), RowCounts(read=6, unchanged=6))
+    assert [await importing.report(order) for order in orders] == [[], []]
+
+
+async def test_dry_run_says_what_the_import_does(
+    importing: Importing, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of rows with an `externalId` of an earlier batch, whose first one changes nothing."""
+    monkeypatch.setattr(import_rows, "BATCH", 2)
+    await importing.imported(csv_of([row(1), row(2)]))
+    content = csv_of([row(1), row(2, Price="90 L"), row(3), row(4, Price="?"), row(1, Price="1 Cr"), row(3)])
+    layout, columns = import_files.columns_of(content)
+    reader = RowReader(layout)
+    sources = [*reader.feed(content[layout.start.offset :]), *reader.finish()]
+    mapping = ImportMapping(columns=guess(columns), defaults={})
+    reading = Reading(mapping, importing.tenant, importing.user_id, sha256(content).digest())
+    sender, preview = Sender(user_id=importing.user_id, role=UserRole.AGENT), import_preview.Preview()
+
+    async with database.statements(importing.tenant) as connection:
+        for n in range(0, len(sources), 2):
+            rows = reading.read(sources[n : n + 2], datetime.now(UTC))
+            await import_preview.add(connection, preview, importing.tenant, sender, rows)
+    order = await importing.start(content)
+    step = await importing.step(order)
+
+    assert preview.rows == step.rows == RowCounts(read=6, saved=1, updated=1, unchanged=1, refused=3)
+    assert [(line, problem.field, problem.reason) for line, problem in preview.problems] == [
+        (one.line, one.field, one.reason) for one in await importing.report(order)
+    ]
+
+
+async def finish(importing: Importing, order: ImportOrder) -> None:
+    command = FinishImport(
+        command_id=new_id(),
+        tenant_id=importing.tenant,
+        user_id=importing.user_id,
+        issued_at=datetime.now(UTC),
+        import_id=order.import_id,
+        status=ImportStatus.COMPLETED,
+    )
+    await importing.commands.save_import(command.model_dump(mode="json", by_alias=True))
+
+
+async def test_import_that_is_cancelled_while_it_finishes_is_cancelled(
+    importing: Importing, database: Database
+) -> None:
+    order = await importing.start(csv_of([row(1)]))
+    await importing.step(order)
+    async with database.transaction(importing.tenant) as tx:
+        cancelled = await imports.set_status(tx, order.import_id, ImportStatus.CANCELLED, [ImportStatus.RUNNING])
+        finishing = asyncio.create_task(finish(importing, order))
+        waiting = select(func.count()).select_from(text("pg_locks")).where(text("NOT granted"))
+        async with database.statements() as connection:
+
+            async def is_waiting() -> bool:
+                return finishing.done() or bool((await connection.execute(waiting)).scalar_one())
+
+            await until(is_waiting)
+    await finishing
+
+    assert cancelled
+    assert (await importing.found(order)).status == ImportStatus.CANCELLED
+    async with database.statements(importing.tenant) as connection:
+        left = select(func.count()).select_from(import_listings)
+        assert (await connection.execute(left)).scalar_one() == 0
+
+
+async def test_imports_that_begin_at_once_are_at_most_three(importing: Importing) -> None:
+    content = csv_of([row(1)])
+
+    begun = await asyncio.gather(*(importing.start(content) for _ in range(8)), return_exceptions=True)
+
+    refused = [one for one in begun if isinstance(one, ApplicationError)]
+    assert (len(begun) - len(refused), {one.type for one in refused}) == (3, {"too-many-imports"})
+
+
+async def test_duplicates_of_a_listing_are_its_oldest_twenty(importing: Importing, database: Database) -> None:
+    same = {"Address": "Flat 402, Lake View Towers", "Area": "1500 sft"}
+    await importing.imported(csv_of([row(n, **same) for n in range(25)], [*COLUMNS, "Address"]))
+    oldest = sorted(await importing.listings(), key=lambda one: (one.created_at, one.property_id))
+    ids = [one.property_id for one in oldest]
+
+    async with database.statements(importing.tenant) as connection:
+        found = await duplicates.among(connection, importing.user_id, [ids[0], ids[-1]])
+
+    assert found == {ids[0]: ids[1:21], ids[-1]: ids[:20]}
+
+
+async def test_listings_from_before_the_release_get_their_place(
+    importing: Importing, database: Database, all_tenants: Database
+) -> None:
+    same = {"Address": "Flat 402, Lake View Towers", "Area": "1500 sft"}
+    await importing.imported(csv_of([row(1, **same), row(2, **same), row(3, Area="")], [*COLUMNS, "Address"]))
+    before = {one.property_id: one.place_key for one in await importing.listings()}
+    assert None in before.values()
+    async with database.transaction(importing.tenant) as tx:
+        await tx.execute(update(properties).values(place_key=duplicates.UNPLACED))
+    async with database.statements(importing.tenant) as connection:
+        assert await duplicates.among(connection, importing.user_id, list(before)) == {}
+    placing = Placing(database, all_tenants)
+
+    await ActivityEnvironment().run(placing.fill_places)
+
+    assert {one.property_id: one.place_key for one in await importing.listings()} == before
 
 
 @pytest.mark.parametrize("moment", ["before the commit", "after the commit"])

@@ -241,8 +241,13 @@ async def test_duplicates_are_shown_to_the_owner_alone(platform: Platform, agent
 
 
 def test_report_hides_no_formula() -> None:
-    cells = ["=1", "+1", "-1", "@SUM", "\tx", "\rx", "1", "₹85 L", ""]
+    formulas = ["=1", "+1", "-1", "@SUM", "|calc", "%1", "\tx", "\rx", " =1"]
+    separated = {"x;=cmd": "x;'=cmd", "x; =cmd": "x;' =cmd", "a\t@x": "a\t'@x", "a\n =1": "a\n' =1"}
+    harmless = ["1", "₹85 L", "", "a-b", "2 + 2", "Flat; Gachibowli"]
 
-    line = imports._line(*cells).decode()
+    line = imports._line(*formulas, *separated, *harmless).decode()
 
-    assert next(csv.reader([line])) == ["'=1", "'+1", "'-1", "'@SUM", "'\tx", "'\rx", "1", "₹85 L", ""]
+    assert line.startswith('"')
+    [cells] = csv.reader(io.StringIO(line, newline=""))
+    assert cells[: len(formulas)] == [f"'{cell}" for cell in formulas]
+    assert cells[len(formulas) :] == [*separated.values(), *harmless]

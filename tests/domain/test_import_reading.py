@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from domain import import_reading
 from domain.import_reading import (
     HEAD,
+    MAX_COLUMNS,
     MAX_ROW,
     FileFormat,
     FileUnreadable,
@@ -65,6 +66,13 @@ def test_delimiter_that_excel_names_in_the_first_line_is_used() -> None:
 
 def test_columns_without_a_name_of_their_own_get_one() -> None:
     assert read_layout(b",Phone,Phone,\n").header == ("column 1", "Phone", "Phone (2)", "column 4")
+
+
+def test_many_columns_of_one_name_are_numbered_and_too_many_are_refused() -> None:
+    assert read_layout(b"a,a (2),a,a,b,b").header == ("a", "a (2)", "a (3)", "a (4)", "b", "b (2)")
+    assert read_layout(b"a," * (MAX_COLUMNS - 1) + b"a").header[-1] == f"a ({MAX_COLUMNS})"
+    with pytest.raises(FileUnreadable, match="more than 500 columns"):
+        read_layout(b"," * (HEAD - 1) + b"\n")
 
 
 def test_json_lines_keep_their_types() -> None:

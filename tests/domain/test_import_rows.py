@@ -369,6 +369,12 @@ def test_flag_of_an_amenity_is_read(value: Any, has: bool) -> None:
     assert read(Lift=value).details.amenities == (("Lift",) if has else ())
 
 
+@pytest.mark.parametrize("value", ["a," * 5_000, ["a"] * 5_000, {"a": "a" * 9_000}])
+def test_cell_that_is_too_long_is_refused_before_it_is_split(value: Any) -> None:
+    with pytest.raises(RowRefused, match="amenities: The cell has more than 8,000 characters"):
+        read(Amenities=value)
+
+
 _VALUES = st.one_of(
     st.text(max_size=40),
     st.sampled_from(

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from temporalio import activity
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
@@ -269,6 +270,20 @@ def _of_others() -> dict[str, Recorded]:
         order = ImportOrder(tenant_id="hyderabad", import_id=new_id(), user_id=new_id())
         return Recorded(ImportFileWorkflow, [order], script)
 
+    def resumed() -> Script:
+        script = Script(
+            steps=[ImportStep(outcome="paused"), ImportStep(outcome="ended", status=ImportStatus.COMPLETED)]
+        )
+
+        async def resume(_: ImportOrder) -> None:
+            if script.attempts("import_rows") == 1:
+                workflow_id = activity.info().workflow_id
+                assert workflow_id
+                await activity.client().get_workflow_handle(workflow_id).signal("changed")
+
+        script.while_importing = resume
+        return script
+
     def exporting(script: Script) -> Recorded:
         return Recorded(ExportHistoryWorkflow, [sent(ExportHistory(command_id=new_id(), **account))], script)
 
@@ -317,7 +332,11 @@ def _of_others() -> dict[str, Recorded]:
         "import_file-failed": importing(
             Script(steps=[ImportStep(outcome="ended", status=ImportStatus.FAILED, reason="The file is empty.")])
         ),
+        "import_file-account_erased": importing(Script(save_import=refusal("account-closed"))),
+        # Resumed before the workflow sees that it is paused.
+        "import_file-resumed": importing(resumed()),
         "import_file-erased": importing(Script(steps=[ImportStep(outcome="gone")])),
+        "reconcile-places": reconcile(Script()),
         "reconcile-saved_searches": reconcile(Script()),
         "saved_search-reported": rounds(
             Script(

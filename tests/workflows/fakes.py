@@ -255,6 +255,11 @@ class Script:
             return 1
 
         @activity.defn
+        async def fill_places() -> int:
+            script._call("fill_places")
+            return 1
+
+        @activity.defn
         async def start_overdue_documents() -> int:
             script._call("start_overdue_documents")
             return 1
@@ -430,6 +435,7 @@ class Script:
             check_document,
             start_overdue_documents,
             sweep_files,
+            fill_places,
             start_overdue_saved_searches,
             save_user,
             save_verification_step,

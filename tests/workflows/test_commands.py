@@ -150,6 +150,7 @@ async def test_reconcile_starts_deliveries_then_publishes_overdue_then_lost_even
         "start_overdue_documents",
         "start_overdue_imports",
         "sweep_files",
+        "fill_places",
     ]
 
 
@@ -185,4 +186,5 @@ async def test_failed_deliveries_do_not_stop_reconcile(skipping: WorkflowEnviron
         "start_overdue_documents",
         "start_overdue_imports",
         "sweep_files",
+        "fill_places",
     ]
