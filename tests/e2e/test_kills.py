@@ -84,7 +84,7 @@ async def test_erasure_goes_on_after_its_worker_is_killed(platform: Platform) ->
 
 
 @asynccontextmanager
-async def _load(platform: Platform, person: Person) -> AsyncIterator[dict[str, str]]:
+async def load(platform: Platform, person: Person) -> AsyncIterator[dict[str, str]]:
     """A light load of creates; yields the acknowledged ones: command id to property id (empty for 202)."""
     acknowledged: dict[str, str] = {}
     stop = asyncio.Event()
@@ -129,7 +129,7 @@ async def test_process_killed_under_load_loses_no_acknowledged_command(platform:
     pid = process.pid
     assert pid
 
-    async with _load(platform, person) as acknowledged:
+    async with load(platform, person) as acknowledged:
         await until(lambda: _more_than(acknowledged, 5))
         os.kill(pid, signal.SIGKILL)
         await until(lambda: _is_another(platform, victim, pid))
