@@ -1,7 +1,8 @@
 """The activity that saves commands on listings."""
 
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -13,11 +14,12 @@ from temporalio import activity
 from activities.saving import Aggregate, CommandStore, Loaded
 from adapters.current_state import PROPERTY_STATE, property_of
 from adapters.postgres import Write
-from adapters.tables import person_keys, properties, property_images, users
+from adapters.tables import file_contents, person_keys, properties, property_images, users
 from domain.command import Saved, SealedCommand
 from domain.duplicates import place_key
 from domain.errors import AccountClosed
 from domain.image_commands import RecordImage
+from domain.images import Image
 from domain.property import Property
 from domain.property_commands import PropertyCommand, Sender, decide
 from domain.property_events import evolve
@@ -112,7 +114,8 @@ async def _load_listing(connection: AsyncConnection, command: RecordImage) -> Lo
 def _rows(command: Any, loaded: Loaded[Property], state: Property | None) -> Sequence[Write]:
     key = {"tenant_id": command.tenant_id, "property_id": command.property_id}
     if state is None:
-        return [Write(properties, key, "delete"), Write(property_images, key, "delete")]
+        deleted = [Write(properties, key, "delete"), Write(property_images, key, "delete")]
+        return deleted + _unused_contents(command.tenant_id, loaded.state.images if loaded.state else ())
     row = state.model_dump(exclude={"id", "images"}) | {"amenities": list(state.amenities)}
     row["place_key"] = place_key(state)
     return [Write(properties, {**key, **row}, "upsert"), *_image_rows(key, loaded.state, state)]
@@ -132,6 +135,15 @@ def _image_rows(key: Mapping[str, Any], before: Property | None, state: Property
             yield Write(property_images, {**key, **row, **more}, "upsert")
     for image_id in present:
         yield Write(property_images, {**key, "image_id": image_id}, "delete")
+    yield from _unused_contents(key["tenant_id"], [image for _, image in present.values()])
+
+
+def _unused_contents(tenant_id: str, images: Iterable[Image]) -> list[Write]:
+    """Begins the grace periods of contents, which the sweep takes no longer for those of an image in use."""
+    keys = sorted({image.key for image in images if image.key})
+    now = datetime.now(UTC)
+    of = [{"tenant_id": tenant_id, "sha256": bytes.fromhex(key)} for key in keys]
+    return [Write(file_contents, {**each, "claimed_at": now}, "update") for each in of]
 
 
 PROPERTY: Aggregate[Property] = Aggregate(

@@ -22,7 +22,7 @@ from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.tables import file_contents, property_images, users
 from adapters.uploads import Upload
-from domain.image_commands import AddImages, ImageMade, NewImage, RecordImage
+from domain.image_commands import AddImages, ImageMade, NewImage, RecordImage, RemoveImage
 from domain.images import ImageStatus
 from domain.user import UserStatus
 from tests.activities.accounts import Saving
@@ -142,6 +142,20 @@ async def test_what_is_stored_below_a_hash_has_it(making: Making) -> None:
     made = await making.make(command)
     assert made.picture
     assert made.picture.key == hashlib.sha256(content).hexdigest()
+
+
+async def test_grace_period_begins_once_a_picture_is_removed(making: Making) -> None:
+    """The sweep leaves contents for days that it has found in use."""
+    command, _ = await making.added(photo("teal"))
+    await making.record(command, await making.make(command))
+    async with making.filing.database.statements(making.filing.tenant) as connection:
+        later = datetime.now(UTC) + timedelta(days=7)
+        await connection.execute(update(file_contents).values(claimed_at=later))
+        [image] = command.images
+        await making.saving.property(RemoveImage(**making._by(new_id()), image_id=image.id))
+
+        claimed_at: datetime = (await connection.execute(select(file_contents.c.claimed_at))).scalar_one()
+    assert claimed_at < datetime.now(UTC) + timedelta(minutes=1)
 
 
 async def test_file_that_is_gone_or_broken_is_refused(making: Making) -> None:
