@@ -108,9 +108,18 @@ async def _looked_at(parts: Parts, upload: Upload, received: bool, wanted: Impor
         raise unavailable("The object storage") from error
     layout, columns, mapping, problems = looked_at
     if problems:
-        errors = [FieldError(field=f"mapping.{problem.name}", reason=problem.reason) for problem in problems[:50]]
+        errors = [
+            FieldError(field=f"{_part(problem.name, columns, mapping)}.{problem.name}", reason=problem.reason)
+            for problem in problems[:50]
+        ]
         raise ApiError("invalid-request", f"The columns are {', '.join(columns)[:500]}.", errors=errors)
     return FileToImport(upload, received, wanted, body, layout, tuple(columns), mapping)
+
+
+def _part(name: str, columns: Sequence[str], mapping: ImportMapping) -> str:
+    """The part of the request that a problem is about."""
+    is_default = name in mapping.defaults and name not in columns and name not in mapping.columns
+    return "defaults" if is_default else "mapping"
 
 
 def _columns_of(

@@ -100,8 +100,8 @@ _IMPORT["responses"][200] = {"model": ImportPreview, "description": "With dryRun
 async def import_properties(request: Request, sender: SenderDep) -> Response:
     """List the properties of a CSV or JSON Lines file: up to 100,000 rows and 200 MB.
 
-    Send it as a form, or name a completed upload. Columns are recognized by their headers; `mapping` names the fields
-    of others. Rows that cannot be listed are left out and reported. Each row is listed once: the same file again
+    Send it as a form, or name a completed upload. Columns are recognized by their headers; a `mapping` names the field
+    of each column that is to be read instead. Rows that cannot be listed are left out and reported. Each row is listed once: the same file again
     changes nothing, and in an edited one, rows with an `externalId` change their listing in what they state.
     With `dryRun` nothing is saved, and the answer says what would happen to the first 1,000 rows.
     """
@@ -257,7 +257,8 @@ def shown(row: ImportRow) -> ShownImport:
     """An import as the API returns it."""
     per_second = row.row / row.working_seconds if row.row and row.working_seconds else None
     left = None
-    if row.finished_at is None and row.byte_offset and row.working_seconds:
+    is_running = row.status == ImportStatus.RUNNING
+    if is_running and row.byte_offset and row.working_seconds:
         left = (row.size - row.byte_offset) * row.working_seconds / row.byte_offset
     return ShownImport(
         id=row.import_id,
@@ -266,7 +267,7 @@ def shown(row: ImportRow) -> ShownImport:
         file_name=row.file_name,
         size=row.size,
         rows=ImportedRows(**dict(row.counts)),
-        rows_per_second=None if per_second is None else round(per_second, 1),
+        rows_per_second=None if per_second is None or row.status == ImportStatus.PAUSED else round(per_second, 1),
         seconds_left=None if left is None else round(max(left, 0), 1),
         mapping=row.mapping,
         report_lines=row.reported,

@@ -89,6 +89,8 @@ def read_layout(head: bytes) -> Layout:
         raise FileUnreadable(f"The file is UTF-16 text, not UTF-8. {_ADVICE}")
     if head.startswith(b"PK\x03\x04") or head.startswith(b"\xd0\xcf\x11\xe0"):
         raise FileUnreadable(f"The file is a workbook, not a CSV. {_ADVICE}")
+    if head.startswith(b"%PDF-"):
+        raise FileUnreadable(f"The file is a PDF, not a CSV. {_ADVICE}")
     offset = len(BOM_UTF8) if head.startswith(BOM_UTF8) else 0
     first = head[offset:].lstrip()[:1]
     if first == b"[":
