@@ -68,7 +68,9 @@ async def add_images(property_id: UUID, request: Request, sender: SenderDep, exp
     """Add pictures to a listing: 1 to 10 files of up to 10 MB, 50 MB together. For its owner and administrators.
 
     JPEG, PNG, WebP, AVIF, GIF (its first frame) and HEIC, of up to 50 megapixels. What else a camera writes into the
-    file, such as the place where it was taken, is in no picture that is served. A listing has 10 images at most.
+    file, such as the place where it was taken, is in no picture that is served. A listing has 10 images at most. Files
+    that were refused stay in the listing, with their reasons, until the next ones are added. The listing has another
+    version, and ETag, when a picture is ready.
     """
     await _check(sender, property_id, expected)
     received = await receive_files(

@@ -2,21 +2,24 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text, update
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 from temporalio.testing import ActivityEnvironment
 
 from activities import import_rows
 from activities.import_rows import ImportStep
+from activities.overdue_imports import OverdueImports
 from activities.placing import Placing
 from activities.publishing import Publishing
 from activities.saving import CommandStore
-from adapters import duplicates, event_store, import_files, import_preview, imports
+from adapters import duplicates, event_store, import_files, import_preview, imports, temporal
 from adapters.kafka import Publisher
 from adapters.objects import Objects, ObjectsUnavailable
 from adapters.postgres import Database
@@ -24,6 +27,7 @@ from adapters.sealing import Keyring
 from adapters.settings import Settings
 from adapters.tables import event_store as events
 from adapters.tables import import_listings, properties, users
+from adapters.tables import imports as import_table
 from domain.import_batches import Reading
 from domain.import_mapping import ImportMapping, guess
 from domain.import_reading import RowReader
@@ -266,6 +270,29 @@ async def test_imports_that_begin_at_once_are_at_most_three(importing: Importing
 
     refused = [one for one in begun if isinstance(one, ApplicationError)]
     assert (len(begun) - len(refused), {one.type for one in refused}) == (3, {"too-many-imports"})
+
+
+async def test_import_whose_workflow_is_lost_is_started_once_and_a_paused_one_is_not(
+    importing: Importing, database: Database, all_tenants: Database, settings: Settings
+) -> None:
+    lost, paused = [await importing.start(csv_of([row(n)])) for n in range(2)]
+    await importing.set_status(paused, ImportStatus.PAUSED)
+    async with database.transaction(importing.tenant) as tx:
+        await tx.execute(update(import_table).values(updated_at=datetime(2000, 1, 1, tzinfo=UTC)))
+    client = await temporal.connect_when_up(settings)
+    twenty_years = timedelta(days=20 * 365).total_seconds()  # so it finds these alone
+    overdue = OverdueImports(all_tenants, client, f"nobody-{importing.tenant}", twenty_years)
+
+    for _ in range(2):
+        await ActivityEnvironment().run(overdue.start_overdue_imports)
+
+    handle = client.get_workflow_handle(lost.workflow_id)
+    history = await handle.fetch_history()
+    assert len([one for one in history.events if one.HasField("workflow_execution_started_event_attributes")]) == 1
+    with pytest.raises(RPCError, match=r"(?i)not found"):
+        await client.get_workflow_handle(paused.workflow_id).describe()
+    with suppress(RPCError):  # a platform that runs beside it may have finished it
+        await handle.terminate()
 
 
 async def test_duplicates_of_a_listing_are_its_oldest_twenty(importing: Importing, database: Database) -> None:
