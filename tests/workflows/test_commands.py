@@ -123,7 +123,10 @@ def test_worker_that_stops_waits_for_no_local_activity_longer_than_it_may_run() 
         assert pauses < retries.initial_interval
 
 
-_STARTED = "1 saved searches started again, 1 documents checked again, 2 unused files deleted, 1 imports started again"
+_STARTED = (
+    "1 saved searches started again, 1 documents checked again, 2 unused files deleted, 1 imports started again, "
+    "the places of 1 listings filled"
+)
 """What the fakes find besides events and deliveries."""
 
 
