@@ -1,7 +1,6 @@
 """The activity that makes pictures of the files that were sent for a listing."""
 
 import asyncio
-import hashlib
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +67,7 @@ class Images:
         if not await self._objects.download(upload.key, source):
             return ImageMade(refused=_GONE)
         # Not that of the upload: what is stored below a hash has it, whatever has happened to the object.
-        sha256 = await asyncio.to_thread(_hash, source)
+        sha256 = await asyncio.to_thread(contents.hash_of, source)
         async with self._database.statements(upload.tenant_id) as connection:
             # The content is kept as long as an upload with its hash.
             await uploads.record_hash(connection, upload.upload_id, sha256)
@@ -116,12 +115,8 @@ class Images:
                 connection, content, picture.media_type, made.model_dump(mode="json", by_alias=True)
             )
         if not recorded:
-            raise ContentSwept()
+            raise contents.ContentSwept()
         return ImageMade(picture=made)
-
-
-class ContentSwept(Exception):
-    """The content was deleted while its files were written, because that took longer than a day; it is made again."""
 
 
 def _outcome(content: FileContent) -> ImageMade | None:
@@ -129,8 +124,3 @@ def _outcome(content: FileContent) -> ImageMade | None:
     if content.made:
         return ImageMade(picture=Picture.model_validate(content.made))
     return ImageMade(refused=ImageRefusal.model_validate(content.refused)) if content.refused else None
-
-
-def _hash(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

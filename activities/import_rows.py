@@ -42,8 +42,7 @@ BATCH = 200
 _ATTEMPTS = 3
 """Of a batch that meets other commands on its listings; then its rows are saved one by one."""
 _STEP_SECONDS = 3.0
-"""Of one activity: imports that run at the same time take turns by it. One of 100,000 rows has a hundred, after which its
-history begins anew where the server suggests it."""
+"""Of one activity: imports that run at the same time take turns by it. One of 100,000 rows has a hundred."""
 _DATA_EXCEPTION = "22"
 """The class of SQLSTATE of values that no column takes."""
 _TOO_MANY = f"The file has more than {MAX_ROWS:,} rows. Send the rest of it as another file."

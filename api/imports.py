@@ -101,8 +101,9 @@ async def import_properties(request: Request, sender: SenderDep) -> Response:
     """List the properties of a CSV or JSON Lines file: up to 100,000 rows and 200 MB.
 
     Send it as a form, or name a completed upload. Columns are recognized by their headers; a `mapping` names the field
-    of each column that is to be read instead. Rows that cannot be listed are left out and reported. Each row is listed once: the same file again
-    changes nothing, and in an edited one, rows with an `externalId` change their listing in what they state.
+    of each column that is to be read instead. Rows that cannot be listed are left out and reported. Each row is listed
+    once: the same file again changes nothing, and in an edited one, rows with an `externalId` change their listing in
+    what they state.
     With `dryRun` nothing is saved, and the answer says what would happen to the first 1,000 rows.
     """
     file = await file_to_import(request, sender)
