@@ -170,7 +170,7 @@ async def test_original_is_served_to_its_owner_and_administrators_only(
         "00" * 32 + "-original",
         "..%2F..%2Fetc%2Fpasswd",
         "00" * 32 + "-640.exe",
-        str(new_id()),
+        "0199c9a4-1f00-7000-8000-000000000001",
         "uploads",
         "%00",
     ],
