@@ -49,14 +49,16 @@ def an_order(name: str = "history") -> RebuildOrder:
 
 
 async def run(rebuilding: Rebuilding, step: str, argument: Any) -> Any:
-    return await ActivityEnvironment().run(getattr(rebuilding, step), argument)
+    """A step; that which replays for some seconds, until all is replayed: others may have stored many events."""
+    progress = await ActivityEnvironment().run(getattr(rebuilding, step), argument)
+    while step == "replay_events" and rebuilding._seconds and not progress.ready:
+        progress = await ActivityEnvironment().run(getattr(rebuilding, step), argument)
+    return progress
 
 
 async def done(rebuilding: Rebuilding, order: RebuildOrder) -> RebuildProgress:
     for step in STEPS:
         progress = await run(rebuilding, step, order)
-        while step == "replay_events" and not progress.ready:
-            progress = await run(rebuilding, step, order)
     assert isinstance(progress, RebuildProgress)
     return progress
 
