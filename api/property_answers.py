@@ -60,8 +60,8 @@ async def json_images_of(
 
 def as_json(listing: Property, images: list[dict[str, Any]], counts: dict[str, Any]) -> bytes:
     """A listing with its images and counts, as JSON."""
-    state = listing.model_dump(mode="json", by_alias=True, exclude={"images"})
-    return orjson.dumps({**state, "images": images, **counts})
+    # The images in their place, as in the answer to a command.
+    return orjson.dumps({**listing.model_dump(mode="json", by_alias=True), "images": images, **counts})
 
 
 async def answered_property(

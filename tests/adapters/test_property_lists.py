@@ -46,4 +46,4 @@ async def test_page_is_an_index_scan_from_the_cursor(database: Database, tenant:
     [condition] = [line for line in plan.splitlines() if "Index Cond" in line and "ROW(" in line]
     assert f"using {index} on" in plan
     assert "tenant_id" in condition
-    assert "Sort" not in plan
+    assert "Sort" not in plan.partition("SubPlan")[0]  # the images of each listing are sorted

@@ -81,4 +81,6 @@ async def apart(settings: Settings) -> Client:
         return True
 
     await until(known)
+    # Child workflows have them.
+    await temporal.ensure_search_attributes(settings.model_copy(update={"temporal_namespace": namespace}))
     return client
