@@ -21,6 +21,7 @@ from adapters.search.choice import search_engine
 from adapters.search.engine import SearchEngine
 from adapters.search.opensearch_index import OpenSearchIndex
 from adapters.settings import Settings
+from embedded import paths
 from embedded.paths import Ports
 from embedded.stack import EXTERNAL_URL, Stack
 from projections.rebuild import RebuildRunning, rebuild
@@ -79,6 +80,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     items.sort(key=lambda item: (item.path.name in _WITH_MANY_LISTINGS, not item.path.is_relative_to(_SLOWEST)))
 
+
+# Engines of processes that start at the same moment would now and then choose the same free port: each has its own.
+paths._PORT_RANGE = paths._PORT_RANGE[
+    int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) :: int(
+        os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    )
+]
 
 # Tests use the embedded engines, not servers that the developer's environment names.
 for name in EXTERNAL_URL.values():

@@ -226,8 +226,8 @@ async def empty(settings: Settings) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
-@pytest.mark.parametrize("found_again", [False, True])
-async def test_ids_rise_when_the_last_one_is_lost(empty: Redis, stream: str, tenant: str, found_again: bool) -> None:
+@pytest.mark.parametrize("made_again", [False, True])
+async def test_ids_rise_when_the_last_one_is_lost(empty: Redis, stream: str, tenant: str, made_again: bool) -> None:
     """Readers of the fan-out learn it: the message follows none. The clock may be behind what was written."""
     streams = LiveStreams(empty)
     begun = await streams.open({stream: None})
@@ -236,7 +236,7 @@ async def test_ids_rise_when_the_last_one_is_lost(empty: Redis, stream: str, ten
     await empty.xadd(stream, {"type": "history", "data": "ahead"}, id=f"{(seconds + 60) * 1000}-5")
     await empty.delete(LAST_ID, FAN_OUT)
 
-    again = (await streams.open({user_stream(tenant, new_id()): None})).last if found_again else ""
+    again = (await streams.open({user_stream(tenant, new_id()): None})).last if made_again else ""
     await streams.publish([message(stream, data=b"next")])
     entries = (await streams.open({stream: begun.last})).entries
     _, fanned_out = await streams.read(again or begun.last)

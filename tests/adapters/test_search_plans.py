@@ -68,6 +68,12 @@ async def only_index(settings: Settings, tenant: str, index: str) -> AsyncIterat
         await owner.close()
 
 
+async def explained_with(settings: Settings, tenant: str, index: str, query: str) -> str:
+    """The plan of a query where this is the only index."""
+    async with only_index(settings, tenant, index) as connection:
+        return "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {query}"))
+
+
 async def explained(connection: AsyncConnection, query: Select[Any]) -> str:
     return "\n".join(row[0] for row in await connection.exec_driver_sql(f"EXPLAIN {as_text(query)}"))
 
@@ -118,18 +124,16 @@ async def test_words_amenities_and_areas_are_found_by_their_index(
     """Below row-level security these operators would use no index."""
     statement = complete(SearchQuery.model_validate(query)).statement((listings.c.card,), NEWEST, limit=20)
 
-    async with only_index(settings, tenant, f"property_search_{index}") as connection:
-        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {as_text(statement)}"))
+    plan = await explained_with(settings, tenant, f"property_search_{index}", as_text(statement))
 
     assert f"property_search_{index}" in plan
     assert "Index Cond" in plan.partition(f"property_search_{index}")[2]
 
 
 async def test_similar_words_are_found_by_trigrams(settings: Settings, tenant: str) -> None:
-    query = "EXPLAIN SELECT word FROM search.listed_words WHERE word % 'gachibowlli'"
+    query = "SELECT word FROM search.listed_words WHERE word % 'gachibowlli'"
 
-    async with only_index(settings, tenant, "vocabulary_similar") as connection:
-        plan = "\n".join(row[0] for row in await connection.fetch(query))
+    plan = await explained_with(settings, tenant, "vocabulary_similar", query)
 
     assert "Index Cond: (word % 'gachibowlli'" in plan
 
@@ -149,8 +153,7 @@ async def test_locality_and_type_are_read_in_the_order_of_the_price(settings: Se
     asked = SearchQuery.model_validate({"location": ["Uppal"], "propertyType": ["VILLA"], "sort": "price"})
     statement = complete(asked).statement((listings.c.card,), order_of(asked), limit=20)
 
-    async with only_index(settings, tenant, "property_search_locality") as connection:
-        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {as_text(statement)}"))
+    plan = await explained_with(settings, tenant, "property_search_locality", as_text(statement))
 
     assert "using property_search_locality on" in plan
     assert "locality = 'uppal'" in plan.partition("Index Cond:")[2].partition("Filter:")[0]
