@@ -85,10 +85,12 @@ class Texts:
         return render.short(kind, render.short_values(kind, row["event_data"]))
 
     def _page(self, row: Row) -> str:
-        """The page of the listing or saved search that a delivery is about, or the portal."""
+        """The page of the listing, saved search or import that a delivery is about, or the portal."""
         event = row["event_data"]
         if saved_search := event.get("savedSearchId"):
             return f"{self._app}/saved-searches/{saved_search}"
+        if imported := event.get("importId"):
+            return f"{self._app}/imports/{imported}"
         listing = event.get("propertyId")
         return f"{self._app}/properties/{listing}" if listing else self._app
 
@@ -128,6 +130,8 @@ class Texts:
             links["reset"] = f"{self._app}/reset-password?token={token}"
         elif kind is NoticeKind.EXPORT_READY:
             links["export"] = export_url(self._api, row["tenant_id"], token)
+        elif kind is NoticeKind.IMPORT_FINISHED:
+            links["import"] = self._page(row)
         elif kind in OPTIONAL_KINDS:
             links["listing"] = self._page(row)
             links["unsubscribe"] = unsubscribe_url(self._api, self._unsubscribe_token(kind, target, row))

@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, and_, func, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.paging import Cursor
 from adapters.tables import commands, documents
-from domain.documents import AddDocument, Document
+from domain.documents import AddDocument, Document, DocumentStatus
 
 DOCUMENT_STATE = [
     *(column for column in documents.c if column.name not in {"tenant_id", "sha256", "file_name", "command_id"}),
@@ -44,8 +44,22 @@ async def documents_of(
     connection: AsyncConnection, owner_id: UUID, limit: int, cursor: Cursor | None
 ) -> tuple[Sequence[NamedDocument], Cursor | None]:
     """A page of the documents of a user, newest first, and the cursor of the next page (None on the last one)."""
+    return await _page(connection, documents.c.owner_id == owner_id, limit, cursor)
+
+
+async def documents_at(
+    connection: AsyncConnection, property_id: UUID, limit: int, cursor: Cursor | None
+) -> tuple[Sequence[NamedDocument], Cursor | None]:
+    """A page of the documents that are attached to a listing and can be read, as `documents_of`."""
+    attached = documents.c.property_id == property_id, documents.c.status == DocumentStatus.READY
+    return await _page(connection, and_(*attached), limit, cursor)
+
+
+async def _page(
+    connection: AsyncConnection, condition: ColumnElement[bool], limit: int, cursor: Cursor | None
+) -> tuple[Sequence[NamedDocument], Cursor | None]:
     keyset = documents.c.created_at, documents.c.file_id
-    query = select(*DOCUMENT_STATE, documents.c.file_name).where(documents.c.owner_id == owner_id)
+    query = select(*DOCUMENT_STATE, documents.c.file_name).where(condition)
     if cursor:
         query = query.where(tuple_(*keyset) < tuple_(cursor.timestamp, cursor.id))
     # One row more than the page, to know whether there is a next one.

@@ -262,9 +262,10 @@ def search_attributes_of(command: Command, keyring: Keyring) -> TypedSearchAttri
 
 
 def search_attributes_of_import(order: ImportOrder) -> TypedSearchAttributes:
-    """Those of an `import` workflow, by which an erasure finds it."""
+    """Those of an `import-file` workflow, by which an erasure finds it. An import has the id of its command."""
     return TypedSearchAttributes(
         [
+            SearchAttributePair(COMMAND_ID, str(order.import_id)),
             SearchAttributePair(TENANT_ID, order.tenant_id),
             SearchAttributePair(USER_ID, str(order.user_id)),
             SearchAttributePair(AGGREGATE_ID, str(order.import_id)),

@@ -1,4 +1,4 @@
-"""The caller's documents: /api/files, with /api/files/upload and /api/files/upload/multiple."""
+"""Documents: the caller's at /api/files, with its uploads, and those of a listing at /api/properties/{id}/documents."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -6,12 +6,12 @@ from uuid import UUID, uuid5
 
 from fastapi import APIRouter, Query, Request, Response
 
-from adapters.documents import documents_of, find_document
+from adapters.documents import NamedDocument, documents_at, documents_of, find_document
 from adapters.file_access import attached_listing
 from adapters.uploads import Upload
 from api.answers import NoBody, Sender, SenderDep, accepted, answered, command_headers
 from api.commands import Accepted, CommandMetadata, Done, new_id, refusal
-from api.deps import CallerDep, CursorText, Parts, PartsDep
+from api.deps import CallerDep, CursorText, MaybeCallerDep, Parts, PartsDep, TenantDep
 from api.errors import ApiError
 from api.openapi import AcceptedCommand, command, query
 from api.paging import opened, page
@@ -23,6 +23,7 @@ from domain.documents import AddDocument, DeleteDocument, Document, check_attach
 from domain.errors import Refusal
 
 router = APIRouter(prefix="/api/files", tags=["files"])
+listing_router = APIRouter(prefix="/api/properties", tags=["files"])
 
 DOCUMENT_BYTES = 20_000_000
 """Of a document: a sale deed that was scanned in colour."""
@@ -100,11 +101,32 @@ async def list_documents(
     position = opened(parts.signer.open, purpose, cursor)
     async with parts.database.statements(caller.tenant_id) as connection:
         found, following = await documents_of(connection, caller.user_id, limit, position)
-    url = parts.settings.public_api_url
-    shown = (shown_document(each.document, each.file_name, url) for each in found)
-    items = (each.model_dump_json(by_alias=True).encode() for each in shown)
-    headers = {"Cache-Control": "private, no-store"}
-    return page(items, parts.signer.sign(purpose, following) if following else None, headers)
+    return _page(parts, found, parts.signer.sign(purpose, following) if following else None)
+
+
+@listing_router.get(
+    "/{property_id}/documents",
+    **query(DocumentPage, "invalid-request", "invalid-cursor", "not-found", signed_in="optional"),
+)
+async def list_documents_of_listing(
+    property_id: UUID,
+    caller: MaybeCallerDep,
+    tenant_id: TenantDep,
+    parts: PartsDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[CursorText, Query()] = None,
+) -> Response:
+    """The documents that are attached to a listing and READY, newest first. For everybody who may see the listing."""
+    tenant_id = caller.tenant_id if caller else tenant_id
+    purpose = f"documents-at:{tenant_id}:{property_id}"
+    position = opened(parts.signer.open, purpose, cursor)
+    async with parts.database.statements(tenant_id) as connection:
+        listing = await attached_listing(connection, property_id)
+        is_admin = caller is not None and caller.is_admin
+        if listing is None or not (is_admin or listing.is_seen_by(caller.user_id if caller else None)):
+            raise ApiError("not-found")
+        found, following = await documents_at(connection, property_id, limit, position)
+    return _page(parts, found, parts.signer.sign(purpose, following) if following else None)
 
 
 @router.delete("/{file_key}", **command(204, None, "account-closed", "not-found"))
@@ -169,6 +191,12 @@ async def _receive(
         property_id=property_id,
         field=field,
     )
+
+
+def _page(parts: Parts, found: Sequence[NamedDocument], next_cursor: str | None) -> Response:
+    shown = (shown_document(each.document, each.file_name, parts.settings.public_api_url) for each in found)
+    items = (each.model_dump_json(by_alias=True).encode() for each in shown)
+    return page(items, next_cursor, {"Cache-Control": "private, no-store"})
 
 
 def _body(received: Received, property_id: UUID | None) -> SentFiles:

@@ -72,6 +72,9 @@ KINDS: dict[str, Kind] = {
     "upload-incomplete": Kind(
         409, "The file is not there yet", "Send it to the URL of the upload first, with its exact size."
     ),
+    "document-not-ready": Kind(
+        409, "The document cannot be read", "Wait while it is PROCESSING. Of a REFUSED one, send another file."
+    ),
     "headers-too-large": Kind(
         431, "The headers are too large", f"Send headers of at most {MAX_HEADER_BYTES} bytes in all."
     ),

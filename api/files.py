@@ -64,12 +64,12 @@ class _Streamed(StreamingResponse):
             self._content.close()
 
 
-_DOCUMENTED = query("File", "not-found", "range-not-satisfiable", signed_in="optional", etag=True)
+_DOCUMENTED = query("File", "not-found", "document-not-ready", "range-not-satisfiable", signed_in="optional", etag=True)
 _DOCUMENTED["responses"] |= {
     200: {"description": "The file", "content": _BYTES, "headers": header_references("ETag")},
     206: {"description": "A range of the file", "content": _BYTES, "headers": header_references("ETag")},
     304: {"description": "If-None-Match has the ETag of the file", "headers": header_references("ETag")},
-    **responses("range-not-satisfiable"),
+    **responses("document-not-ready", "range-not-satisfiable"),
 }
 
 
@@ -184,16 +184,20 @@ async def _original(parts: Parts, tenant_id: str, sha256: str, caller: Caller | 
 
 
 async def _document(parts: Parts, tenant_id: str, file_id: UUID, caller: Caller | None) -> _Served | None:
+    """Raises ApiError document-not-ready, for its owner and administrators."""
     async with parts.database.statements(tenant_id) as connection:
         found = await find_document(connection, file_id)
-        if found is None or found.document.status is not DocumentStatus.READY:
+        if found is None:
             return None
         attached_to = found.document.property_id
         listing = await attached_listing(connection, attached_to) if attached_to else None
     document = found.document
-    may_read = caller is not None and (caller.is_admin or caller.user_id == document.owner_id)
-    if listing and not may_read:
-        may_read = listing.is_public or (caller is not None and caller.user_id == listing.owner_id)
+    is_own = caller is not None and (caller.is_admin or caller.user_id == document.owner_id)
+    if document.status is not DocumentStatus.READY:
+        if is_own:
+            raise ApiError("document-not-ready", document.refused.detail if document.refused else None)
+        return None
+    may_read = is_own or (listing is not None and listing.is_seen_by(caller.user_id if caller else None))
     if not may_read or not (document.key and document.media_type):
         return None
     headers = {"Cache-Control": _PRIVATE, "Content-Disposition": attachment(found.file_name)}

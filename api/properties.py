@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from adapters import duplicates, event_store
 from adapters.current_state import find_property
-from api import imports, listings
+from api import documents, imports, listings
 from api.answers import NoBody, SenderDep, answered
 from api.bodies import BodyOf
 from api.commands import new_id
@@ -37,7 +37,7 @@ from domain.property_status import PropertyStatus
 
 router = APIRouter(prefix="/api/properties", tags=["properties"])
 # Before `/{property_id}`, which would match `favorites` as an invalid id.
-router.routes.extend([*listings.router.routes, *imports.start_router.routes])
+router.routes.extend([*listings.router.routes, *imports.start_router.routes, *documents.listing_router.routes])
 
 
 class NewProperty(PropertyDetails):

@@ -119,6 +119,10 @@ class AttachedListing(Fact):
     owner_id: UUID
     is_public: bool
 
+    def is_seen_by(self, user_id: UUID | None) -> bool:
+        """Whether a user, or anybody without one, may see the listing. Administrators always may."""
+        return self.is_public or user_id == self.owner_id
+
 
 class DocumentSender(Actor):
     """The user who sends a command, and what a new document depends on."""

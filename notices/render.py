@@ -8,8 +8,8 @@ The values of a mail and an SMS:
 
 - `recipient`: `firstName`, `username`;
 - `event`: the event's data in camelCase, without sealed fields;
-- `links`: URLs: `app` always; `verify`, `reset` or `export` for the kinds that need them; `listing`, `preferences` and
-  `unsubscribe` for OPTIONAL_KINDS;
+- `links`: URLs: `app` always; `verify`, `reset`, `export` or `import` for the kinds that need them; `listing`,
+  `preferences` and `unsubscribe` for OPTIONAL_KINDS;
 - `at`: when it happened, an aware datetime;
 - `audience`: optional, an `Audience`: whether a listing's owner or somebody with it as favourite is addressed;
 - `savedSearch`: of SAVED_SEARCH_MATCHES, the name that its owner has given to the saved search.

@@ -39,6 +39,7 @@ def samples() -> tuple[Sample, ...]:
     passkey = {**account, "passkeyId": "0193a0c4-2c3d-7e22-8d66-1f7a3b0e5d21"}
     factor = {**account, "onlyRecoveryCodes": False}
     counts = {"read": 2518, "saved": 1970, "updated": 21, "unchanged": 0, "refused": 527}
+    page = {"import": f"{_APP}/imports/0193a0c4-5f6a-7b55-8c88-3b9c5d2e7f43"}
     imported = {"importId": "0193a0c4-5f6a-7b55-8c88-3b9c5d2e7f43", "status": "COMPLETED", "reason": None, **counts}
     reason = "No column is recognized. Send a mapping of the columns to fields."
     failed = {**imported, **dict.fromkeys(counts, 0), "status": "FAILED", "reason": reason}
@@ -63,9 +64,9 @@ def samples() -> tuple[Sample, ...]:
         _sample("security: recovery codes", NoticeKind.SECURITY_CHANGED, {**factor, "onlyRecoveryCodes": True}),
         _sample("security: role", NoticeKind.SECURITY_CHANGED, {**account, "fromRole": "USER"}),
         _sample("export ready", NoticeKind.EXPORT_READY, {"exportId": "0193a0c4-3d4e-7f33-9e77-2a8b4c1f6e32"}, export),
-        _sample("import finished", NoticeKind.IMPORT_FINISHED, imported),
-        _sample("import finished: cancelled", NoticeKind.IMPORT_FINISHED, {**imported, "status": "CANCELLED"}),
-        _sample("import finished: failed", NoticeKind.IMPORT_FINISHED, failed),
+        _sample("import finished", NoticeKind.IMPORT_FINISHED, imported, page),
+        _sample("import finished: cancelled", NoticeKind.IMPORT_FINISHED, {**imported, "status": "CANCELLED"}, page),
+        _sample("import finished: failed", NoticeKind.IMPORT_FINISHED, failed, page),
         _sample("account erased", NoticeKind.ACCOUNT_ERASED, {}),
         _sample("listing confirmed", NoticeKind.LISTING_CONFIRMED, _FLAT),
         _sample("status changed: to the owner", NoticeKind.STATUS_CHANGED, rejected, audience=Audience.USER),

@@ -234,12 +234,35 @@ async def test_document_of_a_listing_is_read_by_who_may_see_the_listing(
     file = urlsplit(document["url"]).path
     for person in (None, other, owner):
         assert (await get(platform, file, person)).status_code == 200
+        assert (await get(platform, f"{path}/documents", person)).json() == {"items": [document], "nextCursor": None}
 
     await platform.change(owner, "PUT", f"{path}/status", {"status": "PAUSED"})
 
     for person in (None, other):
         assert_problem(await get(platform, file, person), "not-found")
-    assert (await get(platform, file, owner)).status_code == 200
+        assert_problem(await get(platform, f"{path}/documents", person), "not-found")
+    for one in (file, f"{path}/documents"):
+        assert (await get(platform, one, owner)).status_code == 200
+
+
+async def test_documents_of_a_listing_are_those_that_can_be_read(platform: Platform, owner: Person) -> None:
+    listed = (await platform.create(owner)).headers["location"]
+    listing = listed.rpartition("/")[2]
+    sent = [
+        (await upload(platform, owner, content, query=f"?propertyId={listing}")).json()["id"]
+        for content in (pdf(), b"no PDF", pdf(b"\n"))
+    ]
+    await upload(platform, owner, pdf())
+    for each in sent:
+        await ready(platform, owner, each)
+
+    first = (await get(platform, f"{listed}/documents?limit=1", None)).json()
+    second = (await get(platform, f"{listed}/documents?limit=1&cursor={first['nextCursor']}", None)).json()
+
+    assert [each["id"] for each in (*first["items"], *second["items"])] == [sent[2], sent[0]]
+    assert second["nextCursor"] is None
+    assert_problem(await get(platform, f"/api/properties/{new_id()}/documents", owner), "not-found")
+    assert_problem(await get(platform, f"{listed}/documents?cursor=none", owner), "invalid-cursor")
 
 
 async def test_document_is_attached_to_an_own_listing_only(
@@ -293,7 +316,9 @@ async def test_several_documents_are_sent_at_once(platform: Platform, owner: Per
     ]
     assert documents[2]["refused"]["code"] == "unknown-type"
     assert documents[2]["url"] is None
-    assert_problem(await get(platform, f"/api/files/{documents[2]['id']}", owner), "not-found")
+    refused = await get(platform, f"/api/files/{documents[2]['id']}", owner)
+    assert_problem(refused, "document-not-ready")
+    assert refused.json()["detail"] == documents[2]["refused"]["detail"]
 
 
 async def test_documents_are_listed_in_pages(platform: Platform) -> None:
