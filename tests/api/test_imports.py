@@ -77,6 +77,7 @@ async def test_file_is_listed_reported_and_seen_in_the_history(platform: Platfor
     await until(in_history)
     mails = await until(lambda: platform.mails(agent, "Your import is complete"))
     assert len(mails) == 1
+    assert f"/imports/{done['id']}" in mails[0]["text"]
     assert not await platform.mails(agent, "listing")
     listed = await read(platform, agent, "/api/imports?limit=1")
     assert listed["items"][0]["id"] == done["id"]
