@@ -25,7 +25,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from activities.batch_saving import BatchStore
 from activities.channels import ByEmail, ByPush, BySms, ChannelSender
 from activities.deliveries import Deliveries
-from activities.documents import DocumentFiles, Documents, OverdueDocuments
+from activities.documents import DocumentFiles, Documents
 from activities.erasing import Erasures, OverdueErasures
 from activities.exports import Exports, OverdueExports
 from activities.favorites import Favorites
@@ -36,7 +36,7 @@ from activities.notices import Notices
 from activities.observations import Observations
 from activities.outbox_relay import OutboxRelay
 from activities.overdue_deliveries import OverdueDeliveries
-from activities.overdue_images import OverdueImages
+from activities.overdue_files import OverdueFiles
 from activities.overdue_imports import OverdueImports
 from activities.overdue_saved_searches import OverdueSavedSearches
 from activities.placing import Placing
@@ -247,8 +247,7 @@ class Pools:
         searches = OverdueSavedSearches(self._all_tenants, self._client, options.NOTIFICATIONS)
         objects = Objects(self._settings, locks_rows=True)
         sweeping = Sweeping(self._all_tenants, objects, self._settings.files_grace_hours)
-        lost_documents = OverdueDocuments(self._all_tenants, self._keyring, self._client, options.COMMANDS)
-        lost_images = OverdueImages(self._all_tenants, self._keyring, self._client, options.COMMANDS)
+        files = OverdueFiles(self._all_tenants, self._keyring, self._client, options.COMMANDS)
         imports = OverdueImports(self._all_tenants, self._client, options.IMPORTS, after)
         placing = Placing(self._tenants, self._all_tenants)
         store = CommandStore(self._tenants, self._keyring, self._relay.enqueued)
@@ -277,8 +276,8 @@ class Pools:
                 overdue.start_overdue_erasures,
                 searches.start_overdue_saved_searches,
                 imports.start_overdue_imports,
-                lost_images.start_overdue_images,
-                lost_documents.start_overdue_documents,
+                files.start_overdue_images,
+                files.start_overdue_documents,
                 sweeping.sweep_files,
                 placing.fill_places,
                 erasures.withdraw_listings,

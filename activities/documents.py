@@ -4,7 +4,7 @@ import asyncio
 import logging
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
@@ -13,18 +13,16 @@ from pydantic import ConfigDict, TypeAdapter
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
-from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
 from activities.beating import heartbeats
 from activities.saving import Aggregate, CommandStore, Loaded
-from adapters import contents, temporal, uploads
+from adapters import contents, uploads
 from adapters import documents as table
 from adapters.document_checks import DocumentRefused, check_document
 from adapters.file_access import attached_listing
 from adapters.objects import Objects
 from adapters.postgres import Database, Write
-from adapters.sealing import Keyring
 from adapters.tables import documents, file_contents, person_keys, users
 from adapters.uploads import Upload
 from domain.command import FAILED, Saved, SealedCommand
@@ -60,10 +58,6 @@ _LOAD = (
     .outerjoin(documents, documents.c.file_id == bindparam("of_file_id"))
     .where(users.c.user_id == bindparam("actor_id"))
 )
-_LOST_AFTER = timedelta(minutes=5)
-"""Longer than a document usually takes, with pictures before it. Starting one that runs does nothing."""
-_LIMIT = 500
-"""Documents of one run: reconcile runs again after a minute."""
 
 
 class CheckingDocument(Fact):
@@ -157,30 +151,6 @@ class DocumentFiles:
                 raise
             log.info("document %s is not recorded: %s", checking.file_id, error.message)
             return None  # the account is erased
-
-
-class OverdueDocuments:
-    """Finds documents that are being processed for long: their workflow is lost, because Temporal was wiped."""
-
-    def __init__(self, database: Database, keyring: Keyring, client: Client, queue: str) -> None:
-        self._database = database
-        self._keyring = keyring
-        self._client = client
-        self._queue = queue
-
-    @activity.defn
-    async def start_overdue_documents(self) -> int:
-        """Start the workflows of documents that should be checked; returns how many were lost.
-
-        Raises DatabaseUnavailable or RPCError.
-        """
-        started = 0
-        async with self._database.statements() as connection:
-            pending = await table.processing_since(connection, datetime.now(UTC) - _LOST_AFTER, _LIMIT)
-        for command in pending:
-            started += await temporal.start_in_clear(self._client, command, self._queue, self._keyring)
-            activity.heartbeat(started)
-        return started
 
 
 async def _load(connection: AsyncConnection, command: Any) -> Loaded[Document]:

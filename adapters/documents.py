@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +9,8 @@ from sqlalchemy import ColumnElement, and_, func, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.paging import Cursor
-from adapters.tables import commands, documents
-from domain.documents import AddDocument, Document, DocumentStatus
+from adapters.tables import documents
+from domain.documents import Document, DocumentStatus
 
 DOCUMENT_STATE = [
     *(column for column in documents.c if column.name not in {"tenant_id", "sha256", "file_name", "command_id"}),
@@ -68,26 +67,3 @@ async def _page(
     last = rows[limit - 1] if len(rows) > limit else None
     following = Cursor(last["created_at"], last["file_id"]) if last else None
     return [NamedDocument(document_of(row), row["file_name"]) for row in rows[:limit]], following
-
-
-async def processing_since(connection: AsyncConnection, before: datetime, limit: int) -> list[AddDocument]:
-    """The commands of every tenant that have added documents before `before` which are still being processed."""
-    of_command = (commands.c.tenant_id == documents.c.tenant_id) & (commands.c.command_id == documents.c.command_id)
-    query = (
-        select(
-            documents.c.tenant_id,
-            documents.c.command_id,
-            documents.c.file_id,
-            documents.c.upload_id,
-            documents.c.property_id,
-            documents.c.size,
-            commands.c.user_id,
-            commands.c.started_at.label("issued_at"),
-            commands.c.fingerprint,
-        )
-        .join(commands, of_command)
-        .where(documents.c.status == "PROCESSING", documents.c.created_at < before)
-        .order_by(documents.c.created_at)
-        .limit(limit)
-    )
-    return [AddDocument(**row._mapping) for row in await connection.execute(query)]

@@ -3,11 +3,10 @@
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from activities.documents import OverdueDocuments
 from activities.erasing import OverdueErasures
 from activities.exports import OverdueExports
 from activities.overdue_deliveries import OverdueDeliveries
-from activities.overdue_images import OverdueImages
+from activities.overdue_files import OverdueFiles
 from activities.overdue_imports import OverdueImports
 from activities.overdue_saved_searches import OverdueSavedSearches
 from activities.placing import Placing
@@ -51,9 +50,9 @@ class ReconcileWorkflow:
             )
         images = documents = imports = swept = 0
         if workflow.patched("files"):
-            images = await workflow.execute_activity_method(OverdueImages.start_overdue_images, **options.RECONCILE)
+            images = await workflow.execute_activity_method(OverdueFiles.start_overdue_images, **options.RECONCILE)
             documents = await workflow.execute_activity_method(
-                OverdueDocuments.start_overdue_documents, **options.RECONCILE
+                OverdueFiles.start_overdue_documents, **options.RECONCILE
             )
             imports = await workflow.execute_activity_method(OverdueImports.start_overdue_imports, **options.RECONCILE)
             swept = await workflow.execute_activity_method(Sweeping.sweep_files, **options.RECONCILE)
