@@ -38,7 +38,7 @@ async def imported(platform: Platform, agent: Person, name: str) -> dict[str, An
         found: dict[str, Any] = (await platform.http.get(answer.headers["Location"], headers=agent.headers)).json()
         return found if found["finishedAt"] else {}
 
-    return await until(finished, seconds=180)
+    return await until(finished, seconds=300)
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the real listings of ../shared/data are not on this machine")
@@ -63,4 +63,4 @@ async def test_ten_thousand_real_rows_are_listed_or_refused_for_what_is_wrong_wi
         summary = await platform.http.get(f"/api/user-history/{agent.id}/summary", headers=agent.headers)
         return bool(summary.json()["countsByType"].get("PROPERTY_CREATED") == saved)
 
-    await until(in_history, seconds=120)
+    await until(in_history, seconds=300)
