@@ -64,7 +64,10 @@ async def _has_workflow(client: Client, workflow_id: str) -> bool:
 async def test_young_imports_are_left_to_their_command(
     importing: Importing, all_tenants: Database, temporal_client: Client
 ) -> None:
-    await importing.start(csv_of([row(1)]))
+    order = await importing.start(csv_of([row(1)]))
     overdue = OverdueImports(all_tenants, temporal_client, "nobody-works-here", 3600)
 
-    assert await ActivityEnvironment().run(overdue.start_overdue_imports) == 0
+    await ActivityEnvironment().run(overdue.start_overdue_imports)
+
+    with pytest.raises(RPCError, match=r"(?i)not found"):
+        await temporal_client.get_workflow_handle(order.workflow_id).describe()
