@@ -163,7 +163,7 @@ async def every(engine: SearchEngine, tenant: str, query: SearchQuery) -> list[A
             return hits
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.fixed_dictionaries({}, optional=FILTERS), st.sampled_from(Sort))
 async def test_filters_orders_totals_facets_and_clusters_are_those_of_postgres(
     loaded: Loaded, engine: SearchEngine, postgres: SearchEngine, filters: dict[str, Any], sort: Sort

@@ -47,7 +47,7 @@ async def project_stored(all_tenants: Database, tenant: str) -> None:
     says_subject=st.randoms(use_true_random=False),
     seed=st.integers(),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 async def test_count_is_that_of_the_newest_versions_under_repeats_and_in_any_order(
     database: Database, all_tenants: Database, lives: list[list[bool]], says_subject: random.Random, seed: int
 ) -> None:

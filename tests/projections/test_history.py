@@ -84,7 +84,7 @@ def pages(database: Database, valkey: Redis) -> HistoryPages:
     limit=st.integers(1, 12),
     warm=st.booleans(),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 async def test_history_is_the_same_under_duplicates_and_any_order(
     all_tenants: Database,
     history: History,

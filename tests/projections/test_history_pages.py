@@ -77,7 +77,7 @@ def pages(database: Database, valkey: Redis) -> HistoryPages:
     before=st.none() | st.integers(-2, 32),
     types=st.sets(st.sampled_from(TYPES)),
 )
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 async def test_pages_by_time_and_type_are_what_a_list_filtered_by_hand_is(
     all_tenants: Database,
     history: History,
@@ -249,7 +249,7 @@ async def test_one_tenant_reads_no_type_and_no_summary_of_another(
 
 
 @given(seed=st.integers(), count=st.integers(1, 60))
-@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 async def test_summary_counts_each_entry_once_whatever_comes_twice(
     database: Database, all_tenants: Database, history: History, seed: int, count: int
 ) -> None:

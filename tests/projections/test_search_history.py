@@ -130,7 +130,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["search", "delete", "delete all"]), 
 
 
 @given(steps=STEPS, seed=st.integers())
-@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 async def test_what_is_left_is_the_same_in_any_order_and_after_repeats(
     all_tenants: Database,
     past_searches: PastSearches,
