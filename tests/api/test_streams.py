@@ -52,7 +52,7 @@ async def test_own_command_is_seen_as_it_is_saved_and_published_and_in_the_histo
     assert (saved["type"], saved["status"], saved["aggregateId"]) == ("create-property", "COMPLETED", listing)
     assert (published["status"], published["location"]) == ("COMPLETED", f"/api/commands/{command}")
     assert published["aggregateId"] == listing
-    assert entry in await platform.history(person)
+    assert entry in await platform.history(person, created.headers["consistency-token"])
     assert stream.retry == 2000
     ids = [tuple(map(int, message["id"].split("-"))) for message in stream.messages]
     assert ids == sorted(ids)

@@ -103,7 +103,6 @@ async def test_every_page_of_a_history_is_there_once(platform: Platform) -> None
     person = await platform.register()
     for n in range(7):
         token = (await platform.create(person, title=f"Flat number {n}")).headers["consistency-token"]
-    await platform.history(person, token)
 
     seen: list[str] = []
     cursor: str | None = None
@@ -111,7 +110,7 @@ async def test_every_page_of_a_history_is_there_once(platform: Platform) -> None
         page = await platform.http.get(
             f"/api/user-history/{person.id}",
             params={"limit": 3, **({"cursor": cursor} if cursor else {})},
-            headers=person.headers,
+            headers=person.headers | {"Consistency-Token": token},
         )
         seen += [entry["description"] for entry in page.json()["items"]]
         cursor = page.json()["nextCursor"]
@@ -133,7 +132,11 @@ async def test_history_is_right_after_redis_is_flushed(platform: Platform, valke
     after = await platform.history(person, created.headers["consistency-token"])
     assert len(before) == 4
     assert after[1:] == before
-    assert await platform.history(person) == after
+
+    async def without_a_token() -> bool:
+        return await platform.history(person) == after
+
+    await until(without_a_token)
 
 
 @pytest.mark.skipif(not REAL_LISTINGS.exists(), reason="the real listings of ../shared/data are not on this machine")
