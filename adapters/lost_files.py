@@ -18,8 +18,12 @@ async def adding_images(
     connection: AsyncConnection, before: datetime, limit: int, after: UUID | None
 ) -> list[AddImages]:
     """The commands that have added images before `before`. Each names all its images that are left, as it did."""
+    of_command = (commands.c.tenant_id == property_images.c.tenant_id) & (
+        commands.c.command_id == property_images.c.command_id
+    )
     waiting = (
         select(property_images.c.tenant_id, property_images.c.command_id)
+        .join(commands, of_command)
         .where(property_images.c.status == "PROCESSING", property_images.c.added_at < before)
         .distinct()
         .order_by(property_images.c.command_id)
@@ -28,9 +32,6 @@ async def adding_images(
     if after:
         waiting = waiting.where(property_images.c.command_id > after)
     page = waiting.subquery()
-    of_command = (commands.c.tenant_id == property_images.c.tenant_id) & (
-        commands.c.command_id == property_images.c.command_id
-    )
     of_upload = (uploads.c.tenant_id == property_images.c.tenant_id) & (
         uploads.c.upload_id == property_images.c.upload_id
     )

@@ -24,6 +24,7 @@ from domain.property_commands import ChangePropertyStatus, CreateProperty, Delet
 from domain.property_status import PropertyStatus
 from domain.user import UserStatus
 from tests.activities.accounts import Saving, change
+from tests.platform import until
 from tests.samples import create_property, new_id, new_tenant
 
 
@@ -219,8 +220,12 @@ async def test_command_that_is_saved_in_the_meantime_is_a_conflict_and_nothing_i
         waiting = asyncio.create_task(
             save(database, batch_store, second, either(create_property(tenant, listed.user_id)))
         )
-        done, _ = await asyncio.wait({waiting}, timeout=0.2)
-        assert not done
+
+        async def is_held() -> bool:
+            blocked = text("SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))")
+            return bool((await first.execute(blocked)).scalar_one())
+
+        await until(is_held)
     with pytest.raises(IntegrityError):
         await waiting
     assert await count(database, tenant, "property_management.properties") == 2
