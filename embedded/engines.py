@@ -34,6 +34,10 @@ TEMPORAL_DYNAMIC_CONFIG = {
     # One partition per task queue: with four, a task may wait in one while the pollers are at another.
     "matching.numTaskqueueReadPartitions": 1,
     "matching.numTaskqueueWritePartitions": 1,
+    # The deletion of a workflow waits until the queues record that it is closed, by default every 30 and 10 seconds: an
+    # erasure would take as long.
+    "history.transferProcessorUpdateAckInterval": "1s",
+    "history.visibilityProcessorUpdateAckInterval": "1s",
     # By default the namespace and its search attributes are read for each workflow: nine reads per command.
     "system.forceSearchAttributesCacheRefreshOnRead": False,
 }
