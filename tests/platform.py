@@ -89,6 +89,15 @@ class Platform:
         mails: list[dict[str, Any]] = (await self.mailbox.get("/api/messages", params={"to": person.email})).json()
         return [mail for mail in mails if subject in mail["subject"]]
 
+    async def is_up(self) -> bool:
+        """Whether every process and engine is ready."""
+        try:
+            for process in self.stack.processes.values():
+                await process.spec.ready()
+        except Exception:  # any error of the probe means that the process is not ready
+            return False
+        return True
+
     async def close(self) -> None:
         await self.http.aclose()
         await self.mailbox.aclose()

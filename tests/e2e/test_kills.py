@@ -152,6 +152,7 @@ async def test_process_killed_under_load_loses_no_acknowledged_command(platform:
         await until(partial(_everything_is_done, platform, person, command_id), seconds=90)
     # Commands whose answer was lost on its way are done as well: the history may have them, acknowledged or not.
     await until(lambda: _history_has(platform, person, properties), seconds=60)
+    await until(platform.is_up, seconds=60)  # for the tests that follow
 
 
 async def _everything_is_done(platform: Platform, person: Person, command_id: str) -> bool:

@@ -53,9 +53,13 @@ async def test_tour_of_the_readme_works_on_another_port(platform: Platform, tmp_
     script = script.replace(f"make admin EMAIL={name}@example.com", admin)
     (tmp_path / ".data").mkdir()
     write_environment(tmp_path / ".data" / "environment", platform.stack.env)
+    await until(platform.is_up, 120)  # an earlier test may have killed a process
+
     answers = await run(script, tmp_path, PORT=platform.url.rpartition(":")[2], no_proxy="*")
 
-    gone, problem = [answer for answer in answers if is_problem(answer)]
+    problems = [answer for answer in answers if is_problem(answer)]
+    assert len(problems) == 2, problems
+    gone, problem = problems
     assert any("accessToken" in answer for answer in answers)
     account = json.loads((tmp_path / "account.json").read_text())
     assert (account["user"]["status"], account["user"]["emailVerified"]) == ("ACTIVE", True)
