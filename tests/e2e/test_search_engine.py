@@ -46,7 +46,7 @@ async def test_searches_are_unavailable_without_opensearch_and_everything_else_g
     async def all_are_found() -> bool:
         return await find(platform, word) == set(created)
 
-    await until(all_are_found)
+    await until(all_are_found, 120)  # the first index is built, and its consumer joins
     pid = platform.stack.processes["opensearch"].pid
     assert pid
     # Halted, it neither answers nor refuses.
