@@ -298,7 +298,7 @@ async def test_fuzzed_requests_get_documented_responses(platform: Platform) -> N
 
         @given(case=operation.as_strategy())
         @settings(
-            max_examples=10,
+            max_examples=8,
             deadline=None,
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
