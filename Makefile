@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS = never
 # Each run of a workflow reloads its module; without cached bytecode it would be compiled every time.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run demo admin mails test test-temporal test-gateway test-search test-edges check bench temporal gateway opensearch migrate lock clean
+.PHONY: help run demo admin mails test test-temporal test-gateway test-search check bench temporal gateway opensearch migrate lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -48,9 +48,6 @@ test-gateway: .venv/.installed gateway ## the tests that go through Caddy, as do
 
 test-search: .venv/.installed opensearch ## the tests of searching, on OpenSearch
 	@TEST_SEARCH=opensearch $(PY) -m pytest $(TWO) -m search
-
-test-edges: .venv/.installed gateway opensearch ## the last two at once, on the same engines, as .ci/run does
-	@TEST_GATEWAY=caddy TEST_SEARCH=opensearch $(PY) -m pytest $(TWO) -m "gateway or search"
 
 check: .venv/.installed ## style, types, imports, migrations, compose file, Dockerfile, documents, OpenAPI rules
 	@$(PY) -m checks
