@@ -15,7 +15,7 @@ from adapters.file_access import attached_listing, original_type, use_of_picture
 from adapters.objects import Content, Found, ObjectsUnavailable
 from api import documents, uploads
 from api.deps import MaybeCallerDep, Parts, PartsDep, TenantDep
-from api.errors import ApiError, header_references, responses, unavailable
+from api.errors import ApiError, header_references, unavailable
 from api.openapi import query
 from api.ranges import attachment, is_unchanged, wanted_range
 from api.tokens import Caller
@@ -69,7 +69,6 @@ _DOCUMENTED["responses"] |= {
     200: {"description": "The file", "content": _BYTES, "headers": header_references("ETag")},
     206: {"description": "A range of the file", "content": _BYTES, "headers": header_references("ETag")},
     304: {"description": "If-None-Match has the ETag of the file", "headers": header_references("ETag")},
-    **responses("document-not-ready", "range-not-satisfiable"),
 }
 
 
